@@ -1,0 +1,39 @@
+# Both main commands make their environment themselves; they need Python 3.11+ and make.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint types layers schema clean
+
+help: ## Show this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+.venv/installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another with: make PYTHON=python3.12 …" if sys.version_info < (3, 11) else 0)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing warehouse-sync and its tools into .venv (once, about half a minute) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: .venv/installed ## Mirror a generated customer base into a sandbox audience, twice
+	@$(BIN)/python configs/quickstart/demo.py
+
+test: .venv/installed ## Pass all tests, PostgreSQL included
+	@$(BIN)/python -m pytest --numprocesses 2 --cov --cov-report=term:skip-covered
+
+check: lint types layers ## All static checks
+
+lint: .venv/installed
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: .venv/installed
+	@$(BIN)/mypy
+
+layers: .venv/installed
+	@$(BIN)/lint-imports
+
+schema: .venv/installed ## Write the JSON Schema of the configuration anew
+	@$(BIN)/python -m warehouse_sync.schema > docs/configuration.schema.json
+
+clean: ## Remove the environment and what the demo made
+	rm -rf .venv .demo build dist *.egg-info

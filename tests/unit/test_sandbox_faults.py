@@ -1,0 +1,88 @@
+"""Faults as text, and when they strike."""
+
+from __future__ import annotations
+
+import pytest
+
+from warehouse_sync.errors import ConfigurationError
+from warehouse_sync.sandbox import Fault
+from warehouse_sync.sandbox.faults import KINDS, FaultBook
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("503", Fault("503")),
+        ("503:users:times=3", Fault("503", on="users", times=3)),
+        ("reset_after:users:probability=0.1", Fault("reset_after", on="users", probability=0.1)),
+        ("429:any:retry_after=2:after=5", Fault("429", retry_after=2.0, after=5)),
+        ("timeout_after:create:seconds=1.5", Fault("timeout_after", on="create", seconds=1.5)),
+        ("refuse_elements:users:indices=0|7:status=500", Fault("refuse_elements", "users", indices=(0, 7), status=500)),
+        (
+            "refuse_batch_silent:companies:values=urn:li:organization:5|acme.com:action=add",
+            Fault(
+                "refuse_batch_silent",
+                "companies",
+                values=frozenset({"urn:li:organization:5", "acme.com"}),
+                action="ADD",
+            ),
+        ),
+    ],
+)
+def test_text_says_the_same_as_the_fields(text: str, fault: Fault) -> None:
+    assert Fault.parse(text) == fault
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "unknown fault"),
+        ("earthquake:users", "refuse_batch_silent"),
+        ("503:weather", "companies"),
+        ("503:users:often=3", "times"),
+        ("503:users:times=three", "times"),
+        ("503:users:more", "503:users:times=3"),
+        ("503:users:action=LOOK", "REMOVE"),
+    ],
+)
+def test_text_that_cannot_be_read_is_refused_with_what_could_be(text: str, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        Fault.parse(text)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_can_be_written_as_text(kind: str) -> None:
+    assert Fault.parse(kind).kind == kind
+
+
+def strikes(fault: Fault, requests: int, seed: int = 0, values: set[str] | None = None) -> list[bool]:
+    book = FaultBook(seed, [fault])
+    return [bool(book.strike("users", "ADD", values or set(), None)) for _ in range(requests)]
+
+
+def test_a_fault_strikes_once_unless_told_otherwise() -> None:
+    assert strikes(Fault("503"), 4) == [True, False, False, False]
+    assert strikes(Fault("503", times=2, after=1), 4) == [False, True, True, False]
+    assert strikes(Fault("503", times=0), 4) == [True] * 4
+
+
+def test_a_poison_value_strikes_for_as_long_as_it_is_sent() -> None:
+    poison = Fault("refuse_batch_silent", on="users", values=frozenset({"bad"}))
+    assert strikes(poison, 3, values={"bad", "good"}) == [True] * 3
+    assert strikes(poison, 3, values={"good"}) == [False] * 3
+
+
+def test_chance_is_repeated_by_the_same_seed() -> None:
+    fault = Fault("503", probability=0.5)
+    first = strikes(fault, 60, seed=1)
+    assert first == strikes(fault, 60, seed=1)
+    assert {True, False} == set(first)
+
+
+def test_a_fault_strikes_only_its_operation_and_action() -> None:
+    book = FaultBook(0, [Fault("503", on="segments"), Fault("500", on="users", action="REMOVE")])
+    assert book.strike("companies", "ADD", set(), None) == []
+    assert book.strike("users", "ADD", set(), None) == []
+    assert [fault.kind for fault in book.strike("create", None, set(), None)] == ["503"]
+    assert [fault.kind for fault in book.strike("users", "REMOVE", set(), None)] == ["500"]
+    assert book.current() == []

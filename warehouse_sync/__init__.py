@@ -1,0 +1,50 @@
+"""Keep a LinkedIn audience equal to a warehouse query.
+
+The library: `load_config(path)`, `run_sync(config, name)`, `plan_sync(config, name)`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from warehouse_sync.config import Config, load_config
+    from warehouse_sync.errors import ConfigurationError, WarehouseSyncError
+    from warehouse_sync.operations import PlanReport, RunReport, RunStatus
+    from warehouse_sync.plan import plan_sync
+    from warehouse_sync.run import retry_sync, run_sync
+
+__all__ = [
+    "Config",
+    "ConfigurationError",
+    "PlanReport",
+    "RunReport",
+    "RunStatus",
+    "WarehouseSyncError",
+    "load_config",
+    "plan_sync",
+    "retry_sync",
+    "run_sync",
+]
+
+_HOMES = {
+    "Config": "config",
+    "ConfigurationError": "errors",
+    "PlanReport": "operations",
+    "RunReport": "operations",
+    "RunStatus": "operations",
+    "WarehouseSyncError": "errors",
+    "load_config": "config",
+    "plan_sync": "plan",
+    "retry_sync": "run",
+    "run_sync": "run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when used: `warehouse-sync --help` must not wait for drivers.
+    if name in _HOMES:
+        from importlib import import_module
+
+        return getattr(import_module(f"warehouse_sync.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,148 @@
+"""YAML to frozen, validated objects. The door: whoever needs the configuration imports from here.
+
+load_config(path)  →  Config ─┬─ warehouses     WarehouseConfig
+                              ├─ destinations   LinkedInConfig
+                              └─ syncs          SyncConfig ─┬─ model       ModelConfig
+                                                            ├─ audience    AudienceConfig
+                                                            ├─ guard       GuardConfig
+                                                            ├─ retry       RetryConfig
+                                                            └─ retention   RetentionConfig
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import Field, ValidationError
+
+from warehouse_sync.config_parts import (
+    FIELDS,
+    IDENTIFIERS,
+    AudienceConfig,
+    GuardConfig,
+    LinkedInConfig,
+    ModelConfig,
+    RetentionConfig,
+    RetryConfig,
+    SyncConfig,
+    WarehouseConfig,
+)
+from warehouse_sync.config_problems import Part, did_you_mean, listed, problems_of, unknown_key
+from warehouse_sync.config_source import Sections, merge, read_documents
+from warehouse_sync.errors import ConfigurationError
+
+__all__ = [
+    "FIELDS",
+    "IDENTIFIERS",
+    "AudienceConfig",
+    "Config",
+    "GuardConfig",
+    "LinkedInConfig",
+    "ModelConfig",
+    "RetentionConfig",
+    "RetryConfig",
+    "SyncConfig",
+    "WarehouseConfig",
+    "load_config",
+]
+
+Named = TypeVar("Named", bound=Part)
+
+
+class Config(Part):
+    """A whole configuration; every warehouse and destination that a sync names is there."""
+
+    warehouses: Annotated[
+        dict[str, WarehouseConfig], Field(default_factory=dict, description="Where the data is, by a name of yours")
+    ]
+    destinations: Annotated[
+        dict[str, LinkedInConfig],
+        Field(default_factory=dict, description="Where the audiences are, by a name of yours"),
+    ]
+    syncs: Annotated[
+        dict[str, SyncConfig], Field(default_factory=dict, description="Queries mirrored into audiences, by name")
+    ]
+
+    def sync(self, name: str) -> SyncConfig:
+        """The sync of that name. Raises ConfigurationError that lists the known ones."""
+        if name in self.syncs:
+            return self.syncs[name]
+        hint = did_you_mean(name, self.syncs)
+        raise ConfigurationError(f"there is no sync {name!r}{hint}; known here: {listed(self.syncs)}")
+
+    def warehouse_of(self, sync: SyncConfig) -> WarehouseConfig:
+        """The warehouse that `sync` reads from."""
+        return self.warehouses[sync.warehouse]
+
+    def destination_of(self, sync: SyncConfig) -> LinkedInConfig:
+        """The destination that `sync` sends to."""
+        return self.destinations[sync.destination]
+
+
+def load_config(path: str | Path, *, environ: Mapping[str, str] | None = None) -> Config:
+    """The configuration in the file or folder at `path`; variables come from `environ`, else from the process.
+
+    Files of secrets and queries are read too, and every secret is hidden from logs and messages from then on.
+    Raises ConfigurationError with everything that is wrong, in the order of files and lines.
+    """
+    documents = read_documents(Path(path), os.environ if environ is None else environ)
+    sections = merge(documents, Config.keys(), f"unknown key; a configuration has {listed(Config.keys())}")
+    warehouses = _entries(sections, "warehouses", WarehouseConfig)
+    destinations = _entries(sections, "destinations", LinkedInConfig)
+    syncs = _entries(sections, "syncs", SyncConfig)
+    _check_references(sections)
+    _check_audiences(sections, syncs, destinations)
+    problems = [
+        problem for document in documents for problem in sorted(document.problems, key=lambda found: found.line or 0)
+    ]
+    if problems:
+        raise ConfigurationError(problems)
+    return Config(warehouses=warehouses, destinations=destinations, syncs=syncs)
+
+
+def _entries(sections: Sections, section: str, part: type[Named]) -> dict[str, Named]:
+    """The entries that are valid; what is wrong with the others is noted in their documents."""
+    valid = {}
+    for name, entry in sections[section].items():
+        written = entry.value
+        if isinstance(written, dict):
+            if "name" in written:
+                entry.document.add(unknown_key("name", part), (section, name, "name"))
+            written = {**written, "name": name}
+        try:
+            valid[name] = part.model_validate(written, context={"folder": entry.document.file.parent})
+        except ValidationError as error:
+            for path, message in problems_of(error, part):
+                entry.document.add(message, (section, name, *(() if path == ("name",) else path)))
+    return valid
+
+
+def _check_references(sections: Sections) -> None:
+    """Every warehouse and destination that a sync names is defined, be it validly or not."""
+    for name, entry in sections["syncs"].items():
+        for key, section in (("warehouse", "warehouses"), ("destination", "destinations")):
+            target = entry.value.get(key) if isinstance(entry.value, dict) else None
+            if isinstance(target, str) and target not in sections[section]:
+                known = sections[section]
+                message = f"there is no {key} {target!r}{did_you_mean(target, known)}; known here: {listed(known)}"
+                entry.document.add(message, ("syncs", name, key))
+
+
+def _check_audiences(
+    sections: Sections, syncs: Mapping[str, SyncConfig], destinations: Mapping[str, LinkedInConfig]
+) -> None:
+    """No two syncs feed one existing audience: each would remove what the other adds."""
+    owners: dict[tuple[Any, ...], str] = {}
+    for name, sync in syncs.items():
+        if sync.audience.id is None:
+            continue
+        destination = destinations.get(sync.destination)
+        account = (destination.api_url, destination.account_id) if destination else (sync.destination,)
+        owner = owners.setdefault((*account, int(sync.audience.id)), name)
+        if owner != name:
+            place = sections["syncs"][owner].document.place(("syncs", owner, "audience", "id"))
+            message = f"sync {owner!r} feeds this audience already ({place}), and each would remove what the other adds"
+            sections["syncs"][name].document.add(message, ("syncs", name, "audience", "id"))

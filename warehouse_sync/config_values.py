@@ -1,0 +1,275 @@
+"""The kinds of single values in a configuration: secrets, durations, addresses, versions, names."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import unquote, urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, WithJsonSchema
+
+from warehouse_sync.config_problems import listed, wrong
+from warehouse_sync.config_source import Unreadable, read_text
+from warehouse_sync.logs import hide
+
+MAX_DURATION = 366 * 86400.0
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhd])+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_TABLE_PART = re.compile(r'"((?:[^"]|"")+)"|([^\W\d][\w$]*)')
+
+
+def folder(info: ValidationInfo) -> Path:
+    """The folder that relative file names start from: that of the YAML file, else the current one."""
+    return (info.context or {}).get("folder") or Path()
+
+
+def _opened(value: Any, info: ValidationInfo) -> Any:
+    """A secret as text, from `{file: …}` too; anything but text is left for pydantic to refuse."""
+    if isinstance(value, Mapping):
+        if set(value) != {"file"} or not isinstance(value["file"], str) or not value["file"]:
+            raise wrong("text or {file: /path/of/a/mounted/secret} is expected here")
+        try:
+            value = read_text(folder(info) / value["file"]).rstrip("\r\n")
+        except Unreadable as error:
+            raise wrong(f"the secret's file {value['file']} {error}") from None
+        if not value.strip():
+            raise wrong("the secret's file is empty")
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
+    if isinstance(value, str):
+        if not value.strip():
+            raise wrong("must not be empty; is its environment variable set?")
+        if _CONTROL.search(value):
+            raise wrong("must be one line without control characters")
+    return value
+
+
+def _secret(value: Any, info: ValidationInfo) -> Any:
+    value = _opened(value, info)
+    if isinstance(value, str):
+        hide(value)
+    return value
+
+
+def _warehouse_url(value: Any, info: ValidationInfo) -> Any:
+    value = _opened(value, info)
+    if not isinstance(value, str):
+        return value
+    scheme, separator, rest = value.partition("://")
+    password = rest.partition("?")[0].rpartition("@")[0].partition(":")[2]
+    for hidden in {password, unquote(password)}:
+        hide(hidden)
+    backend, _, driver = scheme.lower().partition("+")
+    if backend == "snowflake":
+        raise wrong("Snowflake arrives with release 0.3; until then duckdb:/// and postgresql+psycopg:// are taken")
+    if backend == "duckdb" and not driver and separator:
+        return _duckdb_url(value, rest)
+    if backend in ("postgresql", "postgres") and driver in ("", "psycopg") and separator:
+        return f"postgresql+psycopg://{rest}"
+    raise wrong("a SQLAlchemy address is expected: duckdb:///file.duckdb or postgresql+psycopg://user@host/database")
+
+
+def _duckdb_url(url: str, rest: str) -> str:
+    database = unquote(rest.partition("?")[0])
+    if database in ("", "/") or database.lstrip("/").startswith(":memory:"):
+        raise wrong("a database in memory would lose the worker's own tables; name a file: duckdb:///file.duckdb")
+    if not database.startswith("/"):
+        raise wrong("three slashes stand before the file: duckdb:///file.duckdb, or four when it begins at the root")
+    return url
+
+
+def _seconds(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise wrong("a duration is expected here, such as 60s, 5m, 1h or a number of seconds")
+    if isinstance(value, str):
+        text = value.replace(" ", "").lower()
+        if _DURATION.fullmatch(text):
+            value = sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"([\d.]+)([smhd])", text))
+        elif not re.fullmatch(r"\d+(?:\.\d+)?", text):
+            raise wrong("a duration is expected here, such as 60s, 5m, 1h or a number of seconds")
+    return value
+
+
+def _no_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise wrong("a number is expected here, found true or false")
+    return value
+
+
+def _digits(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _number(value: str) -> str:
+    if not re.fullmatch(r"[0-9]{1,19}", value):
+        raise wrong("a number is expected here, digits only")
+    return str(int(value))
+
+
+def _account(value: Any) -> Any:
+    if isinstance(value, str) and not re.fullmatch(r"\s*[0-9]{1,18}\s*", value):
+        raise wrong("the number of the ad account is expected here, digits only")
+    return _no_bool(value)
+
+
+def _version(value: str) -> str:
+    if not re.fullmatch(r"20[0-9]{2}(0[1-9]|1[0-2])", value):
+        raise wrong('a version is a year and a month, YYYYMM, such as "202609"')
+    if value.endswith("12"):
+        raise wrong("LinkedIn has no December version; take the one of November or of January")
+    return value
+
+
+def _platform(value: str) -> str:
+    if not re.fullmatch(r"[A-Z][A-Z0-9_]*", value):
+        raise wrong("a platform is in capital letters, digits and _, such as DIRECT_API")
+    return value
+
+
+def _web_address(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        host, _port = parts.hostname, parts.port
+    except ValueError:
+        raise wrong("an address is expected here, such as https://api.linkedin.com") from None
+    if parts.scheme not in ("http", "https") or not host or re.search(r"[\s?#]", value) or _CONTROL.search(value):
+        raise wrong("an address is expected here, such as https://api.linkedin.com")
+    if parts.username is not None:
+        raise wrong("an address must not carry a user or a password")
+    if parts.scheme == "http" and not _is_loopback(host):
+        raise wrong("http:// is taken for this machine only (127.0.0.1, localhost); write https://")
+    return value.rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _plain(value: str) -> str:
+    if not value.strip():
+        raise wrong("must not be empty")
+    if _CONTROL.search(value):
+        raise wrong("must not hold control characters or line breaks")
+    return value
+
+
+def _query(value: str) -> str:
+    if not value.strip():
+        raise wrong("the query is empty")
+    if "\0" in value:
+        raise wrong("the query holds a NUL character")
+    return value
+
+
+def _schema(value: str) -> str:
+    if not value.strip() or "\0" in value:
+        raise wrong("must not be empty or hold a NUL character")
+    if len(value.encode()) > 63:
+        raise wrong("must have at most 63 bytes, PostgreSQL cuts longer names")
+    return value
+
+
+def _key_columns(value: Any) -> Any:
+    if not isinstance(value, str | list | tuple):
+        raise wrong("the name of a column, or a list of such names, is expected here")
+    return [value] if isinstance(value, str) else value
+
+
+def _distinct(value: tuple[str, ...]) -> tuple[str, ...]:
+    twice = [column for column in dict.fromkeys(value) if value.count(column) > 1]
+    if twice:
+        raise wrong(f"{listed(twice)} is named twice")
+    return value
+
+
+def table_parts(name: str) -> tuple[str, ...]:
+    """The parts of `table`, `schema.table` or `database.schema.table`.
+
+    A part in double quotes is taken as it is; any other is lower-cased, which SQL and SQLAlchemy read as "any case".
+    Raises ValueError when `name` is no such name.
+    """
+    parts, position = [], 0
+    while found := _TABLE_PART.match(name, position):
+        quoted, bare = found.groups()
+        parts.append(quoted.replace('""', '"') if quoted else bare.lower())
+        position = found.end()
+        if position == len(name) and len(parts) <= 3:
+            return tuple(parts)
+        if name[position : position + 1] != ".":
+            break
+        position += 1
+    raise ValueError("not the name of a table")
+
+
+def _table(value: str) -> str:
+    try:
+        table_parts(value)
+    except ValueError:
+        raise wrong('a table is expected here: name or schema.name, odd names in quotes: "My Schema"."x"') from None
+    return _plain(value)
+
+
+_SECRET_SCHEMA = WithJsonSchema(
+    {
+        "anyOf": [
+            {"type": "string", "minLength": 1},
+            {
+                "type": "object",
+                "properties": {"file": {"type": "string", "description": "A mounted secret; read without its newline"}},
+                "required": ["file"],
+                "additionalProperties": False,
+            },
+        ]
+    }
+)
+_SECONDS_SCHEMA = WithJsonSchema(
+    {
+        "anyOf": [
+            {"type": "number", "minimum": 0},
+            {"type": "string", "pattern": r"^\s*(\d+(\.\d+)?\s*|(\d+(\.\d+)?\s*[smhdSMHD]\s*)+)$"},
+        ]
+    }
+)
+_COLUMN_SCHEMA = {"type": "string", "minLength": 1}
+_COLUMNS_SCHEMA = WithJsonSchema(
+    {"anyOf": [_COLUMN_SCHEMA, {"type": "array", "items": _COLUMN_SCHEMA, "minItems": 1, "uniqueItems": True}]}
+)
+
+
+def _digits_schema(pattern: str) -> WithJsonSchema:
+    return WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": pattern}]})
+
+
+Text = Annotated[str, Field(min_length=1), AfterValidator(_plain)]
+Name = Annotated[Text, Field(max_length=200)]
+Secret = Annotated[SecretStr, BeforeValidator(_secret), _SECRET_SCHEMA]
+SecretText = Annotated[str, BeforeValidator(_opened), _SECRET_SCHEMA]
+WarehouseUrl = Annotated[SecretStr, BeforeValidator(_warehouse_url), _SECRET_SCHEMA]
+Seconds = Annotated[float, Field(le=MAX_DURATION, allow_inf_nan=False), BeforeValidator(_seconds), _SECONDS_SCHEMA]
+Count = Annotated[int, BeforeValidator(_no_bool)]
+Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False), BeforeValidator(_no_bool)]
+AccountId = Annotated[int, Field(gt=0), BeforeValidator(_account), _digits_schema(r"^\s*[0-9]{1,18}\s*$")]
+AudienceId = Annotated[str, AfterValidator(_number), BeforeValidator(_digits), _digits_schema(r"^[0-9]{1,19}$")]
+ApiVersion = Annotated[
+    str, AfterValidator(_version), BeforeValidator(_digits), _digits_schema(r"^20[0-9]{2}(0[1-9]|1[01])$")
+]
+Platform = Annotated[str, AfterValidator(_platform)]
+WebAddress = Annotated[str, AfterValidator(_web_address)]
+Schema = Annotated[str, AfterValidator(_schema)]
+Query = Annotated[str, AfterValidator(_query)]
+TableName = Annotated[str, AfterValidator(_table)]
+Columns = Annotated[
+    tuple[Text, ...],
+    Field(min_length=1),
+    AfterValidator(_distinct),
+    BeforeValidator(_key_columns),
+    _COLUMNS_SCHEMA,
+]

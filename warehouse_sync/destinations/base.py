@@ -1,0 +1,104 @@
+"""What every destination does for a run.
+
+The pipeline knows destinations only through this protocol; a contract suite (tests/integration) holds for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Protocol
+
+from warehouse_sync.fields import AudienceFields
+from warehouse_sync.operations import Batch, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class AudienceSpec:
+    """The audience that a sync wants.
+
+    id: an existing audience of the destination, or None to find or create our own.
+    source_id: our name for it at the destination: installation id and sync, so that it is found again.
+    """
+
+    type: str
+    name: str | None
+    description: str | None
+    id: str | None
+    source_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Audience:
+    """An audience as the destination shows it. Numbers are None while the destination does not know them.
+
+    status: the destination's own word (READY, BUILDING …). created: made by this call, in this run.
+    """
+
+    id: str
+    type: str
+    name: str
+    status: str | None = None
+    size: int | None = None
+    matched: int | None = None
+    input_count: int | None = None
+    created: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """How long the credentials live; None where the destination does not say."""
+
+    refresh_token_expires: date | None = None
+
+
+class Destination(Protocol):
+    """A place that holds audiences.
+
+    Thread-safe: `deliver` is called from `max_in_flight` threads at once.
+    """
+
+    batch_size: int
+    max_in_flight: int
+
+    def fields(self, audience_type: str) -> AudienceFields:
+        """Identifiers and fields that this audience type takes."""
+        ...
+
+    def requests_per_minute(self, audience_type: str) -> int:
+        """The pace that deliveries to this audience type keep."""
+        ...
+
+    def check(self) -> Credentials:
+        """Credentials work, the account is ours to write to, the API version is alive. Reads only.
+
+        Raises ConfigurationError where the operator must act, DestinationUnavailable where waiting helps.
+        """
+        ...
+
+    def find(self, spec: AudienceSpec, known_id: str | None) -> Audience | None:
+        """The audience of this spec: `spec.id`, else `known_id`, else by `spec.source_id`; None: not there yet.
+
+        Reads only. Raises ConfigurationError when a named or known id does not exist or is of another type or account.
+        """
+        ...
+
+    def create(self, spec: AudienceSpec) -> Audience:
+        """Create the audience unless it is there, also when the answer to an earlier attempt was lost.
+
+        It can be written to when this returns. Raises ConfigurationError or DestinationUnavailable.
+        """
+        ...
+
+    def deliver(self, audience: Audience, batch: Batch) -> Sequence[Outcome]:
+        """Send one batch; exactly one outcome per operation, in order. Safe to repeat.
+
+        Raises AuthenticationFailed or another StopRun only when no further batch could succeed either; everything
+        else is told by outcomes.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back connections. Nothing may be called afterwards."""
+        ...

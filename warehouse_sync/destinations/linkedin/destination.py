@@ -1,0 +1,178 @@
+"""LinkedIn as a destination: the protocol of destinations/base.py on top of the rooms beside this file."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+from warehouse_sync.destinations.base import Audience, AudienceSpec, Credentials
+from warehouse_sync.destinations.linkedin.calls import Calls
+from warehouse_sync.destinations.linkedin.client import Client
+from warehouse_sync.destinations.linkedin.elements import body, elements
+from warehouse_sync.destinations.linkedin.endings import GaveUp, Refused
+from warehouse_sync.destinations.linkedin.fields import AUDIENCE_FIELDS, MEMBER_PATHS
+from warehouse_sync.destinations.linkedin.pace import DEFAULT_REQUESTS_PER_MINUTE, Pace
+from warehouse_sync.destinations.linkedin.responses import Next, Verdict, judge, what_next
+from warehouse_sync.destinations.linkedin.segments import PATH, Segment, Segments
+from warehouse_sync.destinations.linkedin.settings import LinkedInSettings
+from warehouse_sync.destinations.linkedin.settling import settle
+from warehouse_sync.destinations.linkedin.tokens import Tokens
+from warehouse_sync.errors import AuthenticationFailed, ConfigurationError, DestinationUnavailable, StopRun
+from warehouse_sync.fields import AudienceFields
+from warehouse_sync.operations import Batch, Outcome
+
+BATCH_SIZE = 5000
+"""Elements that LinkedIn takes in one request."""
+
+
+class LinkedIn:
+    """A LinkedIn ad account as a destination; see base.Destination for what each method promises.
+
+    stopping: once set, waits end early: `deliver` defers what is unsettled with the reason `stopped`, everything else
+    raises DestinationUnavailable. May be replaced by the caller's own event before the first call.
+    """
+
+    batch_size = BATCH_SIZE
+
+    def __init__(self, settings: LinkedInSettings) -> None:
+        self.max_in_flight = settings.max_in_flight
+        self.stopping = threading.Event()
+        self._settings = settings
+        self._client = Client(settings)
+        limits = {kind: self.requests_per_minute(kind) for kind in MEMBER_PATHS}
+        pace = Pace(limits, self._wait, longest_hold=settings.patience)
+        with _before_a_run():
+            self._tokens = Tokens(self._client, settings)
+        self._calls = Calls(self._client, self._tokens, pace, settings, self._wait)
+        self._segments = Segments(self._calls, settings, self._wait)
+        self._new_until: dict[str, float] = {}
+
+    def fields(self, audience_type: str) -> AudienceFields:
+        """Return what linkedin/fields.py declares."""
+        return AUDIENCE_FIELDS[audience_type]
+
+    def requests_per_minute(self, audience_type: str) -> int:
+        """Return the configured pace, else the default of pace.py."""
+        return self._settings.requests_per_minute or DEFAULT_REQUESTS_PER_MINUTE[audience_type]
+
+    def check(self) -> Credentials:
+        """As promised, with one gap: for an unknown account LinkedIn may answer an empty list instead of 403."""
+        with _before_a_run():
+            self._segments.probe()
+        return Credentials(refresh_token_expires=self._tokens.refresh_token_expires)
+
+    def find(self, spec: AudienceSpec, known_id: str | None) -> Audience | None:
+        """As promised; a segment of our `sourceSegmentId` counts only on our account and source platform."""
+        with _before_a_run():
+            segment_id = spec.id or known_id
+            if segment_id is None:
+                segment = self._segments.find(spec.source_id)
+                if segment is None:
+                    return None
+            else:
+                segment = self._get(segment_id, spec)
+            self._check_ours(segment, spec)
+            self._note_age(segment)
+            return segment.audience
+
+    def create(self, spec: AudienceSpec) -> Audience:
+        """As promised; takes at least the five seconds that LinkedIn wants a new audience to be left alone."""
+        with _before_a_run():
+            segment, created = self._segments.create(spec)
+            self._check_ours(segment, spec)
+            self._note_age(segment, created=created)
+            return replace(segment.audience, created=created)
+
+    def deliver(self, audience: Audience, batch: Batch) -> Sequence[Outcome]:
+        """As promised; a request that fails is repeated for at most `patience` seconds."""
+        if len(batch) > BATCH_SIZE:
+            raise ValueError(f"a batch has {len(batch)} operations, LinkedIn takes {BATCH_SIZE}")
+        everything = elements(audience.type, batch)
+        path = f"{PATH}/{audience.id}/{MEMBER_PATHS[audience.type]}"
+
+        def ask(positions: Sequence[int]) -> Verdict:
+            response = self._calls.send(
+                "POST",
+                path,
+                body=body(everything, positions),
+                restli_method="BATCH_CREATE",
+                endpoint=audience.type,
+                new_until=self._new_until.get(audience.id, 0.0),
+            )
+            if what_next(response.status) is Next.NOT_FOUND:
+                raise GaveUp(
+                    "audience_not_found",
+                    f"LinkedIn does not know audience {audience.id}: it was deleted there, or is not ready yet",
+                )
+            return judge(response, [batch.rows[position] for position in positions])
+
+        if audience.created and audience.id not in self._new_until:
+            self._new_until[audience.id] = time.monotonic() + self._settings.fresh_404_patience
+        try:
+            return settle(len(batch), ask)
+        except Refused as refused:
+            kind = AuthenticationFailed if refused.credentials else StopRun
+            raise kind(f"{refused} Nothing is lost: what LinkedIn has not taken is sent by the next run.") from None
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _wait(self, seconds: float) -> bool:
+        return self.stopping.wait(seconds)
+
+    def _get(self, segment_id: str, spec: AudienceSpec) -> Segment:
+        if not segment_id.isdigit():
+            raise Refused(
+                f"{segment_id!r} is no id of a LinkedIn audience: it is a number, not a URN. Correct audience.id."
+            )
+        segment = self._segments.get(segment_id)
+        if segment is None and spec.id is None:
+            # A segment of our own that is seconds old may be listed before it can be read.
+            found = self._segments.find(spec.source_id)
+            segment = found if found is not None and found.audience.id == segment_id else None
+        if segment is not None:
+            return segment
+        if spec.id is not None:
+            raise Refused(
+                f"Audience {segment_id} does not exist on LinkedIn, or the token may not see it. Correct audience.id, "
+                "or replace it by audience.name to have an audience created."
+            )
+        raise Refused(
+            f"Audience {segment_id}, which this sync created or found earlier, does not exist on LinkedIn any more: it "
+            "was deleted there. To begin anew, give the sync another name; to go on with another audience, set "
+            "audience.id."
+        )
+
+    def _check_ours(self, segment: Segment, spec: AudienceSpec) -> None:
+        audience = segment.audience
+        if audience.type != spec.type:
+            raise Refused(
+                f"Audience {audience.id} on LinkedIn is of type {audience.type}, but audience.type of this sync is "
+                f"{spec.type}; LinkedIn cannot change it. Correct audience.type, or name another audience."
+            )
+        if segment.account != self._settings.account_urn:
+            raise Refused(
+                f"Audience {audience.id} belongs to another ad account than {self._settings.account_id}. Correct "
+                f"audience.id or {self._settings.key('account_id')}."
+            )
+
+    def _note_age(self, segment: Segment, *, created: bool = False) -> None:
+        """Remember until when a 404 for this audience only means that it is new."""
+        age = 0.0 if created or segment.created is None else max(0.0, time.time() - segment.created)
+        if created or (segment.created is not None and age < self._settings.fresh_404_patience):
+            self._new_until[segment.audience.id] = time.monotonic() + self._settings.fresh_404_patience - age
+
+
+@contextmanager
+def _before_a_run() -> Iterator[None]:
+    """Endings of calls that are made before anything is promoted, as the errors of the protocol."""
+    try:
+        yield
+    except Refused as refused:
+        raise ConfigurationError(f"{refused} Nothing was sent.") from None
+    except GaveUp as gave_up:
+        raise DestinationUnavailable(f"{gave_up}. Nothing was sent.", gave_up.retry_after) from None

@@ -1,0 +1,79 @@
+"""What LinkedIn audiences take, as data, and what LinkedIn calls it on the wire.
+
+Limits are LinkedIn's: 35 characters for names, 50 for other texts, 20 for postal codes, 5 for stock symbols, 100 for
+page addresses, three industries. Longer values would have their element refused.
+"""
+
+from __future__ import annotations
+
+from warehouse_sync.fields import AudienceFields, Field, Normaliser, TooLong
+
+COUNTRY = Field("country", Normaliser.COUNTRY)
+
+USER = AudienceFields(
+    identifiers=(
+        Field("sha256_email", Normaliser.EMAIL, hash="sha256"),
+        Field("sha512_email", Normaliser.EMAIL, hash="sha512"),
+        Field("google_aid", Normaliser.DEVICE_ID),
+    ),
+    fields=(
+        Field("first_name", Normaliser.TEXT, max_length=35),
+        Field("last_name", Normaliser.TEXT, max_length=35),
+        Field("title", Normaliser.TEXT, max_length=50),
+        Field("company", Normaliser.TEXT, max_length=50),
+        COUNTRY,
+    ),
+)
+
+COMPANY = AudienceFields(
+    identifiers=(
+        Field("company_name", Normaliser.TEXT),
+        Field("company_email_domain", Normaliser.DOMAIN),
+        Field("company_website_domain", Normaliser.DOMAIN),
+        Field("company_page_url", Normaliser.TEXT, max_length=100, too_long=TooLong.LEAVE_OUT),
+        Field(
+            "organization_urn",
+            Normaliser.PREFIXED_NUMBER,
+            prefix="urn:li:organization:",
+            aliases=("urn:li:organizationUrn:", "urn:li:company:"),
+        ),
+    ),
+    fields=(
+        Field("stock_symbol", Normaliser.TEXT, max_length=5, too_long=TooLong.LEAVE_OUT),
+        Field("industries", Normaliser.TEXT_LIST, max_length=50, max_items=3),
+        Field("city", Normaliser.TEXT, max_length=50),
+        Field("state", Normaliser.TEXT, max_length=50),
+        COUNTRY,
+        Field("postal_code", Normaliser.TEXT, max_length=20),
+    ),
+)
+
+AUDIENCE_FIELDS = {"user": USER, "company": COMPANY}
+
+SEGMENT_TYPES = {"user": "USER", "company": "COMPANY"}
+"""Our audience types as LinkedIn's segment types."""
+
+MEMBER_PATHS = {"user": "users", "company": "companies"}
+"""Where the members of a segment are written to, below the segment."""
+
+USER_ID_TYPES = {"sha256_email": "SHA256_EMAIL", "sha512_email": "SHA512_EMAIL", "google_aid": "GOOGLE_AID"}
+"""Identifiers of a user go into `userIds` under these types; everything else is a key of the element."""
+
+WIRE_NAMES = {
+    "first_name": "firstName",
+    "last_name": "lastName",
+    "title": "title",
+    "company": "company",
+    "country": "country",
+    "company_name": "companyName",
+    "company_email_domain": "companyEmailDomain",
+    "company_website_domain": "companyWebsiteDomain",
+    "company_page_url": "companyPageUrl",
+    "organization_urn": "organizationUrn",
+    "stock_symbol": "stockSymbol",
+    "industries": "industries",
+    "city": "city",
+    "state": "state",
+    "postal_code": "postalCode",
+}
+"""Keys of an element."""

@@ -1,0 +1,68 @@
+"""How fast requests leave: a limit per endpoint and minute, and one pause that all threads share."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from pyrate_limiter import Duration, InMemoryBucket, Rate, RateItem
+
+from warehouse_sync.destinations.linkedin.endings import GaveUp
+
+DEFAULT_REQUESTS_PER_MINUTE = {"user": 480, "company": 240}
+"""80 % of what LinkedIn allows one token a minute (600 requests to `/users`, 300 to `/companies`).
+
+The rest is room for another worker on the same token, for clocks that disagree about where a minute begins, and for
+the older pages of LinkedIn that still name 500 and 200.
+"""
+
+Wait = Callable[[float], bool]
+"""Sleeps for the seconds given; true when it was ended early because the worker is to stop."""
+
+
+class Pace:
+    """Thread-safe. In no window of 60 s more than the limit of an endpoint leaves."""
+
+    def __init__(self, limits: Mapping[str, int], wait: Wait, longest_hold: float) -> None:
+        self._buckets = {endpoint: InMemoryBucket([Rate(limit, Duration.MINUTE)]) for endpoint, limit in limits.items()}
+        self._lock = threading.Lock()
+        self._wait = wait
+        self._longest_hold = longest_hold
+        self._held_until = 0.0
+
+    def hold(self, seconds: float) -> None:
+        """Let no request leave for so many seconds, from any thread."""
+        with self._lock:
+            self._held_until = max(self._held_until, time.monotonic() + seconds)
+
+    def turn(self, endpoint: str | None) -> None:
+        """Block until a request may leave. `endpoint` None has no limit of its own and heeds only the shared pause.
+
+        Raises GaveUp when the worker is to stop, or when the pause is longer than `longest_hold` seconds.
+        """
+        while (seconds := self._seconds_to_wait(endpoint)) > 0:
+            if self._wait(seconds):
+                break
+        if self._wait(0):
+            raise GaveUp("stopped", "The worker is being stopped")
+
+    def _seconds_to_wait(self, endpoint: str | None) -> float:
+        """0 when the request may leave now, which is then counted."""
+        with self._lock:
+            held = self._held_until - time.monotonic()
+            if held > self._longest_hold:
+                raise GaveUp("throttled", f"LinkedIn asked for no request in the next {held:.0f} s", retry_after=held)
+            if held > 0:
+                return held
+            if endpoint is None:
+                return 0.0
+            bucket = self._buckets[endpoint]
+            now = time.monotonic_ns() // 1_000_000
+            bucket.leak(now)
+            item = RateItem(endpoint, now)
+            if bucket.put(item):
+                return 0.0
+            milliseconds = bucket.waiting(item)
+            assert isinstance(milliseconds, int)
+            return max(milliseconds, 1) / 1000

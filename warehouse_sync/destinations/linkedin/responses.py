@@ -1,0 +1,233 @@
+"""What an answer of LinkedIn means. Pure.
+
+    status                               what happens next
+    2xx                                  ANSWERED   read the body
+    400, 422                             REFUSED    something in the request will never be taken
+    413                                  TOO_LARGE  the same in smaller requests
+    401                                  RENEW      the access token
+    403                                  FORBIDDEN  the operator must grant something
+    404                                  NOT_FOUND  wait, if the audience is new
+    426                                  VERSION    the operator must choose another API version
+    408, 409, 423, 429, 5xx but 501      RETRY      LinkedIn has trouble, or wants us slower
+    everything else                      UNEXPECTED neither the elements' fault nor one that repeating mends
+
+A batch that is refused comes back in one of three forms: 200 with a status per element; 4xx with a message that names
+elements (`Index: 3, ERROR :: …` or `indices [3] (0-indexed)`); 4xx that names none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import Enum, auto
+from typing import Any
+
+from warehouse_sync.destinations.linkedin.client import Response
+from warehouse_sync.operations import DELIVERED, Outcome, deferred, rejected
+
+
+class Next(Enum):
+    """What happens after an answer; the table stands above."""
+
+    ANSWERED = auto()
+    REFUSED = auto()
+    TOO_LARGE = auto()
+    RENEW = auto()
+    FORBIDDEN = auto()
+    NOT_FOUND = auto()
+    VERSION = auto()
+    RETRY = auto()
+    UNEXPECTED = auto()
+
+
+_NEXT = {
+    400: Next.REFUSED,
+    401: Next.RENEW,
+    403: Next.FORBIDDEN,
+    404: Next.NOT_FOUND,
+    408: Next.RETRY,
+    409: Next.RETRY,
+    413: Next.TOO_LARGE,
+    422: Next.REFUSED,
+    423: Next.RETRY,
+    426: Next.VERSION,
+    429: Next.RETRY,
+    501: Next.UNEXPECTED,
+}
+
+
+def what_next(status: int) -> Next:
+    """The table above, for any status."""
+    if status in _NEXT:
+        return _NEXT[status]
+    if 200 <= status < 300:
+        return Next.ANSWERED
+    return Next.RETRY if 500 <= status < 600 else Next.UNEXPECTED
+
+
+def is_segment_limit(response: Response) -> bool:
+    """Whether this 429 means that the account is full: no waiting mends it.
+
+    Of the other 429s the minute limit, the daily quota (until 00:00 UTC) and LinkedIn protecting itself read alike;
+    only how long they last tells them apart.
+    """
+    return response.status == 429 and _field(response.json, "code") == "SEGMENT_LIMIT_EXCEEDED"
+
+
+def retry_after(response: Response, now: datetime | None = None) -> float | None:
+    """Seconds that LinkedIn wants us to wait, from either form of `Retry-After`; None when it does not say."""
+    value = response.headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value)
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - (now or datetime.now(UTC))).total_seconds())
+
+
+_EMAIL = re.compile(r"[^\s<>()\[\]\"',;:]+(?:@|%40)[^\s<>()\[\]\"',;:]+", re.IGNORECASE)
+_OPAQUE = re.compile(r"[\w+=-]{32,}")
+"""Hashes, device ids and tokens: nothing that a sentence holds is as long without a break."""
+
+
+def clean(message: str, values: Sequence[str | None] = ()) -> str:
+    """A message of LinkedIn, fit for logs: no address, hash, token or one of `values`; one line of 200 characters."""
+    for value in sorted((value for value in values if value), key=len, reverse=True):
+        # A short value (a country) may be part of a word, which is not its disclosure.
+        pattern = re.escape(value) if len(value) > 5 else rf"(?<!\w){re.escape(value)}(?!\w)"
+        message = re.sub(pattern, "…", message, flags=re.IGNORECASE)
+    message = _OPAQUE.sub("…", _EMAIL.sub("…", message))
+    message = " ".join("".join(char if char.isprintable() else " " for char in message).split())
+    return message if len(message) <= 200 else message[:199] + "…"
+
+
+def describe(response: Response) -> str:
+    """Status, code and message of an answer on one line, cleaned, with the id that LinkedIn's support asks for."""
+    code, message = _field(response.json, "code"), _field(response.json, "message")
+    if response.json is None and response.text:
+        message = "the answer is not JSON"
+    line = clean(": ".join(part for part in (code, message) if part))
+    request_id = response.headers.get("x-li-uuid") or response.headers.get("x-li-request-id")
+    line = f"HTTP {response.status}" + (f" {line}" if line else "")
+    return line + (f" [LinkedIn request {request_id[:64]}]" if request_id else "")
+
+
+def _field(body: Any, name: str) -> str:
+    value = body.get(name) if isinstance(body, Mapping) else None
+    return value if isinstance(value, str) else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The answer tells the outcome of every element, in order."""
+
+    outcomes: list[Outcome]
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Nothing was applied; these elements (by position) are at fault, the others may be sent again."""
+
+    refused: dict[int, Outcome]
+
+
+@dataclass(frozen=True, slots=True)
+class Unnamed:
+    """Nothing was applied; some element is at fault and the answer does not say which.
+
+    `alone`: the outcome of an element that gets this answer without company.
+    """
+
+    alone: Outcome
+
+
+Verdict = Told | Named | Unnamed
+
+Rows = Sequence[tuple[str | None, ...]]
+
+
+def judge(response: Response, rows: Rows) -> Verdict:
+    """What the answer to a batch of `rows` means for each; never a REJECTED that the answer does not state."""
+    following = what_next(response.status)
+    if following is Next.ANSWERED:
+        return Told(_told(response.json, rows))
+    message = _field(response.json, "message")
+    if following is Next.REFUSED:
+        named = _named(message, len(rows))
+        if named:
+            return Named({at: _refusal(response.status, response.json, rows[at], text) for at, text in named.items()})
+        values = rows[0] if len(rows) == 1 else ()
+        return Unnamed(_refusal(response.status, response.json, values, message))
+    if following is Next.TOO_LARGE:
+        return Unnamed(deferred("http_413", "Something between here and LinkedIn takes no request of this size"))
+    return Told([_other(response.status)] * len(rows))
+
+
+def _told(body: Any, rows: Rows) -> list[Outcome]:
+    answers = body.get("elements") if isinstance(body, Mapping) else None
+    if not isinstance(answers, list) or len(answers) > len(rows) or not _in_order(answers):
+        return [deferred("malformed_answer", "LinkedIn's answer does not fit what was asked")] * len(rows)
+    told = [_element(answer, row) for answer, row in zip(answers, rows, strict=False)]
+    missing = deferred("missing_answer", "LinkedIn's answer is shorter than what was asked")
+    return told + [missing] * (len(rows) - len(told))
+
+
+def _in_order(answers: list[Any]) -> bool:
+    """Whether no answer claims another position than its own.
+
+    Rest.li pairs answers by array index; since 202502 a `batchIndex` is said to come with errors, at a place that no
+    source shows. Where the two disagree, nobody knows which element is meant.
+    """
+    for at, answer in enumerate(answers):
+        error = answer.get("error") if isinstance(answer, Mapping) else None
+        details = error.get("errorDetails") if isinstance(error, Mapping) else None
+        for place in (answer, error, details):
+            claimed = place.get("batchIndex") if isinstance(place, Mapping) else None
+            if isinstance(claimed, int) and claimed != at:
+                return False
+    return True
+
+
+def _element(answer: Any, row: tuple[str | None, ...]) -> Outcome:
+    status = answer.get("status") if isinstance(answer, Mapping) else None
+    if not isinstance(status, int) or isinstance(status, bool):
+        return deferred("malformed_answer", "LinkedIn's answer for this element has no status")
+    following = what_next(status)
+    if following is Next.ANSWERED:
+        return DELIVERED
+    if following is Next.REFUSED:
+        error = answer.get("error")
+        error = error if isinstance(error, Mapping) else answer
+        return _refusal(status, error, row, _field(error, "message"))
+    return _other(status)
+
+
+def _refusal(status: int, body: Any, row: tuple[str | None, ...], message: str) -> Outcome:
+    code = _field(body, "code")
+    reason = code.lower() if re.fullmatch(r"[A-Z][A-Z_]{2,47}", code) else f"http_{status}"
+    return rejected(reason, f"refused by LinkedIn: {clean(message, row) or 'no message'}")
+
+
+def _other(status: int) -> Outcome:
+    return deferred(f"http_{status}", f"LinkedIn answered HTTP {status}")
+
+
+_INDEX = re.compile(r"\bIndex:\s*(\d{1,9})\b[,\s]*(.*?)(?=\bIndex:\s*\d|\Z)", re.DOTALL)
+_INDICES = re.compile(r"\bindices\s*\[([\d,\s]+)\]")
+
+
+def _named(message: str, size: int) -> dict[int, str]:
+    """Positions below `size` that a refusal names, each with what it says about it."""
+    named: dict[int, str] = {}
+    for position, text in _INDEX.findall(message):
+        named.setdefault(int(position), text)
+    for positions in _INDICES.findall(message):
+        for position in positions.replace(",", " ").split():
+            named.setdefault(int(position), message)
+    return {position: text for position, text in sorted(named.items()) if position < size}

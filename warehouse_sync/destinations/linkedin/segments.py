@@ -1,0 +1,245 @@
+"""DMP segments: find, create, describe.
+
+LinkedIn knows no idempotent create: sent twice, it makes two segments. So we look for ours by `sourceSegmentId` before
+creating, and again whenever the answer to a create leaves open whether it happened.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import structlog
+
+from warehouse_sync.destinations.base import Audience, AudienceSpec
+from warehouse_sync.destinations.linkedin.calls import Calls
+from warehouse_sync.destinations.linkedin.client import Response
+from warehouse_sync.destinations.linkedin.endings import GaveUp, Refused, forbidden
+from warehouse_sync.destinations.linkedin.fields import SEGMENT_TYPES
+from warehouse_sync.destinations.linkedin.pace import Wait
+from warehouse_sync.destinations.linkedin.responses import Next, clean, describe, what_next
+from warehouse_sync.destinations.linkedin.settings import LinkedInSettings
+
+log = structlog.get_logger(__name__)
+
+PATH = "/rest/dmpSegments"
+PAGE = 100
+LOOKS_AFTER_UNCLEAR_CREATE = 3
+"""How often, `wait_after_create` seconds apart, a segment is looked for that may have been created.
+
+The finder need not show a new segment at once; how long that may take is not documented.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A DMP segment: the audience, and what decides whether it is ours. `created`: epoch seconds, if known."""
+
+    audience: Audience
+    account: str
+    source_id: str | None
+    source_platform: str | None
+    created: float | None
+
+
+class Segments:
+    """All requests to `/rest/dmpSegments` but those for members. Raises GaveUp and Refused."""
+
+    def __init__(self, calls: Calls, settings: LinkedInSettings, wait: Wait) -> None:
+        self._calls = calls
+        self._settings = settings
+        self._wait = wait
+
+    def probe(self) -> None:
+        """One cheap read, which needs the token, the API version, the scope and access to the account."""
+        self._page({"count": "1", "start": "0"})
+
+    def get(self, segment_id: str) -> Segment | None:
+        """The segment with this id; None when there is none."""
+        response = self._calls.send("GET", f"{PATH}/{segment_id}")
+        if what_next(response.status) is Next.NOT_FOUND:
+            return None
+        if what_next(response.status) is Next.REFUSED:
+            raise Refused(f"LinkedIn refuses to show audience {segment_id} ({describe(response)}). Check its id.")
+        if what_next(response.status) is not Next.ANSWERED:
+            raise _unexpected(response)
+        segment = _segment(response.json)
+        if segment is None:
+            raise GaveUp("malformed_answer", "LinkedIn's description of an audience lacks its id, type or account")
+        return segment
+
+    def find(self, source_id: str) -> Segment | None:
+        """Our segment with this `sourceSegmentId`, the oldest if there are several; None when there is none."""
+        ours = [
+            segment
+            for segment in self._all(source_id)
+            if segment.source_id == source_id
+            and segment.account == self._settings.account_urn
+            and segment.source_platform == self._settings.source_platform
+        ]
+        if len(ours) > 1:
+            log.warning("linkedin_audience_twice", source_id=source_id, ids=[segment.audience.id for segment in ours])
+        return min(ours, key=lambda segment: int(segment.audience.id), default=None)
+
+    def create(self, spec: AudienceSpec) -> tuple[Segment, bool]:
+        """The segment of this spec, and whether this call created it; then it has been waited for."""
+        started = time.monotonic()
+        asked = False
+        for attempt in range(1, self._settings.attempts + 1):
+            found = self.find(spec.source_id)
+            if found is not None:
+                return found, asked
+            try:
+                segment = self._create_once(spec)
+            except GaveUp as trouble:
+                pause = max(trouble.retry_after or 0.0, self._backoff(attempt))
+                over = time.monotonic() + pause - started > self._settings.patience
+                asked = asked or trouble.unclear
+                if trouble.unclear and (found := self._look_again(spec.source_id)) is not None:
+                    return found, True
+                if trouble.reason == "stopped" or attempt == self._settings.attempts or over:
+                    raise
+                self._pause(pause)
+            else:
+                self._pause(self._settings.wait_after_create)
+                return segment, True
+        raise AssertionError("the last attempt returns or raises")
+
+    def _look_again(self, source_id: str) -> Segment | None:
+        for _ in range(LOOKS_AFTER_UNCLEAR_CREATE):
+            self._pause(self._settings.wait_after_create)
+            if (found := self.find(source_id)) is not None:
+                return found
+        return None
+
+    def _create_once(self, spec: AudienceSpec) -> Segment:
+        settings = self._settings
+        name = spec.name or spec.source_id
+        wanted: dict[str, Any] = {
+            "account": settings.account_urn,
+            "name": name,
+            "type": SEGMENT_TYPES[spec.type],
+            "sourcePlatform": settings.source_platform,
+            "sourceSegmentId": spec.source_id,
+            "destinations": [{"destination": "LINKEDIN"}],
+        }
+        if spec.description:
+            wanted["description"] = spec.description
+        response = self._calls.send("POST", PATH, body=orjson.dumps(wanted), json_wanted=False, once=True)
+        following = what_next(response.status)
+        if following is Next.NOT_FOUND:
+            raise forbidden(settings, response)
+        if following is Next.REFUSED:
+            raise _refused_create(settings, spec, response)
+        if following is not Next.ANSWERED:
+            raise _unexpected(response)
+        created_id = response.created_id
+        if created_id is None or not created_id.isdigit():
+            raise GaveUp("malformed_answer", "LinkedIn created an audience but did not tell its id", unclear=True)
+        log.info("linkedin_audience_created", id=created_id, source_id=spec.source_id)
+        audience = Audience(id=created_id, type=spec.type, name=name, status="BUILDING", created=True)
+        return Segment(audience, settings.account_urn, spec.source_id, settings.source_platform, time.time())
+
+    def _all(self, source_id: str) -> list[Segment]:
+        """Whatever the finder gives for `source_id`, over all its pages.
+
+        Always paged: without start and count LinkedIn's documentation promises all segments, its samples show ten.
+        """
+        found: list[Segment] = []
+        start = 0
+        while True:
+            query = {"sourcePlatform": self._settings.source_platform, "sourceSegmentId": source_id}
+            body = self._page(query | {"start": str(start), "count": str(PAGE)})
+            elements = body["elements"]
+            found += [segment for element in elements if (segment := _segment(element)) is not None]
+            start += len(elements)
+            paging = body.get("paging")
+            total = paging.get("total") if isinstance(paging, Mapping) else None
+            more = start < total if isinstance(total, int) else len(elements) == PAGE
+            if not elements or not more:
+                return found
+
+    def _page(self, query: Mapping[str, str]) -> Mapping[str, Any]:
+        full_query = {"q": "account", "account": self._settings.account_urn, **query}
+        response = self._calls.send("GET", PATH, query=full_query)
+        following = what_next(response.status)
+        if following is Next.NOT_FOUND:
+            raise forbidden(self._settings, response)
+        if following is Next.REFUSED:
+            raise Refused(
+                f"LinkedIn refuses to list the audiences of ad account {self._settings.account_id} "
+                f"({describe(response)}). Check {self._settings.key('account_id')}, "
+                f"{self._settings.key('source_platform')} and {self._settings.key('api_version')}."
+            )
+        if following is not Next.ANSWERED:
+            raise _unexpected(response)
+        body = response.json
+        if not isinstance(body, Mapping) or not isinstance(body.get("elements"), list):
+            raise GaveUp("malformed_answer", "LinkedIn's list of audiences has no elements")
+        return body
+
+    def _backoff(self, attempt: int) -> float:
+        longest = min(self._settings.backoff_max, self._settings.backoff_initial * 2.0 ** (attempt - 1))
+        return longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
+
+    def _pause(self, seconds: float) -> None:
+        if self._wait(seconds):
+            raise GaveUp("stopped", "The worker is being stopped")
+
+
+def _unexpected(response: Response) -> GaveUp:
+    return GaveUp(
+        f"http_{response.status}", f"LinkedIn gave an answer that is not expected here ({describe(response)})"
+    )
+
+
+def _refused_create(settings: LinkedInSettings, spec: AudienceSpec, response: Response) -> Refused:
+    text = describe(response)
+    if "SEGMENT_CREATION_NOT_ALLOWED_FOR_TEST_ACCOUNTS" in str(response.json):
+        return Refused(
+            f"Ad account {settings.account_id} is a test account, on which LinkedIn allows no audiences ({text}). "
+            f"Set {settings.key('account_id')} to a real one."
+        )
+    return Refused(
+        f"LinkedIn refuses to create the audience {clean(spec.name or spec.source_id)!r} ({text}). Check its name and "
+        f"description, and {settings.key('source_platform')}, which must be a platform that LinkedIn gave to your "
+        "application."
+    )
+
+
+def _segment(body: Any) -> Segment | None:
+    """One element of the finder or the answer to a GET; None when it lacks what makes it a segment."""
+    if not isinstance(body, Mapping):
+        return None
+    segment_id, kind, account = body.get("id"), body.get("type"), body.get("account")
+    if not isinstance(segment_id, int) or not isinstance(kind, str) or not isinstance(account, str):
+        return None
+    # Status and sizes belong to the destination LINKEDIN inside the segment; the numbers are absent while BUILDING.
+    places = [place for place in body.get("destinations") or () if isinstance(place, Mapping)]
+    place = next((place for place in places if place.get("destination") == "LINKEDIN"), {})
+    status = place.get("status")
+    created = body.get("created")
+    audience = Audience(
+        id=str(segment_id),
+        type={wire: ours for ours, wire in SEGMENT_TYPES.items()}.get(kind, kind.lower()),
+        name=str(body.get("name") or ""),
+        status=status if isinstance(status, str) else None,
+        size=_count(place.get("audienceSize")),
+        matched=_count(place.get("matchedCount")),
+        input_count=_count(body.get("inputCount")),
+    )
+    return Segment(
+        audience,
+        account,
+        body.get("sourceSegmentId"),
+        body.get("sourcePlatform"),
+        created / 1000 if isinstance(created, int | float) else None,
+    )
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -1,0 +1,173 @@
+"""The access token: fetched from the refresh token, renewed before it expires and when LinkedIn refuses it.
+
+The refresh is one form POST (RFC 6749, section 6), so it goes through client.py like every other request.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import structlog
+
+from warehouse_sync.destinations.linkedin.client import Client, NoAnswer, Response
+from warehouse_sync.destinations.linkedin.endings import GaveUp, Refused, dead_refresh_token, refresh_refused
+from warehouse_sync.destinations.linkedin.responses import Next, retry_after, what_next
+from warehouse_sync.destinations.linkedin.settings import LinkedInSettings
+from warehouse_sync.logs import hide
+
+log = structlog.get_logger(__name__)
+
+TOKEN_PATH = "/oauth/v2/accessToken"  # noqa: S105 - an address
+RENEW_BEFORE = 300.0
+"""Seconds before its end at which a token is renewed; a tenth of its life if that is less."""
+
+
+class Tokens:
+    """Thread-safe: of many threads that need a new token one fetches it, the others wait for that."""
+
+    def __init__(self, client: Client, settings: LinkedInSettings) -> None:
+        self._client = client
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._refresh_token = settings.refresh_token
+        self._token = _sendable(settings.access_token, settings.key("access_token"))
+        self._accepted: str | None = None
+        self._fetched_at: float | None = None
+        self._renew_at = self._expires_at = float("inf")
+        self._dead: Refused | None = None
+        self.refresh_token_expires: date | None = None
+
+    def current(self) -> str:
+        """A token that is worth sending. Raises Refused or GaveUp when there is none."""
+        with self._lock:
+            self._raise_if_dead()
+            if self._token is None:
+                self._fetch()
+            elif time.monotonic() >= self._renew_at:
+                try:
+                    self._fetch()
+                except GaveUp as trouble:
+                    if time.monotonic() >= self._expires_at:
+                        raise
+                    log.warning("linkedin_token_not_renewed_yet", reason=trouble.reason)
+            assert self._token is not None
+            return self._token
+
+    def renew(self, refused: str) -> bool:
+        """LinkedIn has answered 401 to the token `refused`: see to another one.
+
+        True when the current token is now another. False when the current one is too young to be given up: LinkedIn
+        refuses new tokens for a few seconds, with the very code of a revoked one; one that was never taken gets longer,
+        since a further one would start from the beginning. Raises Refused or GaveUp.
+        """
+        with self._lock:
+            self._raise_if_dead()
+            if self._token != refused:
+                return True
+            settings = self._settings
+            bear_with = settings.token_propagation if self._accepted == refused else settings.token_patience
+            if self._fetched_at is not None and self._age() < bear_with:
+                return False
+            self._fetch()
+            return True
+
+    def accepted(self, token: str) -> None:
+        """LinkedIn has answered to `token`."""
+        self._accepted = token
+
+    def seconds_to_propagate(self) -> float:
+        """How long a refusal of the current token says nothing; 0 for one that was given to us."""
+        with self._lock:
+            if self._fetched_at is None:
+                return 0.0
+            return max(0.0, self._settings.token_propagation - self._age())
+
+    @property
+    def renewable(self) -> bool:
+        """Whether another token can be had at all."""
+        return self._refresh_token is not None
+
+    def give_up(self, dead: Refused) -> None:
+        """Let every later call fail with `dead`, without asking LinkedIn again."""
+        with self._lock:
+            self._dead = self._dead or dead
+
+    def _age(self) -> float:
+        assert self._fetched_at is not None
+        return time.monotonic() - self._fetched_at
+
+    def _raise_if_dead(self) -> None:
+        if self._dead is not None:
+            raise Refused(str(self._dead), credentials=True)
+
+    def _fetch(self) -> None:
+        settings = self._settings
+        if self._refresh_token is None:
+            raise Refused(
+                f"There is no LinkedIn token: set {settings.key('refresh_token')} or {settings.key('access_token')}.",
+                credentials=True,
+            )
+        form = {
+            "grant_type": "refresh_token",
+            "refresh_token": self._refresh_token,
+            "client_id": settings.client_id or "",
+            "client_secret": settings.client_secret or "",
+        }
+        try:
+            response = self._client.request("POST", TOKEN_PATH, form=form)
+        except NoAnswer as silence:
+            raise GaveUp(f"oauth_{silence.reason}", f"LinkedIn's token endpoint did not answer: {silence}") from None
+        following = what_next(response.status)
+        body: Any = response.json if isinstance(response.json, dict) else {}
+        if following is Next.RETRY:
+            raise GaveUp(
+                f"oauth_http_{response.status}",
+                f"LinkedIn's token endpoint answered HTTP {response.status}",
+                retry_after=retry_after(response),
+            )
+        if following is not Next.ANSWERED:
+            self._dead = _verdict(settings, response, body)
+            self._raise_if_dead()
+        token = body.get("access_token")
+        if not isinstance(token, str) or not token:
+            raise GaveUp("oauth_malformed_answer", "The answer of LinkedIn's token endpoint holds no access token")
+        self._accept(token, body)
+
+    def _accept(self, token: str, body: dict[str, Any]) -> None:
+        hide(token)
+        self._token = _sendable(token, "access_token in the answer of LinkedIn's token endpoint")
+        self._fetched_at = time.monotonic()
+        life = _seconds(body.get("expires_in"))
+        self._renew_at = self._expires_at = float("inf")
+        if life is not None:
+            self._expires_at = self._fetched_at + life
+            self._renew_at = self._expires_at - min(RENEW_BEFORE, life / 10)
+        # A reply without a refresh token leaves the old one in force.
+        if isinstance(body.get("refresh_token"), str) and body["refresh_token"]:
+            hide(body["refresh_token"])
+            self._refresh_token = body["refresh_token"]
+        left = _seconds(body.get("refresh_token_expires_in"))
+        if left is not None:
+            self.refresh_token_expires = (datetime.now(UTC) + timedelta(seconds=left)).date()
+        log.info("linkedin_token_renewed", expires_in=life, refresh_token_expires=str(self.refresh_token_expires))
+
+
+def _verdict(settings: LinkedInSettings, response: Response, body: dict[str, Any]) -> Refused:
+    expired = body.get("error") == "invalid_grant"
+    return dead_refresh_token(settings, response) if expired else refresh_refused(settings, response)
+
+
+def _seconds(value: Any) -> float | None:
+    """A plausible duration (up to a century) or None."""
+    return float(value) if isinstance(value, int | float) and 0 < value < 3.2e9 else None
+
+
+def _sendable(token: str | None, place: str) -> str | None:
+    if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
+        raise Refused(
+            f"The token at {place} holds characters that no token has (a line break, perhaps).", credentials=True
+        )
+    return token or None

@@ -1,0 +1,73 @@
+"""How a destination describes what it takes: each field as data, without code.
+
+Destinations declare fields, warehouses compile their normalisers to SQL, neither knows the other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Normaliser(StrEnum):
+    """What is done to a value in the snapshot statement before anything else sees it.
+
+    Every normaliser takes NULL, the empty text and white space (Unicode property White_Space) as absent.
+    """
+
+    EMAIL = "email"
+    """White space removed, lower-cased code point by code point, of the form x@y.z; then hashed with `Field.hash`."""
+    DEVICE_ID = "device_id"
+    """Trimmed, lower-cased; a UUID with or without hyphens; all zeros means that the person opted out."""
+    TEXT = "text"
+    """Trimmed; cut to `max_length`, or left out when longer if `too_long` says so."""
+    TEXT_LIST = "text_list"
+    """An array, a JSON array of strings or comma-separated text; the first `max_items`, each as TEXT; a JSON array."""
+    DOMAIN = "domain"
+    """The host of a URL or a bare domain: lower-cased, without port and trailing dot."""
+    PREFIXED_NUMBER = "prefixed_number"
+    """Digits behind `prefix`, one of `aliases`, or nothing; always written with `prefix`."""
+    COUNTRY = "country"
+    """Two letters, upper-cased."""
+
+
+class TooLong(StrEnum):
+    """What happens to a text that is longer than its field takes."""
+
+    CUT = "cut"
+    LEAVE_OUT = "leave_out"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One identifier or descriptive field that a destination takes.
+
+    name: the key in the configuration and the column in snapshots and changes.
+    max_length: in characters; None is unlimited.
+    hash: the digest of an EMAIL, `sha256` or `sha512`.
+    """
+
+    name: str
+    normaliser: Normaliser
+    max_length: int | None = None
+    too_long: TooLong = TooLong.CUT
+    max_items: int | None = None
+    hash: str | None = None
+    prefix: str = ""
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AudienceFields:
+    """What one audience type takes, in the order in which columns stand in snapshots and changes."""
+
+    identifiers: tuple[Field, ...]
+    fields: tuple[Field, ...]
+
+    @property
+    def all(self) -> tuple[Field, ...]:
+        return self.identifiers + self.fields
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(field.name for field in self.all)

@@ -1,0 +1,110 @@
+"""What a run of one sync needs, opened and checked: the warehouse, the destination, the query, the state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from warehouse_sync.config import Config, SyncConfig
+from warehouse_sync.destinations import audience_fields, open_destination
+from warehouse_sync.destinations.base import Audience, AudienceSpec, Destination
+from warehouse_sync.pipeline.guard import Guard
+from warehouse_sync.pipeline.snapshot import Model, check_model
+from warehouse_sync.progress import Phase, Progress
+from warehouse_sync.retry_policy import RetryPolicy
+from warehouse_sync.state.runs import table_slug
+from warehouse_sync.state.store import State, SyncKey
+from warehouse_sync.warehouses import make_warehouse
+from warehouse_sync.warehouses.base import Warehouse
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One sync, ready to run.
+
+    spelling: the query's own spelling of each column that the configuration names. existing: the audience that the
+    configuration names by its id, else None.
+    """
+
+    sync: SyncConfig
+    key: SyncKey
+    warehouse: Warehouse
+    destination: Destination
+    state: State
+    model: Model
+    spelling: Mapping[str, str]
+    existing: Audience | None
+    progress: Progress
+
+    @property
+    def guard(self) -> Guard:
+        """The sync's guard."""
+        settings = self.sync.guard
+        return Guard(settings.max_removed_percent, settings.min_members, settings.ignore_below)
+
+    @property
+    def retry_policy(self) -> RetryPolicy:
+        """When the sync's deferred operations are due, and when they are given up."""
+        return RetryPolicy(self.sync.retry.enabled, self.sync.retry.max_age)
+
+    def spec(self, installation_id: str) -> AudienceSpec:
+        """The audience that the sync wants, under the name by which the destination finds it again."""
+        audience = self.sync.audience
+        source_id = f"warehouse-sync:{installation_id}:{table_slug(self.key)}"
+        return AudienceSpec(audience.type, audience.name, audience.description, audience.id, source_id)
+
+    def find_audience(self, installation_id: str, known_id: str | None) -> Audience | None:
+        """The sync's audience at the destination, None when it has to be created. Raises ConfigurationError."""
+        return self.existing or self.destination.find(self.spec(installation_id), known_id)
+
+
+@contextmanager
+def open_warehouse(config: Config, sync: SyncConfig) -> Iterator[Warehouse]:
+    """The sync's warehouse, connected. Raises ConfigurationError and WarehouseUnavailable."""
+    warehouse = make_warehouse(config.warehouse_of(sync))
+    try:
+        warehouse.open()
+        yield warehouse
+    finally:
+        warehouse.close()
+
+
+def model_of(config: Config, sync: SyncConfig) -> Model:
+    """The sync's query and mapping as the snapshot takes them."""
+    fields = audience_fields(config.destination_of(sync).type, sync.audience.type)
+    return Model(
+        sync=sync.name,
+        sql=sync.model.text,
+        table=sync.model.table_parts,
+        primary_key=sync.model.primary_key,
+        mapping={**sync.identifiers, **sync.fields},
+        fields=fields,
+        hash_pii=sync.hash_pii,
+    )
+
+
+@contextmanager
+def open_job(config: Config, name: str, progress: Progress) -> Iterator[Job]:
+    """Everything that can be refused is refused here, before anything is written anywhere.
+
+    Raises ConfigurationError, WarehouseUnavailable or DestinationUnavailable.
+    """
+    sync = config.sync(name)
+    model = model_of(config, sync)
+    key = SyncKey(sync.name, sync.destination)
+    with open_warehouse(config, sync) as warehouse:
+        spelling = check_model(warehouse, model)
+        destination = open_destination(config.destination_of(sync), sync.destination)
+        try:
+            progress.begin(Phase.AUDIENCE)
+            destination.check()
+            wanted = sync.audience
+            existing = None
+            if wanted.id is not None:
+                existing = destination.find(AudienceSpec(wanted.type, None, None, wanted.id, ""), None)
+            yield Job(
+                sync, key, warehouse, destination, State(warehouse), model, spelling, existing, progress
+            )
+        finally:
+            destination.close()

@@ -1,0 +1,275 @@
+"""Snapshots and pending work become operations: what is missing at the destination, in sending order.
+
+    held       pending work that this run does not send: dead, or not due yet; it is carried along
+    REMOVE     identities of the previous snapshot that the current one lacks, and pending REMOVEs still absent from it
+    ADD        fingerprints that the previous snapshot lacks, and pending ADDs still present in the current one
+    ADD again  members that share an identifier with a REMOVE of this run: LinkedIn does not say whether REMOVE takes
+               out the identifiers it names or the person behind them
+
+Why it converges: the previous snapshot is what the destination holds once the pending work is done, so what differs
+from it, and the pending work that still holds, is what is missing from the current one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from warehouse_sync.fields import AudienceFields
+from warehouse_sync.operations import OperationCounts, OperationKind
+from warehouse_sync.state.runs import Run
+from warehouse_sync.state.tables import StateTables
+from warehouse_sync.warehouses.base import Warehouse
+
+MEMBER = ("identity", "fingerprint", "primary_key")
+RETRY = ("attempt", "deferred_since", "dead", "next_attempt_at", "last_reason", "last_message")
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What the changes of a run are made from.
+
+    current: the snapshot that the audience shall equal. previous: the promoted one; None for a new audience, and
+    `current` itself for a retry pass. promoted: the run whose pending work is taken over.
+    full: add every member. dead: send dead work too. due_only: hold back waiting work whose time has not come.
+    """
+
+    current: sa.TableClause
+    previous: sa.TableClause | None
+    promoted: Run | None
+    full: bool = False
+    dead: bool = False
+    due_only: bool = False
+
+    @property
+    def is_retry(self) -> bool:
+        return self.previous is self.current
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeCounts:
+    """held, removes, adds: numbers of operations in that order of `seq`; adds include `readds` and pending ones.
+
+    left: members that left the query since the previous snapshot. pending: operations taken over from earlier runs
+    and sent by this one. last_seq: the number of all.
+    """
+
+    held: int = 0
+    removes: int = 0
+    adds: int = 0
+    left: int = 0
+    readds: int = 0
+    pending: int = 0
+
+    @property
+    def last_seq(self) -> int:
+        return self.held + self.removes + self.adds
+
+    @property
+    def planned(self) -> OperationCounts:
+        return OperationCounts(add=self.adds, remove=self.removes)
+
+
+def make_changes(
+    warehouse: Warehouse,
+    connection: sa.Connection,
+    tables: StateTables,
+    fields: AudienceFields,
+    basis: Basis,
+    table: sa.TableClause,
+    *,
+    temporary: bool = False,
+) -> ChangeCounts:
+    """`table` holds the operations of the run, numbered by `seq` from 1. Raises QueryFailed."""
+    select = changes_select(warehouse, tables, fields, basis)
+    warehouse.create_table_as(connection, table, select, temporary=temporary)
+    if not temporary:
+        connection.commit()
+        warehouse.after_load(connection, table, "seq", ordered_by="seq")
+    return count_changes(connection, table)
+
+
+def count_changes(connection: sa.Connection, table: sa.TableClause) -> ChangeCounts:
+    """The numbers of a run's changes, by one statement."""
+
+    def count(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
+        return sa.func.coalesce(sa.func.sum(sa.case((condition, 1), else_=0)), 0)
+
+    sent, cause = ~table.c.held, table.c.cause
+    row = connection.execute(
+        sa.select(
+            count(table.c.held),
+            count(sent & (table.c.operation == OperationKind.REMOVE)),
+            count(sent & (table.c.operation == OperationKind.ADD)),
+            count(cause == "left"),
+            count(cause == "shared"),
+            count(sent & (cause == "pending")),
+        )
+    ).one()
+    return ChangeCounts(*(int(number) for number in row))
+
+
+def changes_select(warehouse: Warehouse, tables: StateTables, fields: AudienceFields, basis: Basis) -> sa.Select[Any]:
+    """The SELECT whose rows are the changes, in the columns of `StateTables.changes`."""
+    names = fields.names
+    pending = _pending(warehouse, tables, names, basis)
+    removes = _operations(names, OperationKind.REMOVE, _leavers(basis), pending).cte("removes")
+    adds = _operations(names, OperationKind.ADD, _joiners(basis), pending).cte("adds")
+    readds = _part(names, _sharers(fields, basis, removes, adds), OperationKind.ADD, "shared").cte("readds")
+    parts = [
+        _numbered(names, _held(names, pending, readds), 0),
+        _numbered(names, sa.select(removes), 1),
+        _numbered(names, sa.select(adds), 2),
+        _numbered(names, sa.select(readds), 3),
+    ]
+    everything = sa.union_all(*parts).subquery("operations")
+    return sa.select(
+        sa.func.row_number().over(order_by=everything.c.part).label("seq"),
+        *(column for column in everything.c if column.name != "part"),
+    )
+
+
+def _leavers(basis: Basis) -> sa.Select[Any] | None:
+    """Members of the previous snapshot whose identity is gone."""
+    if basis.previous is None or basis.is_retry:
+        return None
+    previous, current = basis.previous, basis.current
+    still_there = sa.exists().where(current.c.identity == previous.c.identity)
+    return sa.select(previous).where(previous.c.reason.is_(None), ~still_there)
+
+
+def _joiners(basis: Basis) -> sa.Select[Any] | None:
+    """Members whose fingerprint is new; in a full run and for a new audience all."""
+    current = basis.current
+    members = sa.select(current).where(current.c.reason.is_(None))
+    if basis.full or basis.previous is None:
+        return members
+    if basis.is_retry:
+        return None
+    return members.where(~sa.exists().where(basis.previous.c.fingerprint == current.c.fingerprint))
+
+
+def _pending(
+    warehouse: Warehouse, tables: StateTables, names: Sequence[str], basis: Basis
+) -> sa.CTE | None:
+    """What earlier runs left undelivered and the current snapshot still asks for; `held` where it is not sent now.
+
+    A run's undelivered work is what lies beyond its watermark and its rows in the retry queue.
+    """
+    run = basis.promoted
+    if run is None or run.changes_table is None or basis.previous is None:
+        return None
+    changes, queue = tables.changes(run.changes_table, names), tables.retry_queue
+    member = [changes.c.operation, *(changes.c[name] for name in (*MEMBER, *names))]
+    untouched = sa.select(*member, *(changes.c[name] for name in RETRY)).where(changes.c.seq > run.watermark)
+    queued = (
+        sa.select(
+            *member,
+            queue.c.attempt,
+            queue.c.deferred_since,
+            (queue.c.state == "dead").label("dead"),
+            queue.c.next_attempt_at,
+            queue.c.reason.label("last_reason"),
+            queue.c.message.label("last_message"),
+        )
+        .join_from(changes, queue, (queue.c.run_id == run.run_id) & (queue.c.seq == changes.c.seq))
+        .where(changes.c.seq <= run.watermark)
+    )
+    left = sa.union_all(untouched, queued).subquery("left_undelivered")
+    current = basis.current
+    wanted = sa.exists().where(current.c.fingerprint == left.c.fingerprint)
+    present = sa.exists().where(current.c.identity == left.c.identity)
+    holds = (left.c.operation == OperationKind.REMOVE) & ~present
+    if not basis.full:
+        holds = holds | ((left.c.operation == OperationKind.ADD) & wanted)
+    not_sent: sa.ColumnElement[bool] = sa.false() if basis.dead or basis.full else left.c.dead
+    if basis.due_only:
+        not_sent = not_sent | sa.func.coalesce(left.c.next_attempt_at > warehouse.utc_now(), sa.false())
+    return sa.select(*left.c, sa.func.coalesce(not_sent, sa.false()).label("held")).where(holds).cte("pending")
+
+
+def _operations(
+    names: Sequence[str], operation: OperationKind, changed: sa.Select[Any] | None, pending: sa.CTE | None
+) -> sa.SelectBase:
+    """The operations of one kind that this run sends: what changed, then what was left undelivered."""
+    cause = "left" if operation is OperationKind.REMOVE else "joined"
+    parts: list[sa.Select[Any]] = []
+    if changed is not None:
+        parts.append(_part(names, changed, operation, cause))
+    if pending is not None:
+        taken = sa.select(pending).where(pending.c.operation == operation, ~pending.c.held)
+        parts.append(_part(names, taken, operation, "pending"))
+    return sa.union_all(*parts) if parts else _nothing(names)
+
+
+def _sharers(fields: AudienceFields, basis: Basis, removes: sa.CTE, adds: sa.CTE) -> sa.Select[Any]:
+    """Current members that share an identifier with somebody who is removed, unless they are added anyway."""
+    current = basis.current
+    if basis.full or basis.previous is None:
+        return sa.select(current).where(sa.false())
+    sharing = [
+        sa.select(current.c.fingerprint).join_from(
+            current, removes, current.c[identifier.name] == removes.c[identifier.name]
+        )
+        for identifier in fields.identifiers
+    ]
+    hurt = sa.union(*sharing).subquery("hurt")
+    return (
+        sa.select(current)
+        .join_from(current, hurt, hurt.c.fingerprint == current.c.fingerprint)
+        .where(~sa.exists().where(adds.c.fingerprint == current.c.fingerprint))
+    )
+
+
+def _held(names: Sequence[str], pending: sa.CTE | None, readds: sa.CTE) -> sa.SelectBase:
+    """Pending work that is carried along; what is added again anyway need not wait."""
+    if pending is None:
+        return _nothing(names)
+    again = sa.exists().where(readds.c.fingerprint == pending.c.fingerprint)
+    waits = pending.c.held & ((pending.c.operation == OperationKind.REMOVE) | ~again)
+    return _part(names, sa.select(pending).where(waits), None, "pending", held=True)
+
+
+def _part(
+    names: Sequence[str],
+    source: sa.Select[Any],
+    operation: OperationKind | None,
+    cause: str,
+    *,
+    held: bool = False,
+) -> sa.Select[Any]:
+    """The rows of `source` in the columns of changes; without `operation` the source's own."""
+    rows = source.subquery()
+    fresh = {
+        "attempt": sa.literal(0, sa.Integer),
+        "deferred_since": sa.cast(sa.null(), sa.DateTime),
+        "dead": sa.false(),
+        "next_attempt_at": sa.cast(sa.null(), sa.DateTime),
+        "last_reason": sa.cast(sa.null(), sa.Text),
+        "last_message": sa.cast(sa.null(), sa.Text),
+    }
+    kind = rows.c.operation if operation is None else sa.literal(operation.value, sa.Text)
+    return sa.select(
+        kind.label("operation"),
+        sa.literal(cause, sa.Text).label("cause"),
+        (sa.true() if held else sa.false()).label("held"),
+        *(rows.c[name] for name in (*MEMBER, *names)),
+        *((rows.c[name] if name in rows.c else value).label(name) for name, value in fresh.items()),
+    )
+
+
+def _nothing(names: Sequence[str]) -> sa.Select[Any]:
+    """No operation, in the columns of changes."""
+    empty = [sa.cast(sa.null(), sa.Uuid).label(name) for name in ("identity", "fingerprint")]
+    texts = [sa.cast(sa.null(), sa.Text).label(name) for name in ("primary_key", *names)]
+    return _part(names, sa.select(*empty, *texts).where(sa.false()), OperationKind.ADD, "pending")
+
+
+def _numbered(names: Sequence[str], source: sa.SelectBase, part: int) -> sa.Select[Any]:
+    """The rows of `source` with the part of the sending order that they belong to."""
+    rows = source.subquery()
+    columns = ("operation", "cause", "held", *MEMBER, *names, *RETRY)
+    return sa.select(sa.literal(part, sa.Integer).label("part"), *(rows.c[name] for name in columns))

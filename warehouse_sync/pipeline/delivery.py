@@ -1,0 +1,99 @@
+"""Operations become outcomes: windows of changes, batches, several requests in flight, answers in sending order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import sqlalchemy as sa
+
+from warehouse_sync.destinations.base import Audience, Destination
+from warehouse_sync.fields import AudienceFields
+from warehouse_sync.operations import Batch, OperationKind, Outcome, OutcomeStatus
+from warehouse_sync.state.syncs import Lease
+
+WINDOW = 10
+"""Batches per statement that reads changes: statements are slow on some warehouses, and a window must fit in memory."""
+
+QUEUED = 2
+"""Batches prepared per request in flight, so that a free connection never waits for the warehouse."""
+
+HOPELESS = 3
+"""Batches deferred whole, one after another and per request in flight, after which the destination counts as down."""
+
+
+def batches(
+    connection: sa.Connection,
+    changes: sa.TableClause,
+    fields: AudienceFields,
+    operation: OperationKind,
+    after: int,
+    last: int,
+    size: int,
+) -> Iterator[Batch]:
+    """The operations with `after` < seq <= `last`, all of one kind, in batches of at most `size`."""
+    columns = fields.names
+    for start in range(after, last, size * WINDOW):
+        end = min(start + size * WINDOW, last)
+        window = (
+            sa.select(*(changes.c[name] for name in columns))
+            .where(changes.c.seq > start, changes.c.seq <= end)
+            .order_by(changes.c.seq)
+        )
+        rows: Sequence[tuple[str | None, ...]] = connection.execute(window).tuples().all()
+        connection.rollback()  # A transaction left open would keep PostgreSQL from cleaning up during the delivery.
+        for place in range(0, len(rows), size):
+            yield Batch(operation, start + 1 + place, columns, rows[place : place + size])
+
+
+class Delivery:
+    """Sends the batches of one run to one audience.
+
+    `given_up` is set when the destination did not take anything for so long that going on makes no sense.
+    """
+
+    def __init__(self, destination: Destination, audience: Audience, lease: Lease) -> None:
+        self.destination = destination
+        self.audience = audience
+        self.lease = lease
+        self.given_up: Outcome | None = None
+        self._deferred_in_a_row = 0
+
+    def deliver(self, work: Iterator[Batch]) -> Iterator[tuple[Batch, Sequence[Outcome]]]:
+        """Each batch with its outcomes, in sending order; all answers are in when the iterator ends.
+
+        Whatever the destination answers, a batch has one outcome per operation. Ends early when `given_up` is set. An
+        error of the destination that stops the run is raised behind the batches that were answered before it.
+        """
+        flying: deque[tuple[Batch, Future[Sequence[Outcome]]]] = deque()
+        at_once = self.destination.max_in_flight
+        with ThreadPoolExecutor(at_once, thread_name_prefix="deliver") as threads:
+            try:
+                for batch in work:
+                    flying.append((batch, threads.submit(self._send, batch)))
+                    if len(flying) >= at_once * QUEUED:
+                        yield self._landed(*flying.popleft())
+                    if self.given_up:
+                        break
+                while flying:
+                    yield self._landed(*flying.popleft())
+            finally:
+                for _, future in flying:
+                    future.cancel()
+
+    def _send(self, batch: Batch) -> Sequence[Outcome]:
+        self.lease.ensure()
+        return self.destination.deliver(self.audience, batch)
+
+    def _landed(self, batch: Batch, future: Future[Sequence[Outcome]]) -> tuple[Batch, Sequence[Outcome]]:
+        outcomes = future.result()
+        if len(outcomes) != len(batch):
+            raise AssertionError(f"destination answered {len(outcomes)} outcomes for {len(batch)} operations")
+        if all(outcome.status is OutcomeStatus.DEFERRED for outcome in outcomes):
+            self._deferred_in_a_row += 1
+            if self._deferred_in_a_row >= HOPELESS * self.destination.max_in_flight:
+                self.given_up = outcomes[-1]
+        else:
+            self._deferred_in_a_row = 0
+        return batch, outcomes

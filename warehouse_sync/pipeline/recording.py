@@ -1,0 +1,177 @@
+"""Outcomes become log lines, retry queue rows and the watermark, in few and large statements."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+import sqlalchemy as sa
+
+from warehouse_sync.operations import Batch, OperationCounts, OperationKind, Outcome, OutcomeStatus
+from warehouse_sync.retry_policy import DELAYS, RetryPolicy
+from warehouse_sync.state import retry_queue, sync_log
+from warehouse_sync.state.retry_queue import Selection
+from warehouse_sync.state.store import State
+from warehouse_sync.state.syncs import Lease
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the operations of a run so far."""
+
+    delivered_add: int = 0
+    delivered_remove: int = 0
+    rejected: int = 0
+    deferred: int = 0
+
+    @property
+    def delivered(self) -> OperationCounts:
+        return OperationCounts(add=self.delivered_add, remove=self.delivered_remove)
+
+
+@dataclass(slots=True)
+class _Unrecorded:
+    """Outcomes that are known but not on disk; a contiguous piece of `seq` behind the watermark."""
+
+    last: int
+    exceptions: dict[tuple[OperationKind, Outcome], Selection] = field(default_factory=dict)
+
+
+class Recorder:
+    """Writes the outcomes of one run. The watermark moves in the transaction that holds everything before it.
+
+    tally: counts what was handed over, on disk or not.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        lease: Lease,
+        run_id: int,
+        changes: sa.TableClause,
+        policy: RetryPolicy,
+        *,
+        watermark: int,
+        keeps_log: bool,
+    ) -> None:
+        self.state = state
+        self.lease = lease
+        self.run_id = run_id
+        self.changes = changes
+        self.policy = policy
+        self.keeps_log = keeps_log
+        self.watermark = watermark
+        self.tally = Tally()
+        self._open = _Unrecorded(watermark)
+        self._written = time.monotonic()
+
+    def take(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
+        """The next batch in sending order is accounted for; it is on disk after the next `flush()` at the latest."""
+        if batch.first_seq != self._open.last + 1:
+            raise AssertionError(f"batch {batch.first_seq} does not follow {self._open.last}")
+        seq = batch.first_seq
+        for outcome, run in groupby(outcomes):
+            count = sum(1 for _ in run)
+            self._count(batch.operation, outcome, count)
+            if outcome.status is not OutcomeStatus.DELIVERED:
+                self._exception(batch.operation, outcome).add(seq, seq + count - 1)
+            seq += count
+        self._open.last = batch.last_seq
+        if time.monotonic() - self._written >= self.state.warehouse.record_interval:
+            self.flush()
+
+    def defer_rest(self, last: int, removes_until: int, outcome: Outcome) -> None:
+        """Everything up to `last` that was not sent waits in the retry queue; flushed."""
+        first = self._open.last + 1
+        for operation, start, end in (
+            (OperationKind.REMOVE, first, min(removes_until, last)),
+            (OperationKind.ADD, max(first, removes_until + 1), last),
+        ):
+            if start <= end:
+                self._count(operation, outcome, end - start + 1)
+                self._exception(operation, outcome).add(start, end)
+        self._open.last = max(self._open.last, last)
+        self.flush()
+
+    def flush(self) -> None:
+        """Everything that was taken is on disk. Raises LeaseLost."""
+        upto = self._open.last
+        if upto > self.watermark:
+            with self.state.fenced(self.lease.key, self.lease.token, "record outcomes") as connection:
+                self._write(connection, self._open)
+                self._move_watermark(connection, upto)
+            self.watermark = upto
+            self._open = _Unrecorded(upto)
+        self._written = time.monotonic()
+
+    def _write(self, connection: sa.Connection, piece: _Unrecorded) -> None:
+        key, run_id = self.lease.key, self.run_id
+        now = self.state.warehouse.utc_now()
+        excepted = Selection()
+        for (operation, outcome), selection in piece.exceptions.items():
+            excepted.join(selection)
+            if self.keeps_log:
+                sync_log.add_operations(
+                    self.state, connection, key, run_id, self.changes, selection.condition(self.changes.c.seq), outcome
+                )
+            if outcome.status is OutcomeStatus.DEFERRED or operation is OperationKind.REMOVE:
+                # A REMOVE that is refused is not forgotten: it would target somebody for ever.
+                refused = outcome.status is OutcomeStatus.REJECTED
+                age_out = now - self.state.warehouse.seconds(self.policy.max_age)
+                dead = sa.or_(
+                    sa.true() if refused or not self.policy.enabled else sa.false(),
+                    sa.func.coalesce(self.changes.c.deferred_since <= age_out, sa.false()),
+                )
+                retry_queue.add(
+                    self.state,
+                    connection,
+                    key,
+                    run_id,
+                    self.changes,
+                    selection.condition(self.changes.c.seq),
+                    outcome,
+                    dead=dead,
+                    next_attempt_at=self.state.warehouse.utc_now(self._delay()),
+                )
+        if self.keeps_log:
+            delivered = sa.and_(
+                self.changes.c.seq > self.watermark,
+                self.changes.c.seq <= piece.last,
+                ~excepted.condition(self.changes.c.seq),
+            )
+            sync_log.add_delivered(self.state, connection, key, run_id, self.changes, delivered)
+
+    def _delay(self) -> sa.ColumnElement[float]:
+        """The policy's delay after the attempt that has just failed, as SQL over the attempts made before."""
+        before = self.changes.c.attempt
+        steps = [(before + 1 <= attempt, self.policy.delay(attempt)) for attempt in range(1, len(DELAYS))]
+        return sa.case(*steps, else_=self.policy.delay(len(DELAYS)))
+
+    def _move_watermark(self, connection: sa.Connection, upto: int) -> None:
+        runs = self.state.tables.runs
+        connection.execute(
+            sa.update(runs)
+            .where(runs.c.run_id == self.run_id)
+            .values(
+                watermark=upto,
+                delivered_add=self.tally.delivered_add,
+                delivered_remove=self.tally.delivered_remove,
+                rejected_operations=self.tally.rejected,
+            )
+        )
+
+    def _exception(self, operation: OperationKind, outcome: Outcome) -> Selection:
+        return self._open.exceptions.setdefault((operation, outcome), Selection())
+
+    def _count(self, operation: OperationKind, outcome: Outcome, count: int) -> None:
+        match outcome.status:
+            case OutcomeStatus.DELIVERED if operation is OperationKind.ADD:
+                self.tally.delivered_add += count
+            case OutcomeStatus.DELIVERED:
+                self.tally.delivered_remove += count
+            case OutcomeStatus.REJECTED:
+                self.tally.rejected += count
+            case OutcomeStatus.DEFERRED:
+                self.tally.deferred += count

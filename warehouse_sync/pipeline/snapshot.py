@@ -1,0 +1,274 @@
+"""The model's rows become members: mapped, normalised, hashed and de-duplicated in one statement of the warehouse."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+import sqlparse
+from sqlparse import tokens
+
+from warehouse_sync.errors import ConfigurationError, QueryFailed
+from warehouse_sync.fields import AudienceFields, Field
+from warehouse_sync.warehouses import values
+from warehouse_sync.warehouses.base import Text, Warehouse
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The user's query and how its columns become a member.
+
+    sync: for messages. sql: one SELECT, or table: the parts of a table's name. mapping: from the name of an identifier
+    or field to the query's column.
+    """
+
+    sync: str
+    sql: str | None
+    table: tuple[str, ...] | None
+    primary_key: tuple[str, ...]
+    mapping: Mapping[str, str]
+    fields: AudienceFields
+    hash_pii: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotCounts:
+    """rows: of the query. members: distinct tuples of identifiers. rejected: rows that cannot be members.
+
+    reasons: rejected rows by reason, and left-out values by field and reason.
+    """
+
+    rows: int = 0
+    members: int = 0
+    rejected: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+
+
+def one_statement(sql: str) -> str:
+    """The query without a semicolon at its end. Raises ValueError when it is empty or more than one statement."""
+    kept: list[str] = []
+    pending = ""
+    ended = False
+    for kind, text in sqlparse.lexer.tokenize(sql):
+        if kind in tokens.Comment or kind in tokens.Whitespace:
+            pending += text
+        elif kind in tokens.Punctuation and text == ";":
+            ended = ended or bool(kept)
+            pending += " "
+        elif ended:
+            raise ValueError("it is more than one statement")
+        else:
+            kept.append(pending + text)
+            pending = ""
+    if not kept:
+        raise ValueError("it is empty")
+    return "".join(kept) + pending
+
+
+def query_text(warehouse: Warehouse, model: Model) -> str:
+    """The query that goes into brackets. Raises ConfigurationError."""
+    if model.table is not None:
+        return f"SELECT * FROM {warehouse.quote(*model.table)}"
+    try:
+        return one_statement(model.sql or "")
+    except ValueError as error:
+        raise ConfigurationError(
+            f"syncs.{model.sync}.model: {error}; a model is one SELECT. Nothing was touched."
+        ) from error
+
+
+def check_model(warehouse: Warehouse, model: Model) -> dict[str, str]:
+    """The query works and has the columns that are mapped; no row of it is read.
+
+    Returns the query's own spelling of each column that the configuration names. Raises ConfigurationError.
+    """
+    try:
+        columns = warehouse.model_columns(query_text(warehouse, model))
+    except QueryFailed as error:
+        raise ConfigurationError(f"syncs.{model.sync}.model: {error}. Nothing was touched.") from error
+    found: dict[str, str] = {}
+    missing: list[str] = []
+    for place, name in _named_columns(model):
+        exact = [column for column in columns if column == name]
+        alike = exact or [column for column in columns if column.lower() == name.lower()]
+        if len(alike) == 1:
+            found[name] = alike[0]
+        elif alike:
+            missing.append(f"syncs.{model.sync}.{place}: the query has {len(alike)} columns named {name}")
+        else:
+            missing.append(
+                f"syncs.{model.sync}.{place}: the query has no column {name} (it has {', '.join(columns)})"
+            )
+    if missing:
+        raise ConfigurationError("\n".join((*missing, "Nothing was touched.")))
+    return found
+
+
+def _named_columns(model: Model) -> list[tuple[str, str]]:
+    identifiers = {identifier.name for identifier in model.fields.identifiers}
+    return [("model.primary_key", name) for name in model.primary_key] + [
+        (f"{'identifiers' if key in identifiers else 'fields'}.{key}", column) for key, column in model.mapping.items()
+    ]
+
+
+def snapshot_select(warehouse: Warehouse, model: Model, spelling: Mapping[str, str]) -> sa.Select[Any]:
+    """The SELECT whose rows are the snapshot, in the columns of `StateTables.snapshot`."""
+    mapped = [taken for taken in model.fields.all if taken.name in model.mapping]
+    cleaned = _cleaned(warehouse, model, spelling, mapped)
+    judged = _judged(warehouse, model, mapped, cleaned)
+    keyed = _keyed(warehouse, model, mapped, judged)
+    return _distinct(model, keyed)
+
+
+def _cleaned(
+    warehouse: Warehouse, model: Model, spelling: Mapping[str, str], mapped: Sequence[Field]
+) -> sa.Subquery:
+    def column(name: str) -> sa.ColumnElement[Any]:
+        return sa.column(sa.sql.quoted_name(spelling[name], quote=True))
+
+    keys = [column(name).label(f"key_{place}") for place, name in enumerate(model.primary_key)]
+    return (
+        sa.select(
+            *keys,
+            _primary_key(warehouse, model, [column(name) for name in model.primary_key]).label("primary_key"),
+            *(values.clean(warehouse, taken, column(model.mapping[taken.name])).label(taken.name) for taken in mapped),
+        )
+        .select_from(warehouse.model(query_text(warehouse, model)))
+        .subquery("cleaned")
+    )
+
+
+def _primary_key(warehouse: Warehouse, model: Model, columns: Sequence[sa.ColumnElement[Any]]) -> Text:
+    """The key as text for the log; hashed where it is a column that is hashed, or holds an at sign."""
+    private = {model.mapping[taken.name] for taken in model.fields.all if taken.hash and taken.name in model.mapping}
+    parts: list[Text] = []
+    for name, column in zip(model.primary_key, columns, strict=True):
+        text = warehouse.as_text(column)
+        hashed = sa.literal("sha256:", sa.Text) + warehouse.hash_text(text, "sha256")
+        parts.append(hashed if name in private else sa.case((text.contains("@"), hashed), else_=text))
+    key = parts[0]
+    for part in parts[1:]:
+        key = sa.func.coalesce(key, "") + ", " + sa.func.coalesce(part, "")
+    return key
+
+
+def _judged(
+    warehouse: Warehouse, model: Model, mapped: Sequence[Field], cleaned: sa.Subquery
+) -> sa.Subquery:
+    judged = {
+        taken.name: values.judge(warehouse, taken, cleaned.c[taken.name], hash_pii=model.hash_pii) for taken in mapped
+    }
+    left_out: Text = sa.literal("", sa.Text)
+    for name, judgement in judged.items():
+        left_out = left_out + sa.func.coalesce(sa.literal(f"{name}:", sa.Text) + judgement.problem + " ", "")
+    return (
+        sa.select(
+            *(column for column in cleaned.c if column.name.startswith("key_")),
+            cleaned.c.primary_key,
+            values.reject_reason(model.fields, judged).label("reason"),
+            sa.func.nullif(left_out, "").label("left_out"),
+            *(judged[taken.name].value.label(taken.name) for taken in mapped),
+        )
+    ).subquery("judged")
+
+
+def _keyed(warehouse: Warehouse, model: Model, mapped: Sequence[Field], judged: sa.Subquery) -> sa.Subquery:
+    identifiers = {taken.name for taken in model.fields.identifiers}
+    own = {taken.name: judged.c[taken.name] for taken in mapped if taken.name in identifiers}
+    other = {taken.name: judged.c[taken.name] for taken in mapped if taken.name not in identifiers}
+
+    def for_members(digest: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+        return sa.case((judged.c.reason.is_(None), digest))
+
+    identity = values.encode(own)
+    return sa.select(
+        *judged.c,
+        for_members(warehouse.digest(identity)).label("identity"),
+        for_members(warehouse.digest(identity + "|" + values.encode(other))).label("fingerprint"),
+    ).subquery("keyed")
+
+
+def _distinct(model: Model, keyed: sa.Subquery) -> sa.Select[Any]:
+    """Each identity once: the row with the smallest primary key speaks for it. Rejected rows by their key."""
+    keys = [column.nulls_last() for column in keyed.c if column.name.startswith("key_")]
+    groups = (keyed.c.identity, keyed.c.reason, sa.case((keyed.c.reason.is_not(None), keyed.c.primary_key)))
+    ranked = sa.select(
+        *(column for column in keyed.c if not column.name.startswith("key_")),
+        sa.func.row_number().over(partition_by=groups, order_by=[*keys, keyed.c.fingerprint]).label("place"),
+        sa.func.count().over(partition_by=groups).label("query_rows"),
+    ).subquery("ranked")
+    nothing = sa.cast(sa.null(), sa.Text)
+
+    def kept(name: str) -> Text:
+        # A rejected row leaves no values behind, only its key and reason.
+        return sa.case((ranked.c.reason.is_(None), ranked.c[name])) if name in ranked.c else nothing
+
+    return sa.select(
+        ranked.c.identity,
+        ranked.c.fingerprint,
+        ranked.c.primary_key,
+        ranked.c.query_rows,
+        ranked.c.reason,
+        ranked.c.left_out,
+        *(kept(name).label(name) for name in model.fields.names),
+    ).where(ranked.c.place == 1)
+
+
+def check_hashing(warehouse: Warehouse, connection: sa.Connection) -> None:
+    """Raise ConfigurationError unless the warehouse hashes the test vector right: wrong hashes match nobody."""
+    address = sa.column("address", sa.Text)
+    vector = sa.values(address, name="vector").data([(text,) for text, _ in values.TEST_VECTOR])
+    cleaned = warehouse.lower(warehouse.remove_white_space(vector.c.address))
+    found = set(connection.scalars(sa.select(warehouse.hash_text(cleaned, "sha256"))).all())
+    if found != {expected for _, expected in values.TEST_VECTOR}:
+        raise ConfigurationError(
+            f"warehouses.{warehouse.name}: this server normalises or hashes text in a way that would match nobody at the "
+            "destination (its test vector came out wrong). Nothing was touched; please report the server's version."
+        )
+
+
+def take_snapshot(
+    warehouse: Warehouse,
+    connection: sa.Connection,
+    model: Model,
+    spelling: Mapping[str, str],
+    table: sa.TableClause,
+    *,
+    temporary: bool = False,
+) -> SnapshotCounts:
+    """`table` holds the members of the query as it is now, and the rows that cannot be members. Raises QueryFailed."""
+    warehouse.prepare_hashing(connection, [taken.hash for taken in model.fields.all if taken.hash])
+    if model.hash_pii and any(taken.hash for taken in model.fields.identifiers):
+        check_hashing(warehouse, connection)
+    warehouse.create_table_as(connection, table, snapshot_select(warehouse, model, spelling), temporary=temporary)
+    if not temporary:
+        connection.commit()
+    warehouse.after_load(connection, table, "identity", "fingerprint")
+    return count_snapshot(connection, table)
+
+
+def count_snapshot(connection: sa.Connection, table: sa.TableClause) -> SnapshotCounts:
+    """The numbers of a snapshot, by one statement."""
+    rows = connection.execute(
+        sa.select(
+            table.c.reason,
+            table.c.left_out,
+            sa.func.count().label("lines"),
+            sa.cast(sa.func.coalesce(sa.func.sum(table.c.query_rows), 0), sa.BigInteger).label("query_rows"),
+        ).group_by(table.c.reason, table.c.left_out)
+    ).all()
+    reasons: dict[str, int] = {}
+    for row in rows:
+        problems = (row.left_out or "").split()
+        # A value that rejected its row is told as the row's reason already.
+        told = [problem for problem in problems if problem.split(":")[1] not in values.REJECTING]
+        for reason in ([row.reason] if row.reason else []) + told:
+            reasons[reason] = reasons.get(reason, 0) + int(row.query_rows)
+    return SnapshotCounts(
+        rows=sum(int(row.query_rows) for row in rows),
+        members=sum(int(row.lines) for row in rows if row.reason is None),
+        rejected=sum(int(row.query_rows) for row in rows if row.reason is not None),
+        reasons=dict(sorted(reasons.items())),
+    )

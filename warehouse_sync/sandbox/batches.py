@@ -1,0 +1,144 @@
+"""`/users` and `/companies` of a segment: batches of ADD and REMOVE, all-or-nothing or element by element."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from warehouse_sync.sandbox.elements import (
+    REQUIRED,
+    Check,
+    ElementProblem,
+    ParsedBatch,
+    action_of,
+    check_company,
+    check_user,
+    identifier_values,
+    parse_batch,
+)
+from warehouse_sync.sandbox.faults import Fault
+from warehouse_sync.sandbox.segments import check_write_role
+from warehouse_sync.sandbox.settings import SandboxSettings
+from warehouse_sync.sandbox.state import SandboxState
+from warehouse_sync.sandbox.wire import Refusal, Reply, Request
+
+CHECKS: dict[str, tuple[Check, str]] = {"users": (check_user, "USER"), "companies": (check_company, "COMPANY")}
+CREATED = {"status": 201}
+
+
+def elements_of(request: Request) -> list[Any] | None:
+    """The elements of a batch body, None where there are none to be read; raises nothing."""
+    try:
+        body = request.json()
+    except Refusal:
+        return None
+    elements = body.get("elements") if isinstance(body, dict) else None
+    return elements if isinstance(elements, list) else None
+
+
+def actions_of(elements: list[Any] | None) -> str | None:
+    """ADD, REMOVE or ADD+REMOVE: what the elements ask for, as far as it can be read."""
+    found = [element.get("action") for element in elements or () if isinstance(element, dict)]
+    return "+".join(action for action in ("ADD", "REMOVE") if action in found) or None
+
+
+def take(
+    state: SandboxState,
+    request: Request,
+    segment_id: int,
+    kind: str,
+    faults: Sequence[Fault],
+) -> Reply:
+    """Apply a batch, or the single element of a plain CREATE. Raises Refusal; then nothing was applied."""
+    settings = state.settings
+    with state.lock:
+        segment = state.segment(segment_id)
+        check_write_role(state, segment.account_id, f"dmpSegments.{kind}.BATCH_CREATE")
+        if state.now() < segment.created + settings.ready_after:
+            raise Refusal(404, f"Could not find DMP segment with ID {segment_id}")
+        check, segment_type = CHECKS[kind]
+        if segment.type != segment_type:
+            raise Refusal(400, f"A segment of type {segment.type} does not take {kind}")
+        if segment.status(state.now()) == "EXPIRED" and settings.expired_writes == "refuse":
+            raise Refusal(400, f"DMP segment {segment_id} is EXPIRED")
+    single = request.method_header in ("", "CREATE")
+    elements = _single(request) if single else _batch(request, settings)
+    parsed = parse_batch(elements, check, settings)
+    refused = {index: (400, str(problem)) for index, problem in parsed.problems.items()}
+    if refused and (single or not settings.partial_validation):
+        raise Refusal(422, _named({index: message for index, (_, message) in refused.items()}))
+    for fault in faults:
+        refused |= _refused_by(fault, elements)
+    _apply(state, segment_id, parsed, refused)
+    if single:
+        return Reply(201)
+    results: list[Any] = [CREATED] * len(elements)
+    for index, (status, message) in refused.items():
+        error: dict[str, Any] = {"status": status, "message": message}
+        if settings.batch_index:
+            error["batchIndex"] = index
+        results[index] = {"status": status, "error": error}
+    for fault in faults:
+        if fault.kind == "short_answer":
+            results = results[: max(0, len(results) - fault.count)]
+    return Reply(200, orjson.dumps({"elements": results}))
+
+
+def _single(request: Request) -> list[Any]:
+    body = request.json()
+    try:
+        action_of(body)
+    except ElementProblem as problem:
+        raise Refusal(422, f"{problem}\n") from problem
+    return [body]
+
+
+def _batch(request: Request, settings: SandboxSettings) -> list[Any]:
+    if request.method_header != "BATCH_CREATE":
+        raise Refusal(400, f"Method {request.method_header} is not supported here")
+    body = request.json()
+    if not isinstance(body, dict) or not isinstance(body.get("elements"), list):
+        raise Refusal(400, f"ERROR :: /elements :: {REQUIRED}\n")
+    elements: list[Any] = body["elements"]
+    if len(elements) > settings.batch_limit:
+        raise Refusal(400, f"A batch has at most {settings.batch_limit} elements, this one has {len(elements)}")
+    return elements
+
+
+def _refused_by(fault: Fault, elements: list[Any]) -> dict[int, tuple[int, str]]:
+    """Elements that this fault refuses alone, with status and message. Raises Refusal where it refuses the batch."""
+    if not fault.kind.startswith("refuse_"):
+        return {}
+    bad = {index for index in fault.indices if index < len(elements)}
+    if fault.values:
+        bad |= {
+            index for index, element in enumerate(elements) if not fault.values.isdisjoint(identifier_values(element))
+        }
+    if not fault.values and not fault.indices and elements:
+        bad = {0}
+    if not bad:
+        return {}
+    if fault.kind == "refuse_elements":
+        return dict.fromkeys(sorted(bad), (fault.status, "The element is not accepted"))
+    if fault.kind == "refuse_batch_named":
+        raise Refusal(422, _named(dict.fromkeys(sorted(bad), "ERROR :: / :: the element is not accepted")))
+    if fault.kind == "refuse_batch_indices":
+        listed = ", ".join(map(str, sorted(bad)))
+        raise Refusal(400, f"Incorrect elements information provided. Bad elements, indices [{listed}] (0-indexed)")
+    raise Refusal(400, "Bad request")
+
+
+def _named(messages: dict[int, str]) -> str:
+    return "".join(f"Index: {index}, {message}\n" for index, message in messages.items())
+
+
+def _apply(state: SandboxState, segment_id: int, parsed: ParsedBatch, refused: dict[int, tuple[int, str]]) -> None:
+    good = [each for each in parsed.good if each[0] not in refused] if refused else parsed.good
+    adds = [(key, fields) for _, action, key, fields in good if action == "ADD"]
+    removes = [key for _, action, key, _ in good if action == "REMOVE"]
+    if not good:
+        return
+    with state.lock:
+        state.segment(segment_id).apply(adds, removes, state.now())

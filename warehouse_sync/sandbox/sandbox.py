@@ -1,0 +1,171 @@
+"""The sandbox as a thing to start, look into and break."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self
+
+from warehouse_sync.sandbox import sidechannel
+from warehouse_sync.sandbox.faults import GROUPS, Fault, FaultBook
+from warehouse_sync.sandbox.members import ElementKey, Fields, Reading
+from warehouse_sync.sandbox.segment import STATUSES
+from warehouse_sync.sandbox.server import SandboxServer
+from warehouse_sync.sandbox.service import Answer, Service
+from warehouse_sync.sandbox.settings import SandboxSettings
+from warehouse_sync.sandbox.state import RequestRecord, SandboxState, violations
+from warehouse_sync.sandbox.wire import Request
+
+
+class Sandbox:
+    """A LinkedIn of your own: the audience API under `/rest`, OAuth under `/oauth`, a side channel under `/_sandbox`.
+
+    It keeps nothing on disk. `now` gives seconds since the epoch; a test may pass a clock that it moves itself. All
+    methods may be called from any thread, also while it is not started.
+
+        with Sandbox() as sandbox:
+            requests.get(f"{sandbox.url}/rest/dmpSegments", …)
+    """
+
+    def __init__(self, settings: SandboxSettings | None = None, now: Callable[[], float] = time.time) -> None:
+        self.settings = settings or SandboxSettings()
+        self._state = SandboxState(self.settings, now)
+        self._faults = FaultBook(self.settings.seed, self.settings.faults)
+        self._service = Service(self._state, self._faults, self._sleep)
+        self._server: SandboxServer | None = None
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def start(self) -> Self:
+        """Listen and answer in threads of our own. Raises OSError when the port is taken."""
+        if self._server is None:
+            self._server = SandboxServer((self.settings.host, self.settings.port), self._answer, self._state.tick)
+            self._thread = threading.Thread(
+                target=self._server.serve_forever,
+                kwargs={"poll_interval": 0.05},
+                name="sandbox",
+                daemon=True,
+            )
+            self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """Cut every connection and end every thread; what was held stays to be looked at. May be repeated."""
+        server, thread = self._server, self._thread
+        self._server = self._thread = None
+        if server is not None and thread is not None:
+            server.close()
+            thread.join()
+
+    def serve_forever(self) -> None:
+        """Start unless started, and return when `stop` is called or on KeyboardInterrupt."""
+        self.start()
+        thread = self._thread
+        try:
+            while thread is not None and thread.is_alive():
+                thread.join(0.5)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            self.stop()
+
+    @property
+    def url(self) -> str:
+        """The base of API and OAuth addresses alike. Raises RuntimeError while it is not started."""
+        if self._server is None:
+            raise RuntimeError("the sandbox is not started")
+        host = "127.0.0.1" if self.settings.host in ("", "0.0.0.0") else self.settings.host  # noqa: S104
+        return f"http://{host}:{self._server.server_address[1]}"
+
+    def members(self, segment_id: int | str, reading: Reading | str = Reading.ELEMENTS) -> dict[ElementKey, Fields]:
+        """Whom a segment holds under `reading`: sorted identifiers, (idType or field, value) each, with their fields.
+
+        Under `identifiers` every key holds a single identifier. Raises KeyError for an unknown segment.
+        """
+        with self._state.lock:
+            segment = self._state.segments[int(segment_id)]
+            segment.settle(self._state.now())
+            return segment.members.held(Reading(reading))
+
+    def segments(self) -> list[dict[str, Any]]:
+        """All segments as the API shows them, with `status` and `members` (elements held) on top."""
+        with self._state.lock:
+            now = self._state.now()
+            shown = []
+            for segment in self._state.segments.values():
+                segment.settle(now)
+                held = {"status": segment.status(now), "members": len(segment.members)}
+                shown.append(segment.as_entity(now) | held)
+            return shown
+
+    def requests(self, kind: str | None = None) -> list[RequestRecord]:
+        """The log of API and token requests in order of their start; `kind` is an operation or a group of a fault."""
+        operations = None if kind is None else GROUPS.get(kind, frozenset({kind}))
+        records = [record for record in list(self._state.log) if operations is None or record.operation in operations]
+        return sorted((replace(record) for record in records), key=lambda record: record.started)
+
+    def violations(self) -> list[str]:
+        """What the client did that is safe under no reading of REMOVE, one sentence each; empty when it did well."""
+        return violations(self.requests())
+
+    def inject(self, fault: Fault | str) -> None:
+        """Have this fault from the next request on. A text is parsed; raises ConfigurationError."""
+        self._faults.add(Fault.parse(fault) if isinstance(fault, str) else fault)
+
+    def clear_faults(self) -> None:
+        """Have no fault any more."""
+        self._faults.clear()
+
+    def faults(self) -> list[Fault]:
+        """The faults that can still strike."""
+        return self._faults.current()
+
+    def force_status(self, segment_id: int | str, status: str) -> None:
+        """Put a segment into a status until its next write; EXPIRED wipes its members.
+
+        Raises KeyError for an unknown segment, ValueError for an unknown status.
+        """
+        if status not in STATUSES:
+            raise ValueError(f"status must be one of {', '.join(STATUSES)}")
+        with self._state.lock:
+            self._state.segments[int(segment_id)].force(status, self._state.now())
+
+    def set_writable(self, account_id: int, writable: bool) -> None:
+        """Give or take the write role on an account; without it writes answer 403."""
+        with self._state.lock:
+            (self._state.writable_accounts.add if writable else self._state.writable_accounts.discard)(account_id)
+
+    def revoke_access_tokens(self) -> None:
+        """Every access token issued so far answers 65601 from now on; a refresh gives a good one."""
+        with self._state.lock:
+            self._state.tokens.revoke_access_tokens()
+
+    def revoke_refresh_token(self) -> None:
+        """The refresh token answers invalid_grant from now on."""
+        with self._state.lock:
+            self._state.tokens.revoke_refresh_tokens()
+
+    def _answer(self, request: Request) -> Answer:
+        if request.path.startswith(sidechannel.PREFIX):
+            return Answer(sidechannel.answer(self, request))
+        return self._service.answer(request)
+
+    def _sleep(self, seconds: float) -> None:
+        server = self._server
+        if server is None:
+            time.sleep(seconds)
+        else:
+            server.sleep(seconds)

@@ -1,0 +1,135 @@
+"""One segment: its description, its members and its status over time.
+
+    BUILDING --build_seconds after the first ADD--> READY --a write--> UPDATING --update_seconds--> READY
+    any of them --archive_after idle--> ARCHIVED --expire_after idle--> EXPIRED (members wiped)
+    ARCHIVED --a write--> UPDATING        EXPIRED --a write--> BUILDING        FAILED, ERROR: until changed by hand
+
+Idle means neither a batch nor an update of the segment came in. All times are seconds since the epoch.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from warehouse_sync.sandbox.members import ElementKey, Fields, MemberBook
+from warehouse_sync.sandbox.settings import DAY, SandboxSettings
+
+STATUSES = ("BUILDING", "READY", "UPDATING", "ARCHIVED", "EXPIRED", "FAILED", "ERROR")
+COUNTED_FOR = 7 * DAY
+"""matchedCount and inputCount look back this far."""
+
+
+@dataclass(slots=True)
+class Segment:
+    """A DMP segment; `settle` must be called with the present time before it is looked at."""
+
+    id: int
+    account: str
+    type: str
+    name: str
+    source_platform: str
+    created: float
+    settings: SandboxSettings
+    source_segment_id: str | None = None
+    description: str | None = None
+    access_policy: str | None = None
+    destinations: dict[str, float] = field(default_factory=dict)
+    members: MemberBook = field(default_factory=MemberBook)
+    last_modified: float = 0.0
+    last_active: float = 0.0
+    first_added: float | None = None
+    last_written: float = 0.0
+    forced: str | None = None
+    _input: deque[tuple[float, int, int]] = field(default_factory=deque)
+
+    def __post_init__(self) -> None:
+        self.last_modified = self.last_active = self.created
+
+    @property
+    def account_id(self) -> int:
+        """The number in the account's URN."""
+        return int(self.account.rpartition(":")[2])
+
+    def settle(self, now: float) -> None:
+        """Let the time pass that has passed: expire an idle segment, forget counts that are too old."""
+        if self.forced != "EXPIRED" and now - self.last_active >= self.settings.expire_after:
+            self.force("EXPIRED", now)
+        while self._input and self._input[0][0] <= now - COUNTED_FOR:
+            self._input.popleft()
+
+    def status(self, now: float) -> str:
+        """The status of its destination."""
+        if self.forced is not None:
+            return self.forced
+        if self.first_added is None or now < self.first_added + self.settings.build_seconds:
+            building = "BUILDING"
+        else:
+            building = "UPDATING" if now < self.last_written + self.settings.update_seconds else "READY"
+        return "ARCHIVED" if now - self.last_active >= self.settings.archive_after else building
+
+    def force(self, status: str, now: float) -> None:
+        """Put it into `status` until the next write; EXPIRED wipes the members."""
+        self.forced = status
+        if status == "EXPIRED":
+            self.members.wipe()
+            self._input.clear()
+            self.first_added = None
+        elif status in ("BUILDING", "READY", "UPDATING"):
+            self.last_active = now
+
+    def apply(self, adds: Sequence[tuple[ElementKey, Fields]], removes: Sequence[ElementKey], now: float) -> None:
+        """Take a batch: REMOVEs and ADDs that passed their checks."""
+        if self.forced not in ("FAILED", "ERROR"):
+            self.forced = None
+        self.members.remove(removes)
+        self.members.add(adds)
+        if adds:
+            unmatched = self.settings.unmatched_values
+            missed = sum(all(value in unmatched for _, value in key) for key, _ in adds) if unmatched else 0
+            self._input.append((now, len(adds), len(adds) - missed))
+            if self.first_added is None:
+                self.first_added = now
+        self.last_written = self.last_active = self.last_modified = now
+
+    def as_entity(self, now: float) -> dict[str, Any]:
+        """What GET and the finder show; numbers are absent while it is BUILDING."""
+        building = self.status(now) == "BUILDING"
+        entity: dict[str, Any] = {
+            "created": _milliseconds(self.created),
+            "destinations": [self.as_destination(name, now) for name in self.destinations],
+            "name": self.name,
+            "sourcePlatform": self.source_platform,
+            "id": self.id,
+            "lastModified": _milliseconds(self.last_modified),
+            "type": self.type,
+            "account": self.account,
+        }
+        optional = {
+            "accessPolicy": self.access_policy,
+            "description": self.description,
+            "sourceSegmentId": self.source_segment_id,
+            "inputCount": None if building else sum(count for _, count, _ in self._input),
+        }
+        return entity | {name: value for name, value in optional.items() if value is not None}
+
+    def as_destination(self, name: str, now: float) -> dict[str, Any]:
+        """One entry of `destinations`."""
+        status = self.status(now)
+        destination: dict[str, Any] = {
+            "created": _milliseconds(self.destinations[name]),
+            "destination": name,
+            "destinationSegmentId": f"urn:li:adSegment:{self.id + 5_000_000}",
+            "lastModified": _milliseconds(self.last_modified),
+            "status": status,
+        }
+        if status != "BUILDING":
+            destination["audienceSize"] = len(self.members)
+            destination["matchedCount"] = sum(matched for _, _, matched in self._input)
+        return destination
+
+
+def _milliseconds(seconds: float) -> int:
+    return int(seconds * 1000)

@@ -1,0 +1,194 @@
+"""`/rest/dmpSegments`: create, find, get, update, delete and destinations."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from warehouse_sync.sandbox.elements import REQUIRED
+from warehouse_sync.sandbox.segment import Segment
+from warehouse_sync.sandbox.state import SandboxState
+from warehouse_sync.sandbox.wire import Refusal, Reply, Request
+
+ACCOUNT_URN = re.compile(r"urn:li:sponsoredAccount:(\d+)")
+TYPES = frozenset({"USER", "COMPANY", "USER_LIST_UPLOAD", "COMPANY_LIST_UPLOAD"})
+REQUIRED_FIELDS = ("account", "name", "type", "sourcePlatform", "destinations")
+MUTABLE = {"name": "name", "description": "description", "sourceSegmentId": "source_segment_id"}
+OPTIONAL_FIELDS = frozenset({"description", "sourceSegmentId", "accessPolicy"})
+DEFAULT_COUNT = 10
+
+
+def create(state: SandboxState, request: Request) -> tuple[str, Segment]:
+    """Make a segment; the id that goes into the created-id header, and the segment. Raises Refusal."""
+    settings = state.settings
+    if request.method_header not in ("", "CREATE"):
+        raise Refusal(400, f"Method {request.method_header} is not supported on dmpSegments")
+    body = _object(request)
+    missing = [name for name in REQUIRED_FIELDS if body.get(name) is None]
+    if missing:
+        raise Refusal(settings.missing_field_status, "".join(f"ERROR :: /{name} :: {REQUIRED}\n" for name in missing))
+    unknown = body.keys() - OPTIONAL_FIELDS.union(REQUIRED_FIELDS)
+    if unknown and settings.unknown_fields == "refuse":
+        raise Refusal(422, f"ERROR :: /{min(unknown)} :: unrecognized field found but not allowed\n")
+    _check_texts(state, body)
+    account_id = _account_id(body["account"])
+    if body["type"] not in TYPES:
+        raise Refusal(400, "ERROR :: /type :: is not a member of the enumeration\n")
+    if body["sourcePlatform"] not in settings.source_platforms:
+        raise Refusal(400, "ERROR :: /sourcePlatform :: is not a member of the enumeration\n")
+    if body["destinations"] != [{"destination": "LINKEDIN"}]:
+        raise Refusal(400, "ERROR :: /destinations :: the only accepted value is LINKEDIN\n")
+    if body.get("accessPolicy") not in (None, "PRIVATE"):
+        raise Refusal(400, "ERROR :: /accessPolicy :: the only accepted value is PRIVATE\n")
+    if account_id in settings.test_account_ids:
+        raise Refusal(400, "Test accounts cannot have segments", "SEGMENT_CREATION_NOT_ALLOWED_FOR_TEST_ACCOUNTS")
+    check_write_role(state, account_id, "dmpSegments.CREATE")
+    siblings = [each for each in state.segments.values() if each.account == body["account"]]
+    if len(siblings) >= settings.segment_cap:
+        message = f"The account has reached its maximum of {settings.segment_cap} segments"
+        raise Refusal(429, message, "SEGMENT_LIMIT_EXCEEDED")
+    source_id = body.get("sourceSegmentId")
+    if settings.duplicate_source_segment == "409" and source_id is not None:
+        same = (body["sourcePlatform"], source_id)
+        if any((each.source_platform, each.source_segment_id) == same for each in siblings):
+            raise Refusal(409, "A segment with this sourceSegmentId exists", "CONFLICT")
+    now = state.now()
+    segment = Segment(
+        id=state.next_segment_id(),
+        account=body["account"],
+        type=body["type"],
+        name=body["name"],
+        source_platform=body["sourcePlatform"],
+        created=now,
+        settings=settings,
+        source_segment_id=source_id,
+        description=body.get("description"),
+        access_policy=body.get("accessPolicy"),
+        destinations={"LINKEDIN": now},
+    )
+    state.segments[segment.id] = segment
+    return str(segment.id), segment
+
+
+def find(state: SandboxState, request: Request) -> Reply:
+    """The finder `q=account`, filters joined by AND. Raises Refusal."""
+    query = request.query
+    if query.get("q") != "account":
+        raise Refusal(400, "The finder q=account is the only one")
+    if not query.get("account"):
+        raise Refusal(400, "Parameter 'account' is required")
+    account_id = _account_id(query["account"])
+    settings = state.settings
+    known = settings.account_ids | settings.viewer_account_ids | settings.test_account_ids
+    if account_id not in known and settings.unknown_account_find == "403":
+        raise _denied("dmpSegments.FINDER-account")
+    now = state.now()
+    found = [
+        segment
+        for segment in state.segments.values()
+        if segment.account == query["account"]
+        and now >= segment.created + settings.find_after
+        and query.get("sourcePlatform") in (None, segment.source_platform)
+        and query.get("sourceSegmentId") in (None, segment.source_segment_id)
+    ]
+    start, count = _number(query, "start", 0), _number(query, "count", DEFAULT_COUNT)
+    unpaged = "start" not in query and "count" not in query and settings.unpaged_find == "all"
+    shown = found if unpaged else found[start : start + count]
+    for segment in shown:
+        segment.settle(now)
+    paging = {"start": start, "count": count, "links": [], "total": len(found)}
+    return Reply.json(200, {"paging": paging, "elements": [segment.as_entity(now) for segment in shown]})
+
+
+def get(state: SandboxState, segment_id: int) -> Reply:
+    """One segment. Raises Refusal."""
+    return Reply.json(200, state.segment(segment_id).as_entity(state.now()))
+
+
+def update(state: SandboxState, request: Request, segment_id: int) -> Reply:
+    """PARTIAL_UPDATE of name, description and sourceSegmentId. Raises Refusal."""
+    if request.method_header != "PARTIAL_UPDATE":
+        raise Refusal(400, "X-RestLi-Method must be PARTIAL_UPDATE")
+    segment = state.segment(segment_id)
+    check_write_role(state, segment.account_id, "dmpSegments.PARTIAL_UPDATE")
+    body = _object(request)
+    patch = body.get("patch")
+    if not isinstance(patch, dict) or patch.keys() != {"$set"} or not isinstance(patch["$set"], dict):
+        raise Refusal(400, 'The body must be {"patch":{"$set":{…}}}')
+    values: dict[str, Any] = patch["$set"]
+    immutable = values.keys() - MUTABLE.keys() - {"accessPolicy"}
+    if immutable:
+        raise Refusal(400, f"ERROR :: /{min(immutable)} :: field cannot be changed\n")
+    _check_texts(state, values)
+    for name, attribute in MUTABLE.items():
+        if name in values:
+            setattr(segment, attribute, values[name])
+    segment.last_modified = segment.last_active = state.now()
+    return Reply(204)
+
+
+def delete(state: SandboxState, segment_id: int) -> Reply:
+    """The segment and everything tied to it go. Raises Refusal."""
+    segment = state.segment(segment_id)
+    check_write_role(state, segment.account_id, "dmpSegments.DELETE")
+    del state.segments[segment_id]
+    return Reply(204)
+
+
+def add_destination(state: SandboxState, request: Request, segment_id: int) -> tuple[str, Segment]:
+    """Add LINKEDIN to the destinations, again is no error; the name for the created-id header. Raises Refusal."""
+    segment = state.segment(segment_id)
+    check_write_role(state, segment.account_id, "dmpSegments.destinations.CREATE")
+    if _object(request) != {"destination": "LINKEDIN"}:
+        raise Refusal(400, "ERROR :: /destination :: the only accepted value is LINKEDIN\n")
+    segment.destinations.setdefault("LINKEDIN", state.now())
+    return "LINKEDIN", segment
+
+
+def get_destination(state: SandboxState, segment_id: int, name: str) -> Reply:
+    """Status and counts of one destination. Raises Refusal."""
+    segment = state.segment(segment_id)
+    if name not in segment.destinations:
+        raise Refusal(404, f"Could not find destination {name} of DMP segment {segment_id}")
+    return Reply.json(200, segment.as_destination(name, state.now()))
+
+
+def check_write_role(state: SandboxState, account_id: int, resource: str) -> None:
+    """The member may write to this account. Raises Refusal(403)."""
+    if account_id not in state.writable_accounts:
+        raise _denied(resource)
+
+
+def _denied(resource: str) -> Refusal:
+    return Refusal(403, f"Not enough permissions to access: {resource}", "ACCESS_DENIED", 100)
+
+
+def _object(request: Request) -> dict[str, Any]:
+    body = request.json()
+    if not isinstance(body, dict):
+        raise Refusal(400, "The body must be a JSON object")
+    return body
+
+
+def _check_texts(state: SandboxState, values: Mapping[str, Any]) -> None:
+    for name in ("account", "name", "type", "sourcePlatform", "description", "sourceSegmentId"):
+        if name in values and not isinstance(values[name], str):
+            raise Refusal(400, f"ERROR :: /{name} :: must be a text\n")
+    limit = state.settings.name_max_length
+    if "name" in values and (not values["name"].strip() or (limit is not None and len(values["name"]) > limit)):
+        raise Refusal(400, "ERROR :: /name :: is blank or too long\n", "FIELD_LENGTH_TOO_LONG")
+
+
+def _account_id(urn: str) -> int:
+    match = ACCOUNT_URN.fullmatch(urn)
+    if match is None:
+        raise Refusal(400, "ERROR :: /account :: must be urn:li:sponsoredAccount:<number>\n")
+    return int(match.group(1))
+
+
+def _number(query: Mapping[str, str], name: str, default: int) -> int:
+    text = query.get(name, str(default))
+    if not text.isdecimal():
+        raise Refusal(400, f"Parameter '{name}' must be a number")
+    return int(text)

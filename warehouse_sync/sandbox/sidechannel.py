@@ -1,0 +1,114 @@
+"""`/_sandbox/…`: what the sandbox shows and lets be changed beside the API, without authentication."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from warehouse_sync.errors import ConfigurationError
+from warehouse_sync.sandbox.faults import Fault
+from warehouse_sync.sandbox.members import Reading
+from warehouse_sync.sandbox.segment import STATUSES
+from warehouse_sync.sandbox.wire import Refusal, Reply, Request
+
+if TYPE_CHECKING:
+    from warehouse_sync.sandbox.sandbox import Sandbox
+
+PREFIX = "/_sandbox/"
+
+
+def answer(sandbox: Sandbox, request: Request) -> Reply:
+    """The reply to a request whose path starts with PREFIX.
+
+    GET    state                        segments, violations, faults and the number of requests
+    GET    requests[?kind=…]            the log
+    GET    segments/{id}/members        ?reading=identifiers|elements|persons (default elements)
+    POST   segments/{id}/status         {"status": …}
+    POST   accounts/{id}/role           {"writable": false} takes the write role away
+    POST   faults                       {"fault": "503:users:times=3"} or a fault's options, or a list of either
+    DELETE faults
+    POST   tokens/revoke                {"refresh": true} revokes the refresh token too
+    """
+    try:
+        return _answer(sandbox, request, request.path.removeprefix(PREFIX).split("/"))
+    except Refusal as refusal:
+        return Reply(refusal.status, refusal.body())
+    except KeyError:
+        return Reply.json(404, {"status": 404, "message": "The sandbox has no such segment"})
+    except ConfigurationError as error:
+        return Reply.json(400, {"status": 400, "message": str(error)})
+
+
+def _answer(sandbox: Sandbox, request: Request, rooms: list[str]) -> Reply:
+    match request.method, rooms:
+        case "GET", ["state"]:
+            return Reply.json(200, _state(sandbox))
+        case "GET", ["requests"]:
+            kind = request.query.get("kind")
+            return Reply.json(200, [asdict(record) for record in sandbox.requests(kind)])
+        case "GET", ["segments", segment_id, "members"] if segment_id.isdecimal():
+            return _members(sandbox, int(segment_id), request.query.get("reading", Reading.ELEMENTS))
+        case "POST", ["segments", segment_id, "status"] if segment_id.isdecimal():
+            status = _options(request).get("status")
+            if status not in STATUSES:
+                raise Refusal(400, f"status must be one of {', '.join(STATUSES)}")
+            sandbox.force_status(int(segment_id), status)
+            return Reply(204)
+        case "POST", ["accounts", account_id, "role"] if account_id.isdecimal():
+            sandbox.set_writable(int(account_id), bool(_options(request).get("writable")))
+            return Reply(204)
+        case "POST", ["faults"]:
+            content = request.json()
+            for fault in [_fault(each) for each in (content if isinstance(content, list) else [content])]:
+                sandbox.inject(fault)
+            return Reply(204)
+        case "DELETE", ["faults"]:
+            sandbox.clear_faults()
+            return Reply(204)
+        case "POST", ["tokens", "revoke"]:
+            sandbox.revoke_access_tokens()
+            if request.body and _options(request).get("refresh"):
+                sandbox.revoke_refresh_token()
+            return Reply(204)
+    raise Refusal(404, f"The sandbox has no {request.method} {request.path}")
+
+
+def _state(sandbox: Sandbox) -> dict[str, Any]:
+    return {
+        "url": sandbox.url,
+        "segments": sandbox.segments(),
+        "requests": len(sandbox.requests()),
+        "faults": [asdict(fault) | {"values": sorted(fault.values)} for fault in sandbox.faults()],
+        "violations": sandbox.violations(),
+    }
+
+
+def _members(sandbox: Sandbox, segment_id: int, reading: str) -> Reply:
+    if reading not in list(Reading):
+        raise Refusal(400, f"reading must be one of {', '.join(Reading)}")
+    held = sandbox.members(segment_id, reading)
+    members = [
+        {"identifiers": [{"idType": id_type, "idValue": value} for id_type, value in key], "fields": fields}
+        for key, fields in held.items()
+    ]
+    return Reply(200, orjson.dumps({"count": len(members), "reading": reading, "members": members}))
+
+
+def _options(request: Request) -> Mapping[str, Any]:
+    content = request.json()
+    if not isinstance(content, dict):
+        raise Refusal(400, "The body must be a JSON object")
+    return content
+
+
+def _fault(content: Any) -> Fault:
+    if isinstance(content, dict) and content.keys() == {"fault"}:
+        content = content["fault"]
+    if isinstance(content, str):
+        return Fault.parse(content)
+    if isinstance(content, dict):
+        return Fault.from_options(content)
+    raise Refusal(400, "A fault must be a text or an object")

@@ -1,0 +1,103 @@
+"""The JSON Schema of the configuration, for editors: as users write YAML, before variables and files are filled in.
+
+    python -m warehouse_sync.schema > docs/configuration.schema.json
+
+Types, limits, defaults and descriptions come from the objects in config.py; what JSON Schema cannot learn from them,
+rules between keys, is added here. The loader is the judge: it refuses more (unknown warehouses, missing variables).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from warehouse_sync.config import FIELDS, IDENTIFIERS, Config
+
+Schema = dict[str, Any]
+
+_VARIABLE = {"$ref": "#/$defs/variable"}
+
+_KEYWORDS = {"ge": "minimum", "le": "maximum", "gt": "exclusiveMinimum", "lt": "exclusiveMaximum"}
+"""Limits that pydantic leaves in its own words where a validator stands before them."""
+
+
+def config_schema() -> Schema:
+    """Build the schema anew; equal to docs/configuration.schema.json, which a test holds to."""
+    schema = _as_written(Config.model_json_schema())
+    parts = schema["$defs"]
+    parts["variable"] = {
+        "type": "string",
+        "pattern": r"\$\{[A-Za-z_][A-Za-z0-9_]*(:-[^{}]*)?\}",
+        "description": "Taken from the environment: ${NAME} or ${NAME:-default}",
+    }
+    for named in ("WarehouseConfig", "LinkedInConfig", "SyncConfig"):
+        del parts[named]["properties"]["name"]
+        parts[named]["required"].remove("name")
+    parts["ModelConfig"]["oneOf"] = [{"required": [key]} for key in ("sql", "file", "table")]
+    parts["AudienceConfig"]["oneOf"] = [
+        {"required": ["name"]},
+        {"required": ["id"], "properties": {"description": False}},
+    ]
+    parts["LinkedInConfig"]["oneOf"] = [
+        {"required": ["refresh_token", "client_id", "client_secret"]},
+        {"required": ["access_token"]},
+    ]
+    parts["SyncConfig"]["allOf"] = [_keys_of(audience_type) for audience_type in IDENTIFIERS]
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "warehouse-sync configuration",
+        **schema,
+    }
+
+
+def _keys_of(audience_type: str) -> Schema:
+    """For audiences of one type, exactly its identifiers and fields."""
+    return {
+        "if": {
+            "required": ["audience"],
+            "properties": {"audience": {"required": ["type"], "properties": {"type": {"const": audience_type}}}},
+        },
+        "then": {
+            "properties": {
+                section: {"properties": dict.fromkeys(known[audience_type], True), "additionalProperties": False}
+                for section, known in (("identifiers", IDENTIFIERS), ("fields", FIELDS))
+            }
+        },
+    }
+
+
+def _as_written(schema: Schema) -> Schema:
+    """`schema` and all below it, with a variable in place of any scalar that is not free text anyway."""
+    result: Schema = {}
+    for key, value in schema.items():
+        if key in ("$defs", "properties"):
+            result[key] = {name: _as_written(inner) for name, inner in value.items()}
+        elif key in ("additionalProperties", "items") and isinstance(value, dict):
+            result[key] = _as_written(value)
+        elif key == "anyOf":
+            result[key] = [_as_written(inner) if inner.get("type") == "object" else _limits(inner) for inner in value]
+            if not any(_is_free(inner) for inner in value):
+                result[key].append(_VARIABLE)
+        elif key != "title" and (key, value) != ("default", None):
+            result[_KEYWORDS.get(key, key)] = value
+    if schema.get("type") in ("integer", "number", "boolean", "string") and not _is_free(schema):
+        outer: Schema = {key: result.pop(key) for key in ("description", "default") if key in result}
+        return {**outer, "anyOf": [result, _VARIABLE]}
+    return result
+
+
+def _limits(schema: Schema) -> Schema:
+    return {_KEYWORDS.get(key, key): value for key, value in schema.items()}
+
+
+def _is_free(schema: Schema) -> bool:
+    """Whether a text such as `${NAME}` passes as it is."""
+    if "$ref" in schema:
+        return True
+    return schema.get("type") == "string" and not {"pattern", "enum", "const"} & set(schema)
+
+
+if __name__ == "__main__":
+    json.dump(config_schema(), sys.stdout, indent=2, ensure_ascii=False)
+    sys.stdout.write("\n")

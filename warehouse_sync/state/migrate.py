@@ -1,0 +1,80 @@
+"""Bring the state schema to the version that this release works with."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from warehouse_sync.errors import ConfigurationError
+from warehouse_sync.state.store import State
+from warehouse_sync.state.tables import SCHEMA_VERSION, VERSION_TABLE
+
+
+def migrations_folder() -> Path:
+    """Where the migrations lie: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).parent.parent
+    installed = package / "migrations"
+    return installed if installed.is_dir() else package.parent / "migrations"
+
+
+def current_version(state: State) -> str | None:
+    """The version of the state schema; None when there is none yet."""
+    warehouse = state.warehouse
+    with warehouse.connect("read the version of the state schema") as connection:
+        if not warehouse.has_schema(connection) or not warehouse.has_table(connection, VERSION_TABLE):
+            return None
+        version = sa.table(VERSION_TABLE, sa.column("version_num", sa.String), schema=warehouse.schema)
+        return connection.scalar(sa.select(version.c.version_num))
+
+
+def is_current(state: State) -> bool:
+    """Whether the state schema is what this release works with; False when there is none or an older one.
+
+    Raises ConfigurationError when it is newer: writing to it could damage it.
+    """
+    version = current_version(state)
+    if version is None or version == SCHEMA_VERSION:
+        return version is not None
+    if version not in known_versions():
+        raise ConfigurationError(
+            f"warehouse {state.warehouse.name}: schema {state.warehouse.schema} was written by a newer release "
+            f"(version {version}, this one knows {SCHEMA_VERSION}). Nothing was touched; install that release again."
+        )
+    return False
+
+
+def known_versions() -> list[str]:
+    """All versions that this release can migrate from, newest first."""
+    from alembic.script import ScriptDirectory
+
+    return [script.revision for script in ScriptDirectory(str(migrations_folder())).walk_revisions()]
+
+
+def migrate(state: State) -> bool:
+    """The state schema is there and current afterwards, and the installation has its id. True: something was done."""
+    if is_current(state):
+        return False
+    from alembic import command
+    from alembic.config import Config
+
+    warehouse = state.warehouse
+    with warehouse.write("migrate the state schema") as connection:
+        warehouse.create_schema(connection)
+        config = Config()
+        config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
+        config.attributes.update(connection=connection, schema=warehouse.schema)
+        command.upgrade(config, "head")
+        _found_installation(state, connection)
+    return True
+
+
+def _found_installation(state: State, connection: sa.Connection) -> None:
+    installation = state.tables.installation
+    if connection.scalar(sa.select(sa.func.count()).select_from(installation)) == 0:
+        connection.execute(
+            sa.insert(installation).values(
+                id=str(uuid.uuid4()), last_run=0, created_at=state.warehouse.utc_now()
+            )
+        )

@@ -1,0 +1,118 @@
+"""The retry queue: operations that were deferred, waiting for their next attempt or dead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+
+from warehouse_sync.operations import Outcome
+from warehouse_sync.state.store import State, SyncKey
+
+WAITING = "waiting"
+DEAD = "dead"
+
+
+@dataclass(slots=True)
+class Selection:
+    """A set of `seq`, kept as ranges, so that a million neighbours are one condition."""
+
+    ranges: list[tuple[int, int]] = field(default_factory=list)
+
+    def add(self, first: int, last: int) -> None:
+        """`first` to `last` belong to the set; they lie behind what was added before."""
+        if self.ranges and self.ranges[-1][1] + 1 == first:
+            self.ranges[-1] = (self.ranges[-1][0], last)
+        else:
+            self.ranges.append((first, last))
+
+    def join(self, other: Selection) -> None:
+        """The other's members belong to the set too."""
+        self.ranges.extend(other.ranges)
+
+    def __iter__(self) -> Iterator[int]:
+        for first, last in self.ranges:
+            yield from range(first, last + 1)
+
+    def condition(self, seq: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
+        """Whether `seq` is in the set."""
+        single = [first for first, last in self.ranges if first == last]
+        ranges = [seq.between(first, last) for first, last in self.ranges if first != last]
+        if single:
+            ranges.append(seq.in_(single))
+        return sa.or_(sa.false(), *ranges)
+
+
+def add(
+    state: State,
+    connection: sa.Connection,
+    key: SyncKey,
+    run_id: int,
+    changes: sa.TableClause,
+    which: sa.ColumnElement[bool],
+    outcome: Outcome,
+    *,
+    dead: sa.ColumnElement[bool],
+    next_attempt_at: sa.ColumnElement[Any],
+) -> None:
+    """Operations that were tried and not delivered stand in the queue, one attempt more than before."""
+    queue = state.tables.retry_queue
+    since = sa.func.coalesce(changes.c.deferred_since, state.warehouse.utc_now())
+    source = sa.select(
+        sa.literal(run_id, sa.BigInteger),
+        changes.c.seq,
+        *key.columns(),
+        sa.case((dead, DEAD), else_=WAITING),
+        changes.c.operation,
+        changes.c.identity,
+        changes.c.primary_key,
+        changes.c.attempt + 1,
+        since,
+        sa.case((dead, sa.cast(sa.null(), sa.DateTime)), else_=next_attempt_at),
+        sa.literal(outcome.reason, sa.String),
+        sa.literal(outcome.message, sa.Text),
+    ).where(which)
+    connection.execute(sa.insert(queue).from_select([column.name for column in queue.c], source))
+
+
+def carry_along(
+    state: State, connection: sa.Connection, key: SyncKey, run_id: int, changes: sa.TableClause, upto: int
+) -> None:
+    """The operations that the run holds back (seq 1 to `upto`) stand in the queue as they stood before."""
+    queue = state.tables.retry_queue
+    now = state.warehouse.utc_now()
+    source = sa.select(
+        sa.literal(run_id, sa.BigInteger),
+        changes.c.seq,
+        *key.columns(),
+        sa.case((changes.c.dead, DEAD), else_=WAITING),
+        changes.c.operation,
+        changes.c.identity,
+        changes.c.primary_key,
+        changes.c.attempt,
+        sa.func.coalesce(changes.c.deferred_since, now),
+        changes.c.next_attempt_at,
+        changes.c.last_reason,
+        changes.c.last_message,
+    ).where(changes.c.seq <= upto)
+    connection.execute(sa.insert(queue).from_select([column.name for column in queue.c], source))
+
+
+def supersede(state: State, connection: sa.Connection, key: SyncKey, run_id: int) -> None:
+    """The rows of runs before `run_id` are gone: it has taken them over."""
+    queue = state.tables.retry_queue
+    connection.execute(sa.delete(queue).where(key.match(queue), queue.c.run_id < run_id))
+
+
+def count(state: State, connection: sa.Connection, key: SyncKey, run_id: int) -> tuple[int, int]:
+    """How many operations of the run wait, and how many are dead."""
+    queue = state.tables.retry_queue
+    rows = connection.execute(
+        sa.select(queue.c.state, sa.func.count())
+        .where(key.match(queue), queue.c.run_id == run_id)
+        .group_by(queue.c.state)
+    ).all()
+    found = {str(name): int(number) for name, number in rows}
+    return found.get(WAITING, 0), found.get(DEAD, 0)

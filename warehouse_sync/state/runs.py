@@ -1,0 +1,174 @@
+"""Runs: their numbers, their rows, and what the promoted one left to do."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from warehouse_sync.destinations.base import Audience
+from warehouse_sync.errors import StateDamaged
+from warehouse_sync.operations import RunKind, RunStatus
+from warehouse_sync.state.store import State, SyncKey
+from warehouse_sync.state.syncs import Lease
+
+TABLE_NAME_LENGTH = 40
+"""Of the sync's part: PostgreSQL cuts names at 63 bytes, and a prefix and a number stand around it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run as its row tells it. The tables' names are None once retention has dropped them."""
+
+    run_id: int
+    kind: RunKind
+    status: RunStatus
+    members: int
+    planned_add: int
+    last_seq: int
+    watermark: int
+    snapshot_table: str | None
+    changes_table: str | None
+    previous_run: int | None
+
+    @property
+    def removes_until(self) -> int:
+        """The last `seq` before the first ADD."""
+        return self.last_seq - self.planned_add
+
+
+def table_slug(key: SyncKey) -> str:
+    """The sync's part of its tables' names: its own name where that is plain, otherwise cleaned and told apart."""
+    plain = re.fullmatch(rf"[a-z][a-z0-9_]{{0,{TABLE_NAME_LENGTH - 1}}}", key.sync) and not key.audience_key
+    if plain:
+        return key.sync
+    digest = hashlib.sha256("\0".join(key.values().values()).encode()).hexdigest()[:8]
+    cleaned = re.sub(r"[^a-z0-9]+", "_", key.sync.lower()).strip("_")
+    return f"{cleaned[: TABLE_NAME_LENGTH - 9]}_{digest}"
+
+
+def begin(state: State, lease: Lease, kind: RunKind, trigger: str, config_fingerprint: str, previous: int | None) -> Run:
+    """A new run with a number of its own. Its tables are named in its row before they are made, so that what a dead
+    worker leaves can be found."""
+    number = _next_number(state, lease)
+    slug = table_slug(lease.key)
+    tables = {"snapshot_table": f"snapshot_{slug}_{number}", "changes_table": f"changes_{slug}_{number}"}
+    with state.fenced(lease.key, lease.token, "begin the run") as connection:
+        connection.execute(
+            sa.insert(state.tables.runs).values(
+                run_id=number,
+                **lease.key.values(),
+                kind=kind,
+                triggered_by=trigger,
+                status=RunStatus.RUNNING,
+                phase="snapshot",
+                lease_token=lease.token,
+                config_fingerprint=config_fingerprint,
+                previous_run=previous,
+                started_at=state.warehouse.utc_now(),
+                **tables,
+            )
+        )
+    return Run(number, kind, RunStatus.RUNNING, 0, 0, 0, 0, tables["snapshot_table"], tables["changes_table"], previous)
+
+
+def _next_number(state: State, lease: Lease) -> int:
+    """Run numbers are unique in the installation, so that a table name never comes twice."""
+    installation = state.tables.installation
+    while True:
+        with state.fenced(lease.key, lease.token, "number the run") as connection:
+            last = connection.scalar(sa.select(installation.c.last_run))
+            if last is None:
+                raise StateDamaged(f"table {state.warehouse.schema}.installation is empty; restore it from a backup")
+            raised = connection.execute(
+                sa.update(installation).where(installation.c.last_run == last).values(last_run=last + 1)
+            )
+            if raised.rowcount == 1:
+                return int(last) + 1
+
+
+def load(state: State, run_id: int) -> Run:
+    """The row of one run. Raises StateDamaged when it is gone."""
+    runs = state.tables.runs
+    with state.warehouse.connect("read the promoted run") as connection:
+        row = connection.execute(sa.select(runs).where(runs.c.run_id == run_id)).one_or_none()
+    if row is None:
+        raise StateDamaged(
+            f"warehouse {state.warehouse.name}: run {run_id} is promoted, but table {state.warehouse.schema}.runs does "
+            "not know it. Nothing was sent; restore the state schema from a backup."
+        )
+    return _run(row)
+
+
+def _run(row: sa.Row[Any]) -> Run:
+    return Run(
+        run_id=row.run_id,
+        kind=RunKind(row.kind),
+        status=RunStatus(row.status),
+        members=row.members,
+        planned_add=row.planned_add,
+        last_seq=row.last_seq,
+        watermark=row.watermark,
+        snapshot_table=row.snapshot_table,
+        changes_table=row.changes_table,
+        previous_run=row.previous_run,
+    )
+
+
+def update(state: State, lease: Lease, run_id: int, **values: Any) -> None:
+    """The run's row holds these values. Raises LeaseLost."""
+    with state.fenced(lease.key, lease.token, "record the run") as connection:
+        connection.execute(sa.update(state.tables.runs).where(state.tables.runs.c.run_id == run_id).values(**values))
+
+
+def promote(
+    state: State, lease: Lease, connection: sa.Connection, run_id: int, audience: Audience, *, watermark: int
+) -> None:
+    """The commit point, inside a fenced transaction: this run's snapshot is what the audience shall hold."""
+    syncs, runs = state.tables.syncs, state.tables.runs
+    connection.execute(
+        sa.update(syncs)
+        .where(lease.key.match(syncs), syncs.c.lease_token == lease.token)
+        .values(promoted_run=run_id, audience_type=audience.type, audience_id=audience.id)
+    )
+    connection.execute(
+        sa.update(runs)
+        .where(runs.c.run_id == run_id)
+        .values(promoted_at=state.warehouse.utc_now(), phase="deliver", watermark=watermark)
+    )
+
+
+def left_open(state: State, key: SyncKey, before: int) -> list[Run]:
+    """Earlier runs of the sync that nobody finished: their worker died, or it went over to a later run."""
+    runs = state.tables.runs
+    with state.warehouse.connect("look for unfinished runs") as connection:
+        rows = connection.execute(
+            sa.select(runs)
+            .where(key.match(runs), runs.c.run_id < before, runs.c.status == RunStatus.RUNNING)
+            .order_by(runs.c.run_id)
+        ).all()
+    return [_run(row) for row in rows]
+
+
+def with_tables(state: State, key: SyncKey) -> list[Run]:
+    """All runs of the sync whose tables are still there, newest first."""
+    runs = state.tables.runs
+    with state.warehouse.connect("look for old tables") as connection:
+        rows = connection.execute(
+            sa.select(runs)
+            .where(key.match(runs), runs.c.snapshot_table.is_not(None) | runs.c.changes_table.is_not(None))
+            .order_by(runs.c.run_id.desc())
+        ).all()
+    return [_run(row) for row in rows]
+
+
+def latest(state: State, key: SyncKey) -> sa.Row[Any] | None:
+    """The newest run's whole row, for reports."""
+    runs = state.tables.runs
+    with state.warehouse.connect("read the last run") as connection:
+        return connection.execute(
+            sa.select(runs).where(key.match(runs)).order_by(runs.c.run_id.desc()).limit(1)
+        ).one_or_none()

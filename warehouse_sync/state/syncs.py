@@ -1,0 +1,148 @@
+"""A sync's own row: the audience it owns, the promoted run, the lease."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+import uuid
+from dataclasses import dataclass
+from types import TracebackType
+
+import sqlalchemy as sa
+import structlog
+
+from warehouse_sync.errors import LeaseLost, StateDamaged, WarehouseSyncError
+from warehouse_sync.state.store import State, SyncKey
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SyncRow:
+    """What the last promoted run left: which audience it fed, and its number; None before the first one."""
+
+    audience_type: str | None
+    audience_id: str | None
+    promoted_run: int | None
+
+
+def installation_id(state: State) -> str:
+    """The id of this state schema. Raises StateDamaged when its row is gone."""
+    with state.warehouse.connect("read the installation's id") as connection:
+        found: str | None = connection.scalar(sa.select(state.tables.installation.c.id))
+    if found is None:
+        raise StateDamaged(
+            f"warehouse {state.warehouse.name}: table {state.warehouse.schema}.installation is empty, so our audiences "
+            "cannot be told from others'. Nothing was sent; restore the row from a backup."
+        )
+    return found
+
+
+def read(state: State, key: SyncKey) -> SyncRow:
+    """The sync's row; all None when it has never run."""
+    syncs = state.tables.syncs
+    with state.warehouse.connect("read the sync's state") as connection:
+        row = connection.execute(
+            sa.select(syncs.c.audience_type, syncs.c.audience_id, syncs.c.promoted_run).where(key.match(syncs))
+        ).one_or_none()
+    return SyncRow(None, None, None) if row is None else SyncRow(*row)
+
+
+class Lease:
+    """The right to run one sync, from `take()` to the end of the `with` block.
+
+    A thread renews it three times per lease. `token` fences every write; `ensure()` stops a worker that has fallen
+    silent for too long before it sends anything.
+    """
+
+    def __init__(self, state: State, key: SyncKey, token: int, deadline: float) -> None:
+        self.state = state
+        self.key = key
+        self.token = token
+        self._deadline = deadline
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name=f"lease of {key.sync}", daemon=True)
+
+    @classmethod
+    def take(cls, state: State, key: SyncKey) -> Lease | None:
+        """The lease, or None while another worker holds it."""
+        warehouse, syncs = state.warehouse, state.tables.syncs
+        holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"[-100:]
+        asked = time.monotonic()
+        with warehouse.write("take the lease") as connection:
+            # The keys of the row are unique only where the warehouse keeps constraints, so it is made conditionally.
+            absent = ~sa.exists(sa.select(sa.literal(1)).select_from(syncs).where(key.match(syncs)))
+            first = sa.select(*key.columns(), sa.literal(0), warehouse.utc_now()).where(absent)
+            names = [*key.values(), "lease_token", "created_at"]
+            connection.execute(sa.insert(syncs).from_select(names, first))
+            free = sa.or_(
+                syncs.c.lease_holder.is_(None),
+                syncs.c.lease_expires_at.is_(None),
+                syncs.c.lease_expires_at < warehouse.utc_now(),
+            )
+            connection.execute(
+                sa.update(syncs)
+                .where(key.match(syncs), free)
+                .values(
+                    lease_holder=holder,
+                    lease_token=syncs.c.lease_token + 1,
+                    lease_expires_at=warehouse.utc_now(warehouse.lease),
+                )
+            )
+            found = connection.execute(
+                sa.select(syncs.c.lease_holder, syncs.c.lease_token).where(key.match(syncs))
+            ).one()
+        if found.lease_holder != holder:
+            return None
+        return cls(state, key, int(found.lease_token), asked + warehouse.lease)
+
+    def __enter__(self) -> Lease:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+        try:
+            self.release()
+        except WarehouseSyncError as failure:
+            log.warning("lease not given back, it will run out by itself", error=str(failure))
+
+    def ensure(self, seconds: float = 0.0) -> None:
+        """Raise LeaseLost unless the lease surely holds for `seconds` more, by this machine's own clock."""
+        if time.monotonic() + seconds >= self._deadline:
+            raise LeaseLost(
+                f"sync {self.key.sync}: this worker could not renew its lease in time and has stopped. "
+                "Nothing is lost; the next run sends what is pending."
+            )
+
+    def renew(self) -> None:
+        """The lease is ours for its full length again. Raises LeaseLost."""
+        asked = time.monotonic()
+        with self.state.fenced(self.key, self.token, "renew the lease"):
+            pass
+        self._deadline = max(self._deadline, asked + self.state.warehouse.lease)
+
+    def release(self) -> None:
+        """Another worker can take the lease at once, unless it already has."""
+        syncs = self.state.tables.syncs
+        with self.state.warehouse.write("give back the lease") as connection:
+            connection.execute(
+                sa.update(syncs)
+                .where(self.key.match(syncs), syncs.c.lease_token == self.token)
+                .values(lease_holder=None, lease_expires_at=None)
+            )
+
+    def _renew(self) -> None:
+        while not self._over.wait(self.state.warehouse.lease / 3):
+            try:
+                self.renew()
+            except LeaseLost:
+                self._deadline = 0.0
+                return
+            except WarehouseSyncError as error:
+                log.warning("lease not renewed, trying again", error=str(error))

@@ -1,0 +1,161 @@
+"""The worker's own tables. Migrations make them; a test holds both to be the same.
+
+All times are UTC without a zone, by the warehouse's clock. A sync's state is keyed by sync, destination and audience
+key, so that one sync may feed several audiences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import sqlalchemy as sa
+
+SCHEMA_VERSION = "0001"
+"""The migration that this release works with."""
+
+VERSION_TABLE = "schema_version"
+
+
+class StateTables:
+    """The static tables in one schema, and the shapes of the two that are made per run."""
+
+    def __init__(self, schema: str) -> None:
+        self.schema = schema
+        self.metadata = metadata = sa.MetaData(schema=schema)
+        self.installation = sa.Table(
+            "installation",
+            metadata,
+            sa.Column("id", sa.String(36), primary_key=True, comment="made once; part of each sourceSegmentId"),
+            sa.Column("last_run", sa.BigInteger, nullable=False, comment="the newest run_id that was given out"),
+            sa.Column("created_at", sa.DateTime, nullable=False),
+        )
+        self.syncs = sa.Table(
+            "syncs",
+            metadata,
+            *_sync_key(primary_key=True),
+            sa.Column("audience_type", sa.String(20), comment="user or company"),
+            sa.Column("audience_id", sa.String(100), comment="the audience that the promoted run fed"),
+            sa.Column("promoted_run", sa.BigInteger, comment="the run whose snapshot is the audience's target"),
+            sa.Column("lease_holder", sa.String(100), comment="the worker that owns the sync now"),
+            sa.Column("lease_token", sa.BigInteger, nullable=False, comment="raised each time the lease is taken"),
+            sa.Column("lease_expires_at", sa.DateTime),
+            sa.Column("created_at", sa.DateTime, nullable=False),
+        )
+        self.runs = sa.Table(
+            "runs",
+            metadata,
+            sa.Column("run_id", sa.BigInteger, primary_key=True, autoincrement=False),
+            *_sync_key(),
+            sa.Column("kind", sa.String(10), nullable=False, comment="diff, full or retry"),
+            sa.Column("triggered_by", sa.String(20), nullable=False, comment="manual, schedule or library"),
+            sa.Column("status", sa.String(20), nullable=False),
+            sa.Column("phase", sa.String(20), nullable=False, comment="the step that was reached"),
+            sa.Column("reason", sa.Text, comment="why it was blocked, failed or incomplete"),
+            sa.Column("lease_token", sa.BigInteger, nullable=False),
+            sa.Column("config_fingerprint", sa.String(64), nullable=False),
+            sa.Column("previous_run", sa.BigInteger, comment="the run that was promoted before"),
+            sa.Column("snapshot_table", sa.String(100), comment="NULL once retention has dropped it"),
+            sa.Column("changes_table", sa.String(100), comment="NULL once retention has dropped it"),
+            sa.Column("query_rows", sa.BigInteger, nullable=False, server_default="0"),
+            sa.Column("members", sa.BigInteger, nullable=False, server_default="0"),
+            sa.Column("rejected_rows", sa.BigInteger, nullable=False, server_default="0"),
+            sa.Column("planned_add", sa.BigInteger, nullable=False, server_default="0"),
+            sa.Column("planned_remove", sa.BigInteger, nullable=False, server_default="0"),
+            sa.Column("delivered_add", sa.BigInteger, nullable=False, server_default="0"),
+            sa.Column("delivered_remove", sa.BigInteger, nullable=False, server_default="0"),
+            sa.Column("rejected_operations", sa.BigInteger, nullable=False, server_default="0"),
+            sa.Column("deferred", sa.BigInteger, nullable=False, server_default="0"),
+            sa.Column("dead", sa.BigInteger, nullable=False, server_default="0"),
+            sa.Column("last_seq", sa.BigInteger, nullable=False, server_default="0", comment="operations in changes"),
+            sa.Column("watermark", sa.BigInteger, nullable=False, server_default="0", comment="accounted for up to here"),
+            sa.Column("started_at", sa.DateTime, nullable=False),
+            sa.Column("promoted_at", sa.DateTime),
+            sa.Column("finished_at", sa.DateTime),
+        )
+        self.sync_log = sa.Table(
+            "sync_log",
+            metadata,
+            sa.Column("logged_at", sa.DateTime, nullable=False),
+            sa.Column("run_id", sa.BigInteger, nullable=False),
+            *_sync_key(),
+            sa.Column("seq", sa.BigInteger, comment="the operation in changes; NULL for a row of the query"),
+            sa.Column("operation", sa.String(10), comment="ADD or REMOVE; NULL for a row of the query"),
+            sa.Column("outcome", sa.String(10), nullable=False, comment="delivered, rejected or deferred"),
+            sa.Column("reason", sa.String(100)),
+            sa.Column("message", sa.Text),
+            sa.Column("primary_key", sa.Text, comment="hashed where it is or holds an e-mail address"),
+            sa.Column("identity", sa.Uuid),
+            sa.Column("attempt", sa.Integer),
+        )
+        self.retry_queue = sa.Table(
+            "retry_queue",
+            metadata,
+            sa.Column("run_id", sa.BigInteger, primary_key=True, autoincrement=False),
+            sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False, comment="the operation in changes"),
+            *_sync_key(),
+            sa.Column("state", sa.String(10), nullable=False, comment="waiting or dead"),
+            sa.Column("operation", sa.String(10), nullable=False),
+            sa.Column("identity", sa.Uuid, nullable=False),
+            sa.Column("primary_key", sa.Text),
+            sa.Column("attempt", sa.Integer, nullable=False),
+            sa.Column("deferred_since", sa.DateTime, nullable=False, comment="when it was deferred first"),
+            sa.Column("next_attempt_at", sa.DateTime),
+            sa.Column("reason", sa.String(100)),
+            sa.Column("message", sa.Text),
+        )
+
+    def snapshot(self, name: str, fields: Sequence[str], *, temporary: bool = False) -> sa.TableClause:
+        """The shape of a snapshot: members, and with `reason` the rows that cannot be members.
+
+        query_rows: how many rows of the query this line speaks for. left_out: values that were left out and why.
+        """
+        return sa.table(
+            name,
+            sa.column("identity", sa.Uuid),
+            sa.column("fingerprint", sa.Uuid),
+            sa.column("primary_key", sa.Text),
+            sa.column("query_rows", sa.BigInteger),
+            sa.column("reason", sa.Text),
+            sa.column("left_out", sa.Text),
+            *(sa.column(field, sa.Text) for field in fields),
+            schema=None if temporary else self.schema,
+        )
+
+    def changes(self, name: str, fields: Sequence[str], *, temporary: bool = False) -> sa.TableClause:
+        """The shape of a run's changes: operations in sending order.
+
+        cause: left, joined (new, or with new fields), shared or pending. held: not sent by this run (dead, or not due yet).
+        """
+        return sa.table(
+            name,
+            sa.column("seq", sa.BigInteger),
+            sa.column("operation", sa.Text),
+            sa.column("cause", sa.Text),
+            sa.column("held", sa.Boolean),
+            sa.column("identity", sa.Uuid),
+            sa.column("fingerprint", sa.Uuid),
+            sa.column("primary_key", sa.Text),
+            *(sa.column(field, sa.Text) for field in fields),
+            sa.column("attempt", sa.Integer),
+            sa.column("deferred_since", sa.DateTime),
+            sa.column("dead", sa.Boolean),
+            sa.column("next_attempt_at", sa.DateTime),
+            sa.column("last_reason", sa.Text),
+            sa.column("last_message", sa.Text),
+            schema=None if temporary else self.schema,
+        )
+
+
+def _sync_key(*, primary_key: bool = False) -> tuple[sa.Column[str], ...]:
+    return (
+        sa.Column("sync", sa.String(200), primary_key=primary_key, nullable=False),
+        sa.Column("destination", sa.String(200), primary_key=primary_key, nullable=False),
+        sa.Column("audience_key", sa.String(200), primary_key=primary_key, nullable=False),
+    )
+
+
+@cache
+def state_tables(schema: str) -> StateTables:
+    """The tables of one schema; the same object each time."""
+    return StateTables(schema)

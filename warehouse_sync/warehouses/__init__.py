@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from warehouse_sync.config import WarehouseConfig
+    from warehouse_sync.warehouses.base import Warehouse
+
+
+def make_warehouse(config: WarehouseConfig) -> Warehouse:
+    """The warehouse of a configuration, not yet open; its driver is imported here and no earlier.
+
+    Raises ConfigurationError when the driver is not installed.
+    """
+    from warehouse_sync.errors import ConfigurationError
+
+    url = config.url.get_secret_value()
+    try:
+        if url.startswith("duckdb:"):
+            from warehouse_sync.warehouses.duckdb import DuckDB as Chosen
+        else:
+            from warehouse_sync.warehouses.postgres import PostgreSQL as Chosen  # type: ignore[assignment]
+        return Chosen(config.name, url, config.schema_, config.lease)
+    except ImportError as error:
+        raise ConfigurationError(
+            f"warehouses.{config.name}.url: the driver is not installed: pip install 'warehouse-sync[postgres]'"
+        ) from error

@@ -1,0 +1,215 @@
+"""A complete warehouse in plain SQLAlchemy Core. The other modules hold only what one engine does differently.
+
+All SQL of a run is made of these pieces, so that it is the same everywhere; the user's query enters in `model()` only.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+
+from warehouse_sync.errors import ConfigurationError, QueryFailed, WarehouseSyncError, WarehouseUnavailable
+from warehouse_sync.fields import Field
+from warehouse_sync.logs import redact
+from warehouse_sync.warehouses.letters import WHITE_SPACE, upper_and_lower
+
+Text = sa.ColumnElement[str]
+
+
+class Warehouse:
+    """One warehouse of the configuration, open from `open()` to `close()`.
+
+    Thread-safe. `name` is its name in the configuration, `schema` the home of the worker's own tables, `lease` the
+    seconds after which a silent worker loses its sync.
+    """
+
+    record_interval = 1.0
+    """Seconds between two writes of outcomes while a run delivers; few and large, as each one costs a round trip."""
+
+    def __init__(self, name: str, url: str, schema: str, lease: float) -> None:
+        self.name = name
+        self.schema = schema
+        self.lease = lease
+        self.url = sa.make_url(url)
+        self.engine = self.make_engine()
+        self._writing = threading.RLock()
+
+    def make_engine(self) -> sa.Engine:
+        """The engine; parameters never appear in its messages."""
+        return sa.create_engine(self.url, hide_parameters=True)
+
+    def open(self) -> None:
+        """Connect for the first time.
+
+        Raises ConfigurationError when the warehouse cannot be reached or refuses us: nothing was touched, and whoever
+        started us has to look. Raises WarehouseUnavailable when another process holds it.
+        """
+        try:
+            with self.engine.connect() as connection:
+                self.check_server(connection)
+        except sa.exc.NoSuchModuleError as error:
+            raise ConfigurationError(f"warehouses.{self.name}.url: no driver for {self.url.drivername}") from error
+        except sa.exc.DBAPIError as error:
+            raise ConfigurationError(
+                f"warehouses.{self.name}.url: cannot connect to {self.address}: {self.explain(error)}. "
+                "Nothing was touched; check the address, the user, the password and that the server runs."
+            ) from error
+
+    def check_server(self, connection: sa.Connection) -> None:
+        """Raise ConfigurationError when the server is set up so that hashes would come out wrong."""
+        connection.execute(sa.select(1))
+
+    def close(self) -> None:
+        """Give back all connections."""
+        self.engine.dispose()
+
+    @property
+    def address(self) -> str:
+        """The URL without user and password, for messages."""
+        return self.url.set(username=None, password=None, query={}).render_as_string(hide_password=True)
+
+    @contextmanager
+    def connect(self, doing: str) -> Iterator[sa.Connection]:
+        """A connection whose errors are told as "could not <doing>"; what is not committed is rolled back."""
+        try:
+            with self.engine.connect() as connection:
+                yield connection
+        except sa.exc.DBAPIError as error:
+            raise self.translate(error, doing) from error
+
+    @contextmanager
+    def write(self, doing: str) -> Iterator[sa.Connection]:
+        """A transaction for the worker's own small tables, one at a time in this process; commits at the end."""
+        with self._writing, self.connect(doing) as connection, connection.begin():
+            yield connection
+
+    def translate(self, error: sa.exc.DBAPIError, doing: str) -> WarehouseSyncError:
+        """The error as the operator should read it."""
+        if error.connection_invalidated or isinstance(error, sa.exc.InterfaceError):
+            return WarehouseUnavailable(
+                f"warehouse {self.name}: the connection to {self.address} was lost, could not {doing}. "
+                "Nothing is lost: the next run goes on from what was recorded."
+            )
+        return QueryFailed(f"warehouse {self.name}: could not {doing}: {self.explain(error)}")
+
+    def explain(self, error: sa.exc.DBAPIError) -> str:
+        """The driver's message without values of rows. Engines that know their messages say more."""
+        return type(error.orig).__name__
+
+    # --- the user's query
+
+    def model(self, sql: str) -> sa.TextClause:
+        """The user's query as something to select from.
+
+        It is opaque: a colon or a per cent sign in it means nothing to us, and it ends in a newline so that a trailing
+        comment does not swallow the bracket.
+        """
+        return sa.text("(\n" + sql.replace(":", r"\:") + "\n) AS model")
+
+    def model_columns(self, sql: str) -> list[str]:
+        """The names of the query's columns, in order, without reading a row. Raises QueryFailed as the server does."""
+        with self.connect("read the columns of the query") as connection:
+            result = connection.execute(sa.select(sa.text("*")).select_from(self.model(sql)).where(sa.false()))
+            return list(result.keys())
+
+    def quote(self, *names: str) -> str:
+        """A table name for the user's SQL, each part quoted as it stands."""
+        quote = self.engine.dialect.identifier_preparer.quote_identifier
+        return ".".join(quote(name) for name in names)
+
+    # --- tables
+
+    def has_schema(self, connection: sa.Connection) -> bool:
+        """Whether the schema of the worker's own tables is there."""
+        return sa.inspect(connection).has_schema(self.schema)
+
+    def has_table(self, connection: sa.Connection, name: str) -> bool:
+        """Whether one of the worker's own tables is there."""
+        return sa.inspect(connection).has_table(name, schema=self.schema)
+
+    def create_schema(self, connection: sa.Connection) -> None:
+        """Make the schema of the worker's own tables unless it is there."""
+        if not self.has_schema(connection):
+            connection.execute(sa.schema.CreateSchema(self.schema, if_not_exists=True))
+
+    def create_table_as(
+        self, connection: sa.Connection, table: sa.TableClause, select: sa.SelectBase, *, temporary: bool = False
+    ) -> None:
+        """`table` holds the rows of `select`. A temporary one is gone with the connection."""
+        connection.execute(sa.CreateTableAs(select, table.name, schema=table.schema, temporary=temporary))
+
+    def after_load(self, connection: sa.Connection, table: sa.TableClause, *columns: str, ordered_by: str = "") -> None:
+        """Called once behind `create_table_as`: whatever the engine needs to find rows and to plan joins well."""
+
+    def drop_table(self, connection: sa.Connection, name: str) -> None:
+        """One of the worker's own tables is gone afterwards, whether it was there or not."""
+        connection.execute(sa.schema.DropTable(sa.Table(name, sa.MetaData(), schema=self.schema), if_exists=True))
+
+    # --- values
+
+    def utc_now(self, plus: float | sa.ColumnElement[Any] = 0) -> sa.ColumnElement[Any]:
+        """The warehouse's own time as UTC without a zone, `plus` seconds later: workers' clocks may differ."""
+        return sa.func.timezone("UTC", sa.func.clock_timestamp()) + self.seconds(plus)
+
+    def seconds(self, count: float | sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+        """An interval."""
+        return sa.cast(count, sa.Float) * sa.text("interval '1 second'")  # type: ignore[no-any-return]
+
+    def as_text(self, column: sa.ColumnElement[Any]) -> Text:
+        """Any SQL type as text."""
+        return sa.cast(column, sa.Text)
+
+    def matches(self, value: Text, pattern: str) -> sa.ColumnElement[bool]:
+        """Whether the regular expression is found in the text; the patterns are anchored where they need to be."""
+        return value.regexp_match(pattern)
+
+    def extract(self, value: Text, pattern: str) -> Text:
+        """The first group of the regular expression, NULL when it does not match."""
+        return sa.func.substring(value, pattern)
+
+    def trim(self, value: Text) -> Text:
+        """Without Unicode white space at both ends."""
+        return sa.func.trim(value, WHITE_SPACE)
+
+    def remove_white_space(self, value: Text) -> Text:
+        """Without any Unicode white space."""
+        return sa.func.translate(value, WHITE_SPACE, "")
+
+    def is_ascii(self, value: Text) -> sa.ColumnElement[bool]:
+        """Whether every character takes one byte."""
+        return sa.func.octet_length(value) == sa.func.char_length(value)
+
+    def lower_ascii(self, value: Text) -> Text:
+        """A to Z become a to z; what happens to other letters is the engine's."""
+        return sa.func.lower(value)
+
+    def upper_ascii(self, value: Text) -> Text:
+        """a to z become A to Z; what happens to other letters is the engine's."""
+        return sa.func.upper(value)
+
+    def lower(self, value: Text) -> Text:
+        """Lower-cased one code point to one, whatever the server's locale."""
+        upper, lower = upper_and_lower()
+        return sa.case((self.is_ascii(value), self.lower_ascii(value)), else_=sa.func.translate(value, upper, lower))
+
+    def hash_text(self, value: Text, algorithm: str) -> Text:
+        """The digest of the UTF-8 bytes in lower-case hexadecimal; `algorithm` is sha256 or sha512."""
+        raise NotImplementedError
+
+    def digest(self, value: Text) -> sa.ColumnElement[Any]:
+        """The first 128 bits of SHA-256 as a UUID: a key that is narrow and of fixed width."""
+        return sa.cast(sa.func.left(self.hash_text(value, "sha256"), 32), sa.Uuid)
+
+    def text_list(self, column: sa.ColumnElement[Any], field: Field) -> Text:
+        """The first items of an array, a JSON array of strings or comma-separated text, as a JSON array or NULL.
+
+        Items are trimmed, empty ones and those that hold an e-mail address left out, and cut to the field's length.
+        """
+        raise NotImplementedError
+
+    def prepare_hashing(self, connection: sa.Connection, algorithms: Sequence[str]) -> None:
+        """Called once per connection before `hash_text` is used on it, for engines that lack an algorithm."""

@@ -1,0 +1,161 @@
+"""DuckDB: an embedded file, one process at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import sqlalchemy as sa
+import stamina
+
+from warehouse_sync.errors import ConfigurationError, WarehouseSyncError, WarehouseUnavailable
+from warehouse_sync.fields import Field
+from warehouse_sync.logs import redact
+from warehouse_sync.warehouses.base import Text, Warehouse
+from warehouse_sync.warehouses.letters import WHITE_SPACE
+from warehouse_sync.warehouses.values import EMAIL_WITHIN, JSON_STRINGS
+
+LOCK_PATIENCE = 10.0
+"""Seconds to wait for another process to let go of the file before it is named to the operator."""
+
+NAMES_ONLY = ("Parser Error", "Catalog Error", "Binder Error", "Permission Error")
+"""Errors whose text is about the query, not about the values in it."""
+
+
+class DuckDB(Warehouse):
+    """A DuckDB file. It is held open from `open()` to `close()` and locks out every other process meanwhile."""
+
+    def __init__(self, name: str, url: str, schema: str, lease: float) -> None:
+        super().__init__(name, url, schema, lease)
+        self._anchor: sa.Connection | None = None
+
+    def make_engine(self) -> sa.Engine:
+        # An idle pooled connection would keep the file locked after close().
+        return sa.create_engine(self.url, hide_parameters=True, poolclass=sa.NullPool)
+
+    @property
+    def path(self) -> Path:
+        """The database file."""
+        return Path(self.url.database or "")
+
+    def open(self) -> None:
+        if not self.path.exists():
+            raise ConfigurationError(
+                f"warehouses.{self.name}.url: there is no file {self.path}. Nothing was touched; check the path, or let "
+                "`warehouse-sync migrate` make the file if it shall hold only the worker's own tables."
+            )
+        try:
+            self._anchor = self._connect()
+        except sa.exc.DBAPIError as error:
+            if _is_lock(error):
+                raise WarehouseUnavailable(self._held_by(error)) from error
+            raise ConfigurationError(
+                f"warehouses.{self.name}.url: cannot open {self.path}: {self.explain(error)}. Nothing was touched."
+            ) from error
+
+    def create_file(self) -> None:
+        """The database file exists afterwards, empty unless it was there."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        duckdb.connect(str(self.path)).close()
+
+    def _connect(self) -> sa.Connection:
+        for attempt in stamina.retry_context(on=_is_lock, attempts=None, timeout=LOCK_PATIENCE, wait_max=1.0):
+            with attempt:
+                return self.engine.connect()
+        raise AssertionError("stamina either returns or raises")
+
+    def _held_by(self, error: sa.exc.DBAPIError) -> str:
+        found = re.search(r"\(PID (\d+)\)", str(error.orig))
+        process = f"process {found[1]}" if found else "another process"
+        return (
+            f"warehouse {self.name}: {process} holds the file {self.path}; DuckDB lets one process in at a time. "
+            "Nothing was touched; end that process or run again when it is done."
+        )
+
+    def close(self) -> None:
+        if self._anchor is not None:
+            self._anchor.close()
+            self._anchor = None
+        super().close()
+
+    def translate(self, error: sa.exc.DBAPIError, doing: str) -> WarehouseSyncError:
+        if _is_lock(error):
+            return WarehouseUnavailable(self._held_by(error))
+        return super().translate(error, doing)
+
+    def explain(self, error: sa.exc.DBAPIError) -> str:
+        message = str(error.orig)
+        kind = message.split(":", 1)[0]
+        if kind in NAMES_ONLY or isinstance(error.orig, duckdb.IOException):
+            # The part behind LINE quotes the query, which may hold constants about people.
+            return redact(" ".join(message.split("\nLINE ")[0].split()))
+        return f"{kind} (the message is not shown because it may hold values of rows)"
+
+    def utc_now(self, plus: float | sa.ColumnElement[Any] = 0) -> sa.ColumnElement[Any]:
+        # AT TIME ZONE needs the ICU extension, which not every build carries.
+        now = sa.func.make_timestamp(sa.func.epoch_us(sa.func.get_current_timestamp()))
+        return now + self.seconds(plus)
+
+    def seconds(self, count: float | sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+        return sa.func.to_seconds(sa.cast(count, sa.Double))
+
+    def matches(self, value: Text, pattern: str) -> sa.ColumnElement[bool]:
+        # DuckDB's ~ matches the whole text.
+        return sa.func.regexp_matches(value, pattern)
+
+    def extract(self, value: Text, pattern: str) -> Text:
+        return sa.func.nullif(sa.func.regexp_extract(value, pattern, 1), "")
+
+    def is_ascii(self, value: Text) -> sa.ColumnElement[bool]:
+        return sa.func.strlen(value) == sa.func.length(value)
+
+    def lower(self, value: Text) -> Text:
+        # Already code point by code point and free of locales: equal to letters.py for all of Unicode.
+        return sa.func.lower(value)
+
+    def hash_text(self, value: Text, algorithm: str) -> Text:
+        return sa.Function(algorithm, value, type_=sa.Text())
+
+    def prepare_hashing(self, connection: sa.Connection, algorithms: Sequence[str]) -> None:
+        if "sha512" not in algorithms:
+            return
+        driver = connection.connection.dbapi_connection
+        try:
+            # DuckDB has no sha512(); the function runs inside the engine, on its own vectors.
+            driver.create_function("sha512", _sha512, ["VARCHAR"], "VARCHAR", type="arrow")  # type: ignore[union-attr]
+        except duckdb.CatalogException:
+            pass  # Another connection of this process has registered it: functions belong to the file.
+
+    def text_list(self, column: sa.ColumnElement[Any], field: Field) -> Text:
+        texts = sa.ARRAY(sa.Text)
+        json = sa.func.to_json(column)
+        text = sa.func.json_extract_string(json, "$")
+        items = sa.case(
+            (sa.func.json_type(json) == "ARRAY", sa.cast(json, texts)),
+            (self.matches(text, JSON_STRINGS), sa.cast(sa.cast(text, sa.JSON), texts)),
+            else_=sa.func.string_split(text, ","),
+        )
+        trimmed = sa.func.list_transform(items, sa.literal_column(f"lambda item: trim(item, '{WHITE_SPACE}')"))
+        wanted = f"lambda item: item <> '' AND NOT regexp_matches(item, '{EMAIL_WITHIN}')"
+        kept = sa.func.list_filter(trimmed, sa.literal_column(wanted))
+        cut = sa.func.list_transform(
+            sa.func.list_slice(kept, 1, field.max_items), sa.literal_column(f"lambda item: left(item, {field.max_length})")
+        )
+        return sa.case((sa.func.len(cut) > 0, sa.cast(sa.func.to_json(cut), sa.Text)))
+
+
+def _is_lock(error: Exception) -> bool:
+    return isinstance(error, sa.exc.DBAPIError) and "Could not set lock on file" in str(error.orig)
+
+
+def _sha512(values: Any) -> Any:
+    import pyarrow
+
+    return pyarrow.array(
+        [None if value is None else hashlib.sha512(value.encode()).hexdigest() for value in values.to_pylist()],
+        pyarrow.string(),
+    )

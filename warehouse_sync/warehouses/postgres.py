@@ -1,0 +1,97 @@
+"""PostgreSQL 13 and later."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from warehouse_sync.errors import ConfigurationError
+from warehouse_sync.fields import Field
+from warehouse_sync.logs import redact
+from warehouse_sync.warehouses.base import Text, Warehouse
+from warehouse_sync.warehouses.letters import WHITE_SPACE
+from warehouse_sync.warehouses.values import EMAIL_WITHIN, JSON_STRINGS
+
+NAMES_ONLY = ("08", "28", "3D", "3F", "42", "53", "57")
+"""SQLSTATE classes whose messages speak of names, rights and resources, not of values."""
+
+
+class PostgreSQL(Warehouse):
+    """A PostgreSQL database, through psycopg 3."""
+
+    def make_engine(self) -> sa.Engine:
+        return sa.create_engine(
+            self.url,
+            hide_parameters=True,
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": 10, "application_name": "warehouse-sync"},
+        )
+
+    def check_server(self, connection: sa.Connection) -> None:
+        encoding = connection.scalar(sa.text("show server_encoding"))
+        if encoding != "UTF8":
+            raise ConfigurationError(
+                f"warehouses.{self.name}.url: the database is encoded in {encoding}. Hashes of e-mail addresses are taken "
+                "from UTF-8; nothing was touched. Use a database with ENCODING 'UTF8'."
+            )
+
+    def explain(self, error: sa.exc.DBAPIError) -> str:
+        cause = error.orig
+        state = getattr(cause, "sqlstate", None)
+        if state is None:
+            # No answer from a server: the text is libpq's own (no route, refused, password missing).
+            return redact(" ".join(str(cause).split()))
+        if state[:2] in NAMES_ONLY:
+            primary = getattr(getattr(cause, "diag", None), "message_primary", None) or str(cause)
+            return redact(" ".join(primary.split()))
+        return f"{type(cause).__name__}, SQLSTATE {state} (the message is not shown because it may hold values of rows)"
+
+    def after_load(self, connection: sa.Connection, table: sa.TableClause, *columns: str, ordered_by: str = "") -> None:
+        quote = connection.dialect.identifier_preparer.quote
+        name = connection.dialect.identifier_preparer.format_table(table)
+        if ordered_by:
+            # The table was written in this order, so a few pages per range find any window of it.
+            connection.execute(sa.text(f"CREATE INDEX ON {name} USING brin ({quote(ordered_by)})"))
+        # A table made by CREATE TABLE AS has no statistics until autovacuum comes by, and the diff comes first.
+        connection.execute(sa.text(f"ANALYZE {name} ({', '.join(map(quote, columns))})" if columns else f"ANALYZE {name}"))
+
+    def seconds(self, count: float | sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+        return sa.func.make_interval(0, 0, 0, 0, 0, 0, sa.cast(count, sa.Double))
+
+    def lower_ascii(self, value: Text) -> Text:
+        # In a Turkish locale lower('I') is a dotless i.
+        return sa.func.lower(sa.collate(value, "C"))
+
+    def upper_ascii(self, value: Text) -> Text:
+        return sa.func.upper(sa.collate(value, "C"))
+
+    def hash_text(self, value: Text, algorithm: str) -> Text:
+        # A cast to bytea would read backslashes as escapes.
+        octets = sa.func.convert_to(value, "UTF8")
+        return sa.func.encode(sa.Function(algorithm, octets), "hex")
+
+    def digest(self, value: Text) -> sa.ColumnElement[Any]:
+        octets = sa.func.substr(sa.func.sha256(sa.func.convert_to(value, "UTF8")), 1, 16)
+        return sa.cast(sa.func.encode(octets, "hex"), sa.Uuid)
+
+    def text_list(self, column: sa.ColumnElement[Any], field: Field) -> Text:
+        json = sa.func.to_jsonb(column)
+        text = json.op("#>>")(sa.literal_column("'{}'"))
+        items = sa.case(
+            (sa.func.jsonb_typeof(json) == "array", json),
+            (self.matches(text, JSON_STRINGS), sa.cast(text, postgresql.JSONB)),
+            else_=sa.func.to_jsonb(sa.func.string_to_array(text, ",")),
+        )
+        each = sa.func.jsonb_array_elements_text(items).table_valued("item", with_ordinality="place", name="items")
+        item = sa.func.btrim(each.c.item, WHITE_SPACE)
+        first = (
+            sa.select(sa.func.left(item, field.max_length).label("item"), each.c.place)
+            .where(item != "", ~self.matches(item, EMAIL_WITHIN))
+            .order_by(each.c.place)
+            .limit(field.max_items)
+            .subquery("first_items")
+        )
+        ordered = postgresql.aggregate_order_by(first.c.item, first.c.place)
+        return sa.select(sa.cast(sa.func.json_agg(ordered), sa.Text)).select_from(first).scalar_subquery()

@@ -1,0 +1,142 @@
+"""Normalisers compiled to SQL: what a value becomes, or why it is left out.
+
+Two steps per field, so that the second one names the first one's result instead of repeating it: `clean` takes the
+query's column, `judge` the cleaned value.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from warehouse_sync.fields import AudienceFields, Field, Normaliser, TooLong
+from warehouse_sync.warehouses.base import Text, Warehouse
+from warehouse_sync.warehouses.letters import WHITE_SPACE
+
+EMAIL = "^[^@]+@[^@.]+([.][^@.]+)+$"
+EMAIL_WITHIN = f"[^@{WHITE_SPACE}]@[^@{WHITE_SPACE}]+[.][^@{WHITE_SPACE}]"
+HASH = "^([0-9a-f]{64}|[0-9a-f]{128})$"
+HASH_LENGTHS = {"sha256": 64, "sha512": 128}
+DEVICE_ID = "^([0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})$"
+_LABEL = r"[^\x01-\x20!-,./:-@\[-^`{-\x7f" + WHITE_SPACE + "]+"
+HOST = rf"^(?:[a-z][a-z0-9+.-]*://(?:[^/?#@]*@)?|//)?((?:{_LABEL}[.])+{_LABEL})[.]?(?::[0-9]*)?(?:[/?#]|$)"
+
+_JSON_STRING = r'"(?:[^"\\\x01-\x1f]|\\["\\/bfnrt]|\\u(?:[1-9a-cA-CeEfF][0-9a-fA-F]{3}|0[1-9a-fA-F][0-9a-fA-F]{2}|00[1-9a-fA-F][0-9a-fA-F]|000[1-9a-fA-F]|[dD][0-7][0-9a-fA-F]{2}))*"'
+_JSON_SPACE = "[ \t\n\r]*"
+JSON_STRINGS = (
+    rf"^{_JSON_SPACE}\[{_JSON_SPACE}(?:{_JSON_STRING}{_JSON_SPACE}(?:,{_JSON_SPACE}{_JSON_STRING}{_JSON_SPACE})*)?\]{_JSON_SPACE}$"
+)
+"""A JSON array of strings that every engine can parse: no NUL and no surrogates, which PostgreSQL refuses."""
+
+REJECTING = ("already_hashed", "not_hashed")
+"""Problems of one value that reject its whole row: the operator's setting and the data contradict each other."""
+
+NO_IDENTIFIER = "no_identifier"
+
+TEST_VECTOR = (
+    ("Testing@Testing.com", "584c4423c421df49955759498a71495aba49b8780eb9387dff333b6f0982c777"),
+    ("\u00a0 random@ruddersta\u2003ck.com\t", "52ac4b9ef8f745e007c19fac81ddb0a3f50b20029f6699ca1406225fc217f392"),
+    ("\u0130\u03a3@\u00c4.\u00c9", "35c00c58b96be79bb694e6e3c321fe4bb41126ee0c94a4a6b19a49c86ee9d532"),
+    ("O'\\Neil@example.com", "6a4240eadf98c3aa3218bf3929c208b803b08c01728b0454f742cf485ef18ead"),
+)
+"""Addresses and the SHA-256 they must have: case, white space, dotless and final letters, quote and backslash."""
+
+
+class Judgement(NamedTuple):
+    """value: what is sent, NULL when absent or left out. problem: why it is left out, NULL when nothing is wrong."""
+
+    value: Text
+    problem: Text
+
+
+def clean(warehouse: Warehouse, field: Field, column: sa.ColumnElement[Any]) -> Text:
+    """The query's column as normalised text; NULL when absent."""
+    text = warehouse.as_text(column)
+    match field.normaliser:
+        case Normaliser.TEXT_LIST:
+            return warehouse.text_list(column, field)
+        case Normaliser.EMAIL:
+            cleaned = warehouse.lower(warehouse.remove_white_space(text))
+        case Normaliser.DOMAIN:
+            cleaned = warehouse.lower(warehouse.trim(text))
+        case Normaliser.DEVICE_ID:
+            cleaned = warehouse.lower_ascii(warehouse.trim(text))
+        case Normaliser.TEXT | Normaliser.PREFIXED_NUMBER | Normaliser.COUNTRY:
+            cleaned = warehouse.trim(text)
+    return sa.func.nullif(cleaned, "")
+
+
+def judge(warehouse: Warehouse, field: Field, cleaned: Text, *, hash_pii: bool) -> Judgement:
+    """What becomes of a cleaned value."""
+    match field.normaliser:
+        case Normaliser.EMAIL if hash_pii:
+            assert field.hash is not None
+            return _judge(
+                cleaned,
+                warehouse.hash_text(cleaned, field.hash),
+                (warehouse.matches(cleaned, HASH), "already_hashed"),
+                (~warehouse.matches(cleaned, EMAIL), "not_an_address"),
+            )
+        case Normaliser.EMAIL:
+            assert field.hash is not None
+            of_its_length = f"^[0-9a-f]{{{HASH_LENGTHS[field.hash]}}}$"
+            return _judge(cleaned, cleaned, (~warehouse.matches(cleaned, of_its_length), "not_hashed"))
+        case Normaliser.DEVICE_ID:
+            return _judge(
+                cleaned,
+                cleaned,
+                (~warehouse.matches(cleaned, DEVICE_ID), "not_a_device_id"),
+                (warehouse.matches(cleaned, "^[0-]+$"), "opted_out"),
+            )
+        case Normaliser.DOMAIN:
+            host = warehouse.extract(cleaned, HOST)
+            return _judge(cleaned, host, (host.is_(None) | warehouse.matches(host, "[.][0-9]+$"), "not_a_domain"))
+        case Normaliser.PREFIXED_NUMBER:
+            prefixes = "|".join(re.escape(prefix) for prefix in (field.prefix, *field.aliases))
+            digits = warehouse.extract(cleaned, f"^(?:{prefixes})?([0-9]+)$")
+            return _judge(cleaned, sa.literal(field.prefix, sa.Text) + digits, (digits.is_(None), "not_an_id"))
+        case Normaliser.COUNTRY:
+            letters = (~warehouse.matches(cleaned, "^[A-Za-z]{2}$"), "not_a_country_code")
+            return _judge(cleaned, warehouse.upper_ascii(cleaned), letters)
+        case Normaliser.TEXT:
+            email = (warehouse.matches(cleaned, EMAIL_WITHIN), "holds_an_address")
+            if field.max_length is None:
+                return _judge(cleaned, cleaned, email)
+            if field.too_long is TooLong.LEAVE_OUT:
+                return _judge(cleaned, cleaned, email, (sa.func.length(cleaned) > field.max_length, "too_long"))
+            return _judge(cleaned, sa.func.left(cleaned, field.max_length), email)
+        case Normaliser.TEXT_LIST:
+            return Judgement(cleaned, sa.cast(sa.null(), sa.Text))
+
+
+def _judge(cleaned: Text, value: Text, *problems: tuple[sa.ColumnElement[bool], str]) -> Judgement:
+    """`value` unless a problem holds; the first one that does is told. Absent values have neither."""
+    nothing = sa.cast(sa.null(), sa.Text)
+    absent = (cleaned.is_(None), nothing)
+    return Judgement(
+        sa.case(absent, *((condition, nothing) for condition, _ in problems), else_=value),
+        sa.case(absent, *((condition, sa.literal(problem, sa.Text)) for condition, problem in problems)),
+    )
+
+
+def reject_reason(fields: AudienceFields, judged: dict[str, Judgement]) -> Text:
+    """Why a row cannot be a member; NULL when it can."""
+    cases = [
+        (judged[field.name].problem == reason, sa.literal(reason, sa.Text))
+        for reason in REJECTING
+        for field in fields.identifiers
+        if field.name in judged and field.hash
+    ]
+    nobody = sa.and_(*(judged[field.name].value.is_(None) for field in fields.identifiers if field.name in judged))
+    return sa.case(*cases, (nobody, sa.literal(NO_IDENTIFIER, sa.Text)))
+
+
+def encode(pairs: dict[str, Text]) -> Text:
+    """Named values as one text, different for different values: name, length and value of each that is there."""
+    encoded: Text = sa.literal("", sa.Text)
+    for name, value in pairs.items():
+        length = sa.cast(sa.func.length(value), sa.Text)
+        encoded = encoded + sa.func.coalesce(sa.literal(f"{name}=", sa.Text) + length + ":" + value + ";", "")
+    return encoded
