@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date
-from difflib import get_close_matches
+from difflib import SequenceMatcher
 from typing import Any, ClassVar, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, ValidationInfo, model_validator
@@ -76,8 +76,12 @@ def wrong(message: str) -> PydanticCustomError:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`; did you mean x?` when something known resembles `word`, else nothing."""
-    near = get_close_matches(word, list(known), n=1, cutoff=0.55)
-    return f"; did you mean {near[0]}?" if near else ""
+
+    def likeness(candidate: str) -> float:
+        return SequenceMatcher(None, word.lower(), candidate.lower()).ratio()
+
+    nearest = max(known, key=likeness, default="")
+    return f"; did you mean {nearest}?" if likeness(nearest) >= 0.55 else ""
 
 
 def listed(known: Iterable[str]) -> str:

@@ -176,6 +176,8 @@ class _Reader:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             why = ", ".join(part for part in (error.context, error.problem) if part)
+            if error.context and "flow" in error.context and "${" in text:
+                why += '; between { } or [ ] a variable stands in quotes: "${NAME}"'
             document.add(f"not YAML: {why}", line=mark.line + 1 if mark else None)
         except yaml.reader.ReaderError as error:
             document.add("not YAML: a control character stands here", line=text.count("\n", 0, error.position) + 1)

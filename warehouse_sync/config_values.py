@@ -249,7 +249,7 @@ def _digits_schema(pattern: str) -> WithJsonSchema:
 
 
 Text = Annotated[str, Field(min_length=1), AfterValidator(_plain)]
-Name = Annotated[Text, Field(max_length=200)]
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_plain)]
 Secret = Annotated[SecretStr, BeforeValidator(_secret), _SECRET_SCHEMA]
 SecretText = Annotated[str, BeforeValidator(_opened), _SECRET_SCHEMA]
 WarehouseUrl = Annotated[SecretStr, BeforeValidator(_warehouse_url), _SECRET_SCHEMA]

@@ -95,7 +95,7 @@ def open_job(config: Config, name: str, progress: Progress) -> Iterator[Job]:
     key = SyncKey(sync.name, sync.destination)
     with open_warehouse(config, sync) as warehouse:
         spelling = check_model(warehouse, model)
-        destination = open_destination(config.destination_of(sync), sync.destination)
+        destination = open_destination(config.destination_of(sync))
         try:
             progress.begin(Phase.AUDIENCE)
             destination.check()

@@ -68,7 +68,13 @@ def _keys_of(audience_type: str) -> Schema:
 
 
 def _as_written(schema: Schema) -> Schema:
-    """`schema` and all below it, with a variable in place of any scalar that is not free text anyway."""
+    """`schema` and all below it, with a variable in place of any scalar that is not free text anyway.
+
+    A key is left out rather than null, so null is not offered.
+    """
+    kinds = [inner for inner in schema.get("anyOf", ()) if inner.get("type") != "null"]
+    if len(kinds) == 1:
+        return _as_written({**kinds[0], **{key: value for key, value in schema.items() if key != "anyOf"}})
     result: Schema = {}
     for key, value in schema.items():
         if key in ("$defs", "properties"):
@@ -76,8 +82,8 @@ def _as_written(schema: Schema) -> Schema:
         elif key in ("additionalProperties", "items") and isinstance(value, dict):
             result[key] = _as_written(value)
         elif key == "anyOf":
-            result[key] = [_as_written(inner) if inner.get("type") == "object" else _limits(inner) for inner in value]
-            if not any(_is_free(inner) for inner in value):
+            result[key] = kinds
+            if not any(_is_free(inner) for inner in kinds):
                 result[key].append(_VARIABLE)
         elif key != "title" and (key, value) != ("default", None):
             result[_KEYWORDS.get(key, key)] = value
@@ -85,10 +91,6 @@ def _as_written(schema: Schema) -> Schema:
         outer: Schema = {key: result.pop(key) for key in ("description", "default") if key in result}
         return {**outer, "anyOf": [result, _VARIABLE]}
     return result
-
-
-def _limits(schema: Schema) -> Schema:
-    return {_KEYWORDS.get(key, key): value for key, value in schema.items()}
 
 
 def _is_free(schema: Schema) -> bool:

@@ -16,6 +16,7 @@ from typing import Protocol, Self
 import pytest
 
 from warehouse_sync.destinations.base import Audience, AudienceSpec, Destination
+from warehouse_sync.destinations.linkedin.client import Client
 from warehouse_sync.destinations.linkedin.destination import LinkedIn
 from warehouse_sync.destinations.linkedin.settings import LinkedInSettings
 from warehouse_sync.errors import ConfigurationError, DestinationUnavailable, StopRun
@@ -149,7 +150,11 @@ class LinkedInPlace:
         self.sandbox.revoke_refresh_token()
 
     def delete_audiences(self) -> None:
-        self.sandbox._state.segments.clear()
+        token = self.sandbox.settings.access_token
+        client = Client(LinkedInSettings(account_id=1, api_url=self.sandbox.url))
+        for segment in self.sandbox.segments():
+            assert client.request("DELETE", f"/rest/dmpSegments/{segment['id']}", token=token).status == 204
+        client.close()
 
 
 PLACES = {"linkedin-user": lambda: LinkedInPlace("user"), "linkedin-company": lambda: LinkedInPlace("company")}

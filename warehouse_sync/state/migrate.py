@@ -60,6 +60,7 @@ def migrate(state: State) -> bool:
     from alembic.config import Config
 
     warehouse = state.warehouse
+    warehouse.prepare_migrations()
     with warehouse.write("migrate the state schema") as connection:
         warehouse.create_schema(connection)
         config = Config()

@@ -136,6 +136,9 @@ class Warehouse:
         if not self.has_schema(connection):
             connection.execute(sa.schema.CreateSchema(self.schema, if_not_exists=True))
 
+    def prepare_migrations(self) -> None:
+        """Called before Alembic is used, for dialects that it does not know by itself."""
+
     def create_table_as(
         self, connection: sa.Connection, table: sa.TableClause, select: sa.SelectBase, *, temporary: bool = False
     ) -> None:

@@ -82,6 +82,10 @@ class DuckDB(Warehouse):
             self._anchor = None
         super().close()
 
+    def prepare_migrations(self) -> None:
+        # The dialect registers itself with Alembic only where that was imported before the engine was made.
+        import duckdb_sqlalchemy.alembic_impl  # noqa: F401
+
     def translate(self, error: sa.exc.DBAPIError, doing: str) -> WarehouseSyncError:
         if _is_lock(error):
             return WarehouseUnavailable(self._held_by(error))

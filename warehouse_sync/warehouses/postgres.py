@@ -85,6 +85,7 @@ class PostgreSQL(Warehouse):
             else_=sa.func.to_jsonb(sa.func.string_to_array(text, ",")),
         )
         each = sa.func.jsonb_array_elements_text(items).table_valued("item", with_ordinality="place", name="items")
+        each = each.render_derived()
         item = sa.func.btrim(each.c.item, WHITE_SPACE)
         first = (
             sa.select(sa.func.left(item, field.max_length).label("item"), each.c.place)

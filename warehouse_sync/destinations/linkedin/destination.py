@@ -67,7 +67,7 @@ class LinkedIn:
     def find(self, spec: AudienceSpec, known_id: str | None) -> Audience | None:
         """As promised; a segment of our `sourceSegmentId` counts only on our account and source platform."""
         with _before_a_run():
-            segment_id = spec.id or known_id
+            segment_id = known_id if spec.id is None else spec.id
             if segment_id is None:
                 segment = self._segments.find(spec.source_id)
                 if segment is None:
@@ -125,7 +125,7 @@ class LinkedIn:
         return self.stopping.wait(seconds)
 
     def _get(self, segment_id: str, spec: AudienceSpec) -> Segment:
-        if not segment_id.isdigit():
+        if not (segment_id.isascii() and segment_id.isdigit()):
             raise Refused(
                 f"{segment_id!r} is no id of a LinkedIn audience: it is a number, not a URN. Correct audience.id."
             )

@@ -42,9 +42,11 @@ class Pace:
         Raises GaveUp when the worker is to stop, or when the pause is longer than `longest_hold` seconds.
         """
         while (seconds := self._seconds_to_wait(endpoint)) > 0:
-            if self._wait(seconds):
-                break
-        if self._wait(0):
+            self._pause(seconds)
+        self._pause(0)
+
+    def _pause(self, seconds: float) -> None:
+        if self._wait(seconds):
             raise GaveUp("stopped", "The worker is being stopped")
 
     def _seconds_to_wait(self, endpoint: str | None) -> float:

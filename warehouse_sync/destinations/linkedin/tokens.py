@@ -23,6 +23,8 @@ log = structlog.get_logger(__name__)
 TOKEN_PATH = "/oauth/v2/accessToken"  # noqa: S105 - an address
 RENEW_BEFORE = 300.0
 """Seconds before its end at which a token is renewed; a tenth of its life if that is less."""
+RENEW_AGAIN_AFTER = 30.0
+"""Seconds until the next try when that fails: all threads wait meanwhile, and the old token still works."""
 
 
 class Tokens:
@@ -52,6 +54,7 @@ class Tokens:
                 except GaveUp as trouble:
                     if time.monotonic() >= self._expires_at:
                         raise
+                    self._renew_at = min(self._expires_at, time.monotonic() + RENEW_AGAIN_AFTER)
                     log.warning("linkedin_token_not_renewed_yet", reason=trouble.reason)
             assert self._token is not None
             return self._token

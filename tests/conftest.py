@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from harness.postgres import NoPostgres, Server, postgres_server
+from hypothesis import HealthCheck, settings
+
+from warehouse_sync.warehouses.base import Warehouse
+from warehouse_sync.warehouses.duckdb import DuckDB
+from warehouse_sync.warehouses.postgres import PostgreSQL
+
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+settings.load_profile("suite")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    try:
+        with postgres_server() as server:
+            yield server
+    except NoPostgres as reason:
+        if os.environ.get("WAREHOUSE_SYNC_REQUIRE_POSTGRES"):
+            pytest.fail(f"PostgreSQL is required here: {reason}")
+        pytest.skip(f"NO POSTGRESQL, half of the warehouse tests do not run: {reason}")
+
+
+@pytest.fixture(params=["duckdb", "postgres"])
+def warehouse_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty database on each kind of warehouse."""
+    if request.param == "duckdb":
+        path = tmp_path / "warehouse.duckdb"
+        sa.create_engine(f"duckdb:///{path}", poolclass=sa.NullPool).connect().close()
+        yield f"duckdb:///{path}"
+    else:
+        server: Server = request.getfixturevalue("postgres")
+        with server.database() as url:
+            yield url
+
+
+@pytest.fixture
+def warehouse(warehouse_url: str) -> Iterator[Warehouse]:
+    """An open warehouse of each kind, without any table."""
+    kind = DuckDB if warehouse_url.startswith("duckdb") else PostgreSQL
+    opened = kind("analytics", warehouse_url, "warehouse_sync", 60.0)
+    opened.open()
+    yield opened
+    opened.close()

