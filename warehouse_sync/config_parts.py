@@ -40,9 +40,7 @@ class WarehouseConfig(Part):
     """Where the data is, and the worker's own tables with it."""
 
     named: ClassVar[bool] = True
-    later: ClassVar[Mapping[str, str]] = {
-        "memory_limit": "memory_limit arrives with release 0.4; leave this key out until then"
-    }
+    later: ClassVar[Mapping[str, str]] = {"memory_limit": "arrives with release 0.4; leave this key out until then"}
 
     name: kind.Name
     url: Annotated[
@@ -227,7 +225,7 @@ class SyncConfig(Part):
 
     named: ClassVar[bool] = True
     later: ClassVar[Mapping[str, str]] = {
-        "schedule": "schedule: the scheduler arrives with release 0.3; leave this key out and start "
+        "schedule": "the scheduler arrives with release 0.3; leave this key out and start "
         "`warehouse-sync run` from cron or a CronJob until then"
     }
 
@@ -250,9 +248,15 @@ class SyncConfig(Part):
         dict[str, kind.Text],
         Field(default_factory=dict, description="What else LinkedIn is told of a member, and the column"),
     ]
-    guard: Annotated[GuardConfig, Field(description="When a run stops before sending anything")] = GuardConfig()
-    retry: Annotated[RetryConfig, Field(description="What happens to undelivered operations")] = RetryConfig()
-    retention: Annotated[RetentionConfig, Field(description="How much of the past is kept")] = RetentionConfig()
+    guard: Annotated[
+        GuardConfig, Field(default_factory=GuardConfig, description="When a run stops before sending anything")
+    ]
+    retry: Annotated[
+        RetryConfig, Field(default_factory=RetryConfig, description="What happens to undelivered operations")
+    ]
+    retention: Annotated[
+        RetentionConfig, Field(default_factory=RetentionConfig, description="How much of the past is kept")
+    ]
 
     @classmethod
     def rules(cls, given: Mapping[str, Any]) -> Iterable[Found]:

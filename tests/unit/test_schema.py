@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 import yaml
 
-from warehouse_sync.config import load_config
+from warehouse_sync.config import FIELDS, IDENTIFIERS, load_config
 from warehouse_sync.errors import ConfigurationError
 from warehouse_sync.schema import config_schema
 
@@ -177,3 +177,20 @@ def test_every_key_has_a_description() -> None:
         if not value.get("description")
     ]
     assert without == []
+
+
+def test_the_reference_tells_of_every_key() -> None:
+    reference = (ROOT / "docs" / "configuration.md").read_text()
+    keys = {key for part in config_schema()["$defs"].values() for key in part.get("properties", ())}
+    columns = {name for section in (IDENTIFIERS, FIELDS) for names in section.values() for name in names}
+    assert {key for key in keys | columns if f"`{key}`" not in reference} == set()
+
+
+def test_the_example_of_the_reference_is_valid_and_has_every_key_that_can_stand_together() -> None:
+    reference = (ROOT / "docs" / "configuration.md").read_text()
+    example = yaml.safe_load(reference.split("```yaml\n")[1].split("```")[0])
+    assert is_valid(example)
+    parts = config_schema()["$defs"]
+    assert set(example["warehouses"]["analytics"]) == set(parts["WarehouseConfig"]["properties"])
+    assert set(example["destinations"]["ads"]) == set(parts["LinkedInConfig"]["properties"]) - {"access_token"}
+    assert set(example["syncs"]["high_value_customers"]) == set(parts["SyncConfig"]["properties"])

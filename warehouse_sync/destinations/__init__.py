@@ -5,6 +5,7 @@ Importing this package is cheap; the HTTP stack is loaded when a destination is 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from warehouse_sync.destinations.base import Destination
@@ -32,9 +33,10 @@ def audience_fields(type: str, audience_type: str) -> AudienceFields:  # noqa: A
     raise ValueError(f"there is no destination type {type!r}")
 
 
-def open_destination(config: LinkedInConfig) -> Destination:
+def open_destination(config: LinkedInConfig, *, patient: bool = True) -> Destination:
     """The destination of one entry under `destinations:`; nothing is sent yet, and `close()` gives it back.
 
+    patient: bears with trouble for minutes, as a run should; otherwise a question is answered or refused in seconds.
     Raises ConfigurationError when its access token cannot be one.
     """
     from warehouse_sync.destinations.linkedin.destination import LinkedIn
@@ -43,19 +45,18 @@ def open_destination(config: LinkedInConfig) -> Destination:
     def reveal(secret: SecretStr | None) -> str | None:
         return None if secret is None else secret.get_secret_value()
 
-    return LinkedIn(
-        LinkedInSettings(
-            name=config.name,
-            account_id=config.account_id,
-            client_id=config.client_id,
-            client_secret=reveal(config.client_secret),
-            refresh_token=reveal(config.refresh_token),
-            access_token=reveal(config.access_token),
-            api_version=config.api_version,
-            source_platform=config.source_platform,
-            api_url=config.api_url,
-            oauth_url=config.oauth_url,
-            requests_per_minute=config.requests_per_minute,
-            max_in_flight=config.max_in_flight,
-        )
+    settings = LinkedInSettings(
+        name=config.name,
+        account_id=config.account_id,
+        client_id=config.client_id,
+        client_secret=reveal(config.client_secret),
+        refresh_token=reveal(config.refresh_token),
+        access_token=reveal(config.access_token),
+        api_version=config.api_version,
+        source_platform=config.source_platform,
+        api_url=config.api_url,
+        oauth_url=config.oauth_url,
+        requests_per_minute=config.requests_per_minute,
+        max_in_flight=config.max_in_flight,
     )
+    return LinkedIn(settings if patient else replace(settings, attempts=2, patience=5.0, token_patience=10.0))

@@ -152,9 +152,7 @@ def _joiners(basis: Basis) -> sa.Select[Any] | None:
     return members.where(~sa.exists().where(basis.previous.c.fingerprint == current.c.fingerprint))
 
 
-def _pending(
-    warehouse: Warehouse, tables: StateTables, names: Sequence[str], basis: Basis
-) -> sa.CTE | None:
+def _pending(warehouse: Warehouse, tables: StateTables, names: Sequence[str], basis: Basis) -> sa.CTE | None:
     """What earlier runs left undelivered and the current snapshot still asks for; `held` where it is not sent now.
 
     A run's undelivered work is what lies beyond its watermark and its rows in the retry queue.
@@ -243,7 +241,7 @@ def _part(
 ) -> sa.Select[Any]:
     """The rows of `source` in the columns of changes; without `operation` the source's own."""
     rows = source.subquery()
-    fresh = {
+    fresh: dict[str, sa.ColumnElement[Any]] = {
         "attempt": sa.literal(0, sa.Integer),
         "deferred_since": sa.cast(sa.null(), sa.DateTime),
         "dead": sa.false(),
@@ -257,7 +255,7 @@ def _part(
         sa.literal(cause, sa.Text).label("cause"),
         (sa.true() if held else sa.false()).label("held"),
         *(rows.c[name] for name in (*MEMBER, *names)),
-        *((rows.c[name] if name in rows.c else value).label(name) for name, value in fresh.items()),
+        *(rows.c.get(name, value).label(name) for name, value in fresh.items()),
     )
 
 

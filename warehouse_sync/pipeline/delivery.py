@@ -41,7 +41,7 @@ def batches(
             .where(changes.c.seq > start, changes.c.seq <= end)
             .order_by(changes.c.seq)
         )
-        rows: Sequence[tuple[str | None, ...]] = connection.execute(window).tuples().all()
+        rows: Sequence[tuple[str | None, ...]] = connection.execute(window).all()
         connection.rollback()  # A transaction left open would keep PostgreSQL from cleaning up during the delivery.
         for place in range(0, len(rows), size):
             yield Batch(operation, start + 1 + place, columns, rows[place : place + size])

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """max_removed_percent: of the members so far. ignore_below: so many removes are never too many.
-    min_members: a query that yields fewer, where the audience had some, is implausible."""
+    """The limits of a plausible run.
+
+    max_removed_percent: of the members so far. ignore_below: so many removes are never too many.
+    min_members: a query that yields fewer, where the audience had some, is implausible.
+    """
 
     max_removed_percent: float = 30.0
     min_members: int = 1
@@ -21,13 +24,13 @@ class Guard:
         """
         if had > 0 and has < self.min_members:
             return (
-                f"the query yields {has:,} members, fewer than guard.min_members ({self.min_members:,}), where the audience "
-                f"had {had:,}. Nothing was sent. If the query is right, run it once with --force."
+                f"the query yields {has:,} members, fewer than guard.min_members ({self.min_members:,}), where the "
+                f"audience had {had:,}. Nothing was sent. If the query is right, run it once with --force."
             )
         if leaving > self.ignore_below and leaving * 100 > had * self.max_removed_percent:
             return (
                 f"{leaving:,} of {had:,} members would be removed ({leaving * 100 / had:.1f} %), more than "
-                f"guard.max_removed_percent ({self.max_removed_percent:g} %) allows. Nothing was sent. If they really left "
-                "the query, run it once with --force."
+                f"guard.max_removed_percent ({self.max_removed_percent:g} %) allows. Nothing was sent. If they really "
+                "left the query, run it once with --force."
             )
         return None

@@ -29,9 +29,7 @@ def drop_tables(state: State, lease: Lease, run: Run, names: Sequence[str | None
     with state.fenced(lease.key, lease.token, "drop old tables") as connection:
         for name in dropped:
             state.warehouse.drop_table(connection, name)
-        connection.execute(
-            sa.update(state.tables.runs).where(state.tables.runs.c.run_id == run.run_id).values(**gone)
-        )
+        connection.execute(sa.update(state.tables.runs).where(state.tables.runs.c.run_id == run.run_id).values(**gone))
 
 
 def discard(state: State, lease: Lease, run: Run, promoted: Run | None) -> None:

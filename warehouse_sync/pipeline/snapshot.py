@@ -51,7 +51,7 @@ def one_statement(sql: str) -> str:
     kept: list[str] = []
     pending = ""
     ended = False
-    for kind, text in sqlparse.lexer.tokenize(sql):
+    for kind, text in sqlparse.lexer.tokenize(sql):  # type: ignore[no-untyped-call]
         if kind in tokens.Comment or kind in tokens.Whitespace:
             pending += text
         elif kind in tokens.Punctuation and text == ";":
@@ -70,7 +70,7 @@ def one_statement(sql: str) -> str:
 def query_text(warehouse: Warehouse, model: Model) -> str:
     """The query that goes into brackets. Raises ConfigurationError."""
     if model.table is not None:
-        return f"SELECT * FROM {warehouse.quote(*model.table)}"
+        return str(sa.select(sa.text("*")).select_from(sa.text(warehouse.quote(*model.table))))
     try:
         return one_statement(model.sql or "")
     except ValueError as error:
@@ -98,9 +98,7 @@ def check_model(warehouse: Warehouse, model: Model) -> dict[str, str]:
         elif alike:
             missing.append(f"syncs.{model.sync}.{place}: the query has {len(alike)} columns named {name}")
         else:
-            missing.append(
-                f"syncs.{model.sync}.{place}: the query has no column {name} (it has {', '.join(columns)})"
-            )
+            missing.append(f"syncs.{model.sync}.{place}: the query has no column {name} (it has {', '.join(columns)})")
     if missing:
         raise ConfigurationError("\n".join((*missing, "Nothing was touched.")))
     return found
@@ -122,9 +120,7 @@ def snapshot_select(warehouse: Warehouse, model: Model, spelling: Mapping[str, s
     return _distinct(model, keyed)
 
 
-def _cleaned(
-    warehouse: Warehouse, model: Model, spelling: Mapping[str, str], mapped: Sequence[Field]
-) -> sa.Subquery:
+def _cleaned(warehouse: Warehouse, model: Model, spelling: Mapping[str, str], mapped: Sequence[Field]) -> sa.Subquery:
     def column(name: str) -> sa.ColumnElement[Any]:
         return sa.column(sa.sql.quoted_name(spelling[name], quote=True))
 
@@ -154,9 +150,7 @@ def _primary_key(warehouse: Warehouse, model: Model, columns: Sequence[sa.Column
     return key
 
 
-def _judged(
-    warehouse: Warehouse, model: Model, mapped: Sequence[Field], cleaned: sa.Subquery
-) -> sa.Subquery:
+def _judged(warehouse: Warehouse, model: Model, mapped: Sequence[Field], cleaned: sa.Subquery) -> sa.Subquery:
     judged = {
         taken.name: values.judge(warehouse, taken, cleaned.c[taken.name], hash_pii=model.hash_pii) for taken in mapped
     }
@@ -176,8 +170,8 @@ def _judged(
 
 def _keyed(warehouse: Warehouse, model: Model, mapped: Sequence[Field], judged: sa.Subquery) -> sa.Subquery:
     identifiers = {taken.name for taken in model.fields.identifiers}
-    own = {taken.name: judged.c[taken.name] for taken in mapped if taken.name in identifiers}
-    other = {taken.name: judged.c[taken.name] for taken in mapped if taken.name not in identifiers}
+    own: dict[str, Text] = {taken.name: judged.c[taken.name] for taken in mapped if taken.name in identifiers}
+    other: dict[str, Text] = {taken.name: judged.c[taken.name] for taken in mapped if taken.name not in identifiers}
 
     def for_members(digest: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
         return sa.case((judged.c.reason.is_(None), digest))
@@ -224,8 +218,8 @@ def check_hashing(warehouse: Warehouse, connection: sa.Connection) -> None:
     found = set(connection.scalars(sa.select(warehouse.hash_text(cleaned, "sha256"))).all())
     if found != {expected for _, expected in values.TEST_VECTOR}:
         raise ConfigurationError(
-            f"warehouses.{warehouse.name}: this server normalises or hashes text in a way that would match nobody at the "
-            "destination (its test vector came out wrong). Nothing was touched; please report the server's version."
+            f"warehouses.{warehouse.name}: this server normalises or hashes text in a way that would match nobody "
+            "at the destination (its test vector came out wrong). Nothing was touched; please report its version."
         )
 
 

@@ -27,7 +27,7 @@ USER_KEYS = frozenset({"action", "userIds", "country", *USER_FIELD_LENGTHS})
 COMPANY_KEYS = frozenset({"action", "industries", "country", *COMPANY_FIELD_LENGTHS, *COMPANY_IDENTIFIERS})
 
 
-class ElementProblem(Exception):  # noqa: N818  it is a finding about one element
+class ElementProblem(Exception):
     """What is wrong with one element: the path in it, and the message."""
 
     def __init__(self, path: str, message: str) -> None:

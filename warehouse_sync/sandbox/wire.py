@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 
-class Refusal(Exception):  # noqa: N818  it is an answer, not a mistake of ours
+class Refusal(Exception):
     """The request is answered with this error body.
 
     code and service_error_code are left out of the body when None, as LinkedIn leaves them out.

@@ -50,9 +50,13 @@ def table_slug(key: SyncKey) -> str:
     return f"{cleaned[: TABLE_NAME_LENGTH - 9]}_{digest}"
 
 
-def begin(state: State, lease: Lease, kind: RunKind, trigger: str, config_fingerprint: str, previous: int | None) -> Run:
-    """A new run with a number of its own. Its tables are named in its row before they are made, so that what a dead
-    worker leaves can be found."""
+def begin(
+    state: State, lease: Lease, kind: RunKind, trigger: str, config_fingerprint: str, previous: int | None
+) -> Run:
+    """A new run with a number of its own.
+
+    Its tables are named in its row before they are made, so that what a dead worker leaves can be found.
+    """
     number = _next_number(state, lease)
     slug = table_slug(lease.key)
     tables = {"snapshot_table": f"snapshot_{slug}_{number}", "changes_table": f"changes_{slug}_{number}"}

@@ -15,7 +15,7 @@ from warehouse_sync.warehouses.base import Warehouse
 
 @dataclass(frozen=True, slots=True)
 class SyncKey:
-    """What state is kept by: a sync, the destination that it feeds, and which of its audiences (empty: the only one)."""
+    """What state is kept by: a sync, the destination that it feeds, which of its audiences (empty: the only one)."""
 
     sync: str
     destination: str

@@ -68,7 +68,9 @@ class StateTables:
             sa.Column("deferred", sa.BigInteger, nullable=False, server_default="0"),
             sa.Column("dead", sa.BigInteger, nullable=False, server_default="0"),
             sa.Column("last_seq", sa.BigInteger, nullable=False, server_default="0", comment="operations in changes"),
-            sa.Column("watermark", sa.BigInteger, nullable=False, server_default="0", comment="accounted for up to here"),
+            sa.Column(
+                "watermark", sa.BigInteger, nullable=False, server_default="0", comment="accounted for up to here"
+            ),
             sa.Column("started_at", sa.DateTime, nullable=False),
             sa.Column("promoted_at", sa.DateTime),
             sa.Column("finished_at", sa.DateTime),
@@ -125,7 +127,7 @@ class StateTables:
     def changes(self, name: str, fields: Sequence[str], *, temporary: bool = False) -> sa.TableClause:
         """The shape of a run's changes: operations in sending order.
 
-        cause: left, joined (new, or with new fields), shared or pending. held: not sent by this run (dead, or not due yet).
+        cause: left, joined (new, or with new fields), shared or pending. held: not sent now (dead, or not due yet).
         """
         return sa.table(
             name,

@@ -14,7 +14,6 @@ import sqlalchemy as sa
 
 from warehouse_sync.errors import ConfigurationError, QueryFailed, WarehouseSyncError, WarehouseUnavailable
 from warehouse_sync.fields import Field
-from warehouse_sync.logs import redact
 from warehouse_sync.warehouses.letters import WHITE_SPACE, upper_and_lower
 
 Text = sa.ColumnElement[str]
@@ -41,6 +40,10 @@ class Warehouse:
     def make_engine(self) -> sa.Engine:
         """The engine; parameters never appear in its messages."""
         return sa.create_engine(self.url, hide_parameters=True)
+
+    def create_database(self) -> bool:
+        """The database exists afterwards where it is a file of our own to make; True: it was made, empty."""
+        return False
 
     def open(self) -> None:
         """Connect for the first time.
@@ -160,7 +163,7 @@ class Warehouse:
 
     def seconds(self, count: float | sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
         """An interval."""
-        return sa.cast(count, sa.Float) * sa.text("interval '1 second'")  # type: ignore[no-any-return]
+        return sa.cast(count, sa.Float) * sa.text("interval '1 second'")
 
     def as_text(self, column: sa.ColumnElement[Any]) -> Text:
         """Any SQL type as text."""
@@ -191,7 +194,7 @@ class Warehouse:
         return sa.func.lower(value)
 
     def upper_ascii(self, value: Text) -> Text:
-        """a to z become A to Z; what happens to other letters is the engine's."""
+        """A to z become A to Z; what happens to other letters is the engine's."""
         return sa.func.upper(value)
 
     def lower(self, value: Text) -> Text:

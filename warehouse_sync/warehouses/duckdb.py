@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 from collections.abc import Sequence
@@ -45,8 +46,8 @@ class DuckDB(Warehouse):
     def open(self) -> None:
         if not self.path.exists():
             raise ConfigurationError(
-                f"warehouses.{self.name}.url: there is no file {self.path}. Nothing was touched; check the path, or let "
-                "`warehouse-sync migrate` make the file if it shall hold only the worker's own tables."
+                f"warehouses.{self.name}.url: there is no file {self.path}. Nothing was touched; check the path, or "
+                "let `warehouse-sync migrate` make the file if it shall hold only the worker's own tables."
             )
         try:
             self._anchor = self._connect()
@@ -57,10 +58,18 @@ class DuckDB(Warehouse):
                 f"warehouses.{self.name}.url: cannot open {self.path}: {self.explain(error)}. Nothing was touched."
             ) from error
 
-    def create_file(self) -> None:
-        """The database file exists afterwards, empty unless it was there."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        duckdb.connect(str(self.path)).close()
+    def create_database(self) -> bool:
+        if self.path.exists():
+            return False
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            duckdb.connect(str(self.path)).close()
+        except (OSError, duckdb.Error) as error:
+            raise ConfigurationError(
+                f"warehouses.{self.name}.url: cannot make the file {self.path}: {redact(str(error))}. "
+                "Nothing was touched."
+            ) from error
+        return True
 
     def _connect(self) -> sa.Connection:
         for attempt in stamina.retry_context(on=_is_lock, attempts=None, timeout=LOCK_PATIENCE, wait_max=1.0):
@@ -128,11 +137,10 @@ class DuckDB(Warehouse):
         if "sha512" not in algorithms:
             return
         driver = connection.connection.dbapi_connection
-        try:
-            # DuckDB has no sha512(); the function runs inside the engine, on its own vectors.
+        # DuckDB has no sha512(). The function runs in the engine, on its vectors, and belongs to the file:
+        # another connection of this process may have registered it.
+        with contextlib.suppress(duckdb.CatalogException):
             driver.create_function("sha512", _sha512, ["VARCHAR"], "VARCHAR", type="arrow")  # type: ignore[union-attr]
-        except duckdb.CatalogException:
-            pass  # Another connection of this process has registered it: functions belong to the file.
 
     def text_list(self, column: sa.ColumnElement[Any], field: Field) -> Text:
         texts = sa.ARRAY(sa.Text)
@@ -147,7 +155,8 @@ class DuckDB(Warehouse):
         wanted = f"lambda item: item <> '' AND NOT regexp_matches(item, '{EMAIL_WITHIN}')"
         kept = sa.func.list_filter(trimmed, sa.literal_column(wanted))
         cut = sa.func.list_transform(
-            sa.func.list_slice(kept, 1, field.max_items), sa.literal_column(f"lambda item: left(item, {field.max_length})")
+            sa.func.list_slice(kept, 1, field.max_items),
+            sa.literal_column(f"lambda item: left(item, {field.max_length})"),
         )
         return sa.case((sa.func.len(cut) > 0, sa.cast(sa.func.to_json(cut), sa.Text)))
 

@@ -1,7 +1,7 @@
 """White space and lower case, code point by code point, the same on every warehouse and in every release.
 
-Engines disagree about both (locale, ICU and libc versions, Turkish dotless i, final sigma), and an e-mail address that is
-lower-cased in two ways has two hashes. So both are written out here, frozen at Unicode 14.
+Engines disagree about both (locale, ICU and libc versions, Turkish dotless i, final sigma), and an e-mail address that
+is lower-cased in two ways has two hashes. So both are written out here, frozen at Unicode 14.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ WHITE_SPACE = (
 )
 """All code points with the Unicode property White_Space."""
 
+# fmt: off
 _RUNS = (
-    # fmt: off
     (0xC0, 0xD6, 1, 32), (0xD8, 0xDE, 1, 32), (0x100, 0x12E, 2, 1), (0x130, 0x130, 1, -199), (0x132, 0x136, 2, 1),
     (0x139, 0x147, 2, 1), (0x14A, 0x176, 2, 1), (0x178, 0x178, 1, -121), (0x179, 0x17D, 2, 1), (0x181, 0x181, 1, 210),
     (0x182, 0x184, 2, 1), (0x186, 0x186, 1, 206), (0x187, 0x187, 1, 1), (0x189, 0x18A, 1, 205), (0x18B, 0x18B, 1, 1),
@@ -60,8 +60,8 @@ _RUNS = (
     (0x104B0, 0x104D3, 1, 40), (0x10570, 0x1057A, 1, 39), (0x1057C, 0x1058A, 1, 39), (0x1058C, 0x10592, 1, 39),
     (0x10594, 0x10595, 1, 39), (0x10C80, 0x10CB2, 1, 64), (0x118A0, 0x118BF, 1, 32), (0x16E40, 0x16E5F, 1, 32),
     (0x1E900, 0x1E921, 1, 34),
-    # fmt: on
 )
+# fmt: on
 """Simple_Lowercase_Mapping of UnicodeData.txt beyond ASCII: (first, last, step, distance to the lower-case letter)."""
 
 

@@ -33,8 +33,8 @@ class PostgreSQL(Warehouse):
         encoding = connection.scalar(sa.text("show server_encoding"))
         if encoding != "UTF8":
             raise ConfigurationError(
-                f"warehouses.{self.name}.url: the database is encoded in {encoding}. Hashes of e-mail addresses are taken "
-                "from UTF-8; nothing was touched. Use a database with ENCODING 'UTF8'."
+                f"warehouses.{self.name}.url: the database is encoded in {encoding}, but hashes of e-mail addresses "
+                "are taken from UTF-8. Nothing was touched; use a database with ENCODING 'UTF8'."
             )
 
     def explain(self, error: sa.exc.DBAPIError) -> str:
@@ -55,7 +55,7 @@ class PostgreSQL(Warehouse):
             # The table was written in this order, so a few pages per range find any window of it.
             connection.execute(sa.text(f"CREATE INDEX ON {name} USING brin ({quote(ordered_by)})"))
         # A table made by CREATE TABLE AS has no statistics until autovacuum comes by, and the diff comes first.
-        connection.execute(sa.text(f"ANALYZE {name} ({', '.join(map(quote, columns))})" if columns else f"ANALYZE {name}"))
+        connection.execute(sa.text(f"ANALYZE {name} ({', '.join(map(quote, columns))})"))
 
     def seconds(self, count: float | sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
         return sa.func.make_interval(0, 0, 0, 0, 0, 0, sa.cast(count, sa.Double))

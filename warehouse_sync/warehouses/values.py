@@ -23,10 +23,21 @@ DEVICE_ID = "^([0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9
 _LABEL = r"[^\x01-\x20!-,./:-@\[-^`{-\x7f" + WHITE_SPACE + "]+"
 HOST = rf"^(?:[a-z][a-z0-9+.-]*://(?:[^/?#@]*@)?|//)?((?:{_LABEL}[.])+{_LABEL})[.]?(?::[0-9]*)?(?:[/?#]|$)"
 
-_JSON_STRING = r'"(?:[^"\\\x01-\x1f]|\\["\\/bfnrt]|\\u(?:[1-9a-cA-CeEfF][0-9a-fA-F]{3}|0[1-9a-fA-F][0-9a-fA-F]{2}|00[1-9a-fA-F][0-9a-fA-F]|000[1-9a-fA-F]|[dD][0-7][0-9a-fA-F]{2}))*"'
+_JSON_CODE_POINT = "|".join(
+    # Four hexadecimal digits, but neither 0000 nor d800 to dfff.
+    (
+        "[1-9a-cA-CeEfF][0-9a-fA-F]{3}",
+        "0[1-9a-fA-F][0-9a-fA-F]{2}",
+        "00[1-9a-fA-F][0-9a-fA-F]",
+        "000[1-9a-fA-F]",
+        "[dD][0-7][0-9a-fA-F]{2}",
+    )
+)
+_JSON_STRING = r'"(?:[^"\\\x01-\x1f]|\\["\\/bfnrt]|\\u(?:' + _JSON_CODE_POINT + '))*"'
 _JSON_SPACE = "[ \t\n\r]*"
 JSON_STRINGS = (
-    rf"^{_JSON_SPACE}\[{_JSON_SPACE}(?:{_JSON_STRING}{_JSON_SPACE}(?:,{_JSON_SPACE}{_JSON_STRING}{_JSON_SPACE})*)?\]{_JSON_SPACE}$"
+    rf"^{_JSON_SPACE}\[{_JSON_SPACE}(?:{_JSON_STRING}{_JSON_SPACE}(?:,{_JSON_SPACE}{_JSON_STRING}{_JSON_SPACE})*)?"
+    rf"\]{_JSON_SPACE}$"
 )
 """A JSON array of strings that every engine can parse: no NUL and no surrogates, which PostgreSQL refuses."""
 

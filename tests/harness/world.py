@@ -1,0 +1,202 @@
+"""A small world for mirror tests: a warehouse with a table, a sandbox, and a configuration that joins them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+import yaml
+
+from warehouse_sync.config import Config, load_config
+from warehouse_sync.destinations.linkedin import settings as linkedin_settings
+from warehouse_sync.operations import PlanReport, RunReport
+from warehouse_sync.run import retry_sync, run_sync
+from warehouse_sync.sandbox import Sandbox, SandboxSettings
+
+Row = Mapping[str, Any]
+Member = frozenset[tuple[str, str]]
+
+SYNC = "people"
+READINGS = ("identifiers", "elements")
+
+USERS = {
+    "audience": {"type": "user", "name": "People"},
+    "identifiers": {"sha256_email": "email", "google_aid": "device"},
+    "fields": {"first_name": "first_name", "country": "country"},
+}
+COMPANIES = {
+    "audience": {"type": "company", "name": "Companies"},
+    "identifiers": {"company_name": "name", "company_website_domain": "domain"},
+    "fields": {"city": "city"},
+}
+COLUMNS = {
+    "user": ("id", "email", "device", "first_name", "country"),
+    "company": ("id", "name", "domain", "city"),
+}
+WIRE = {
+    "email": "SHA256_EMAIL",
+    "device": "GOOGLE_AID",
+    "name": "companyName",
+    "domain": "companyWebsiteDomain",
+}
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that waits for nothing: LinkedIn's pauses are the contract's, not the test's subject."""
+    make_impatient(monkeypatch)
+
+
+def make_impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = linkedin_settings.LinkedInSettings
+
+    def quick(**given: Any) -> linkedin_settings.LinkedInSettings:
+        return replace(
+            whole(**given),
+            wait_after_create=0.0,
+            fresh_404_patience=2.0,
+            token_propagation=0.05,
+            token_patience=1.0,
+            attempts=3,
+            patience=2.0,
+            backoff_initial=0.01,
+            backoff_max=0.05,
+            wait_after_429=0.01,
+            read_timeout=2.0,
+        )
+
+    monkeypatch.setattr(linkedin_settings, "LinkedInSettings", quick)
+
+
+@dataclass
+class World:
+    """One sync `people` over table `people`. `sandbox.members()` tells what the audience holds."""
+
+    url: str
+    sandbox: Sandbox
+    folder: Path
+    kind: str = "user"
+    changes: dict[str, Any] = field(default_factory=dict)
+    """Keys of the sync that differ from the standard ones."""
+
+    @property
+    def config(self) -> Config:
+        mapping = USERS if self.kind == "user" else COMPANIES
+        sync: dict[str, Any] = {
+            "warehouse": "analytics",
+            "destination": "ads",
+            "model": {"sql": "select * from people", "primary_key": "id"},
+            "guard": {"max_removed_percent": 100, "min_members": 0},
+            **mapping,
+            **self.changes,
+        }
+        whole = {
+            "warehouses": {"analytics": {"url": self.url}},
+            "destinations": {"ads": destination(self.sandbox)},
+            "syncs": {SYNC: sync},
+        }
+        path = self.folder / "config.yaml"
+        path.write_text(yaml.safe_dump(whole))
+        return load_config(path)
+
+    @contextmanager
+    def connect(self) -> Iterator[sa.Connection]:
+        engine = sa.create_engine(self.url, poolclass=sa.NullPool)
+        with engine.begin() as connection:
+            yield connection
+
+    def begin_anew(self) -> None:
+        """Neither data nor state: as if nothing had ever run."""
+        with self.connect() as connection:
+            connection.execute(sa.text("drop schema if exists warehouse_sync cascade"))
+            connection.execute(sa.text("drop table if exists people"))
+
+    def fill(self, rows: Iterable[Row]) -> None:
+        """Table `people` holds just these rows; what a row lacks is NULL."""
+        names = COLUMNS[self.kind]
+        texts = ", ".join(f"{name} {'bigint' if name == 'id' else 'text'}" for name in names)
+        marks = ", ".join(f":{name}" for name in names)
+        given = [{name: row.get(name) for name in names} for row in rows]
+        with self.connect() as connection:
+            connection.execute(sa.text("drop table if exists people"))
+            connection.execute(sa.text(f"create table people ({texts})"))
+            if given:
+                connection.execute(sa.text(f"insert into people values ({marks})"), given)
+
+    def run(self, **wish: Any) -> RunReport:
+        return run_sync(self.config, SYNC, **wish)
+
+    def retry(self, **wish: Any) -> RunReport:
+        return retry_sync(self.config, SYNC, **wish)
+
+    def plan(self) -> PlanReport:
+        from warehouse_sync.plan import plan_sync
+
+        return plan_sync(self.config, SYNC)
+
+    def query(self, sql: str) -> Sequence[sa.Row[Any]]:
+        with self.connect() as connection:
+            return connection.execute(sa.text(sql)).all()
+
+    @property
+    def segment(self) -> int:
+        """The id of the only audience at the sandbox."""
+        (only,) = self.sandbox.segments()
+        return int(only["id"])
+
+    def holds(self, reading: str) -> set[Member]:
+        """What the audience holds under one reading of REMOVE; single identifiers are sets of one."""
+        return {frozenset(member) for member in self.sandbox.members(self.segment, reading=reading)}
+
+    def expected(self, rows: Iterable[Row], reading: str) -> set[Member]:
+        """What the audience must hold when the query yields these rows: worked out without the product."""
+        members = {member for row in rows if (member := member_of(row))}
+        if reading == "identifiers":
+            return {frozenset([identifier]) for member in members for identifier in member}
+        return members
+
+    def check(self, rows: Sequence[Row]) -> None:
+        """The audience equals the query under every reading, and no rule of sending was broken."""
+        for reading in READINGS:
+            assert self.holds(reading) == self.expected(rows, reading), reading
+        assert self.holds("persons") == self.expected(rows, "elements"), "persons"
+        assert self.sandbox.violations() == []
+
+
+def destination(sandbox: Sandbox) -> dict[str, Any]:
+    """The YAML of a destination that is the sandbox."""
+    return {
+        "type": "linkedin",
+        "account_id": 507404993,
+        "client_id": "sandbox",
+        "client_secret": "sandbox",
+        "refresh_token": "sandbox-refresh",
+        "api_url": sandbox.url,
+        "oauth_url": sandbox.url,
+    }
+
+
+def member_of(row: Row) -> Member:
+    """The identifiers of a row by the rules for clean values: an address, a device, a name, a domain."""
+    found = set()
+    for column, wire in WIRE.items():
+        value = (row.get(column) or "").strip().lower() if column != "name" else (row.get(column) or "").strip()
+        if column == "email" and "@" not in value:
+            continue
+        if value:
+            hashed = hashlib.sha256(value.encode()).hexdigest() if column == "email" else value
+            found.add((wire, hashed))
+    return frozenset(found)
+
+
+@contextmanager
+def sandbox(**settings: Any) -> Iterator[Sandbox]:
+    """A sandbox without the five seconds of patience that a new audience wants."""
+    with Sandbox(SandboxSettings(**{"ready_after": 0.0, "users_per_minute": 100_000, **settings})) as running:
+        yield running

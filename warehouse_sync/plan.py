@@ -1,0 +1,161 @@
+"""What a run would do: its steps up to the guard, in temporary tables of one connection that is rolled back."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import sqlalchemy as sa
+
+from warehouse_sync.config import Config
+from warehouse_sync.errors import ConfigurationError, StateDamaged
+from warehouse_sync.fields import Field, Normaliser
+from warehouse_sync.job import Job, open_job
+from warehouse_sync.operations import OperationKind, PlanReport, RunStatus
+from warehouse_sync.pipeline.changes import Basis, ChangeCounts, make_changes
+from warehouse_sync.pipeline.snapshot import SnapshotCounts, take_snapshot
+from warehouse_sync.progress import Phase, Progress
+from warehouse_sync.state import runs, syncs
+from warehouse_sync.state.migrate import current_version, is_current
+from warehouse_sync.state.runs import Run
+
+SAMPLES = 3
+"""Members shown of each kind of change."""
+
+SHOWN = 12
+"""Characters shown of an identifier that stands for a person: enough to find it in the state tables by."""
+
+SNAPSHOT, CHANGES = "warehouse_sync_plan_snapshot", "warehouse_sync_plan_changes"
+"""Temporary tables go before all others of their name, so no model may happen to read from these."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    waiting: int
+    dead: int
+
+
+def plan_sync(config: Config, name: str, *, progress: Progress | None = None) -> PlanReport:
+    """What `run_sync` would do now; nothing is sent to the destination and nothing is left in the warehouse.
+
+    Returns succeeded, blocked when the guard would refuse, or skipped for a disabled sync. Raises like `run_sync`.
+    """
+    started = time.monotonic()
+    if not config.sync(name).enabled:
+        return PlanReport(name, RunStatus.SKIPPED, reason="the sync is disabled (enabled: false)")
+    with open_job(config, name, progress or Progress()) as job:
+        report = _plan(job, _promoted(job))
+    return replace(report, seconds=round(time.monotonic() - started, 3))
+
+
+def _promoted(job: Job) -> Run | None:
+    """The run whose snapshot the audience holds once pending work is done, as the next run will find it."""
+    state = job.state
+    if not is_current(state):
+        if current_version(state) is None:
+            return None
+        raise ConfigurationError(
+            f"warehouse {job.warehouse.name}: schema {job.warehouse.schema} was written by an older release. Nothing was "
+            "touched; bring it up to date with `warehouse-sync migrate`, then plan."
+        )
+    row = syncs.read(state, job.key)
+    audience = job.find_audience(syncs.installation_id(state), row.audience_id)
+    if row.promoted_run is None or audience is None or audience.id != row.audience_id:
+        return None
+    return runs.load(state, row.promoted_run)
+
+
+def _plan(job: Job, promoted: Run | None) -> PlanReport:
+    tables, names = job.state.tables, job.model.fields.names
+    current = tables.snapshot(SNAPSHOT, names, temporary=True)
+    changes = tables.changes(CHANGES, names, temporary=True)
+    previous = None
+    if promoted is not None:
+        if promoted.snapshot_table is None:
+            raise StateDamaged(
+                f"sync {job.sync.name}: the snapshot of the promoted run is gone from schema {job.warehouse.schema}. "
+                "Nothing was touched; restore the schema from a backup."
+            )
+        previous = tables.snapshot(promoted.snapshot_table, names)
+    with job.warehouse.connect("make the plan") as connection:
+        job.progress.begin(Phase.SNAPSHOT)
+        rows = take_snapshot(job.warehouse, connection, job.model, job.spelling, current, temporary=True)
+        job.progress.begin(Phase.CHANGES)
+        basis = Basis(current, previous, promoted)
+        counts = make_changes(job.warehouse, connection, tables, job.model.fields, basis, changes, temporary=True)
+        held = _held(connection, changes)
+        samples = _samples(job, connection, changes)
+        connection.rollback()
+    objection = job.guard.objection(had=promoted.members if promoted else 0, has=rows.members, leaving=counts.left)
+    return _report(job, rows, counts, held, samples, objection)
+
+
+def _report(
+    job: Job,
+    rows: SnapshotCounts,
+    counts: ChangeCounts,
+    held: _Held,
+    samples: list[dict[str, Any]],
+    objection: str | None,
+) -> PlanReport:
+    size = job.destination.batch_size
+    requests = math.ceil(counts.removes / size) + math.ceil(counts.adds / size)
+    return PlanReport(
+        sync=job.sync.name,
+        status=RunStatus.BLOCKED if objection else RunStatus.SUCCEEDED,
+        reason=objection,
+        rows=rows.rows,
+        members=rows.members,
+        rejected=rows.rejected,
+        planned=counts.planned,
+        deferred=held.waiting,
+        dead=held.dead,
+        requests=requests,
+        minutes=round(requests / job.destination.requests_per_minute(job.sync.audience.type), 2),
+        rejections=rows.reasons,
+        readds=counts.readds,
+        pending=counts.pending,
+        samples=samples,
+    )
+
+
+def _held(connection: sa.Connection, changes: sa.TableClause) -> _Held:
+    """Pending work that the run would carry along without sending it."""
+    rows = connection.execute(sa.select(changes.c.dead, sa.func.count()).where(changes.c.held).group_by(changes.c.dead))
+    found = {bool(dead): int(count) for dead, count in rows}
+    return _Held(found.get(False, 0), found.get(True, 0))
+
+
+def _samples(job: Job, connection: sa.Connection, changes: sa.TableClause) -> list[dict[str, Any]]:
+    """A few members of each kind of change, by their key and identifiers alone."""
+    identifiers = job.model.fields.identifiers
+    shared = changes.c.cause == "shared"
+    kinds = (
+        changes.c.operation == OperationKind.REMOVE,
+        (changes.c.operation == OperationKind.ADD) & ~shared,
+        shared,
+    )
+    columns = [changes.c[name] for name in ("operation", "cause", "primary_key")]
+    found: list[dict[str, Any]] = []
+    for kind in kinds:
+        few = (
+            sa.select(*columns, *(changes.c[identifier.name] for identifier in identifiers))
+            .where(kind, ~changes.c.held)
+            .order_by(changes.c.seq)
+            .limit(SAMPLES)
+        )
+        for operation, cause, key, *values in connection.execute(few):
+            shown = {
+                identifier.name: _shown(identifier, value)
+                for identifier, value in zip(identifiers, values, strict=True)
+                if value is not None
+            }
+            found.append({"operation": operation, "cause": cause, "primary_key": key, "identifiers": shown})
+    return found
+
+
+def _shown(identifier: Field, value: str) -> str:
+    personal = identifier.hash is not None or identifier.normaliser is Normaliser.DEVICE_ID
+    return value[:SHOWN] + "…" if personal and len(value) > SHOWN else value

@@ -1,0 +1,215 @@
+"""How a sync stands: what the state tables say of it, and what the destination says of its audience. Reads only."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from warehouse_sync.config import Config, SyncConfig
+from warehouse_sync.destinations import open_destination
+from warehouse_sync.destinations.base import Audience
+from warehouse_sync.errors import WarehouseSyncError
+from warehouse_sync.job import audience_spec, open_warehouse
+from warehouse_sync.state import retry_queue, runs, syncs
+from warehouse_sync.state.migrate import is_current
+from warehouse_sync.state.store import State, SyncKey
+
+MEMBERS_NEEDED = 300
+"""Matched members below which LinkedIn offers an audience to no campaign (LinkedIn Help, "matched audiences")."""
+
+WARN_BEFORE = timedelta(days=30)
+"""Time left for somebody to authorise the app anew: a refresh token ends after a year and cannot be prolonged."""
+
+USABLE = {
+    "BUILDING": "LinkedIn is still building it, which takes up to 48 hours",
+    "ARCHIVED": "archived after 30 days without use; LinkedIn wakes it when a campaign takes it",
+    "EXPIRED": "LinkedIn has dropped its members after 90 days without use; fill it again with `run --full`",
+    "FAILED": "LinkedIn reports that it failed; no campaign can use it",
+    "ERROR": "LinkedIn reports an error in it; no campaign can use it",
+}
+"""What a status of LinkedIn's means for whoever wants to use the audience; the other ones are usable."""
+
+
+@dataclass(frozen=True, slots=True)
+class AudienceStatus:
+    """The audience as the destination shows it; numbers are None while it does not tell them.
+
+    size: members that can be reached. matched, input_count: of the last seven days only. usable: one sentence.
+    """
+
+    id: str
+    status: str | None
+    size: int | None
+    matched: int | None
+    input_count: int | None
+    usable: str
+
+
+@dataclass(frozen=True, slots=True)
+class SyncStatus:
+    """What `status --json` prints for one sync.
+
+    running: a worker holds its lease now. last_run: its newest run, None before the first. next_run: always None, as
+    runs are not scheduled by warehouse-sync itself yet. members: of the promoted run's snapshot. pending, dead:
+    operations that wait, and that are no longer retried by themselves.
+    audience: None while there is none or the destination cannot be asked; then audience_error says why.
+    refresh_token_warning: set from 30 days before its end. error: why the state could not be read.
+    """
+
+    sync: str
+    enabled: bool
+    running: bool = False
+    last_run: dict[str, Any] | None = None
+    next_run: str | None = None
+    members: int = 0
+    pending: int = 0
+    dead: int = 0
+    audience: AudienceStatus | None = None
+    audience_error: str | None = None
+    refresh_token_expires: str | None = None
+    refresh_token_warning: str | None = None
+    error: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON object of the public interface."""
+        return asdict(self)
+
+
+def sync_status(config: Config, name: str) -> SyncStatus:
+    """How sync `name` stands; where the destination does not answer, without its part.
+
+    Raises ConfigurationError or WarehouseUnavailable when the warehouse cannot be read.
+    """
+    sync = config.sync(name)
+    with open_warehouse(config, sync) as warehouse:
+        state = State(warehouse)
+        local = _local(state, SyncKey(sync.name, sync.destination)) if is_current(state) else _Local()
+    try:
+        audience, expires = _ask_destination(config, sync, local)
+    except WarehouseSyncError as error:
+        audience, expires, audience_error = None, None, str(error)
+    else:
+        audience_error = None
+    return SyncStatus(
+        sync=name,
+        enabled=sync.enabled,
+        running=local.running,
+        last_run=local.last_run,
+        members=local.members,
+        pending=local.pending,
+        dead=local.dead,
+        audience=audience,
+        audience_error=audience_error,
+        refresh_token_expires=expires.isoformat() if expires else None,
+        refresh_token_warning=expiry_warning(expires, datetime.now(UTC).date()),
+    )
+
+
+def expiry_warning(expires: date | None, today: date) -> str | None:
+    """What to do about a refresh token that ends on `expires`; None while there is time."""
+    if expires is None or expires - today > WARN_BEFORE:
+        return None
+    days = (expires - today).days
+    when = f"in {days} days" if days > 1 else "tomorrow" if days == 1 else "today" if days == 0 else "already"
+    return (
+        f"the refresh token ends {when} ({expires}); authorise the app anew and replace refresh_token in the configuration"
+    )
+
+
+def usable(audience: Audience) -> str:
+    """One sentence on whether campaigns can use the audience."""
+    if audience.status in USABLE:
+        return USABLE[audience.status]
+    if audience.size is None:
+        return "LinkedIn does not tell its size yet"
+    if audience.size < MEMBERS_NEEDED:
+        return f"fewer than the {MEMBERS_NEEDED} members LinkedIn needs"
+    return "usable in campaigns"
+
+
+@dataclass(frozen=True, slots=True)
+class _Local:
+    """What the state tables know; the defaults are those of a sync that has never run."""
+
+    installation: str | None = None
+    audience_id: str | None = None
+    running: bool = False
+    last_run: dict[str, Any] | None = None
+    members: int = 0
+    pending: int = 0
+    dead: int = 0
+
+
+def _local(state: State, key: SyncKey) -> _Local:
+    row = syncs.read(state, key)
+    members = pending = dead = 0
+    if row.promoted_run is not None:
+        promoted = runs.load(state, row.promoted_run)
+        members = promoted.members
+        with state.warehouse.connect("count the retry queue") as connection:
+            waiting, dead = retry_queue.count(state, connection, key, promoted.run_id)
+        pending = waiting + promoted.last_seq - promoted.watermark
+    return _Local(
+        installation=syncs.installation_id(state),
+        audience_id=row.audience_id,
+        running=_is_leased(state, key),
+        last_run=_last_run(state, key),
+        members=members,
+        pending=pending,
+        dead=dead,
+    )
+
+
+def _is_leased(state: State, key: SyncKey) -> bool:
+    table = state.tables.syncs
+    held = table.c.lease_holder.is_not(None) & (table.c.lease_expires_at > state.warehouse.utc_now())
+    with state.warehouse.connect("look at the lease") as connection:
+        return connection.scalar(sa.select(table.c.sync).where(key.match(table), held)) is not None
+
+
+def _last_run(state: State, key: SyncKey) -> dict[str, Any] | None:
+    row = runs.latest(state, key)
+    if row is None:
+        return None
+    return {
+        "run_id": row.run_id,
+        "kind": row.kind,
+        "trigger": row.triggered_by,
+        "status": row.status,
+        "phase": row.phase,
+        "reason": row.reason,
+        "started_at": as_iso(row.started_at),
+        "finished_at": as_iso(row.finished_at),
+        "rows": row.query_rows,
+        "members": row.members,
+        "rejected": row.rejected_rows + row.rejected_operations,
+        "planned": {"add": row.planned_add, "remove": row.planned_remove},
+        "delivered": {"add": row.delivered_add, "remove": row.delivered_remove},
+        "deferred": row.deferred,
+        "dead": row.dead,
+    }
+
+
+def as_iso(moment: datetime | None) -> str | None:
+    """A time of the state tables (UTC without a zone) to the second, as 2026-11-22T05:04:49Z."""
+    return None if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _ask_destination(config: Config, sync: SyncConfig, local: _Local) -> tuple[AudienceStatus | None, date | None]:
+    """The audience and the end of the refresh token. Somebody waits for the answer, so it is asked for only briefly."""
+    destination = open_destination(config.destination_of(sync), patient=False)
+    try:
+        expires = destination.check().refresh_token_expires
+        if sync.audience.id is None and local.installation is None:
+            return None, expires
+        spec = audience_spec(sync, SyncKey(sync.name, sync.destination), local.installation or "")
+        audience = destination.find(spec, local.audience_id)
+    finally:
+        destination.close()
+    if audience is None:
+        return None, expires
+    numbers = (audience.size, audience.matched, audience.input_count)
+    return AudienceStatus(audience.id, audience.status, *numbers, usable(audience)), expires
