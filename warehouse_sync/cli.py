@@ -1,8 +1,4 @@
-"""The command line: verbs to function calls, errors to exit codes.
-
-    0  succeeded or skipped        3  incomplete: something waits in the retry queue
-    1  failed                      4  blocked by the guard
-    2  configuration or usage, nothing touched         of several syncs the gravest: 0 < 3 < 4 < 1 < 2
+"""The command line: verbs to function calls; exits.py turns what they raise into exit codes.
 
 Results go to standard output, everything else to standard error. What is slow to import is imported where it is used:
 `--help` must not wait for drivers.
@@ -10,59 +6,21 @@ Results go to standard output, everything else to standard error. What is slow t
 
 from __future__ import annotations
 
-import signal
-import sys
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+
+from warehouse_sync.exits import CONFIGURATION, EXIT, Verbs, each, end
 
 if TYPE_CHECKING:
     from warehouse_sync.config import Config
     from warehouse_sync.display import Display
+    from warehouse_sync.errors import Problem
     from warehouse_sync.operations import PlanReport, RunReport
     from warehouse_sync.progress import Progress
-
-FAILED: Final = 1
-CONFIGURATION: Final = 2
-EXIT: Final = {"succeeded": 0, "skipped": 0, "incomplete": 3, "blocked": 4, "failed": FAILED}
-GRAVITY: Final = (0, 3, 4, FAILED, CONFIGURATION)
-STOPPED: Final = 130
-"""128 and the number of the signal, as shells have it; Ctrl-C is 2."""
-
-Result = TypeVar("Result")
-
-
-class Verbs(TyperGroup):
-    """All verbs; whatever one of them raises becomes a message and an exit code here."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the verb. Raises typer.Exit, or click's own errors about usage."""
-        from warehouse_sync.errors import ConfigurationError, WarehouseSyncError
-
-        previous = signal.signal(signal.SIGTERM, _terminate)
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt as stop:
-            runs = ctx.invoked_subcommand in ("run", "retry")
-            _tell("stopped; the next run goes on from here" if runs else "stopped")
-            raise typer.Exit(stop.args[0] if stop.args else STOPPED) from None
-        except WarehouseSyncError as error:
-            _tell_error(error)
-            raise typer.Exit(CONFIGURATION if isinstance(error, ConfigurationError) else FAILED) from None
-        except (typer.Exit, typer.Abort, BrokenPipeError):
-            raise
-        except Exception as error:
-            if _is_usage_error(error):
-                raise
-            _tell_bug(error, debug=ctx.params.get("log_level") == "debug")
-            raise typer.Exit(FAILED) from None
-        finally:
-            signal.signal(signal.SIGTERM, previous)
-
 
 app = typer.Typer(
     cls=Verbs,
@@ -75,7 +33,7 @@ app = typer.Typer(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of text.")]
-Syncs = Annotated[list[str] | None, typer.Argument(metavar="[SYNC]...", show_default=False)]
+Syncs = Annotated[list[str] | None, typer.Argument(metavar="SYNC", show_default=False)]
 Sync = Annotated[str, typer.Argument(metavar="SYNC", show_default=False)]
 
 
@@ -115,8 +73,8 @@ def run(
     context: typer.Context,
     syncs: Syncs = None,
     all_syncs: Annotated[bool, typer.Option("--all", help="Every sync of the configuration.")] = False,
-    full: Annotated[bool, typer.Option(help="Add every member again, not only what changed.")] = False,
-    force: Annotated[bool, typer.Option(help="Pass the guard for this run.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Add every member again, not only what changed.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Pass the guard for this run.")] = False,
     as_json: Json = False,
 ) -> None:
     """Sync now."""
@@ -148,12 +106,13 @@ def plan(context: typer.Context, syncs: Syncs = None, as_json: Json = False) -> 
         with display.progress(name) as progress:
             return plan_sync(config, name, progress=progress)
 
-    def failed(name: str, error: Exception) -> PlanReport:
-        return PlanReport(name, RunStatus.FAILED, reason=str(error))
+    def failed(name: str, reason: str) -> PlanReport:
+        return PlanReport(name, RunStatus.FAILED, reason=reason)
 
-    plans, codes = _each(_named(config, syncs or enabled), one, failed)
+    names = _named(config, syncs or enabled)
+    plans, codes = each(names, one, failed, told=not as_json and display.live)
     _show(display, plans, display.plans, as_json=as_json)
-    _end([*codes, *(EXIT[report.status] for report in plans)])
+    end([*codes, *(EXIT[report.status] for report in plans)])
 
 
 @app.command()
@@ -181,12 +140,13 @@ def status(context: typer.Context, syncs: Syncs = None, as_json: Json = False) -
 
     config, display = _opened(context)
 
-    def failed(name: str, error: Exception) -> SyncStatus:
-        return SyncStatus(name, config.sync(name).enabled, error=str(error))
+    def failed(name: str, reason: str) -> SyncStatus:
+        return SyncStatus(name, config.sync(name).enabled, error=reason)
 
-    found, codes = _each(_named(config, syncs or list(config.syncs)), lambda name: sync_status(config, name), failed)
+    names = _named(config, syncs or list(config.syncs))
+    found, codes = each(names, lambda name: sync_status(config, name), failed, told=not as_json and display.live)
     _show(display, found, display.statuses, as_json=as_json)
-    _end(codes)
+    end(codes)
 
 
 @app.command()
@@ -215,14 +175,15 @@ def validate(
     from warehouse_sync.errors import ConfigurationError
     from warehouse_sync.validate import Check, validate
 
-    config, display = None, context.obj[1]
+    display = context.obj[1]
+    checks: Iterable[Check]
     try:
         config, _ = _opened(context)
     except ConfigurationError as error:
-        checks: Iterable[Check] = (Check("configuration", False, str(problem)) for problem in error.problems)
+        checks = [Check("configuration", False, str(problem)) for problem in error.problems]
     else:
         read = Check("configuration", True, f"{len(config.syncs)} syncs in {context.obj[0]}")
-        checks = [read] if offline else (check for part in ([read], validate(config)) for check in part)
+        checks = chain([read], () if offline else validate(config))
     made = []
     for check in checks:
         made.append(check)
@@ -231,22 +192,23 @@ def validate(
     valid = all(check.ok for check in made)
     if as_json:
         display.json({"valid": valid, "checks": [check.as_dict() for check in made]})
-    _end([] if valid else [CONFIGURATION])
+    end([] if valid else [CONFIGURATION])
 
 
 @app.command()
 def migrate(context: typer.Context, as_json: Json = False) -> None:
     """Bring the state tables of every warehouse to this release (a run does it by itself)."""
-    from warehouse_sync.state.migrate import Migration, migrate_warehouse
+    from warehouse_sync.warehouse_setup import Preparation, prepare
 
     config, display = _opened(context)
 
-    def failed(name: str, error: Exception) -> Migration:
-        return Migration(name, error=str(error))
+    def failed(name: str, reason: str) -> Preparation:
+        return Preparation(name, error=reason)
 
-    done, codes = _each(list(config.warehouses), lambda name: migrate_warehouse(config.warehouses[name]), failed)
-    _show(display, done, display.migrations, as_json=as_json)
-    _end(codes)
+    names = list(config.warehouses)
+    done, codes = each(names, lambda name: prepare(config.warehouses[name]), failed, told=not as_json and display.live)
+    _show(display, done, display.preparations, as_json=as_json)
+    end(codes)
 
 
 @app.command()
@@ -261,6 +223,7 @@ def sandbox(
     ] = 5.0,
 ) -> None:
     """Run a LinkedIn of your own until Ctrl-C."""
+    from warehouse_sync import wording
     from warehouse_sync.errors import ConfigurationError
     from warehouse_sync.sandbox import Fault, Sandbox, SandboxSettings
 
@@ -271,7 +234,7 @@ def sandbox(
         server.start()
     except OSError as error:
         raise ConfigurationError(f"cannot listen on port {port}: {error.strerror}; choose another --port") from None
-    context.obj[1].sandbox(server.url, settings)
+    context.obj[1].text(wording.sandbox(server.url, settings))
     server.serve_forever()
 
 
@@ -287,7 +250,7 @@ def _named(config: Config, names: Sequence[str]) -> list[str]:
     """These syncs, each once. Raises ConfigurationError that tells of all unknown ones."""
     from warehouse_sync.errors import ConfigurationError
 
-    problems = []
+    problems: list[Problem] = []
     for name in names:
         try:
             config.sync(name)
@@ -310,32 +273,12 @@ def _run_each(
         with display.progress(name) as progress:
             return one(name, progress)
 
-    def failed(name: str, error: Exception) -> RunReport:
-        report: RunReport | None = getattr(error, "report", None)
-        return report or RunReport(name, RunStatus.FAILED, reason=str(error))
+    def failed(name: str, reason: str) -> RunReport:
+        return RunReport(name, RunStatus.FAILED, reason=reason)
 
-    reports, codes = _each(names, shown, failed)
+    reports, codes = each(names, shown, failed, told=not as_json and display.live)
     _show(display, reports, display.reports, as_json=as_json)
-    _end([*codes, *(EXIT[report.status] for report in reports)])
-
-
-def _each(
-    names: Sequence[str], one: Callable[[str], Result], failed: Callable[[str, Exception], Result]
-) -> tuple[list[Result], list[int]]:
-    """A result for each name, be it a failure, and the exit codes of the failures."""
-    import structlog
-
-    from warehouse_sync.errors import ConfigurationError, WarehouseSyncError
-
-    results, codes = [], []
-    for name in names:
-        try:
-            results.append(one(name))
-        except WarehouseSyncError as error:
-            structlog.get_logger(__name__).error("failed", name=name, reason=str(error))
-            results.append(failed(name, error))
-            codes.append(CONFIGURATION if isinstance(error, ConfigurationError) else FAILED)
-    return results, codes
+    end([*codes, *(EXIT[report.status] for report in reports)])
 
 
 def _show(display: Display, results: Sequence[Any], as_text: Callable[[Any], None], *, as_json: bool) -> None:
@@ -345,5 +288,6 @@ def _show(display: Display, results: Sequence[Any], as_text: Callable[[Any], Non
         as_text(results)
 
 
-def _end(codes: Iterable[int]) -> None:
-    raise typer.Exit(max(codes, key=GRAVITY.index, default=0))
+def main() -> None:
+    """The entry point of `warehouse-sync`."""
+    app(prog_name="warehouse-sync")

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import structlog
 from rich.console import Console
@@ -19,10 +19,14 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
-from warehouse_sync.operations import PlanReport, RunReport
+from warehouse_sync import wording
 from warehouse_sync.progress import Phase, Progress
-from warehouse_sync.status import AudienceStatus, SyncStatus
-from warehouse_sync.validate import Check
+
+if TYPE_CHECKING:
+    from warehouse_sync.operations import PlanReport, RunReport
+    from warehouse_sync.status import SyncStatus
+    from warehouse_sync.validate import Check
+    from warehouse_sync.warehouse_setup import Preparation
 
 log = structlog.get_logger(__name__)
 
@@ -50,6 +54,7 @@ COLOURS = {
     "incomplete": "yellow",
     "blocked": "yellow",
     "warning": "yellow",
+    "interrupted": "yellow",
     "failed": "red",
 }
 
@@ -76,7 +81,13 @@ class Display:
         if not self.live:
             yield LoggedProgress()
             return
-        columns = (TextColumn("{task.description}"), BarColumn(24), _Count(), _Rate(), TimeRemainingColumn(compact=True))
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(24),
+            _Count(),
+            _Rate(),
+            TimeRemainingColumn(compact=True),
+        )
         with Bars(*columns, console=self.err, redirect_stdout=False, redirect_stderr=False) as bars:
             shown = BarProgress(bars, sync)
             yield shown
@@ -87,17 +98,11 @@ class Display:
         sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
         sys.stdout.flush()
 
-    def line(self, text: str, style: str = "") -> None:
-        """Text on standard output as it stands; lines are neither cut nor wrapped."""
-        self.out.print(Text(text, style), soft_wrap=True)
-
-    def error(self, message: str) -> None:
-        """What went wrong, on standard error."""
-        self.err.print(Text("error: ", "bold red").append(message, "not bold default"), soft_wrap=True)
-
     def reports(self, reports: Sequence[RunReport]) -> None:
         """A line per run, and beneath why those ended as they did that have a reason."""
-        table = _table("sync", "run", "status", *_right("members", "rejected", "added", "removed", "waiting", "dead", "time"))
+        table = _table(
+            "sync", "run", "status", *_right("members", "rejected", "added", "removed", "waiting", "dead", "time")
+        )
         for report in reports:
             planned, delivered = report.planned, report.delivered
             table.add_row(
@@ -106,8 +111,8 @@ class Display:
                 _status(report.status),
                 f"{report.members:,}",
                 f"{report.rejected:,}",
-                _of(delivered.add, planned.add),
-                _of(delivered.remove, planned.remove),
+                wording.share(delivered.add, planned.add),
+                wording.share(delivered.remove, planned.remove),
                 f"{report.deferred:,}",
                 f"{report.dead:,}",
                 f"{report.seconds:.1f} s",
@@ -118,34 +123,13 @@ class Display:
     def plans(self, plans: Sequence[PlanReport]) -> None:
         """A block per plan."""
         for plan in plans:
-            facts = {
-                "query": f"{plan.rows:,} rows are {plan.members:,} members; {plan.rejected:,} rows are rejected",
-                "remove": f"{plan.planned.remove:,}",
-                "add": f"{plan.planned.add:,}" + _readds(plan.readds),
-                "pending": f"{plan.pending:,} from earlier runs are sent; {plan.deferred:,} wait, {plan.dead:,} are dead",
-                "takes": f"{plan.requests:,} requests, {_minutes(plan.minutes)}",
-                "values": "\n".join(f"{count:,} {reason}" for reason, count in plan.rejections.items()),
-                "for example": "\n".join(map(_sample, plan.samples)),
-            }
             known = plan.status in ("succeeded", "blocked")
-            self._block(plan.sync, plan.status, facts if known else {}, plan.reason)
+            self._block(plan.sync, plan.status, wording.plan_facts(plan) if known else {}, plan.reason)
 
     def statuses(self, statuses: Sequence[SyncStatus]) -> None:
         """A block per sync."""
         for status in statuses:
-            run = status.last_run
-            facts = {
-                "last run": _run(run, status.running) if run else "none yet",
-                "": (run or {}).get("reason") or "",
-                "next run": status.next_run or "not scheduled",
-                "members": f"{status.members:,}; {status.pending:,} operations wait, {status.dead:,} are dead",
-                "audience": _audience(status.audience) if status.audience else status.audience_error or "none yet",
-                "token": status.refresh_token_warning or _until(status.refresh_token_expires),
-            }
-            stale = run is not None and run["status"] == "running" and not status.running
-            word = "failed" if status.error or stale else run["status"] if run else "new"
-            word = word if status.enabled else "disabled"
-            self._block(status.sync, word, {} if status.error else facts, status.error)
+            self._block(status.sync, wording.status_word(status), wording.status_facts(status), status.error)
 
     def log_lines(self, lines: Sequence[Mapping[str, Any]]) -> None:
         """A row per line of the sync log."""
@@ -158,8 +142,20 @@ class Display:
 
     def check(self, check: Check) -> None:
         """A line for one check of `validate`."""
-        word = "failed" if not check.ok else "warning" if check.warning else "ok"
-        line = Text(f"{word:8}", COLOURS[word]).append(f"{check.subject}: ", "default").append(check.message, "default")
+        self._verdict("failed" if not check.ok else "warning" if check.warning else "ok", check.subject, check.message)
+
+    def preparations(self, done: Sequence[Preparation]) -> None:
+        """A line per warehouse."""
+        for one in done:
+            self._verdict("failed" if one.error else "ok", one.warehouse, wording.preparation(one))
+
+    def text(self, text: str) -> None:
+        """Text on standard output as it stands, at once."""
+        self.out.print(Text(text), soft_wrap=True)
+        sys.stdout.flush()
+
+    def _verdict(self, word: str, subject: str, message: str) -> None:
+        line = Text(f"{word:8}", COLOURS[word]).append(f"{subject}: ", "default").append(message, "default")
         self.out.print(line, soft_wrap=True)
 
     def _block(self, name: str, status: str, facts: Mapping[str, str], reason: str | None) -> None:
@@ -232,7 +228,7 @@ class LoggedProgress(Progress):
 
 class _Count(ProgressColumn):
     def render(self, task: Task) -> Text:
-        if task.total is None or task.fields.get("single") or (task.total == 1 and task.completed == 1):
+        if task.total is None or (task.total == 1 and task.completed == 1):
             return Text("")
         return Text(f"{int(task.completed):,} of {int(task.total):,}")
 
@@ -264,42 +260,3 @@ def _right(*names: str) -> list[tuple[str, str]]:
 
 def _status(status: str) -> Text:
     return Text(str(status), COLOURS.get(status, ""))
-
-
-def _of(done: int, planned: int) -> str:
-    return f"{done:,}" if done == planned else f"{done:,} of {planned:,}"
-
-
-def _readds(count: int) -> str:
-    return f", {count:,} of them again: they share an identifier with somebody who is removed" if count else ""
-
-
-def _minutes(minutes: float) -> str:
-    return "less than a minute" if minutes < 1 else f"about {minutes:,.0f} minutes"
-
-
-def _sample(sample: Mapping[str, Any]) -> str:
-    identifiers = ", ".join(f"{name} {value}" for name, value in sample["identifiers"].items())
-    return f"{sample['operation']} ({sample['cause']}) key {sample['primary_key']}: {identifiers}"
-
-
-def _run(run: Mapping[str, Any], running: bool) -> str:
-    planned, delivered = run["planned"], run["delivered"]
-    when = f"since {run['started_at']}" if run["finished_at"] is None else f"at {run['finished_at']}"
-    state = run["status"]
-    if state == "running":
-        state = f"running ({run['phase']})" if running else "interrupted: its worker died; the next run goes on from there"
-    return (
-        f"{run['run_id']} ({run['kind']}) {state} {when}, added {_of(delivered['add'], planned['add'])}, "
-        f"removed {_of(delivered['remove'], planned['remove'])}, rejected {run['rejected']:,}"
-    )
-
-
-def _audience(audience: AudienceStatus) -> str:
-    numbers = (("size", audience.size), ("matched in 7 days", audience.matched), ("sent in 7 days", audience.input_count))
-    told = ", ".join(f"{name} {number:,}" for name, number in numbers if number is not None)
-    return f"{audience.id} {audience.status or ''}" + (f", {told}" if told else "") + f": {audience.usable}"
-
-
-def _until(expires: str | None) -> str:
-    return f"the refresh token ends on {expires}" if expires else ""

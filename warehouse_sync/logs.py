@@ -166,6 +166,29 @@ def configure_logs(
     )
 
 
+def ensure_configured() -> None:
+    """For use as a library: lines go to the host's own `logging`, redacted, unless structlog is set up already.
+
+    By itself structlog prints everything to standard output.
+    """
+    import structlog
+
+    if structlog.is_configured():
+        return
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.format_exc_info,
+            redact_event,
+            structlog.processors.LogfmtRenderer(key_order=["event"], drop_missing=True),
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+
+
 def _renderer(json: bool, stream: TextIO) -> Processor:
     import structlog
 

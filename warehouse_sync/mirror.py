@@ -184,6 +184,7 @@ class Mirror:
         counts = self.counts
         removes_until, last = counts.held + counts.removes, counts.last_seq
         recorder = self.recorder = self._recorder(self.row, self.changes)
+        self.job.destination.stopping = self.lease.ending
         delivery = Delivery(self.job.destination, self.audience, self.lease)
         try:
             for kind, after, until in (
@@ -232,22 +233,24 @@ class Mirror:
         known = isinstance(error, WarehouseSyncError)
         reason = str(error) if known else f"the worker was stopped by {type(error).__name__}"
         log.error("run failed", reason=reason)
+        waiting = dead = 0
         if not isinstance(error, LeaseLost):
             try:
-                self._record_failure(reason)
+                waiting, dead = self._record_failure(reason)
             except WarehouseSyncError as another:
                 log.warning("the failure could not be recorded; the next run sees to it", error=str(another))
         if isinstance(error, WarehouseSyncError):
-            error.report = self._report(RunStatus.FAILED, reason)
+            error.report = self._report(RunStatus.FAILED, reason, waiting, dead)
 
-    def _record_failure(self, reason: str) -> None:
+    def _record_failure(self, reason: str) -> tuple[int, int]:
         promoted = syncs.read(self.state, self.job.key).promoted_run == self.row.run_id
         if not promoted:
             housekeeping.discard(self.state, self.lease, self.row, self.promoted)
         elif self.recorder is None or self.recorder.watermark < self.counts.last_seq:
-            return  # The row stays open: the next run puts what was not sent into the retry queue.
+            return 0, 0  # The row stays open: the next run puts what was not sent into the retry queue.
         waiting, dead = self._queue() if promoted else (0, 0)
         self._record(status=RunStatus.FAILED, reason=reason, deferred=waiting, dead=dead, finished_at=self._now())
+        return waiting, dead
 
     def _report(self, status: RunStatus, reason: str | None, waiting: int = 0, dead: int = 0) -> RunReport:
         tally = self.recorder.tally if self.recorder else None

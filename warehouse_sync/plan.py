@@ -57,8 +57,8 @@ def _promoted(job: Job) -> Run | None:
         if current_version(state) is None:
             return None
         raise ConfigurationError(
-            f"warehouse {job.warehouse.name}: schema {job.warehouse.schema} was written by an older release. Nothing was "
-            "touched; bring it up to date with `warehouse-sync migrate`, then plan."
+            f"warehouse {job.warehouse.name}: schema {job.warehouse.schema} was written by an older release. Nothing "
+            "was touched; bring it up to date with `warehouse-sync migrate`, then plan."
         )
     row = syncs.read(state, job.key)
     audience = job.find_audience(syncs.installation_id(state), row.audience_id)

@@ -10,6 +10,7 @@ import structlog
 from warehouse_sync.config import Config
 from warehouse_sync.errors import WarehouseSyncError
 from warehouse_sync.job import open_job
+from warehouse_sync.logs import ensure_configured
 from warehouse_sync.mirror import Mirror, Wish
 from warehouse_sync.operations import RunKind, RunReport, RunStatus
 from warehouse_sync.progress import Phase, Progress
@@ -69,6 +70,7 @@ def _run(config: Config, name: str, wish: Wish, progress: Progress) -> RunReport
     sync = config.sync(name)
     if not sync.enabled:
         return RunReport(name, RunStatus.SKIPPED, reason="the sync is disabled (enabled: false)")
+    ensure_configured()
     structlog.contextvars.bind_contextvars(sync=name)
     try:
         with open_job(config, name, progress) as job:

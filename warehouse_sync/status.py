@@ -13,7 +13,7 @@ from warehouse_sync.destinations import open_destination
 from warehouse_sync.destinations.base import Audience
 from warehouse_sync.errors import WarehouseSyncError
 from warehouse_sync.job import audience_spec, open_warehouse
-from warehouse_sync.state import retry_queue, runs, syncs
+from warehouse_sync.state import retry_queue, runs, sync_log, syncs
 from warehouse_sync.state.migrate import is_current
 from warehouse_sync.state.store import State, SyncKey
 
@@ -87,12 +87,11 @@ def sync_status(config: Config, name: str) -> SyncStatus:
     with open_warehouse(config, sync) as warehouse:
         state = State(warehouse)
         local = _local(state, SyncKey(sync.name, sync.destination)) if is_current(state) else _Local()
+    audience, expires, audience_error = None, None, None
     try:
         audience, expires = _ask_destination(config, sync, local)
     except WarehouseSyncError as error:
-        audience, expires, audience_error = None, None, str(error)
-    else:
-        audience_error = None
+        audience_error = str(error)
     return SyncStatus(
         sync=name,
         enabled=sync.enabled,
@@ -108,15 +107,30 @@ def sync_status(config: Config, name: str) -> SyncStatus:
     )
 
 
+def sync_log_lines(config: Config, name: str, *, failed: bool, limit: int) -> list[dict[str, Any]]:
+    """The newest lines of the sync log, newest first, as JSON has them; only what was not delivered if `failed`.
+
+    Empty for a sync that has never run. Raises ConfigurationError or WarehouseUnavailable.
+    """
+    sync = config.sync(name)
+    with open_warehouse(config, sync) as warehouse:
+        state = State(warehouse)
+        if not is_current(state):
+            return []
+        lines = sync_log.read(state, SyncKey(sync.name, sync.destination), failed=failed, limit=limit)
+    for line in lines:
+        line["logged_at"] = as_iso(line["logged_at"])
+        line["identity"] = None if line["identity"] is None else str(line["identity"])
+    return lines
+
+
 def expiry_warning(expires: date | None, today: date) -> str | None:
     """What to do about a refresh token that ends on `expires`; None while there is time."""
     if expires is None or expires - today > WARN_BEFORE:
         return None
     days = (expires - today).days
     when = f"in {days} days" if days > 1 else "tomorrow" if days == 1 else "today" if days == 0 else "already"
-    return (
-        f"the refresh token ends {when} ({expires}); authorise the app anew and replace refresh_token in the configuration"
-    )
+    return f"the refresh token ends {when} ({expires}); authorise the app anew and set refresh_token"
 
 
 def usable(audience: Audience) -> str:

@@ -84,9 +84,12 @@ class World:
     kind: str = "user"
     changes: dict[str, Any] = field(default_factory=dict)
     """Keys of the sync that differ from the standard ones."""
+    account: dict[str, Any] = field(default_factory=dict)
+    """Keys of the destination that differ from the standard ones."""
 
     @property
-    def config(self) -> Config:
+    def written(self) -> dict[str, Any]:
+        """The configuration as its file holds it."""
         mapping = USERS if self.kind == "user" else COMPANIES
         sync: dict[str, Any] = {
             "warehouse": "analytics",
@@ -96,13 +99,16 @@ class World:
             **mapping,
             **self.changes,
         }
-        whole = {
+        return {
             "warehouses": {"analytics": {"url": self.url}},
-            "destinations": {"ads": destination(self.sandbox)},
+            "destinations": {"ads": {**destination(self.sandbox), **self.account}},
             "syncs": {SYNC: sync},
         }
+
+    @property
+    def config(self) -> Config:
         path = self.folder / "config.yaml"
-        path.write_text(yaml.safe_dump(whole))
+        path.write_text(yaml.safe_dump(self.written))
         return load_config(path)
 
     @contextmanager

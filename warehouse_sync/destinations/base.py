@@ -5,6 +5,7 @@ The pipeline knows destinations only through this protocol; a contract suite (te
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -57,10 +58,14 @@ class Destination(Protocol):
     """A place that holds audiences.
 
     Thread-safe: `deliver` is called from `max_in_flight` threads at once.
+
+    stopping: once it is set no request is started and no wait is borne out; what is not settled is deferred. A run
+    replaces it by its lease's own event.
     """
 
     batch_size: int
     max_in_flight: int
+    stopping: threading.Event
 
     def fields(self, audience_type: str) -> AudienceFields:
         """Identifiers and fields that this audience type takes."""
@@ -80,7 +85,7 @@ class Destination(Protocol):
     def find(self, spec: AudienceSpec, known_id: str | None) -> Audience | None:
         """The audience of this spec: `spec.id`, else `known_id`, else by `spec.source_id`; None: not there yet.
 
-        Reads only. Raises ConfigurationError when a named or known id does not exist or is of another type or account.
+        A `known_id` that does not bear our `source_id` was chosen by its id once and is not meant any more. Reads only. Raises ConfigurationError when a named or known id does not exist or is of another type or account.
         """
         ...
 

@@ -50,11 +50,25 @@ def read(state: State, key: SyncKey) -> SyncRow:
     return SyncRow(None, None, None) if row is None else SyncRow(*row)
 
 
+class _Ending(threading.Event):
+    """Set by itself while the lease holds for less than half its length: a request started now could outlive it."""
+
+    def __init__(self, lease: Lease) -> None:
+        super().__init__()
+        self._lease = lease
+
+    def is_set(self) -> bool:
+        return super().is_set() or self._lease.remaining() < self._lease.state.warehouse.lease / 2
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return super().wait(timeout) or self.is_set()
+
+
 class Lease:
     """The right to run one sync, from `take()` to the end of the `with` block.
 
-    A thread renews it three times per lease. `token` fences every write; `ensure()` stops a worker that has fallen
-    silent for too long before it sends anything.
+    A thread renews it three times per lease. `token` fences every write to state. `ending` is set as soon as nothing may
+    be sent any more: by this machine's own clock, so that a worker that was frozen stops when it wakes.
     """
 
     def __init__(self, state: State, key: SyncKey, token: int, deadline: float) -> None:
@@ -63,6 +77,7 @@ class Lease:
         self.token = token
         self._deadline = deadline
         self._over = threading.Event()
+        self.ending: threading.Event = _Ending(self)
         self._thread = threading.Thread(target=self._renew, name=f"lease of {key.sync}", daemon=True)
 
     @classmethod
@@ -112,9 +127,13 @@ class Lease:
         except WarehouseSyncError as failure:
             log.warning("lease not given back, it will run out by itself", error=str(failure))
 
-    def ensure(self, seconds: float = 0.0) -> None:
-        """Raise LeaseLost unless the lease surely holds for `seconds` more, by this machine's own clock."""
-        if time.monotonic() + seconds >= self._deadline:
+    def remaining(self) -> float:
+        """Seconds for which the lease surely holds, by this machine's own clock; negative when it may be lost."""
+        return self._deadline - time.monotonic()
+
+    def ensure(self) -> None:
+        """Raise LeaseLost unless there is time for a request."""
+        if self.ending.is_set():
             raise LeaseLost(
                 f"sync {self.key.sync}: this worker could not renew its lease in time and has stopped. "
                 "Nothing is lost; the next run sends what is pending."

@@ -68,12 +68,11 @@ class LinkedIn:
         """As promised; a segment of our `sourceSegmentId` counts only on our account and source platform."""
         with _before_a_run():
             segment_id = known_id if spec.id is None else spec.id
-            if segment_id is None:
+            segment = None if segment_id is None else self._get(segment_id, spec)
+            if segment is None or (spec.id is None and segment.source_id != spec.source_id):
                 segment = self._segments.find(spec.source_id)
-                if segment is None:
-                    return None
-            else:
-                segment = self._get(segment_id, spec)
+            if segment is None:
+                return None
             self._check_ours(segment, spec)
             self._note_age(segment)
             return segment.audience

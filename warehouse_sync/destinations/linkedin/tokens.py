@@ -17,6 +17,7 @@ from warehouse_sync.destinations.linkedin.endings import GaveUp, Refused, dead_r
 from warehouse_sync.destinations.linkedin.responses import Next, retry_after, what_next
 from warehouse_sync.destinations.linkedin.settings import LinkedInSettings
 from warehouse_sync.logs import hide
+from warehouse_sync.logs import hide
 
 log = structlog.get_logger(__name__)
 
@@ -142,6 +143,7 @@ class Tokens:
     def _accept(self, token: str, body: dict[str, Any]) -> None:
         hide(token)
         self._token = _sendable(token, "access_token in the answer of LinkedIn's token endpoint")
+        hide(token)
         self._fetched_at = time.monotonic()
         life = _seconds(body.get("expires_in"))
         self._renew_at = self._expires_at = float("inf")

@@ -1,0 +1,371 @@
+"""What was not delivered is not lost: it waits, is checked against the query, and is sent or dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from harness.world import SYNC, World, make_impatient, sandbox
+
+from warehouse_sync.errors import StopRun, WarehouseSyncError
+from warehouse_sync.mirror import Mirror
+from warehouse_sync.operations import OperationCounts, RunStatus
+from warehouse_sync.pipeline.recording import Recorder
+from warehouse_sync.sandbox import Fault
+
+Rows = list[dict[str, Any]]
+DEVICE = "00000001-aaaa-4aaa-8aaa-aaaaaaaaaaaa"
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_impatient(monkeypatch)
+
+
+@pytest.fixture
+def world(warehouse_url: str, tmp_path: Path) -> Iterator[World]:
+    with sandbox() as running:
+        yield World(warehouse_url, running, tmp_path)
+
+
+def person(number: int, **more: Any) -> dict[str, Any]:
+    return {"id": number, "email": f"person{number}@example.com", **more}
+
+
+def people(*numbers: int) -> Rows:
+    return [person(number) for number in numbers]
+
+
+def queue(world: World) -> list[tuple[Any, ...]]:
+    lines = world.query("select operation, state, primary_key, attempt from warehouse_sync.retry_queue")
+    return sorted(map(tuple, lines))
+
+
+def outcomes(world: World, run_id: int | None) -> list[tuple[Any, ...]]:
+    """The sync log's operations of a run."""
+    lines = world.query(f"select operation, outcome, primary_key from warehouse_sync.sync_log where run_id = {run_id}")
+    return sorted(tuple(line) for line in lines if line[0])
+
+
+def test_an_outage_defers_everything_and_the_next_run_sends_it(world: World) -> None:
+    """While LinkedIn is down all operations wait; the next run delivers them without a new diff."""
+    world.fill(people(1, 2))
+    world.sandbox.inject(Fault("503", on="users", times=0))
+    report = world.run()
+    assert (report.status, report.deferred, report.delivered) == (RunStatus.INCOMPLETE, 2, OperationCounts())
+    assert queue(world) == [("ADD", "waiting", "1", 1), ("ADD", "waiting", "2", 1)]
+    world.sandbox.clear_faults()
+    report = world.run()
+    assert (report.status, report.planned) == (RunStatus.SUCCEEDED, OperationCounts(add=2))
+    assert queue(world) == []
+    world.check(people(1, 2))
+
+
+def test_a_retry_pass_sends_what_waits_and_runs_no_query(world: World) -> None:
+    """`retry` delivers the queue against the promoted snapshot, whatever the table holds by now."""
+    world.fill(people(1, 2))
+    world.sandbox.inject(Fault("503", on="users", times=0))
+    world.run()
+    world.sandbox.clear_faults()
+    world.fill(people(3))
+    report = world.retry()
+    assert (report.status, report.planned, report.members) == (RunStatus.SUCCEEDED, OperationCounts(add=2), 2)
+    world.check(people(1, 2))
+    assert world.run().status is RunStatus.SUCCEEDED
+    world.check(people(3))
+
+
+def test_nobody_is_added_who_has_left_the_query(world: World) -> None:
+    """A queued ADD whose row has gone is dropped and never sent."""
+    world.fill(people(1, 2))
+    world.sandbox.inject(Fault("503", on="users", times=0))
+    world.run()
+    world.sandbox.clear_faults()
+    world.fill(people(2))
+    world.run()
+    world.check(people(2))
+    added = [record for record in world.sandbox.requests("users") if record.action == "ADD" and record.status == 200]
+    assert [record.elements for record in added] == [1]
+
+
+def test_a_waiting_remove_is_dropped_when_its_member_is_back(world: World) -> None:
+    """A REMOVE that could not be delivered is not sent any more once the person is in the query again."""
+    world.fill(people(1, 2))
+    world.run()
+    world.fill(people(1))
+    world.sandbox.inject(Fault("503", on="users", times=0))
+    assert world.run().deferred == 1
+    world.sandbox.clear_faults()
+    world.fill(people(1, 2))
+    assert world.run().planned == OperationCounts(add=1)
+    world.check(people(1, 2))
+
+
+def test_a_late_remove_adds_again_whoever_it_could_hurt(world: World) -> None:
+    """A REMOVE that gets through in a later run is followed by the ADD of those who share an identifier with it."""
+    both = [person(1, device=DEVICE), person(2, device=DEVICE)]
+    world.fill(both)
+    world.run()
+    world.fill(both[1:])
+    world.sandbox.inject(Fault("503", on="users", times=0, action="REMOVE"))
+    assert world.run().deferred == 1
+    world.sandbox.clear_faults()
+    report = world.run()
+    assert report.planned == OperationCounts(add=1, remove=1)
+    world.check(both[1:])
+
+
+def test_a_refused_remove_is_dead_and_never_forgotten(world: World) -> None:
+    """A REMOVE that LinkedIn refuses stays listed over later runs until it is sent again and taken."""
+    world.fill(people(1, 2))
+    world.run()
+    world.fill(people(1))
+    world.sandbox.inject(Fault("refuse_elements", on="users", times=0, indices=(0,), action="REMOVE"))
+    report = world.run()
+    assert (report.status, report.dead) == (RunStatus.INCOMPLETE, 1)
+    world.sandbox.clear_faults()
+    for _ in range(2):
+        report = world.run()
+        assert (report.status, report.dead, report.planned) == (RunStatus.INCOMPLETE, 1, OperationCounts())
+    assert queue(world) == [("REMOVE", "dead", "2", 1)]
+    assert world.retry().dead == 1
+    report = world.retry(dead=True)
+    assert (report.status, report.dead, report.planned) == (RunStatus.SUCCEEDED, 0, OperationCounts(remove=1))
+    world.check(people(1))
+
+
+def test_a_full_run_sends_the_dead_too(world: World) -> None:
+    """--full gives dead REMOVEs another chance."""
+    world.fill(people(1, 2))
+    world.run()
+    world.fill(people(1))
+    world.sandbox.inject(Fault("refuse_elements", on="users", times=1, indices=(0,), action="REMOVE"))
+    assert world.run().dead == 1
+    report = world.run(full=True)
+    assert (report.status, report.planned) == (RunStatus.SUCCEEDED, OperationCounts(add=1, remove=1))
+    world.check(people(1))
+
+
+def test_a_refused_add_is_rejected_and_not_sent_again(world: World) -> None:
+    """An ADD that LinkedIn refuses is logged with its reason, and leaves the queue empty."""
+    world.fill(people(1, 2))
+    world.sandbox.inject(Fault("refuse_elements", on="users", times=0, indices=(0,), action="ADD"))
+    report = world.run()
+    assert (report.status, report.rejected, report.delivered) == (RunStatus.SUCCEEDED, 1, OperationCounts(add=1))
+    assert queue(world) == []
+    assert sorted(outcome for _, outcome, _ in outcomes(world, report.run_id)) == ["delivered", "rejected"]
+    world.sandbox.clear_faults()
+    assert world.run().planned == OperationCounts()
+
+
+def test_without_retries_what_failed_is_dead_at_once(world: World) -> None:
+    """retry: {enabled: false}: nothing is sent again by itself, and the run says so."""
+    world.changes = {"retry": {"enabled": False}}
+    world.fill(people(1))
+    world.sandbox.inject(Fault("503", on="users", times=0))
+    report = world.run()
+    assert (report.status, report.deferred, report.dead) == (RunStatus.INCOMPLETE, 0, 1)
+    assert "dead" in (report.reason or "")
+    world.sandbox.clear_faults()
+    assert world.run().dead == 1
+    assert world.retry(dead=True).status is RunStatus.SUCCEEDED
+    world.check(people(1))
+
+
+def test_what_waits_for_longer_than_max_age_is_dead(world: World) -> None:
+    """An operation that was first deferred longer ago than retry.max_age is given up at its next failure."""
+    world.fill(people(1))
+    world.sandbox.inject(Fault("503", on="users", times=0))
+    world.run()
+    with world.connect() as connection:
+        connection.execute(sa.text("update warehouse_sync.retry_queue set deferred_since = timestamp '2020-01-01'"))
+    assert world.run().dead == 1
+    assert queue(world) == [("ADD", "dead", "1", 2)]
+
+
+def test_a_dead_token_in_the_middle_defers_the_rest_and_fails(world: World) -> None:
+    """When LinkedIn revokes the credentials during a run, the run fails and everything waits."""
+    world.fill(people(1, 2, 3))
+    world.run()
+    world.fill(people(1, 2, 3, 4))
+    world.sandbox.inject(Fault("403", on="users", times=0))
+    with pytest.raises(StopRun) as failure:
+        world.run()
+    report = failure.value.report
+    assert (report.sync, report.status, report.deferred) == (SYNC, RunStatus.FAILED, 1)
+    assert queue(world) == [("ADD", "waiting", "4", 1)]
+    world.sandbox.clear_faults()
+    assert world.run().status is RunStatus.SUCCEEDED
+    world.check(people(1, 2, 3, 4))
+
+
+@pytest.mark.parametrize(
+    "step", ["take_snapshot", "work_out_changes", "ensure_audience", "promote", "deliver", "finish"]
+)
+def test_a_worker_that_dies_at_any_step_leaves_nothing_to_repair(
+    world: World, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """A run that ends just before one of its steps, without a word: the next run converges all the same."""
+    world.fill(people(1, 2, 3))
+    world.run()
+    world.fill(people(2, 3, 4))
+
+    class Death(BaseException):
+        pass
+
+    def die(*_: object) -> None:
+        raise Death
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Mirror, step, die)
+        patch.setattr(Mirror, "failed", lambda *_: None)
+        with pytest.raises(Death):
+            world.run()
+    report = world.run()
+    assert report.status is RunStatus.SUCCEEDED
+    world.check(people(2, 3, 4))
+    statuses = {status for (status,) in world.query("select status from warehouse_sync.runs")}
+    assert statuses == {"succeeded", "failed"}
+    tables = {name for (name,) in world.query("select table_name from information_schema.tables")}
+    assert sum(name.startswith(f"snapshot_{SYNC}") for name in tables) == 2
+
+
+def test_a_worker_that_dies_between_answers_and_records_sends_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What LinkedIn answered but nobody recorded is sent once more, which changes nothing, and logged once."""
+    world.fill(people(1, 2, 3))
+    world.run()
+    world.fill(people(2, 3, 4))
+
+    def lost(*_: object) -> None:
+        raise ConnectionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, "flush", lost)
+        with pytest.raises(ConnectionError):
+            world.run()
+    interrupted = world.query("select max(run_id) from warehouse_sync.runs")[0][0]
+    report = world.run()
+    assert report.planned == OperationCounts(add=1, remove=1)
+    world.check(people(2, 3, 4))
+    assert outcomes(world, interrupted) == [("ADD", "deferred", "4"), ("REMOVE", "deferred", "1")]
+    assert outcomes(world, report.run_id) == [("ADD", "delivered", "4"), ("REMOVE", "delivered", "1")]
+
+
+def test_every_operation_has_one_final_line(world: World) -> None:
+    """Over good and bad days, each planned operation of each run stands in the log exactly once."""
+    faults = [None, Fault("503", on="users", times=0), None, Fault("short_answer", on="users", times=1), None]
+    for day, fault in enumerate(faults):
+        world.fill(people(*range(day, day + 5)))
+        if fault:
+            world.sandbox.inject(fault)
+        world.run()
+        world.sandbox.clear_faults()
+    planned = world.query("select run_id, last_seq from warehouse_sync.runs order by run_id")
+    logged = world.query(
+        "select run_id, count(*), count(distinct seq) from warehouse_sync.sync_log group by run_id order by run_id"
+    )
+    assert [(run, number, number) for run, number in planned] == [tuple(line) for line in logged]
+    world.check(people(*range(4, 9)))
+
+
+def test_the_guard_blocks_and_force_passes_once(world: World) -> None:
+    """A run that would remove too many sends nothing and leaves no table; --force carries it out."""
+    world.changes = {"guard": {"max_removed_percent": 30, "ignore_below": 2, "min_members": 1}}
+    world.fill(people(*range(10)))
+    world.run()
+    world.fill(people(*range(6)))
+    before = len(world.sandbox.requests("users"))
+    report = world.run()
+    assert report.status is RunStatus.BLOCKED
+    assert "40.0 %" in (report.reason or "")
+    assert len(world.sandbox.requests("users")) == before
+    tables = {name for (name,) in world.query("select table_name from information_schema.tables")}
+    assert f"snapshot_{SYNC}_{report.run_id}" not in tables
+    assert world.run(force=True).status is RunStatus.SUCCEEDED
+    world.check(people(*range(6)))
+    world.fill([])
+    report = world.run()
+    assert (report.status, "min_members" in (report.reason or "")) == (RunStatus.BLOCKED, True)
+
+
+def test_two_workers_at_once(world: World) -> None:
+    """A run that finds its sync taken is skipped and touches nothing."""
+    world.fill(people(1))
+    world.run()
+    with world.connect() as connection:
+        connection.execute(
+            sa.text("update warehouse_sync.syncs set lease_holder = 'x', lease_expires_at = timestamp '2999-01-01'")
+        )
+    report = world.run()
+    assert (report.status, report.run_id) == (RunStatus.SKIPPED, None)
+
+
+def test_a_disabled_sync_is_skipped(world: World) -> None:
+    """enabled: false is not an error."""
+    world.changes = {"enabled": False}
+    assert world.run().status is RunStatus.SKIPPED
+
+
+def test_another_audience_gets_everybody(world: World) -> None:
+    """A sync that is pointed to another audience fills that one, and says what stays in the old one."""
+    world.fill(people(1, 2))
+    world.run()
+    old = world.segment
+    world.changes = {"audience": {"type": "user", "id": _second_audience(world)}}
+    report = world.run()
+    assert report.planned == OperationCounts(add=2)
+    held = world.sandbox.members(int(world.changes["audience"]["id"]), reading="elements")
+    assert {frozenset(member) for member in held} == world.expected(people(1, 2), "elements")
+    world.changes = {}
+    world.fill(people(2, 3))
+    world.run()
+    assert {int(segment["id"]) for segment in world.sandbox.segments()} == {old, int(held and _ids(world)[1])}
+
+
+def _ids(world: World) -> list[int]:
+    return sorted(int(segment["id"]) for segment in world.sandbox.segments())
+
+
+def _second_audience(world: World) -> str:
+    import requests
+
+    answer = requests.post(
+        f"{world.sandbox.url}/rest/dmpSegments",
+        json={
+            "account": "urn:li:sponsoredAccount:507404993",
+            "name": "second",
+            "type": "USER",
+            "sourcePlatform": "DIRECT_API",
+            "destinations": [{"destination": "LINKEDIN"}],
+        },
+        headers={
+            "Authorization": "Bearer sandbox-access",
+            "LinkedIn-Version": "202609",
+            "X-Restli-Protocol-Version": "2.0.0",
+        },
+        timeout=10,
+    )
+    assert answer.status_code == 201
+    return answer.headers["x-restli-id"]
+
+
+def test_a_failure_before_the_commit_point_changes_nothing(world: World) -> None:
+    """A query that fails while it runs leaves the audience, the promoted run and the tables as they were."""
+    world.fill(people(1))
+    world.run()
+    world.changes = {
+        "model": {"sql": "select id, cast(email as int) as email, device, first_name, country from people"}
+    }
+    world.changes["model"]["primary_key"] = "id"
+    with pytest.raises(WarehouseSyncError) as failure:
+        world.run()
+    assert "person1" not in str(failure.value)
+    assert failure.value.report.status is RunStatus.FAILED
+    world.changes = {}
+    assert world.run().planned == OperationCounts()
+    world.check(people(1))

@@ -1,0 +1,149 @@
+"""The lease: one worker per sync, and none that writes or sends after it has lost it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import sqlalchemy as sa
+
+from warehouse_sync.errors import LeaseLost
+from warehouse_sync.operations import RunKind
+from warehouse_sync.state import runs, syncs
+from warehouse_sync.state.migrate import migrate
+from warehouse_sync.state.store import State, SyncKey
+from warehouse_sync.state.syncs import Lease
+from warehouse_sync.warehouses.base import Warehouse
+
+KEY = SyncKey("people", "ads")
+
+
+@pytest.fixture
+def state(warehouse: Warehouse) -> Iterator[State]:
+    found = State(warehouse)
+    migrate(found)
+    return found
+
+
+def expire(state: State) -> None:
+    with state.warehouse.write("expire the lease") as connection:
+        connection.execute(sa.update(state.tables.syncs).values(lease_expires_at=state.warehouse.utc_now(-1)))
+
+
+def take(state: State) -> Lease:
+    lease = Lease.take(state, KEY)
+    assert lease is not None
+    return lease
+
+
+def test_only_one_worker_gets_it(state: State) -> None:
+    """While one worker holds the lease another one gets none; when it is given back, the next one does."""
+    first = take(state)
+    assert Lease.take(state, KEY) is None
+    first.release()
+    assert take(state).token == first.token + 1
+
+
+def test_two_syncs_have_two_leases(state: State) -> None:
+    """A lease is of one sync, destination and audience."""
+    take(state)
+    for other in (SyncKey("others", "ads"), SyncKey("people", "elsewhere"), SyncKey("people", "ads", "de")):
+        assert Lease.take(state, other) is not None
+
+
+def test_many_at_once(state: State) -> None:
+    """Of twenty workers that ask at the same time exactly one gets it."""
+    got: list[Lease | None] = []
+    start = threading.Barrier(20)
+
+    def ask() -> None:
+        start.wait()
+        got.append(Lease.take(state, KEY))
+
+    workers = [threading.Thread(target=ask) for _ in range(20)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len(got) == 20
+    assert sum(lease is not None for lease in got) == 1
+
+
+def test_an_expired_one_is_taken_over_and_its_old_holder_is_fenced_off(state: State) -> None:
+    """After its expiry another worker owns the sync; the old one can neither renew, nor write, nor begin a run."""
+    old = take(state)
+    expire(state)
+    take(state)
+    with pytest.raises(LeaseLost):
+        old.renew()
+    with pytest.raises(LeaseLost), state.fenced(KEY, old.token, "write"):
+        pass
+    with pytest.raises(LeaseLost):
+        runs.begin(state, old, RunKind.DIFF, "manual", "", None)
+
+
+def test_what_a_fenced_off_worker_wrote_is_rolled_back(state: State) -> None:
+    """A write that is refused leaves nothing behind."""
+    old = take(state)
+    run = runs.begin(state, old, RunKind.DIFF, "manual", "", None)
+    expire(state)
+    take(state)
+    with pytest.raises(LeaseLost):
+        runs.update(state, old, run.run_id, phase="deliver")
+    with state.warehouse.connect("look") as connection:
+        assert connection.scalar(sa.select(state.tables.runs.c.phase)) == "snapshot"
+
+
+def test_the_old_holder_does_not_give_back_the_new_one(state: State) -> None:
+    """Releasing a lost lease leaves the new holder's alone."""
+    old = take(state)
+    expire(state)
+    take(state)
+    old.release()
+    assert Lease.take(state, KEY) is None
+
+
+def test_it_is_renewed_while_its_holder_lives(warehouse: Warehouse, state: State) -> None:
+    """A holder that works for longer than the lease keeps it."""
+    warehouse.lease = 1.0
+    with take(state) as lease:
+        time.sleep(1.6)
+        assert Lease.take(state, KEY) is None
+        lease.ensure()
+    assert Lease.take(state, KEY) is not None
+
+
+def test_nothing_may_be_sent_once_it_might_be_lost(warehouse: Warehouse, state: State) -> None:
+    """A worker that could not renew stops before its lease is over, by its own clock."""
+    warehouse.lease = 0.4
+    lease = take(state)
+    lease.ensure()
+    time.sleep(0.25)
+    assert lease.ending.wait(0)
+    with pytest.raises(LeaseLost):
+        lease.ensure()
+
+
+def test_a_lost_lease_stops_the_holder_by_its_heartbeat(warehouse: Warehouse, state: State) -> None:
+    """The thread that renews finds that another worker has taken over, and ends the sending."""
+    warehouse.lease = 0.6
+    with take(state) as lease:
+        with warehouse.write("steal the lease") as connection:
+            connection.execute(sa.update(state.tables.syncs).values(lease_token=state.tables.syncs.c.lease_token + 1))
+        assert lease.ending.wait(0.5)
+        with pytest.raises(LeaseLost):
+            lease.ensure()
+
+
+def test_the_row_says_nothing_before_the_first_run(state: State) -> None:
+    """Reading a sync that never ran gives a row without a promoted run."""
+    assert syncs.read(state, KEY) == syncs.SyncRow(None, None, None)
+
+
+def test_run_numbers_are_unique_over_syncs(state: State) -> None:
+    """Two syncs never get the same run number, so their tables never collide."""
+    leases = [take(state), *(lease for name in "ab" if (lease := Lease.take(state, SyncKey(name, "ads"))))]
+    numbers = [runs.begin(state, lease, RunKind.DIFF, "manual", "", None).run_id for lease in leases for _ in range(3)]
+    assert len(set(numbers)) == 9
