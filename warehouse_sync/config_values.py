@@ -71,7 +71,7 @@ def _warehouse_url(value: Any, info: ValidationInfo) -> Any:
         return _duckdb_url(value, rest)
     if backend in ("postgresql", "postgres") and driver in ("", "psycopg") and separator:
         return f"postgresql+psycopg://{rest}"
-    raise wrong("a SQLAlchemy address is expected: duckdb:///file.duckdb or postgresql+psycopg://user@host/database")
+    raise wrong("a SQLAlchemy address is expected: duckdb:///file.duckdb or postgresql+psycopg://host/database")
 
 
 def _duckdb_url(url: str, rest: str) -> str:

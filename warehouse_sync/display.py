@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
@@ -16,7 +16,7 @@ from rich.file_proxy import FileProxy
 from rich.padding import Padding
 from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from warehouse_sync import wording
@@ -37,12 +37,12 @@ LOG_EVERY = 15.0
 """Seconds between two log lines about the progress of one phase."""
 
 TITLES = {
-    Phase.AUDIENCE: "look for the audience",
-    Phase.SNAPSHOT: "take the snapshot",
-    Phase.CHANGES: "work out the changes",
+    Phase.AUDIENCE: "audience",
+    Phase.SNAPSHOT: "snapshot",
+    Phase.CHANGES: "changes",
     Phase.REMOVE: "remove members",
     Phase.ADD: "add members",
-    Phase.FINISH: "tidy up",
+    Phase.FINISH: "finish",
 }
 """Phases that can take time; the others are over before they could be read."""
 
@@ -81,15 +81,17 @@ class Display:
         if not self.live:
             yield LoggedProgress()
             return
+        one_line = Column(no_wrap=True)
         columns = (
-            TextColumn("{task.description}"),
-            BarColumn(24),
-            _Count(),
-            _Rate(),
+            TextColumn("  {task.description}", table_column=one_line),
+            BarColumn(16),
+            _Count(table_column=one_line),
+            _Rate(table_column=one_line),
             TimeRemainingColumn(compact=True),
         )
+        self.err.print(Text(sync, "bold"))
         with Bars(*columns, console=self.err, redirect_stdout=False, redirect_stderr=False) as bars:
-            shown = BarProgress(bars, sync)
+            shown = BarProgress(bars)
             yield shown
             shown.done()
 
@@ -100,9 +102,9 @@ class Display:
 
     def reports(self, reports: Sequence[RunReport]) -> None:
         """A line per run, and beneath why those ended as they did that have a reason."""
-        table = _table(
-            "sync", "run", "status", *_right("members", "rejected", "added", "removed", "waiting", "dead", "time")
-        )
+        held = any(report.deferred or report.dead for report in reports)
+        numbers = ("members", "rejected", "added", "removed", *(("waiting", "dead") if held else ()), "time")
+        table = _table("sync", "run", "status", *((number, "right") for number in numbers))
         for report in reports:
             planned, delivered = report.planned, report.delivered
             table.add_row(
@@ -113,12 +115,11 @@ class Display:
                 f"{report.rejected:,}",
                 wording.share(delivered.add, planned.add),
                 wording.share(delivered.remove, planned.remove),
-                f"{report.deferred:,}",
-                f"{report.dead:,}",
+                *((f"{report.deferred:,}", f"{report.dead:,}") if held else ()),
                 f"{report.seconds:.1f} s",
             )
         self.out.print(table)
-        self._reasons((report.sync, report.status, report.reason) for report in reports)
+        self._reasons(reports)
 
     def plans(self, plans: Sequence[PlanReport]) -> None:
         """A block per plan."""
@@ -132,13 +133,17 @@ class Display:
             self._block(status.sync, wording.status_word(status), wording.status_facts(status), status.error)
 
     def log_lines(self, lines: Sequence[Mapping[str, Any]]) -> None:
-        """A row per line of the sync log."""
-        table = _table("time", "run", "operation", "outcome", "key", "tries", "why")
+        """A row per line of the sync log, and beneath what their reasons mean, each once."""
+        table = _table("time", "run", "operation", "outcome", "tries", "key", "reason")
         for line in lines:
-            why = ": ".join(part for part in (line["reason"], line["message"]) if part)
-            cells = (line["logged_at"], line["run_id"], line["operation"], line["outcome"], line["primary_key"])
-            table.add_row(*("" if cell is None else str(cell) for cell in (*cells, line["attempt"])), why)
+            cells = [line[name] for name in ("logged_at", "run_id", "operation", "outcome", "attempt")]
+            table.add_row(
+                *("" if cell is None else str(cell) for cell in (*cells, line["primary_key"], line["reason"]))
+            )
         self.out.print(table)
+        meanings = dict.fromkeys((line["reason"], line["message"]) for line in lines if line["message"])
+        for reason, message in meanings:
+            self.out.print(Text(f"{reason}: {message}"), soft_wrap=True)
 
     def check(self, check: Check) -> None:
         """A line for one check of `validate`."""
@@ -161,7 +166,7 @@ class Display:
     def _block(self, name: str, status: str, facts: Mapping[str, str], reason: str | None) -> None:
         self.out.print(Text(name, "bold").append("  ").append(_status(status)), soft_wrap=True)
         if reason:
-            self.out.print(Padding(Text(reason), (0, 0, 0, 2)))
+            self.out.print(Padding(Text(reason), (0, 0, 0, 2), expand=False))
         grid = Table.grid(padding=(0, 2))
         grid.add_column(style="dim", no_wrap=True)
         grid.add_column(overflow="fold")
@@ -169,26 +174,26 @@ class Display:
             if fact:
                 grid.add_row(title, fact)
         if grid.rows:
-            self.out.print(Padding(grid, (0, 0, 0, 2)))
+            self.out.print(Padding(grid, (0, 0, 0, 2), expand=False))
 
-    def _reasons(self, reasons: Iterable[tuple[str, str, str | None]]) -> None:
-        for sync, status, reason in reasons:
-            if reason:
-                self.out.print(Text(f"{sync}: ", COLOURS.get(status, "")).append(reason, "default"), soft_wrap=True)
+    def _reasons(self, reports: Sequence[RunReport]) -> None:
+        for report in reports:
+            if report.reason:
+                line = Text(f"{report.sync}: ", COLOURS.get(report.status, "")).append(report.reason, "default")
+                self.out.print(line, soft_wrap=True)
 
 
 class BarProgress(Progress):
     """A bar per phase; the last one stays unfinished when the run ends in it."""
 
-    def __init__(self, bars: Bars, sync: str) -> None:
+    def __init__(self, bars: Bars) -> None:
         self.bars = bars
-        self.sync = sync
         self.task: TaskID | None = None
 
     def begin(self, phase: Phase, total: int | None = None) -> None:
         self.done()
         if phase in TITLES:
-            self.task = self.bars.add_task(f"{self.sync}: {TITLES[phase]}", total=total)
+            self.task = self.bars.add_task(TITLES[phase], total=total)
 
     def advance(self, count: int) -> None:
         if self.task is not None:
@@ -230,12 +235,13 @@ class _Count(ProgressColumn):
     def render(self, task: Task) -> Text:
         if task.total is None or (task.total == 1 and task.completed == 1):
             return Text("")
-        return Text(f"{int(task.completed):,} of {int(task.total):,}")
+        return Text(f"{int(task.completed):,}/{int(task.total):,}")
 
 
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
+        # rich knows a speed from the second step on, and a small run has but one.
+        speed = task.finished_speed or task.speed or (task.completed / task.elapsed if task.elapsed else None)
         return Text(f"{speed:,.0f} members/s" if speed and task.total and task.total > 1 else "", "dim")
 
 
@@ -245,17 +251,13 @@ def _console(file: TextIO) -> Console:
 
 
 def _table(*columns: str | tuple[str, str]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     for column in columns:
         if isinstance(column, tuple):
             table.add_column(column[0], justify="right", no_wrap=True)
         else:
             table.add_column(column, overflow="fold")
     return table
-
-
-def _right(*names: str) -> list[tuple[str, str]]:
-    return [(name, "right") for name in names]
 
 
 def _status(status: str) -> Text:

@@ -34,27 +34,35 @@ select
     'Last' || i % 1900 as last_name,
     ['de', 'FR', 'us', 'gb'][1 + i % 4] as country_code,
     case
-        when i % 10 = 1 then '00000000-0000-0000-0000-' || lpad((i // 1000)::text, 12, '0')  -- shared in a household
-        when i % 3 = 0 then '10000000-0000-0000-0000-' || lpad(i::text, 12, '0')
+        when i % 600 = 0 then '00000000-0000-0000-0000-000000000000'      -- opted out of advertising
+        when i % 10 in (1, 2) then md5('household' || i // 10)::uuid::text  -- two people share a device
+        when i % 3 = 0 then md5('device' || i)::uuid::text
     end as gaid,
     1001 + i % 5000 as lifetime_value
 from range(1, 20001) as people(i);
 
 -- Some have a second row, as after a second registration.
 insert into customers
-select id + 100000, upper(email), 'Twice', last_name, country_code, gaid, lifetime_value from customers where id % 50 = 2;
+select id + 100000, upper(email), 'Twice', last_name, country_code, gaid, lifetime_value
+from customers
+where id % 50 = 2;
 """
 
 A_DAY_LATER = """
-update customers set lifetime_value = 10 where id % 25 = 6;                               -- leavers
-update customers set email = 'moved' || id || '@example.org' where id % 100 = 3;           -- changed addresses
-update customers set first_name = 'Renamed' where id % 200 = 8;                            -- changed fields
-delete from customers where id > 100000 and id % 100 = 2;                                  -- one of two rows goes
+-- Leavers; some of them share a device with somebody who stays.
+update customers set lifetime_value = 10 where id % 25 = 6;
+-- Changed addresses, and changed fields.
+update customers set email = 'moved' || id || '@example.org' where id % 100 = 3;
+update customers set first_name = 'Renamed' where id % 200 = 8;
+-- One of two rows goes, the person stays.
+delete from customers where id > 100000 and id % 100 = 2;
+-- Joiners, and people who share the address of a customer.
 insert into customers
 select 30000 + i, 'new' || i || '@example.net', 'New', 'Customer', 'se', null, 2000 from range(300) as people(i);
-insert into customers                                                                      -- a shared address
-select 40000 + id, email, 'Partner', last_name, country_code, '20000000-0000-0000-0000-' || lpad(id::text, 12, '0'), 3000
-from customers where id % 1000 = 4;
+insert into customers
+select 40000 + id, email, 'Partner', last_name, country_code, md5('partner' || id)::uuid::text, 3000
+from customers
+where id % 1000 = 4;
 """
 
 EXPECTED = r"""
@@ -156,17 +164,19 @@ def where_next(seconds: float) -> None:
     title(f"Done in {seconds:.0f} seconds. Where to look next")
     say(
         f"""\
-How it stands, and what was done (the sandbox has ended, so its part is missing):
+How it stands and what was done (the sandbox has ended, so its part is missing):
   export WAREHOUSE_SYNC_CONFIG={os.environ["WAREHOUSE_SYNC_CONFIG"]}
   .venv/bin/warehouse-sync status
   .venv/bin/warehouse-sync log {SYNC} --failed
 
-The worker's own tables, in schema warehouse_sync of {DATABASE}:
-  .venv/bin/python -c "import duckdb; duckdb.connect('{DATABASE}').sql(
-    'select operation, outcome, count(*) from warehouse_sync.sync_log group by all').show()"
+The worker's own tables are in schema warehouse_sync of {DATABASE}; what was delivered, by run:
+  .venv/bin/python -c "import duckdb; duckdb.connect('{DATABASE}').sql('''
+    from warehouse_sync.sync_log select run_id, operation, outcome, count(*) group by all order by all''').show()"
 
-A sandbox of your own, to run against by hand (remove {DATABASE.parent} first, it knows the audience of this one):
-  .venv/bin/warehouse-sync sandbox"""
+By hand: a sandbox in one terminal, anything in another (the old database knows the audience that has gone):
+  .venv/bin/warehouse-sync sandbox
+  .venv/bin/python -c "import duckdb; duckdb.connect('{DATABASE}').sql('drop schema warehouse_sync cascade')"
+  .venv/bin/warehouse-sync run"""
     )
 
 

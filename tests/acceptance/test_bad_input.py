@@ -24,6 +24,7 @@ from harness.world import SYNC, World, make_impatient, sandbox
 from warehouse_sync.config import load_config
 from warehouse_sync.errors import ConfigurationError
 from warehouse_sync.operations import RunStatus
+from warehouse_sync.run import run_sync
 from warehouse_sync.sandbox import Sandbox
 
 ACCOUNT, VIEWED_ACCOUNT, STRANGE_ACCOUNT = 507404993, 507404994, 111
@@ -47,13 +48,22 @@ def duckdb_world(tmp_path: Path) -> Iterator[World]:
         yield furnished(World(f"duckdb:///{tmp_path}/warehouse.duckdb", running, tmp_path))
 
 
+@pytest.fixture
+def unopened(tmp_path: Path) -> Iterator[World]:
+    """A world whose warehouse is not there: whoever opens it leaves a trace, or fails in another way."""
+    with sandbox() as running:
+        yield World(f"duckdb:///{tmp_path}/warehouse.duckdb", running, tmp_path)
+        assert [path.name for path in tmp_path.iterdir() if path.is_file()] in ([], ["config.yaml"])
+        assert running.requests() == []
+
+
 def furnished(world: World) -> World:
     world.fill([{"id": number, "email": f"person{number}@example.com"} for number in range(3)])
     return world
 
 
 def footprint(world: World) -> dict[str, Any]:
-    """All that a run could leave behind: schemas, tables, rows, files, audiences, and requests that change something."""
+    """All that a run could leave behind: schemas, tables, rows, files, audiences, requests that change something."""
     system = "('pg_catalog', 'pg_toast', 'information_schema')"
     return {
         "schemas": sorted(
@@ -165,40 +175,38 @@ def changed(written: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, An
         pytest.param("syncs.people.model.sql", " ", "empty|blank", id="empty query"),
         pytest.param("syncs.people.mode", "upsert", "write mirror or leave this key out", id="another mode"),
         pytest.param("syncs.people.schedule", {"every": "1h"}, "release 0.3", id="a later release's key"),
-        pytest.param("warehouses.analytics.url", "mysql://host/db", "duckdb", id="another warehouse"),
+        pytest.param("warehouses.analytics.url", "mysql://host/db", "duckdb.*//host/database", id="another warehouse"),
     ],
 )
-def test_a_wrong_key_or_value_is_told_at_its_place(duckdb_world: World, path: str, value: Any, advice: str) -> None:
+def test_a_wrong_key_or_value_is_told_at_its_place(unopened: World, path: str, value: Any, advice: str) -> None:
     """File, line, YAML path and remedy of the one thing that is wrong; nothing is opened or asked before that."""
-    world = duckdb_world
+    world = unopened
     file = world.folder / "config.yaml"
     text = yaml.safe_dump(changed(world.written, {path: value}), sort_keys=False)
     file.write_text(text)
-    with untouched(world):
-        error = refused(world, lambda: load_config(file), advice)
+    error = refused(world, lambda: load_config(file), advice)
     (problem,) = error.problems
     assert problem.path is not None
     assert path == problem.path or problem.path.startswith(f"{path}.")
-    key = path.rpartition(".")[2]
+    key = problem.path.rpartition(".")[2]
     assert problem.line in [number for number, line in enumerate(text.splitlines(), 1) if line.strip().startswith(key)]
     assert str(problem).startswith(f"{file}:{problem.line}: {problem.path}: ")
-    assert world.sandbox.requests() == []
 
 
-def test_all_that_is_wrong_is_told_at_once(duckdb_world: World) -> None:
+def test_all_that_is_wrong_is_told_at_once(unopened: World) -> None:
     """One edit can mend a whole configuration: every problem is in the one message."""
     wrong = {"syncs.people.enabled": "perhaps", "syncs.people.warehouse": "nope", "destinations.ads.api_version": "x"}
-    file = duckdb_world.folder / "config.yaml"
-    file.write_text(yaml.safe_dump(changed(duckdb_world.written, wrong)))
-    error = refused(duckdb_world, lambda: load_config(file))
+    file = unopened.folder / "config.yaml"
+    file.write_text(yaml.safe_dump(changed(unopened.written, wrong)))
+    error = refused(unopened, lambda: load_config(file))
     assert {problem.path for problem in error.problems} == set(wrong)
 
 
-def test_a_name_that_is_defined_twice(duckdb_world: World) -> None:
+def test_a_name_that_is_defined_twice(unopened: World) -> None:
     """Whether in one file or in two of a folder, the second place is told, and the first."""
-    world, folder = duckdb_world, duckdb_world.folder / "configs"
+    world, folder = unopened, unopened.folder / "configs"
     folder.mkdir()
-    text = yaml.safe_dump(world.written)
+    text = yaml.safe_dump(world.written, sort_keys=False)
     twice = folder / "a.yaml"
     twice.write_text(text + f"  {SYNC}: {{}}\n")
     refused(world, lambda: load_config(twice), rf"^{twice}:\d+: syncs\.{SYNC}: defined twice, first at {twice}:\d+")
@@ -237,12 +245,9 @@ def test_a_folder_without_configuration(tmp_path: Path) -> None:
         load_config(tmp_path)
 
 
-def test_a_sync_that_is_not_there(duckdb_world: World) -> None:
+def test_a_sync_that_is_not_there(unopened: World) -> None:
     """Its name is told with the known ones."""
-    from warehouse_sync.run import run_sync
-
-    with untouched(duckdb_world):
-        refused(duckdb_world, lambda: run_sync(duckdb_world.config, "peple"), "'peple'; did you mean people")
+    refused(unopened, lambda: run_sync(unopened.config, "peple"), "'peple'; did you mean people")
 
 
 # --- the warehouse
@@ -270,9 +275,18 @@ def test_a_postgres_that_cannot_be_reached(postgres: Server, tmp_path: Path, par
         world = furnished(World(url, running, tmp_path))
         wrong = sa.make_url(url).set(**part)
         broken = replace(world, url=wrong.render_as_string(hide_password=False))
-        place = rf"warehouses\.analytics\.url: cannot connect to postgresql\+psycopg://{wrong.host}:{wrong.port}/"
+        place = rf"warehouses\.analytics\.url: cannot connect to postgresql\+psycopg://.*{wrong.host}:{wrong.port}/"
         refused_by_run_and_plan(world, broken, place, advice, "check the address, the user, the password")
         assert running.requests() == []
+
+
+@pytest.mark.xfail(strict=True, reason="Warehouse.address keeps the user: URL.set() takes None for 'leave as it is'")
+def test_a_message_shows_no_user_of_the_warehouse(tmp_path: Path) -> None:
+    """Users are e-mail addresses on some servers, so the address in a message comes without the user."""
+    url = f"postgresql+psycopg://ann.smith%40corp.example:pass-phrase@127.0.0.1:{closed_port()}/db"
+    with sandbox() as running, pytest.raises(ConfigurationError) as caught:
+        World(url, running, tmp_path).run()
+    assert "ann.smith" not in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", ["missing", "not a database", "a folder"])
@@ -311,12 +325,6 @@ def test_a_duckdb_file_that_is_none(duckdb_world: World, kind: str) -> None:
         pytest.param("select 1) as model; drop table people; --", "model", "more than one statement", id="a way out"),
         pytest.param("delete from people", "model", "syntax error", id="no SELECT"),
         pytest.param("-- nothing", "model", "it is empty; a model is one SELECT", id="only a comment"),
-        pytest.param(
-            "select id, email, device, first_name, country, 1 as country from people",
-            r"fields\.country",
-            "2 columns named country",
-            id="a column twice",
-        ),
         pytest.param("select * from people where email = $1", "model", "model", id="a parameter"),
     ],
 )
@@ -325,6 +333,15 @@ def test_a_query_that_does_not_work(world: World, sql: str, place: str, advice: 
     broken = replace(world, changes={"model": {"sql": sql, "primary_key": "id"}})
     refused_by_run_and_plan(world, broken, rf"syncs\.people\.{place}: ", advice)
     assert world.sandbox.requests() == []
+
+
+def test_a_column_that_is_there_twice(postgres: Server, tmp_path: Path) -> None:
+    """Which one is meant cannot be known (DuckDB numbers them, so there the first one is)."""
+    with postgres.database() as url, sandbox() as running:
+        world = furnished(World(url, running, tmp_path))
+        sql = "select *, 'DE' as country from people"
+        broken = replace(world, changes={"model": {"sql": sql, "primary_key": "id"}})
+        refused_by_run_and_plan(world, broken, r"syncs\.people\.fields\.country: the query has 2 columns named country")
 
 
 def test_all_missing_columns_are_told_at_once(world: World) -> None:
@@ -368,6 +385,13 @@ def test_an_audience_id_that_does_not_exist(world: World) -> None:
     refused_by_run_and_plan(world, broken, "Audience 4711 does not exist on LinkedIn", r"Correct audience\.id")
 
 
+@pytest.mark.xfail(strict=True, reason="open_job passes the destination's message on without the sync's place")
+def test_a_wrong_audience_id_is_told_at_its_place(duckdb_world: World) -> None:
+    """Of many syncs, the message names the one whose key is wrong."""
+    broken = replace(duckdb_world, changes={"audience": {"type": "user", "id": 4711}})
+    refused(broken, broken.run, r"syncs\.people\.audience")
+
+
 def test_an_audience_of_the_other_type(world: World) -> None:
     """A company audience takes no users: the message names both types."""
     number = audience(world.sandbox, "COMPANY")
@@ -375,10 +399,10 @@ def test_an_audience_of_the_other_type(world: World) -> None:
     refused_by_run_and_plan(world, broken, f"Audience {number} .* type company", "is user", r"Correct audience\.type")
 
 
-def test_an_audience_of_another_account(warehouse_url: str, tmp_path: Path) -> None:
+def test_an_audience_of_another_account(tmp_path: Path) -> None:
     """An audience that belongs to another ad account is not taken for ours."""
     with sandbox(account_ids=frozenset({ACCOUNT, 222})) as running:
-        world = furnished(World(warehouse_url, running, tmp_path))
+        world = furnished(World(f"duckdb:///{tmp_path}/warehouse.duckdb", running, tmp_path))
         number = audience(running, "USER", account=222)
         broken = replace(world, changes={"audience": {"type": "user", "id": number}})
         place = r"destinations\.ads\.account_id"
@@ -406,44 +430,45 @@ def test_an_account_that_may_only_be_viewed(world: World) -> None:
     assert [tuple(row) for row in world.query("select status, reason from warehouse_sync.runs")] == [
         ("failed", str(error))
     ]
-    assert world.query("select promoted_run, audience_id from warehouse_sync.syncs") == [(None, None)]
-    assert world.query("select count(*) from warehouse_sync.sync_log") == [(0,)]
+    (sync,) = world.query("select promoted_run, audience_id from warehouse_sync.syncs")
+    assert tuple(sync) == (None, None)
+    assert world.query("select * from warehouse_sync.sync_log") == []
     tables = world.query("select table_name from information_schema.tables where table_schema = 'warehouse_sync'")
     assert [name for (name,) in tables if name.startswith(("snapshot_", "changes_"))] == []
     world.sandbox.set_writable(VIEWED_ACCOUNT, True)
     assert broken.run().status is RunStatus.SUCCEEDED
 
 
-def test_a_dead_api_version(world: World) -> None:
+def test_a_dead_api_version(duckdb_world: World) -> None:
     """426 names the key to change, since no waiting helps."""
-    broken = replace(world, account={"api_version": "202511"})
+    broken = replace(duckdb_world, account={"api_version": "202511"})
     refused_by_run_and_plan(
-        world, broken, "does not serve API version 202511", r"Set destinations\.ads\.api_version to"
+        duckdb_world, broken, "does not serve API version 202511", r"Set destinations\.ads\.api_version to"
     )
 
 
-def test_a_dead_refresh_token(world: World) -> None:
+def test_a_dead_refresh_token(duckdb_world: World) -> None:
     """A refresh token that has ended or was revoked is named as such, and where the new one goes."""
-    world.sandbox.revoke_refresh_token()
+    duckdb_world.sandbox.revoke_refresh_token()
     refused_by_run_and_plan(
-        world, world, "Refresh Token Expired", r"Authorise .* again", r"destinations\.ads\.refresh_token"
+        duckdb_world, duckdb_world, "Refresh Token Expired", r"Authorise .* again", r"destinations\.ads\.refresh_token"
     )
 
 
-def test_a_wrong_client_secret(world: World) -> None:
+def test_a_wrong_client_secret(duckdb_world: World) -> None:
     """A refusal of the app itself names its three keys."""
-    broken = replace(world, account={"client_secret": "wrong-client-secret"})
+    broken = replace(duckdb_world, account={"client_secret": "wrong-client-secret"})
     keys = r"Check destinations\.ads\.client_id, destinations\.ads\.client_secret"
-    refused_by_run_and_plan(world, broken, "Oauth Refresh Failed", "invalid_client", keys)
+    refused_by_run_and_plan(duckdb_world, broken, "Oauth Refresh Failed", "invalid_client", keys)
 
 
-def test_a_dead_access_token(world: World) -> None:
+def test_a_dead_access_token(duckdb_world: World) -> None:
     """An access token without a refresh token cannot be renewed: the operator is told to put in another."""
     token = "dead-access-token-of-somebody"
     broken = replace(
-        world, account={"access_token": token, **dict.fromkeys(("refresh_token", "client_id", "client_secret"))}
+        duckdb_world, account={"access_token": token, **dict.fromkeys(("refresh_token", "client_id", "client_secret"))}
     )
-    refused_by_run_and_plan(world, broken, "does not take the access token", r"destinations\.ads\.access_token")
+    refused_by_run_and_plan(duckdb_world, broken, "does not take the access token", r"destinations\.ads\.access_token")
 
 
 # --- the command line

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 import sqlalchemy as sa
@@ -21,7 +20,7 @@ KEY = SyncKey("people", "ads")
 
 
 @pytest.fixture
-def state(warehouse: Warehouse) -> Iterator[State]:
+def state(warehouse: Warehouse) -> State:
     found = State(warehouse)
     migrate(found)
     return found

@@ -85,7 +85,8 @@ class Destination(Protocol):
     def find(self, spec: AudienceSpec, known_id: str | None) -> Audience | None:
         """The audience of this spec: `spec.id`, else `known_id`, else by `spec.source_id`; None: not there yet.
 
-        A `known_id` that does not bear our `source_id` was chosen by its id once and is not meant any more. Reads only. Raises ConfigurationError when a named or known id does not exist or is of another type or account.
+        A `known_id` that does not bear our `source_id` was chosen by its id once and is not meant any more. Reads only.
+        Raises ConfigurationError when a named or known id does not exist or is of another type or account.
         """
         ...
 

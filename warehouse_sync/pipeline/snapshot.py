@@ -15,6 +15,9 @@ from warehouse_sync.fields import AudienceFields, Field
 from warehouse_sync.warehouses import values
 from warehouse_sync.warehouses.base import Text, Warehouse
 
+KEY = "key "
+"""How the primary key's columns begin inside the statement; no identifier or field has a space in its name."""
+
 
 @dataclass(frozen=True, slots=True)
 class Model:
@@ -121,75 +124,99 @@ def snapshot_select(warehouse: Warehouse, model: Model, spelling: Mapping[str, s
 
 
 def _cleaned(warehouse: Warehouse, model: Model, spelling: Mapping[str, str], mapped: Sequence[Field]) -> sa.Subquery:
-    def column(name: str) -> sa.ColumnElement[Any]:
-        return sa.column(sa.sql.quoted_name(spelling[name], quote=True))
-
-    keys = [column(name).label(f"key_{place}") for place, name in enumerate(model.primary_key)]
-    return (
-        sa.select(
-            *keys,
-            _primary_key(warehouse, model, [column(name) for name in model.primary_key]).label("primary_key"),
-            *(values.clean(warehouse, taken, column(model.mapping[taken.name])).label(taken.name) for taken in mapped),
-        )
-        .select_from(warehouse.model(query_text(warehouse, model)))
-        .subquery("cleaned")
-    )
+    keys = [_column(spelling[name]).label(f"{KEY}{place}") for place, name in enumerate(model.primary_key)]
+    cleaned = sa.select(
+        *keys,
+        _primary_key(warehouse, model, spelling).label("primary_key"),
+        *(
+            values.clean(warehouse, taken, _column(spelling[model.mapping[taken.name]])).label(taken.name)
+            for taken in mapped
+        ),
+    ).select_from(warehouse.model(query_text(warehouse, model)))
+    return warehouse.computed_once(cleaned, "cleaned")
 
 
-def _primary_key(warehouse: Warehouse, model: Model, columns: Sequence[sa.ColumnElement[Any]]) -> Text:
+def _primary_key(warehouse: Warehouse, model: Model, spelling: Mapping[str, str]) -> Text:
     """The key as text for the log; hashed where it is a column that is hashed, or holds an at sign."""
-    private = {model.mapping[taken.name] for taken in model.fields.all if taken.hash and taken.name in model.mapping}
+    hashed_fields = {taken.name for taken in model.fields.all if taken.hash}
+    private = {spelling[column] for name, column in model.mapping.items() if name in hashed_fields}
     parts: list[Text] = []
-    for name, column in zip(model.primary_key, columns, strict=True):
-        text = warehouse.as_text(column)
+    for name in model.primary_key:
+        text = warehouse.as_text(_column(spelling[name]))
         hashed = sa.literal("sha256:", sa.Text) + warehouse.hash_text(text, "sha256")
-        parts.append(hashed if name in private else sa.case((text.contains("@"), hashed), else_=text))
+        parts.append(hashed if spelling[name] in private else sa.case((text.contains("@"), hashed), else_=text))
     key = parts[0]
     for part in parts[1:]:
         key = sa.func.coalesce(key, "") + ", " + sa.func.coalesce(part, "")
     return key
 
 
+def _column(name: str) -> sa.ColumnElement[Any]:
+    return sa.column(sa.sql.quoted_name(name, quote=True))
+
+
 def _judged(warehouse: Warehouse, model: Model, mapped: Sequence[Field], cleaned: sa.Subquery) -> sa.Subquery:
+    """Each field's value under its name, and why it was left out under its name and a suffix."""
     judged = {
         taken.name: values.judge(warehouse, taken, cleaned.c[taken.name], hash_pii=model.hash_pii) for taken in mapped
     }
-    left_out: Text = sa.literal("", sa.Text)
-    for name, judgement in judged.items():
-        left_out = left_out + sa.func.coalesce(sa.literal(f"{name}:", sa.Text) + judgement.problem + " ", "")
-    return (
+    return warehouse.computed_once(
         sa.select(
-            *(column for column in cleaned.c if column.name.startswith("key_")),
+            *_keys(cleaned),
             cleaned.c.primary_key,
-            values.reject_reason(model.fields, judged).label("reason"),
-            sa.func.nullif(left_out, "").label("left_out"),
-            *(judged[taken.name].value.label(taken.name) for taken in mapped),
-        )
-    ).subquery("judged")
+            *(judgement.value.label(name) for name, judgement in judged.items()),
+            *(judgement.problem.label(f"{name} problem") for name, judgement in judged.items()),
+        ),
+        "judged",
+    )
 
 
 def _keyed(warehouse: Warehouse, model: Model, mapped: Sequence[Field], judged: sa.Subquery) -> sa.Subquery:
+    """Each row with its identity and fingerprint, or with the reason why it cannot be a member."""
+    found = {taken.name: values.Judgement(judged.c[taken.name], judged.c[f"{taken.name} problem"]) for taken in mapped}
+    left_out: Text = sa.literal("", sa.Text)
+    for name, judgement in found.items():
+        left_out = left_out + sa.func.coalesce(sa.literal(f"{name}:", sa.Text) + judgement.problem + " ", "")
     identifiers = {taken.name for taken in model.fields.identifiers}
-    own: dict[str, Text] = {taken.name: judged.c[taken.name] for taken in mapped if taken.name in identifiers}
-    other: dict[str, Text] = {taken.name: judged.c[taken.name] for taken in mapped if taken.name not in identifiers}
+    own = {name: judgement.value for name, judgement in found.items() if name in identifiers}
+    other = {name: judgement.value for name, judgement in found.items() if name not in identifiers}
+    encoded = warehouse.computed_once(
+        sa.select(
+            *_keys(judged),
+            judged.c.primary_key,
+            *(judgement.value.label(name) for name, judgement in found.items()),
+            values.reject_reason(model.fields, found).label("reason"),
+            sa.func.nullif(left_out, "").label("left_out"),
+            values.encode(own).label("own"),
+            values.encode(other).label("other"),
+        ),
+        "encoded",
+    )
 
     def for_members(digest: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-        return sa.case((judged.c.reason.is_(None), digest))
+        return sa.case((encoded.c.reason.is_(None), digest))
 
-    identity = values.encode(own)
-    return sa.select(
-        *judged.c,
-        for_members(warehouse.digest(identity)).label("identity"),
-        for_members(warehouse.digest(identity + "|" + values.encode(other))).label("fingerprint"),
-    ).subquery("keyed")
+    return warehouse.computed_once(
+        sa.select(
+            *(column for column in encoded.c if column.name not in ("own", "other")),
+            for_members(warehouse.digest(encoded.c.own)).label("identity"),
+            for_members(warehouse.digest(encoded.c.own + "|" + encoded.c.other)).label("fingerprint"),
+        ),
+        "keyed",
+    )
+
+
+def _keys(source: sa.Subquery) -> list[sa.ColumnElement[Any]]:
+    """The primary key's columns as the query gives them: they decide which row speaks for a member."""
+    return [column for column in source.c if column.name.startswith(KEY)]
 
 
 def _distinct(model: Model, keyed: sa.Subquery) -> sa.Select[Any]:
     """Each identity once: the row with the smallest primary key speaks for it. Rejected rows by their key."""
-    keys = [column.nulls_last() for column in keyed.c if column.name.startswith("key_")]
+    keys = [column.nulls_last() for column in _keys(keyed)]
     groups = (keyed.c.identity, keyed.c.reason, sa.case((keyed.c.reason.is_not(None), keyed.c.primary_key)))
     ranked = sa.select(
-        *(column for column in keyed.c if not column.name.startswith("key_")),
+        *(column for column in keyed.c if not column.name.startswith(KEY)),
         sa.func.row_number().over(partition_by=groups, order_by=[*keys, keyed.c.fingerprint]).label("place"),
         sa.func.count().over(partition_by=groups).label("query_rows"),
     ).subquery("ranked")

@@ -70,7 +70,7 @@ def take(
     if refused and (single or not settings.partial_validation):
         raise Refusal(422, _named({index: message for index, (_, message) in refused.items()}))
     for fault in faults:
-        refused |= _refused_by(fault, elements)
+        refused |= _refused_by(fault, elements, settings)
     _apply(state, segment_id, parsed, refused)
     if single:
         return Reply(201)
@@ -107,8 +107,12 @@ def _batch(request: Request, settings: SandboxSettings) -> list[Any]:
     return elements
 
 
-def _refused_by(fault: Fault, elements: list[Any]) -> dict[int, tuple[int, str]]:
+def _refused_by(fault: Fault, elements: list[Any], settings: SandboxSettings) -> dict[int, tuple[int, str]]:
     """Elements that this fault refuses alone, with status and message. Raises Refusal where it refuses the batch."""
+
+    def echoed(index: int) -> str:
+        return f": {orjson.dumps(elements[index]).decode()}" if settings.echo_values else ""
+
     if not fault.kind.startswith("refuse_"):
         return {}
     bad = {index for index in fault.indices if index < len(elements)}
@@ -121,9 +125,11 @@ def _refused_by(fault: Fault, elements: list[Any]) -> dict[int, tuple[int, str]]
     if not bad:
         return {}
     if fault.kind == "refuse_elements":
-        return dict.fromkeys(sorted(bad), (fault.status, "The element is not accepted"))
+        return {index: (fault.status, f"The element is not accepted{echoed(index)}") for index in sorted(bad)}
     if fault.kind == "refuse_batch_named":
-        raise Refusal(422, _named(dict.fromkeys(sorted(bad), "ERROR :: / :: the element is not accepted")))
+        raise Refusal(
+            422, _named({index: f"ERROR :: / :: the element is not accepted{echoed(index)}" for index in sorted(bad)})
+        )
     if fault.kind == "refuse_batch_indices":
         listed = ", ".join(map(str, sorted(bad)))
         raise Refusal(400, f"Incorrect elements information provided. Bad elements, indices [{listed}] (0-indexed)")

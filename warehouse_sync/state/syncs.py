@@ -67,8 +67,8 @@ class _Ending(threading.Event):
 class Lease:
     """The right to run one sync, from `take()` to the end of the `with` block.
 
-    A thread renews it three times per lease. `token` fences every write to state. `ending` is set as soon as nothing may
-    be sent any more: by this machine's own clock, so that a worker that was frozen stops when it wakes.
+    A thread renews it three times per lease. `token` fences every write to state. `ending` is set as soon as nothing
+    may be sent any more: by this machine's own clock, so that a worker that was frozen stops when it wakes.
     """
 
     def __init__(self, state: State, key: SyncKey, token: int, deadline: float) -> None:

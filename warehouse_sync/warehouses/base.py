@@ -124,6 +124,10 @@ class Warehouse:
         quote = self.engine.dialect.identifier_preparer.quote_identifier
         return ".".join(quote(name) for name in names)
 
+    def computed_once(self, select: sa.Select[Any], name: str) -> sa.Subquery:
+        """A subquery whose expressions are evaluated once per row, however often its columns are named above it."""
+        return select.subquery(name)
+
     # --- tables
 
     def has_schema(self, connection: sa.Connection) -> bool:

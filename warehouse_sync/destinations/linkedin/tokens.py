@@ -17,7 +17,6 @@ from warehouse_sync.destinations.linkedin.endings import GaveUp, Refused, dead_r
 from warehouse_sync.destinations.linkedin.responses import Next, retry_after, what_next
 from warehouse_sync.destinations.linkedin.settings import LinkedInSettings
 from warehouse_sync.logs import hide
-from warehouse_sync.logs import hide
 
 log = structlog.get_logger(__name__)
 

@@ -1,0 +1,35 @@
+"""The demo shows the main job, ends well within a minute, and checks its own claim."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import duckdb
+
+DEMO = Path(__file__).parents[2] / "configs" / "quickstart" / "demo.py"
+
+
+def test_the_demo_ends_with_an_audience_that_equals_the_query(tmp_path: Path) -> None:
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, str(DEMO)], cwd=tmp_path, env=dict(os.environ), capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert time.monotonic() - started < 60
+    verdicts = [
+        line.split() for line in done.stdout.splitlines() if line.startswith(("identifiers", "elements", "persons"))
+    ]
+    assert [(words[0], words[-1]) for words in verdicts if words[1] == "audience"] == [
+        ("identifiers", "equal"),
+        ("elements", "equal"),
+        ("persons", "equal"),
+    ]
+    assert "requests that carried members: 0" in done.stdout
+    assert done.stdout.count("$ warehouse-sync run") == 3
+    with duckdb.connect(str(tmp_path / ".demo" / "customers.duckdb"), read_only=True) as connection:
+        (runs,) = connection.execute("select count(*) from warehouse_sync.runs where status = 'succeeded'").fetchall()
+    assert runs == (3,)

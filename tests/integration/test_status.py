@@ -1,0 +1,216 @@
+"""Status tells how a sync stands from its state tables, and of its audience what the destination says."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from harness.world import SYNC, World, make_impatient, sandbox
+from hypothesis import given
+from hypothesis import strategies as st
+
+from warehouse_sync.destinations.base import Audience
+from warehouse_sync.errors import ConfigurationError
+from warehouse_sync.state.store import State, SyncKey
+from warehouse_sync.state.syncs import Lease
+from warehouse_sync.status import SyncStatus, expiry_warning, sync_log_lines, sync_status, usable
+from warehouse_sync.warehouses import make_warehouse
+
+TODAY = date(2026, 11, 22)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_impatient(monkeypatch)
+
+
+@pytest.fixture
+def world(warehouse_url: str, tmp_path: Path) -> Iterator[World]:
+    with sandbox(build_seconds=0.0) as running:
+        yield World(warehouse_url, running, tmp_path)
+
+
+@pytest.fixture
+def duckdb_world(tmp_path: Path) -> Iterator[World]:
+    with sandbox(build_seconds=0.0) as running:
+        yield World(f"duckdb:///{tmp_path}/warehouse.duckdb", running, tmp_path)
+
+
+def people(*numbers: int) -> list[dict[str, Any]]:
+    return [{"id": number, "email": f"person{number}@example.com"} for number in numbers]
+
+
+def status_of(world: World) -> SyncStatus:
+    return sync_status(world.config, SYNC)
+
+
+def test_a_sync_that_has_never_run_has_neither_run_nor_audience(world: World) -> None:
+    world.fill(people(1))
+    status = status_of(world)
+    assert (status.last_run, status.members, status.audience, status.audience_error) == (None, 0, None, None)
+    assert "warehouse_sync" not in str(world.query("select schema_name from information_schema.schemata"))
+
+
+def test_after_a_run_its_counts_and_the_audience_are_told(world: World) -> None:
+    world.fill([*people(1, 2), {"id": 3}])
+    report = world.run()
+    status = status_of(world)
+    assert status.last_run is not None
+    assert {key: status.last_run[key] for key in ("run_id", "kind", "status", "planned", "delivered", "rejected")} == {
+        "run_id": report.run_id,
+        "kind": "diff",
+        "status": "succeeded",
+        "planned": {"add": 2, "remove": 0},
+        "delivered": {"add": 2, "remove": 0},
+        "rejected": 1,
+    }
+    assert (status.members, status.pending, status.dead, status.running) == (2, 0, 0, False)
+    assert status.audience is not None
+    assert status.audience.id == str(world.segment)
+    assert status.audience.usable == "fewer than the 300 members LinkedIn needs"
+    json.dumps(status.as_dict())
+
+
+def test_what_waits_and_what_is_dead_is_counted(world: World) -> None:
+    world.fill(people(1, 2))
+    world.run()
+    world.sandbox.inject("refuse_elements:users:action=REMOVE:times=0")
+    world.fill(people(2))
+    world.run()
+    world.sandbox.clear_faults()
+    world.sandbox.inject("503:users:times=0")
+    world.fill(people(2, 3))
+    world.run()
+    status = status_of(world)
+    assert (status.pending, status.dead) == (1, 1)
+
+
+def test_what_a_dead_worker_has_not_sent_is_pending(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(*_: Any) -> None:
+        raise SystemExit("killed")
+
+    world.fill(people(1, 2))
+    with monkeypatch.context() as patched:
+        patched.setattr("warehouse_sync.mirror.Mirror.deliver", die)
+        with pytest.raises(SystemExit):
+            world.run()
+    assert status_of(world).pending == 2
+
+
+def test_a_held_lease_is_a_running_sync(world: World) -> None:
+    world.fill(people(1))
+    world.run()
+    config = world.config
+    warehouse = make_warehouse(config.warehouses["analytics"])
+    warehouse.open()
+    lease = Lease.take(State(warehouse), SyncKey(SYNC, "ads"))
+    assert lease is not None
+    warehouse.close()
+    assert status_of(world).running
+    warehouse.open()
+    lease.release()
+    warehouse.close()
+    assert not status_of(world).running
+
+
+def test_without_the_destination_the_local_part_is_still_told(world: World) -> None:
+    world.fill(people(1, 2))
+    world.run()
+    config = world.config
+    world.sandbox.stop()
+    status = sync_status(config, SYNC)
+    assert (status.members, status.audience) == (2, None)
+    assert status.audience_error is not None
+    assert "did not answer" in status.audience_error
+
+
+def test_an_audience_that_was_deleted_is_told_as_an_error(duckdb_world: World) -> None:
+    duckdb_world.fill(people(1))
+    duckdb_world.run()
+    answer = requests.delete(
+        f"{duckdb_world.sandbox.url}/rest/dmpSegments/{duckdb_world.segment}",
+        headers={"Authorization": "Bearer sandbox-access", "LinkedIn-Version": "202609"},
+        timeout=10,
+    )
+    assert answer.status_code == 204
+    status = status_of(duckdb_world)
+    assert status.audience is None
+    assert status.audience_error is not None
+    assert "deleted" in status.audience_error
+
+
+def test_the_end_of_the_refresh_token_is_told_and_warned_of_in_its_last_month(tmp_path: Path) -> None:
+    with sandbox(refresh_token_life=10 * 86400.0) as running:
+        world = World(f"duckdb:///{tmp_path}/warehouse.duckdb", running, tmp_path)
+        world.fill(people(1))
+        status = status_of(world)
+    assert status.refresh_token_expires is not None
+    assert status.refresh_token_warning is not None
+    assert status.refresh_token_expires in status.refresh_token_warning
+    assert "authorise the app anew" in status.refresh_token_warning
+
+
+@given(st.integers(-400, 400))
+def test_a_token_is_warned_of_from_30_days_before_its_end(days: int) -> None:
+    warning = expiry_warning(TODAY + timedelta(days=days), TODAY)
+    assert (warning is not None) == (days <= 30)
+
+
+def test_a_token_without_known_end_is_not_warned_of() -> None:
+    assert expiry_warning(None, TODAY) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "size", "expected"),
+    [
+        ("READY", 300, "usable in campaigns"),
+        ("UPDATING", 5000, "usable in campaigns"),
+        ("READY", 299, "fewer than the 300 members LinkedIn needs"),
+        ("READY", None, "LinkedIn does not tell its size yet"),
+        ("BUILDING", None, "LinkedIn is still building it, which takes up to 48 hours"),
+    ],
+)
+def test_whether_campaigns_can_use_an_audience(status: str, size: int | None, expected: str) -> None:
+    assert usable(Audience("1", "user", "name", status, size)) == expected
+
+
+def test_an_expired_audience_is_to_be_filled_again(duckdb_world: World) -> None:
+    duckdb_world.fill(people(1))
+    duckdb_world.run()
+    duckdb_world.sandbox.force_status(duckdb_world.segment, "EXPIRED")
+    audience = status_of(duckdb_world).audience
+    assert audience is not None
+    assert "run --full" in audience.usable
+
+
+def test_log_lines_are_ready_for_json_and_newest_first(world: World) -> None:
+    world.fill([*people(1), {"id": 2}])
+    world.run()
+    world.fill([{"id": 2}])
+    world.run()
+    lines = sync_log_lines(world.config, SYNC, failed=False, limit=10)
+    json.dumps(lines)
+    told = [(line["run_id"], line["operation"], line["outcome"]) for line in lines]
+    assert told[0] == (2, "REMOVE", "delivered")
+    assert set(told[1:]) == {(1, "ADD", "delivered"), (1, None, "rejected")}
+    assert all(line["logged_at"].endswith("Z") for line in lines)
+    assert uuid.UUID(lines[0]["identity"])
+    assert len(sync_log_lines(world.config, SYNC, failed=False, limit=1)) == 1
+    (failed,) = sync_log_lines(world.config, SYNC, failed=True, limit=10)
+    assert (failed["reason"], failed["primary_key"], failed["identity"]) == ("no_identifier", "2", None)
+
+
+def test_the_log_of_a_sync_that_has_never_run_is_empty(world: World) -> None:
+    world.fill(people(1))
+    assert sync_log_lines(world.config, SYNC, failed=False, limit=10) == []
+
+
+def test_a_warehouse_that_cannot_be_read_is_an_error(duckdb_world: World) -> None:
+    with pytest.raises(ConfigurationError, match="there is no file"):
+        status_of(duckdb_world)
