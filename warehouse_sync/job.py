@@ -4,19 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from warehouse_sync.config import Config, SyncConfig
 from warehouse_sync.destinations import audience_fields, open_destination
 from warehouse_sync.destinations.base import Audience, AudienceSpec, Destination
+from warehouse_sync.errors import ConfigurationError
 from warehouse_sync.pipeline.guard import Guard
 from warehouse_sync.pipeline.snapshot import Model, check_model
 from warehouse_sync.progress import Phase, Progress
 from warehouse_sync.retry_policy import RetryPolicy
-from warehouse_sync.state.runs import table_slug
+from warehouse_sync.state import runs, syncs
+from warehouse_sync.state.runs import Run, table_slug
 from warehouse_sync.state.store import State, SyncKey
 from warehouse_sync.warehouses import make_warehouse
 from warehouse_sync.warehouses.base import Warehouse
+
+EXPIRED = "EXPIRED"
+"""The status of an audience whose data the destination has thrown away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a run of the sync starts from.
+
+    audience: None when it has to be created. promoted: the run whose snapshot it holds once pending work is done; None
+    for an audience that the sync never fed. left: another audience that the sync fed last, if there is one.
+    """
+
+    audience: Audience | None
+    promoted: Run | None
+    left: str | None
+
+    @property
+    def expired(self) -> bool:
+        """Whether every member has to be sent again because the destination holds none any more."""
+        return self.audience is not None and self.audience.status == EXPIRED
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +75,19 @@ class Job:
         """The audience that the sync wants, under the name by which the destination finds it again."""
         return audience_spec(self.sync, self.key, installation_id)
 
-    def find_audience(self, installation_id: str, known_id: str | None) -> Audience | None:
-        """The sync's audience at the destination, None when it has to be created. Raises ConfigurationError."""
-        return self.existing or self.destination.find(self.spec(installation_id), known_id)
+    def standing(self) -> Standing:
+        """Where the sync stands, by its state and the destination. Raises ConfigurationError."""
+        name = self.sync.name
+        row = syncs.read(self.state, self.key)
+        audience = self.existing
+        if audience is None:
+            with _told_at(name):
+                audience = self.destination.find(self.spec(syncs.installation_id(self.state)), row.audience_id)
+        if row.promoted_run is not None and audience is not None and audience.id == row.audience_id:
+            return Standing(audience, runs.load(self.state, row.promoted_run), left=None)
+        # An audience that this sync fed before, perhaps under another name of its destination, holds what it held then.
+        promoted = None if audience is None else runs.last_into(self.state, name, audience.id)
+        return Standing(audience, promoted, left=row.audience_id)
 
 
 def audience_spec(sync: SyncConfig, key: SyncKey, installation_id: str) -> AudienceSpec:
@@ -107,7 +140,19 @@ def open_job(config: Config, name: str, progress: Progress) -> Iterator[Job]:
             wanted = sync.audience
             existing = None
             if wanted.id is not None:
-                existing = destination.find(AudienceSpec(wanted.type, None, None, wanted.id, ""), None)
+                with _told_at(name):
+                    existing = destination.find(AudienceSpec(wanted.type, None, None, wanted.id, ""), None)
             yield Job(sync, key, warehouse, destination, State(warehouse), model, spelling, existing, progress)
         finally:
             destination.close()
+
+
+@contextmanager
+def _told_at(sync: str) -> Iterator[None]:
+    """What the destination says of an audience is told at the sync that wants it."""
+    try:
+        yield
+    except ConfigurationError as error:
+        place = f"syncs.{sync}.audience"
+        problems = [problem if problem.path else replace(problem, path=place) for problem in error.problems]
+        raise ConfigurationError(problems) from error

@@ -28,11 +28,15 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What is asked of a run. force: pass the guard. dead: send dead operations too."""
+    """What is asked of a run.
+
+    force: pass the guard. dead: send dead operations too. due_only: hold back waiting ones whose time has not come.
+    """
 
     kind: RunKind = RunKind.DIFF
     force: bool = False
     dead: bool = False
+    due_only: bool = False
     trigger: str = "library"
 
 
@@ -52,25 +56,18 @@ class Mirror:
         self.lease = lease
         self.wish = wish
         self.state = job.state
-        self.installation = syncs.installation_id(job.state)
-        row = syncs.read(job.state, job.key)
-        self.found = job.find_audience(self.installation, row.audience_id)
-        self.promoted = self._promoted(row)
+        standing = job.standing()
+        self.found = standing.audience
+        self.promoted = standing.promoted
+        if standing.left:
+            log.warning("going over to another audience; what this sync put into the old one stays", old=standing.left)
+        if standing.expired and wish.kind is RunKind.DIFF:
+            log.warning("the audience has expired, its data is gone: every member is sent again")
+            self.wish = replace(wish, kind=RunKind.FULL)
         self.rows = SnapshotCounts()
         self.counts = ChangeCounts()
         self.recorder: Recorder | None = None
         self.ended_early: str | None = None
-
-    def _promoted(self, row: syncs.SyncRow) -> Run | None:
-        if row.promoted_run is None:
-            return None
-        if self.found is None or self.found.id != row.audience_id:
-            self._tell(
-                f"sync {self.job.sync.name} goes over to another audience; what it has put into audience "
-                f"{row.audience_id} remains there"
-            )
-            return None
-        return runs.load(self.state, row.promoted_run)
 
     def begin(self) -> None:
         """The run has a number and a row."""
@@ -124,7 +121,8 @@ class Mirror:
         else:
             self.previous = None
         full = self.wish.kind is RunKind.FULL
-        basis = Basis(self.current, self.previous, self.promoted, full=full, dead=self.wish.dead)
+        wish = self.wish
+        basis = Basis(self.current, self.previous, self.promoted, full=full, dead=wish.dead, due_only=wish.due_only)
         with job.warehouse.connect("work out the changes") as connection:
             self.counts = make_changes(
                 job.warehouse, connection, self.state.tables, job.model.fields, basis, self.changes
@@ -138,6 +136,8 @@ class Mirror:
     def objection(self) -> str | None:
         """What the guard says against this run, unless it is forced."""
         self.job.progress.begin(Phase.GUARD)
+        if self.wish.kind is RunKind.RETRY:
+            return None  # Its operations have passed the guard in the run that planned them.
         had = self.promoted.members if self.promoted else 0
         found = self.job.guard.objection(had=had, has=self.rows.members, leaving=self.counts.left)
         if found and self.wish.force:
@@ -159,7 +159,7 @@ class Mirror:
             return
         self.job.progress.begin(Phase.AUDIENCE)
         self.job.progress.note("creating the audience; the destination wants it left alone for a few seconds")
-        self.audience = self.job.destination.create(self.job.spec(self.installation))
+        self.audience = self.job.destination.create(self.job.spec(syncs.installation_id(self.state)))
 
     def promote(self) -> None:
         """The commit point. Before it nothing has happened; behind it everything that must be sent is on disk."""
@@ -216,9 +216,15 @@ class Mirror:
     def finish(self) -> RunReport:
         """Counts, status and retention; the report of a run that came to its end."""
         self.job.progress.begin(Phase.FINISH)
+        self._record(phase=Phase.FINISH)
         retention = self.job.sync.retention
         housekeeping.retire(
-            self.state, self.lease, self.row, snapshots=retention.snapshots, sync_log_days=retention.sync_log_days
+            self.state,
+            self.lease,
+            self.row,
+            self.audience.id,
+            snapshots=retention.snapshots,
+            sync_log_days=retention.sync_log_days,
         )
         waiting, dead = self._queue()
         status = RunStatus.INCOMPLETE if waiting + dead else RunStatus.SUCCEEDED
@@ -305,7 +311,3 @@ class Mirror:
 
     def _now(self) -> sa.ColumnElement[Any]:
         return self.job.warehouse.utc_now()
-
-    def _tell(self, message: str) -> None:
-        log.warning(message)
-        self.job.progress.note(message)

@@ -12,14 +12,12 @@ import sqlalchemy as sa
 from warehouse_sync.config import Config
 from warehouse_sync.errors import ConfigurationError, StateDamaged
 from warehouse_sync.fields import Field, Normaliser
-from warehouse_sync.job import Job, open_job
+from warehouse_sync.job import Job, Standing, open_job
 from warehouse_sync.operations import OperationKind, PlanReport, RunStatus
 from warehouse_sync.pipeline.changes import Basis, ChangeCounts, make_changes
 from warehouse_sync.pipeline.snapshot import SnapshotCounts, take_snapshot
 from warehouse_sync.progress import Phase, Progress
-from warehouse_sync.state import runs, syncs
 from warehouse_sync.state.migrate import current_version, is_current
-from warehouse_sync.state.runs import Run
 
 SAMPLES = 3
 """Members shown of each kind of change."""
@@ -46,28 +44,25 @@ def plan_sync(config: Config, name: str, *, progress: Progress | None = None) ->
     if not config.sync(name).enabled:
         return PlanReport(name, RunStatus.SKIPPED, reason="the sync is disabled (enabled: false)")
     with open_job(config, name, progress or Progress()) as job:
-        report = _plan(job, _promoted(job))
+        report = _plan(job, _standing(job))
     return replace(report, seconds=round(time.monotonic() - started, 3))
 
 
-def _promoted(job: Job) -> Run | None:
-    """The run whose snapshot the audience holds once pending work is done, as the next run will find it."""
+def _standing(job: Job) -> Standing:
+    """What the next run will start from."""
     state = job.state
     if not is_current(state):
         if current_version(state) is None:
-            return None
+            return Standing(job.existing, None, left=None)
         raise ConfigurationError(
             f"warehouse {job.warehouse.name}: schema {job.warehouse.schema} was written by an older release. Nothing "
             "was touched; bring it up to date with `warehouse-sync migrate`, then plan."
         )
-    row = syncs.read(state, job.key)
-    audience = job.find_audience(syncs.installation_id(state), row.audience_id)
-    if row.promoted_run is None or audience is None or audience.id != row.audience_id:
-        return None
-    return runs.load(state, row.promoted_run)
+    return job.standing()
 
 
-def _plan(job: Job, promoted: Run | None) -> PlanReport:
+def _plan(job: Job, standing: Standing) -> PlanReport:
+    promoted = standing.promoted
     tables, names = job.state.tables, job.model.fields.names
     current = tables.snapshot(SNAPSHOT, names, temporary=True)
     changes = tables.changes(CHANGES, names, temporary=True)
@@ -83,7 +78,7 @@ def _plan(job: Job, promoted: Run | None) -> PlanReport:
         job.progress.begin(Phase.SNAPSHOT)
         rows = take_snapshot(job.warehouse, connection, job.model, job.spelling, current, temporary=True)
         job.progress.begin(Phase.CHANGES)
-        basis = Basis(current, previous, promoted)
+        basis = Basis(current, previous, promoted, full=standing.expired)
         counts = make_changes(job.warehouse, connection, tables, job.model.fields, basis, changes, temporary=True)
         held = _held(connection, changes)
         samples = _samples(job, connection, changes)

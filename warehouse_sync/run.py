@@ -56,13 +56,21 @@ def run_sync(
 
 
 def retry_sync(
-    config: Config, name: str, *, dead: bool = False, trigger: str = "library", progress: Progress | None = None
+    config: Config,
+    name: str,
+    *,
+    dead: bool = False,
+    due_only: bool = False,
+    trigger: str = "library",
+    progress: Progress | None = None,
 ) -> RunReport:
     """Send what waits in the retry queue of sync `name` once more, with `dead` also what was given up.
 
-    No query is run. Returns and raises like `run_sync`.
+    With `due_only` what waits for a later time goes on waiting. No query is run. Returns and raises like `run_sync`.
     """
-    return _run(config, name, Wish(RunKind.RETRY, dead=dead, trigger=trigger), progress or Progress())
+    return _run(
+        config, name, Wish(RunKind.RETRY, dead=dead, due_only=due_only, trigger=trigger), progress or Progress()
+    )
 
 
 def _run(config: Config, name: str, wish: Wish, progress: Progress) -> RunReport:

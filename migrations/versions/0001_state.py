@@ -54,6 +54,7 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text),
         sa.Column("lease_token", sa.BigInteger, nullable=False),
         sa.Column("config_fingerprint", sa.String(64), nullable=False),
+        sa.Column("audience_id", sa.String(100)),
         sa.Column("previous_run", sa.BigInteger),
         sa.Column("snapshot_table", sa.String(100)),
         sa.Column("changes_table", sa.String(100)),

@@ -270,7 +270,8 @@ def test_every_operation_has_one_final_line(world: World) -> None:
     logged = world.query(
         "select run_id, count(*), count(distinct seq) from warehouse_sync.sync_log group by run_id order by run_id"
     )
-    assert [(line[0], line[1], line[1]) for line in planned] == [tuple(line) for line in logged]
+    expected = [(run, number, number) for run, number in map(tuple, planned)]
+    assert expected == [tuple(line) for line in logged]
     world.check(people(*range(4, 9)))
 
 
@@ -323,8 +324,63 @@ def test_another_audience_gets_everybody(world: World) -> None:
     held = world.sandbox.members(other, reading="elements")
     assert {frozenset(member) for member in held} == world.expected(people(1, 2), "elements")
     world.changes = {}
-    assert world.run().planned == OperationCounts(add=2)
+    for _ in range(3):
+        world.fill(people(2, 3))
+        world.run()
+    assert {frozenset(member) for member in world.sandbox.members(own, reading="elements")} == world.expected(
+        people(2, 3), "elements"
+    )
     assert sorted(int(segment["id"]) for segment in world.sandbox.segments()) == sorted([own, other])
+
+
+def test_coming_back_after_long_still_knows_who_is_in_there(world: World) -> None:
+    """The last snapshot of an audience is kept while the sync feeds another one, so that leavers are removed later."""
+    world.fill(people(1, 2))
+    world.run()
+    own = world.segment
+    world.changes = {"audience": {"type": "user", "id": create_audience(world)}}
+    for day in range(4):
+        world.fill(people(2, 3 + day))
+        world.run()
+    world.changes = {}
+    assert world.run().planned == OperationCounts(add=1, remove=1)
+    assert {frozenset(member) for member in world.sandbox.members(own, reading="elements")} == world.expected(
+        people(2, 6), "elements"
+    )
+
+
+def test_a_renamed_destination_is_the_same_audience(world: World) -> None:
+    """After renaming the destination in the configuration leavers are still removed."""
+    world.fill(people(1, 2))
+    world.run()
+    world.destination_name = "renamed"
+    world.fill(people(2, 3))
+    assert world.run().planned == OperationCounts(add=1, remove=1)
+    world.check(people(2, 3))
+
+
+def test_an_expired_audience_is_filled_again(world: World) -> None:
+    """When LinkedIn has thrown the audience's data away, the next run sends every member by itself."""
+    world.fill(people(1, 2))
+    world.run()
+    world.sandbox.force_status(world.segment, "EXPIRED")
+    assert world.run().planned == OperationCounts(add=2)
+    world.check(people(1, 2))
+
+
+def test_a_retry_pass_can_wait_for_what_is_not_due(world: World) -> None:
+    """With due_only, operations whose time has not come are carried along unsent, and sent when it has."""
+    world.fill(people(1))
+    world.sandbox.inject(Fault("503", on="users", times=0))
+    world.run()
+    world.sandbox.clear_faults()
+    report = world.retry(due_only=True)
+    assert (report.status, report.deferred, report.planned) == (RunStatus.INCOMPLETE, 1, OperationCounts())
+    assert queue(world) == [("ADD", "waiting", "1", 1)]
+    with world.connect() as connection:
+        connection.execute(sa.text("update warehouse_sync.retry_queue set next_attempt_at = timestamp '2020-01-01'"))
+    assert world.retry(due_only=True).status is RunStatus.SUCCEEDED
+    world.check(people(1))
 
 
 def create_audience(world: World) -> int:

@@ -86,6 +86,7 @@ class World:
     """Keys of the sync that differ from the standard ones."""
     account: dict[str, Any] = field(default_factory=dict)
     """Keys of the destination that differ from the standard ones."""
+    destination_name: str = "ads"
 
     @property
     def written(self) -> dict[str, Any]:
@@ -93,7 +94,7 @@ class World:
         mapping = USERS if self.kind == "user" else COMPANIES
         sync: dict[str, Any] = {
             "warehouse": "analytics",
-            "destination": "ads",
+            "destination": self.destination_name,
             "model": {"sql": "select * from people", "primary_key": "id"},
             "guard": {"max_removed_percent": 100, "min_members": 0},
             **mapping,
@@ -101,7 +102,7 @@ class World:
         }
         return {
             "warehouses": {"analytics": {"url": self.url}},
-            "destinations": {"ads": {**destination(self.sandbox), **self.account}},
+            "destinations": {self.destination_name: {**destination(self.sandbox), **self.account}},
             "syncs": {SYNC: sync},
         }
 

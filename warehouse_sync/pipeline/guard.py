@@ -27,9 +27,10 @@ class Guard:
                 f"the query yields {has:,} members, fewer than guard.min_members ({self.min_members:,}), where the "
                 f"audience had {had:,}. Nothing was sent. If the query is right, run it once with --force."
             )
-        if leaving > self.ignore_below and leaving * 100 > had * self.max_removed_percent:
+        share = leaving * 100 / max(had, 1)
+        if leaving > self.ignore_below and share > self.max_removed_percent:
             return (
-                f"{leaving:,} of {had:,} members would be removed ({leaving * 100 / had:.1f} %), more than "
+                f"{leaving:,} of {had:,} members would be removed ({share:.1f} %), more than "
                 f"guard.max_removed_percent ({self.max_removed_percent:g} %) allows. Nothing was sent. If they really "
                 "left the query, run it once with --force."
             )

@@ -55,17 +55,23 @@ def discard_dead_runs(state: State, lease: Lease, promoted: Run | None, current:
         )
 
 
-def retire(state: State, lease: Lease, run: Run, *, snapshots: int, sync_log_days: int) -> None:
-    """Behind a promoted run: superseded queue rows, old snapshots and changes, old log lines are gone."""
+def retire(state: State, lease: Lease, run: Run, audience_id: str, *, snapshots: int, sync_log_days: int) -> None:
+    """Behind a promoted run: superseded queue rows, old snapshots and changes, old log lines are gone.
+
+    The last snapshot of each audience that the sync has fed stays: without it nobody would know who is in there.
+    """
     with state.fenced(lease.key, lease.token, "clear the retry queue") as connection:
-        retry_queue.supersede(state, connection, lease.key, run.run_id)
+        retry_queue.supersede(state, connection, lease.key.sync, run.run_id, audience_id)
         sync_log.forget(state, connection, lease.key, sync_log_days)
     kept: list[str] = []
+    audiences: set[str | None] = set()
     for old in runs.with_tables(state, lease.key):
-        if old.snapshot_table and old.snapshot_table not in kept and len(kept) < snapshots:
+        newest = old.audience_id not in audiences
+        audiences.add(old.audience_id)
+        if old.snapshot_table and old.snapshot_table not in kept and (newest or len(kept) < snapshots):
             kept.append(old.snapshot_table)
-        # Changes older than the promoted run are of use to nobody but the curious, like its snapshots.
-        keeps_changes = old.run_id == run.run_id or old.snapshot_table in kept
+        # Changes before those of the newest run are of use to nobody but the curious, like old snapshots.
+        keeps_changes = newest or old.snapshot_table in kept
         unwanted = [
             old.snapshot_table if old.snapshot_table not in kept else None,
             None if keeps_changes else old.changes_table,

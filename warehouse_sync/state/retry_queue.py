@@ -100,10 +100,13 @@ def carry_along(
     connection.execute(sa.insert(queue).from_select([column.name for column in queue.c], source))
 
 
-def supersede(state: State, connection: sa.Connection, key: SyncKey, run_id: int) -> None:
-    """The rows of runs before `run_id` are gone: it has taken them over."""
-    queue = state.tables.retry_queue
-    connection.execute(sa.delete(queue).where(key.match(queue), queue.c.run_id < run_id))
+def supersede(state: State, connection: sa.Connection, sync: str, run_id: int, audience_id: str) -> None:
+    """The rows of the sync's earlier runs into the same audience are gone: `run_id` has taken them over."""
+    queue, runs = state.tables.retry_queue, state.tables.runs
+    earlier = sa.select(runs.c.run_id).where(
+        runs.c.sync == sync, runs.c.audience_id == audience_id, runs.c.run_id < run_id
+    )
+    connection.execute(sa.delete(queue).where(queue.c.run_id.in_(earlier)))
 
 
 def count(state: State, connection: sa.Connection, key: SyncKey, run_id: int) -> tuple[int, int]:

@@ -33,6 +33,7 @@ class Run:
     snapshot_table: str | None
     changes_table: str | None
     previous_run: int | None
+    audience_id: str | None
 
     @property
     def removes_until(self) -> int:
@@ -76,7 +77,9 @@ def begin(
                 **tables,
             )
         )
-    return Run(number, kind, RunStatus.RUNNING, 0, 0, 0, 0, tables["snapshot_table"], tables["changes_table"], previous)
+    return Run(
+        number, kind, RunStatus.RUNNING, 0, 0, 0, 0, tables["snapshot_table"], tables["changes_table"], previous, None
+    )
 
 
 def _next_number(state: State, lease: Lease) -> int:
@@ -119,6 +122,7 @@ def _run(row: sa.Row[Any]) -> Run:
         snapshot_table=row.snapshot_table,
         changes_table=row.changes_table,
         previous_run=row.previous_run,
+        audience_id=row.audience_id,
     )
 
 
@@ -141,8 +145,21 @@ def promote(
     connection.execute(
         sa.update(runs)
         .where(runs.c.run_id == run_id)
-        .values(promoted_at=state.warehouse.utc_now(), phase="deliver", watermark=watermark)
+        .values(promoted_at=state.warehouse.utc_now(), phase="deliver", watermark=watermark, audience_id=audience.id)
     )
+
+
+def last_into(state: State, sync: str, audience_id: str) -> Run | None:
+    """The newest run of the sync that was promoted for this audience, under whatever name of its destination."""
+    runs = state.tables.runs
+    with state.warehouse.connect("look for what the audience holds") as connection:
+        row = connection.execute(
+            sa.select(runs)
+            .where(runs.c.sync == sync, runs.c.audience_id == audience_id, runs.c.promoted_at.is_not(None))
+            .order_by(runs.c.run_id.desc())
+            .limit(1)
+        ).one_or_none()
+    return None if row is None else _run(row)
 
 
 def left_open(state: State, key: SyncKey, before: int) -> list[Run]:

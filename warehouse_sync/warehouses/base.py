@@ -73,7 +73,8 @@ class Warehouse:
     @property
     def address(self) -> str:
         """The URL without user and password, for messages."""
-        return self.url.set(username=None, password=None, query={}).render_as_string(hide_password=True)
+        url = self.url
+        return sa.URL.create(url.drivername, host=url.host, port=url.port, database=url.database).render_as_string()
 
     @contextmanager
     def connect(self, doing: str) -> Iterator[sa.Connection]:

@@ -1,0 +1,105 @@
+"""Migrations and state/tables.py describe the same tables, on every warehouse."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from warehouse_sync.errors import ConfigurationError
+from warehouse_sync.state.migrate import current_version, is_current, migrate, migrations_folder
+from warehouse_sync.state.store import State
+from warehouse_sync.state.syncs import installation_id
+from warehouse_sync.state.tables import SCHEMA_VERSION, VERSION_TABLE
+from warehouse_sync.warehouses.base import Warehouse
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_this_release_works_with_the_newest_migration() -> None:
+    """SCHEMA_VERSION is the head of one unbranched line of migrations."""
+    assert ScriptDirectory(str(migrations_folder())).get_heads() == [SCHEMA_VERSION]
+
+
+def test_migrations_make_the_tables_that_the_code_expects(warehouse: Warehouse) -> None:
+    """After migrating, tables, columns, types and nullability are those of state/tables.py."""
+    state = State(warehouse)
+    migrate(state)
+    with warehouse.connect("look at the tables") as connection:
+        inspector = sa.inspect(connection)
+        made = set(inspector.get_table_names(schema=warehouse.schema))
+        assert made == {table.name for table in state.tables.metadata.tables.values()} | {VERSION_TABLE}
+        for table in state.tables.metadata.tables.values():
+            found = {column["name"]: column for column in inspector.get_columns(table.name, schema=warehouse.schema)}
+            assert list(found) == [column.name for column in table.columns]
+            for column in table.columns:
+                assert found[column.name]["nullable"] == column.nullable, (table.name, column.name)
+                expected = column.type.compile(dialect=connection.dialect)
+                actual = found[column.name]["type"].compile(dialect=connection.dialect)
+                same = {expected.split("(")[0], actual.split("(")[0]}
+                assert len(same) == 1 or same <= {"VARCHAR", "TEXT"}, (table.name, column.name, expected, actual)
+            key = inspector.get_pk_constraint(table.name, schema=warehouse.schema)["constrained_columns"]
+            assert key == [column.name for column in table.primary_key.columns]
+
+
+def test_autogenerate_finds_nothing_to_do(warehouse: Warehouse) -> None:
+    """Alembic itself sees no difference between the migrated schema and state/tables.py."""
+    if warehouse.url.drivername == "duckdb":
+        pytest.skip("comparing is PostgreSQL's part: the tables are the same by the test above")
+    state = State(warehouse)
+    migrate(state)
+    with warehouse.connect("compare") as connection:
+        options = {
+            "include_schemas": True,
+            "version_table": VERSION_TABLE,
+            "version_table_schema": warehouse.schema,
+            "include_name": lambda name, kind, _: kind != "schema" or name == warehouse.schema,
+        }
+        differences = compare_metadata(MigrationContext.configure(connection, opts=options), state.tables.metadata)
+    assert differences == []
+
+
+def test_migrating_twice_does_nothing(warehouse: Warehouse) -> None:
+    """The second time there is nothing to do, and the installation keeps its id."""
+    state = State(warehouse)
+    assert current_version(state) is None
+    assert migrate(state)
+    first = installation_id(state)
+    assert not migrate(state)
+    assert is_current(state)
+    assert installation_id(state) == first
+
+
+def test_a_newer_schema_is_left_alone(warehouse: Warehouse) -> None:
+    """A schema that a newer release wrote is refused by its version, and not touched."""
+    state = State(warehouse)
+    migrate(state)
+    with warehouse.write("pretend") as connection:
+        connection.execute(sa.text(f"update {warehouse.schema}.{VERSION_TABLE} set version_num = '9999'"))
+    with pytest.raises(ConfigurationError, match="newer release"):
+        migrate(state)
+    assert current_version(state) == "9999"
+
+
+def test_a_schema_with_an_odd_name(warehouse: Warehouse) -> None:
+    """Quotes, spaces and capitals in the schema's name are part of the name."""
+    warehouse.schema = 'It\'s "My" %Schema'
+    state = State(warehouse)
+    assert migrate(state)
+    assert is_current(state)
+
+
+def test_migrations_are_in_the_wheel(tmp_path: Path) -> None:
+    """An installed package carries its migrations: the wheel holds env.py and every version."""
+    builder = pytest.importorskip("hatchling.builders.wheel")
+    (artifact,) = builder.WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
+    names = set(zipfile.ZipFile(artifact).namelist())
+    expected = {
+        f"warehouse_sync/migrations/versions/{path.name}" for path in (ROOT / "migrations/versions").glob("*.py")
+    }
+    assert expected | {"warehouse_sync/migrations/env.py", "warehouse_sync/py.typed"} <= names

@@ -1,0 +1,74 @@
+"""What is taken as one query, before any warehouse sees it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from warehouse_sync.pipeline.snapshot import one_statement
+from warehouse_sync.state.runs import TABLE_NAME_LENGTH, table_slug
+from warehouse_sync.state.store import SyncKey
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select 1",
+        "select ';' as a, \";\" as b",
+        "select $$ ; $$ as a",
+        "select 1 -- ; not an end",
+        "select 1 /* ; */ + 1",
+        "with a as (select 1) select * from a",
+        "select 'it''s; fine'",
+    ],
+)
+def test_one_statement_is_taken_as_it_stands(sql: str) -> None:
+    """Semicolons in texts, names and comments do not end a query."""
+    assert one_statement(sql) == sql
+
+
+@pytest.mark.parametrize("end", [";", " ; ", ";;", "; -- done", "\n;\n/* end */\n"])
+def test_a_semicolon_at_the_end_goes(end: str) -> None:
+    """What stands behind the query's end is no second statement as long as it is empty or a comment."""
+    kept = one_statement("select 1" + end)
+    assert ";" not in kept
+    assert kept.startswith("select 1")
+
+
+@pytest.mark.parametrize("sql", ["select 1; select 2", "select 1; drop table x; --", "; select 1; select 2"])
+def test_two_statements_are_refused(sql: str) -> None:
+    """A second statement is never run."""
+    with pytest.raises(ValueError, match="more than one"):
+        one_statement(sql)
+
+
+@pytest.mark.parametrize("sql", ["", " \n", ";", "-- nothing", "/* */ ;"])
+def test_nothing_is_refused(sql: str) -> None:
+    """A query of comments and white space is none."""
+    with pytest.raises(ValueError, match="empty"):
+        one_statement(sql)
+
+
+names = st.text(min_size=1, max_size=200)
+
+
+@given(name=names)
+def test_table_names_are_plain_and_short(name: str) -> None:
+    """Whatever a sync is called, its tables' names need no quotes and fit into PostgreSQL's 63 bytes."""
+    slug = table_slug(SyncKey(name, "ads"))
+    assert slug.isascii()
+    assert slug.replace("_", "a").isalnum()
+    assert slug == slug.lower()
+    assert len(slug) <= TABLE_NAME_LENGTH
+
+
+@given(one=names, other=names)
+def test_two_syncs_have_two_names(one: str, other: str) -> None:
+    """Different syncs never share the name by which their audience is found again."""
+    assert (table_slug(SyncKey(one, "ads")) == table_slug(SyncKey(other, "ads"))) == (one == other)
+
+
+def test_a_plain_name_is_kept() -> None:
+    """The usual sync finds its tables under its own name."""
+    assert table_slug(SyncKey("high_value_customers", "ads")) == "high_value_customers"
