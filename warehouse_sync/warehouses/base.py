@@ -122,8 +122,8 @@ class Warehouse:
 
     def quote(self, *names: str) -> str:
         """A table name for the user's SQL, each part quoted as it stands."""
-        quote = self.engine.dialect.identifier_preparer.quote_identifier
-        return ".".join(quote(name) for name in names)
+        # Not the dialect's own quoting: some double per cent signs, which `model()` does once more.
+        return ".".join('"' + name.replace('"', '""') + '"' for name in names)
 
     def computed_once(self, select: sa.Select[Any], name: str) -> sa.Subquery:
         """A subquery whose expressions are evaluated once per row, however often its columns are named above it."""

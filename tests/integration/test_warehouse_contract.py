@@ -1,0 +1,188 @@
+"""What every warehouse must do, whatever its dialect. A new one passes this suite before it is offered."""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from warehouse_sync.errors import ConfigurationError, QueryFailed
+from warehouse_sync.pipeline.snapshot import check_hashing
+from warehouse_sync.warehouses import values
+from warehouse_sync.warehouses.base import Warehouse
+from warehouse_sync.warehouses.letters import WHITE_SPACE, upper_and_lower
+
+NUMBERS = sa.table("numbers", sa.column("n", sa.Integer), sa.column("odd name", sa.Text), schema="warehouse_sync")
+
+
+def make_numbers(warehouse: Warehouse, count: int, *, temporary: bool = False) -> None:
+    select: sa.Select[Any] = sa.select(
+        sa.column("n"), sa.literal("it's \\ 100% :x", sa.Text).label("odd name")
+    ).select_from(warehouse.model(f"select n from generate_series(1, {count}) as g(n)"))
+    with warehouse.write("make numbers") as connection:
+        warehouse.create_schema(connection)
+        warehouse.create_table_as(connection, NUMBERS, select, temporary=temporary)
+        warehouse.after_load(connection, NUMBERS, "n", ordered_by="n")
+
+
+def scalar(warehouse: Warehouse, expression: Any) -> Any:
+    with warehouse.connect("read one value") as connection:
+        return connection.scalar(sa.select(expression))
+
+
+def test_a_table_is_made_from_a_select(warehouse: Warehouse) -> None:
+    """CREATE TABLE AS takes constants with quotes, backslashes, colons and per cent signs as they stand."""
+    make_numbers(warehouse, 10)
+    with warehouse.connect("read numbers") as connection:
+        rows = connection.execute(sa.select(NUMBERS).where(NUMBERS.c.n <= 2).order_by(NUMBERS.c.n)).all()
+    assert [tuple(row) for row in rows] == [(1, "it's \\ 100% :x"), (2, "it's \\ 100% :x")]
+
+
+def test_a_table_is_dropped_whether_it_is_there_or_not(warehouse: Warehouse) -> None:
+    """Dropping is safe to repeat: cleaning up may have been cut off anywhere."""
+    make_numbers(warehouse, 1)
+    for _ in range(2):
+        with warehouse.write("drop") as connection:
+            warehouse.drop_table(connection, "numbers")
+            assert not warehouse.has_table(connection, "numbers")
+
+
+def test_what_fails_is_rolled_back(warehouse: Warehouse) -> None:
+    """A transaction that ends in an error leaves nothing behind."""
+    make_numbers(warehouse, 3)
+
+    def fail() -> None:
+        with warehouse.write("fail") as connection:
+            connection.execute(sa.delete(NUMBERS))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert scalar(warehouse, sa.func.count(NUMBERS.c.n)) == 3
+
+
+def test_a_conditional_update_tells_how_many(warehouse: Warehouse) -> None:
+    """The lease rests on this: an UPDATE says how many rows it has changed."""
+    make_numbers(warehouse, 3)
+    with warehouse.write("update") as connection:
+        changed = connection.execute(sa.update(NUMBERS).where(NUMBERS.c.n > 1).values({"odd name": "x"}))
+        assert changed.rowcount == 2
+        none = connection.execute(sa.update(NUMBERS).where(NUMBERS.c.n > 9).values({"odd name": "x"}))
+        assert none.rowcount == 0
+
+
+def test_writers_in_one_process_take_turns(warehouse: Warehouse) -> None:
+    """The thread that renews the lease and the one that records outcomes never get into each other's way."""
+    make_numbers(warehouse, 1)
+
+    def raise_by_ten() -> None:
+        for _ in range(10):
+            with warehouse.write("count") as connection:
+                connection.execute(sa.update(NUMBERS).values(n=NUMBERS.c.n + 1))
+
+    with ThreadPoolExecutor(4) as threads:
+        for writer in [threads.submit(raise_by_ten) for _ in range(4)]:
+            writer.result()
+    assert scalar(warehouse, NUMBERS.c.n) == 41
+
+
+def test_the_clock_is_utc_without_a_zone_and_moves(warehouse: Warehouse) -> None:
+    """Times are the warehouse's, in UTC; adding seconds adds seconds."""
+    now = scalar(warehouse, warehouse.utc_now())
+    later = scalar(warehouse, warehouse.utc_now(90.5))
+    assert isinstance(now, datetime)
+    assert now.tzinfo is None
+    assert abs(now - datetime.now(UTC).replace(tzinfo=None)) < timedelta(seconds=30)
+    assert timedelta(seconds=90) < later - now < timedelta(seconds=100)
+
+
+@settings(max_examples=30)
+@given(text=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40))
+def test_hashes_are_of_utf8(warehouse: Warehouse, text: str) -> None:
+    """SHA-256 and SHA-512 of any text are those of its UTF-8 bytes, in lower-case hexadecimal."""
+    value = sa.literal(text, sa.Text)
+    with warehouse.connect("hash") as connection:
+        warehouse.prepare_hashing(connection, ["sha256", "sha512"])
+        found = connection.execute(
+            sa.select(*(warehouse.hash_text(value, algorithm) for algorithm in ("sha256", "sha512")))
+        ).one()
+        digest = connection.scalar(sa.select(warehouse.digest(value)))
+    expected = [hashlib.new(algorithm, text.encode()).hexdigest() for algorithm in ("sha256", "sha512")]
+    assert list(found) == expected
+    assert str(digest).replace("-", "") == expected[0][:32]
+
+
+def test_every_letter_of_unicode_is_lower_cased_as_written_down(warehouse: Warehouse) -> None:
+    """For each of the 1,433 cased letters and each white space, the warehouse does what letters.py says."""
+    upper, lower = upper_and_lower()
+    assert scalar(warehouse, warehouse.lower(sa.literal(upper, sa.Text))) == lower
+    assert scalar(warehouse, warehouse.lower(sa.literal(lower, sa.Text))) == lower.translate(
+        dict(zip(map(ord, upper), lower, strict=True))
+    )
+    assert scalar(warehouse, warehouse.remove_white_space(sa.literal(f"a{WHITE_SPACE}b", sa.Text))) == "ab"
+    assert scalar(warehouse, warehouse.trim(sa.literal(f"{WHITE_SPACE}a b{WHITE_SPACE}", sa.Text))) == "a b"
+
+
+def test_the_test_vector_passes(warehouse: Warehouse) -> None:
+    """A sound server passes the check that is made on every connection."""
+    with warehouse.connect("check hashing") as connection:
+        check_hashing(warehouse, connection)
+
+
+def test_a_server_that_hashes_wrongly_is_refused(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where one hash of the test vector comes out wrong, nothing is hashed there."""
+    monkeypatch.setattr(
+        warehouse, "lower", warehouse.lower_ascii if "postgres" in warehouse.url.drivername else lambda value: value
+    )
+    with warehouse.connect("check hashing") as connection, pytest.raises(ConfigurationError, match="match nobody"):
+        check_hashing(warehouse, connection)
+
+
+def test_the_test_vector_is_right() -> None:
+    """Its hashes are those that a plain computation gives."""
+    upper, lower = upper_and_lower()
+    letters = dict(zip(upper, lower, strict=True))
+    for text, expected in values.TEST_VECTOR:
+        plain = "".join(letters.get(c, c) for c in text if c not in WHITE_SPACE)
+        assert hashlib.sha256(plain.encode()).hexdigest() == expected
+
+
+@pytest.mark.parametrize(
+    "name", ["plain", "Mixed Case", 'with "quotes"', "select", "per%cent", "co:lon", "naïve", "a.b"]
+)
+def test_columns_of_the_query_are_learnt_without_reading(warehouse: Warehouse, name: str) -> None:
+    """Names of columns come back as the query spells them, and no row is computed for it."""
+    quoted = warehouse.quote(name)
+    assert warehouse.model_columns(f"select 1 as {quoted}, 1 / n as b from generate_series(0, 0) as g(n) -- c") == [
+        name,
+        "b",
+    ]
+
+
+def test_a_broken_query_is_told_in_the_servers_words(warehouse: Warehouse) -> None:
+    """The message names what is wrong with the query."""
+    with pytest.raises(QueryFailed, match="nowhere"):
+        warehouse.model_columns("select * from nowhere")
+    with pytest.raises(QueryFailed, match="syntax error"):
+        warehouse.model_columns("selct 1")
+
+
+def test_values_do_not_get_into_messages(warehouse: Warehouse) -> None:
+    """An error that is about a value is told without the value."""
+    with pytest.raises(QueryFailed) as failure, warehouse.connect("convert") as connection:
+        connection.execute(sa.text("select cast(v as integer) from (values ('ann@example.com')) as t(v)"))
+    assert "ann" not in str(failure.value)
+    assert "could not convert" in str(failure.value)
+
+
+def test_the_address_in_messages_has_no_password(warehouse: Warehouse) -> None:
+    """What is told of the URL is where the server is, not who we are."""
+    assert "postgres:postgres" not in warehouse.address
+    assert "@" not in warehouse.address
+    assert (warehouse.url.database or "?") in warehouse.address
