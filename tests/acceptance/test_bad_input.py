@@ -385,7 +385,6 @@ def test_an_audience_id_that_does_not_exist(world: World) -> None:
     refused_by_run_and_plan(world, broken, "Audience 4711 does not exist on LinkedIn", r"Correct audience\.id")
 
 
-@pytest.mark.xfail(strict=True, reason="open_job passes the destination's message on without the sync's place")
 def test_a_wrong_audience_id_is_told_at_its_place(duckdb_world: World) -> None:
     """Of many syncs, the message names the one whose key is wrong."""
     broken = replace(duckdb_world, changes={"audience": {"type": "user", "id": 4711}})

@@ -22,9 +22,10 @@ NUMBERS = sa.table("numbers", sa.column("n", sa.Integer), sa.column("odd name", 
 
 
 def make_numbers(warehouse: Warehouse, count: int, *, temporary: bool = False) -> None:
-    select: sa.Select[Any] = sa.select(
-        sa.column("n"), sa.literal("it's \\ 100% :x", sa.Text).label("odd name")
-    ).select_from(warehouse.model(f"select n from generate_series(1, {count}) as g(n)"))
+    model = warehouse.model(f"select n from generate_series(1, {count}) as g(n)")
+    odd = sa.literal("it's \\ 100% :x", sa.Text).label("odd name")
+    number: sa.ColumnElement[int] = sa.column("n")
+    select = sa.select(number, odd).select_from(model)
     with warehouse.write("make numbers") as connection:
         warehouse.create_schema(connection)
         warehouse.create_table_as(connection, NUMBERS, select, temporary=temporary)
