@@ -9,12 +9,20 @@ import sqlalchemy as sa
 from harness.postgres import NoPostgres, Server, postgres_server
 from hypothesis import HealthCheck, settings
 
+from warehouse_sync import logs
 from warehouse_sync.warehouses.base import Warehouse
 from warehouse_sync.warehouses.duckdb import DuckDB
 from warehouse_sync.warehouses.postgres import PostgreSQL
 
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 settings.load_profile("suite")
+
+
+@pytest.fixture(autouse=True)
+def nothing_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Words that one test announces as secrets do not eat holes into another one's messages."""
+    monkeypatch.setattr(logs, "_hidden", set())
+    monkeypatch.setattr(logs, "_hidden_pattern", None)
 
 
 @pytest.fixture(scope="session")

@@ -132,6 +132,8 @@ class Mirror:
             phase=Phase.GUARD, planned_add=counts.adds, planned_remove=counts.removes, last_seq=counts.last_seq
         )
         log.info("changes", members=self.rows.members, rejected=self.rows.rejected, **asdict(counts))
+        if self.rows.reasons:
+            log.info("rejected rows and left-out values", **self.rows.reasons)
 
     def objection(self) -> str | None:
         """What the guard says against this run, unless it is forced."""

@@ -280,7 +280,6 @@ def test_a_postgres_that_cannot_be_reached(postgres: Server, tmp_path: Path, par
         assert running.requests() == []
 
 
-@pytest.mark.xfail(strict=True, reason="Warehouse.address keeps the user: URL.set() takes None for 'leave as it is'")
 def test_a_message_shows_no_user_of_the_warehouse(tmp_path: Path) -> None:
     """Users are e-mail addresses on some servers, so the address in a message comes without the user."""
     url = f"postgresql+psycopg://ann.smith%40corp.example:pass-phrase@127.0.0.1:{closed_port()}/db"

@@ -57,7 +57,7 @@ urns = st.builds(
 lists = st.one_of(
     st.lists(anything, max_size=5).map(json.dumps),
     st.lists(st.sampled_from(["Banks", " Oil ", "", "a@b.c", "x" * 60]), max_size=6).map(",".join),
-    st.just('["not closed"'),
+    st.sampled_from(['["not closed"', "https://x.example/?a=ann%40example.com"]),
 )
 cells = st.one_of(
     st.none(), anything, addresses, hexadecimal, devices, domains, urns, lists, st.sampled_from(["de", " US "])
@@ -74,7 +74,7 @@ def trim(text: str) -> str:
 
 def holds_an_address(text: str) -> bool:
     space = f"@{WHITE_SPACE}"
-    return re.search(f"[^{space}]@[^{space}]+[.][^{space}]", text) is not None
+    return re.search(f"[^{space}](@|%40)[^{space}]+[.][^{space}]", text) is not None
 
 
 def reference(field: Field, cell: str | None, *, hash_pii: bool) -> tuple[Any, str | None]:

@@ -60,7 +60,7 @@ class Warehouse:
             raise ConfigurationError(
                 f"warehouses.{self.name}.url: cannot connect to {self.address}: {self.explain(error)}. "
                 "Nothing was touched; check the address, the user, the password and that the server runs."
-            ) from error
+            ) from None
 
     def check_server(self, connection: sa.Connection) -> None:
         """Raise ConfigurationError when the server is set up so that hashes would come out wrong."""
@@ -78,12 +78,15 @@ class Warehouse:
 
     @contextmanager
     def connect(self, doing: str) -> Iterator[sa.Connection]:
-        """A connection whose errors are told as "could not <doing>"; what is not committed is rolled back."""
+        """A connection whose errors are told as "could not <doing>"; what is not committed is rolled back.
+
+        The driver's own error is cut off: it quotes rows, and whoever logs an exception logs its causes.
+        """
         try:
             with self.engine.connect() as connection:
                 yield connection
         except sa.exc.DBAPIError as error:
-            raise self.translate(error, doing) from error
+            raise self.translate(error, doing) from None
 
     @contextmanager
     def write(self, doing: str) -> Iterator[sa.Connection]:
@@ -94,11 +97,15 @@ class Warehouse:
     def translate(self, error: sa.exc.DBAPIError, doing: str) -> WarehouseSyncError:
         """The error as the operator should read it."""
         if error.connection_invalidated or isinstance(error, sa.exc.InterfaceError):
-            return WarehouseUnavailable(
-                f"warehouse {self.name}: the connection to {self.address} was lost, could not {doing}. "
-                "Nothing is lost: the next run goes on from what was recorded."
-            )
+            return self.lost(doing)
         return QueryFailed(f"warehouse {self.name}: could not {doing}: {self.explain(error)}")
+
+    def lost(self, doing: str) -> WarehouseUnavailable:
+        """The error for a connection that went away."""
+        return WarehouseUnavailable(
+            f"warehouse {self.name}: the connection to {self.address} was lost, could not {doing}. "
+            "Nothing is lost: the next run goes on from what was recorded."
+        )
 
     def explain(self, error: sa.exc.DBAPIError) -> str:
         """The driver's message without values of rows. Engines that know their messages say more."""

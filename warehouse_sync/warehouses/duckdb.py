@@ -53,10 +53,10 @@ class DuckDB(Warehouse):
             self._anchor = self._connect()
         except sa.exc.DBAPIError as error:
             if _is_lock(error):
-                raise WarehouseUnavailable(self._held_by(error)) from error
+                raise WarehouseUnavailable(self._held_by(error)) from None
             raise ConfigurationError(
                 f"warehouses.{self.name}.url: cannot open {self.path}: {self.explain(error)}. Nothing was touched."
-            ) from error
+            ) from None
 
     def create_database(self) -> bool:
         if self.path.exists():
@@ -68,7 +68,7 @@ class DuckDB(Warehouse):
             raise ConfigurationError(
                 f"warehouses.{self.name}.url: cannot make the file {self.path}: {redact(str(error))}. "
                 "Nothing was touched."
-            ) from error
+            ) from None
         return True
 
     def _connect(self) -> sa.Connection:
@@ -105,7 +105,7 @@ class DuckDB(Warehouse):
         kind = message.split(":", 1)[0]
         if kind in NAMES_ONLY or isinstance(error.orig, duckdb.IOException):
             # The part behind LINE quotes the query, which may hold constants about people.
-            return redact(" ".join(message.split("\nLINE ")[0].split()))
+            return redact(" ".join(message.split("\nLINE ")[0].split())).rstrip(".!?")
         return f"{kind} (the message is not shown because it may hold values of rows)"
 
     def utc_now(self, plus: float | sa.ColumnElement[Any] = 0) -> sa.ColumnElement[Any]:

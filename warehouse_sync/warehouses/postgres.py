@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from warehouse_sync.errors import ConfigurationError
+from warehouse_sync.errors import ConfigurationError, WarehouseSyncError
 from warehouse_sync.fields import Field
 from warehouse_sync.logs import redact
 from warehouse_sync.warehouses.base import Text, Warehouse
@@ -16,6 +16,10 @@ from warehouse_sync.warehouses.values import EMAIL_WITHIN, JSON_STRINGS
 
 NAMES_ONLY = ("08", "28", "3D", "3F", "42", "53", "57")
 """SQLSTATE classes whose messages speak of names, rights and resources, not of values."""
+
+
+GONE = ("08", "57P")
+"""SQLSTATEs of a connection or a server that went away begin so; without any, libpq itself could not talk to it."""
 
 
 class PostgreSQL(Warehouse):
@@ -37,15 +41,21 @@ class PostgreSQL(Warehouse):
                 "are taken from UTF-8. Nothing was touched; use a database with ENCODING 'UTF8'."
             )
 
+    def translate(self, error: sa.exc.DBAPIError, doing: str) -> WarehouseSyncError:
+        state = getattr(error.orig, "sqlstate", None)
+        if isinstance(error, sa.exc.OperationalError) and (state is None or state.startswith(GONE)):
+            return self.lost(doing)
+        return super().translate(error, doing)
+
     def explain(self, error: sa.exc.DBAPIError) -> str:
         cause = error.orig
         state = getattr(cause, "sqlstate", None)
         if state is None:
             # No answer from a server: the text is libpq's own (no route, refused, password missing).
-            return redact(" ".join(str(cause).split()))
+            return redact(" ".join(str(cause).split())).rstrip(".!?")
         if state[:2] in NAMES_ONLY:
             primary = getattr(getattr(cause, "diag", None), "message_primary", None) or str(cause)
-            return redact(" ".join(primary.split()))
+            return redact(" ".join(primary.split())).rstrip(".!?")
         return f"{type(cause).__name__}, SQLSTATE {state} (the message is not shown because it may hold values of rows)"
 
     def computed_once(self, select: sa.Select[Any], name: str) -> sa.Subquery:

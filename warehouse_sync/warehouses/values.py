@@ -16,7 +16,9 @@ from warehouse_sync.warehouses.base import Text, Warehouse
 from warehouse_sync.warehouses.letters import WHITE_SPACE
 
 EMAIL = "^[^@]+@[^@.]+([.][^@.]+)+$"
-EMAIL_WITHIN = f"[^@{WHITE_SPACE}]@[^@{WHITE_SPACE}]+[.][^@{WHITE_SPACE}]"
+EMAIL_WITHIN = f"[^@{WHITE_SPACE}](@|%40)[^@{WHITE_SPACE}]+[.][^@{WHITE_SPACE}]"
+"""An address anywhere in a text, percent-encoded in a URL too."""
+
 HASH = "^([0-9a-f]{64}|[0-9a-f]{128})$"
 HASH_LENGTHS = {"sha256": 64, "sha512": 128}
 DEVICE_ID = "^([0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})$"
