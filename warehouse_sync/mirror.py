@@ -114,6 +114,8 @@ class Mirror:
         job = self.job
         job.progress.begin(Phase.CHANGES)
         self.changes = self._table(self.state.tables.changes, self.row.changes_table)
+        if self.promoted:
+            self._table(self.state.tables.changes, self.promoted.changes_table)
         if self.wish.kind is RunKind.RETRY:
             self.previous = self.current
         elif self.promoted:

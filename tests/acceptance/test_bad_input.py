@@ -15,17 +15,15 @@ from socket import socket
 from typing import Any
 
 import pytest
-import requests
 import sqlalchemy as sa
 import yaml
 from harness.postgres import Server
-from harness.world import SYNC, World, make_impatient, sandbox
+from harness.world import SYNC, World, create_audience, make_impatient, sandbox
 
 from warehouse_sync.config import load_config
 from warehouse_sync.errors import ConfigurationError
 from warehouse_sync.operations import RunStatus
 from warehouse_sync.run import run_sync
-from warehouse_sync.sandbox import Sandbox
 
 ACCOUNT, VIEWED_ACCOUNT, STRANGE_ACCOUNT = 507404993, 507404994, 111
 MAPPED = "select id, email, device, first_name, country from people"
@@ -356,28 +354,6 @@ def test_all_missing_columns_are_told_at_once(world: World) -> None:
 # --- the destination
 
 
-def audience(running: Sandbox, kind: str, account: int = ACCOUNT) -> int:
-    """The id of an audience that somebody has made at the sandbox."""
-    answer = requests.post(
-        f"{running.url}/rest/dmpSegments",
-        json={
-            "account": f"urn:li:sponsoredAccount:{account}",
-            "name": "Somebody's",
-            "type": kind,
-            "sourcePlatform": "DIRECT_API",
-            "destinations": [{"destination": "LINKEDIN"}],
-        },
-        headers={
-            "Authorization": f"Bearer {running.settings.access_token}",
-            "LinkedIn-Version": "202609",
-            "X-Restli-Protocol-Version": "2.0.0",
-        },
-        timeout=5,
-    )
-    assert answer.status_code == 201, answer.text
-    return int(answer.headers["x-restli-id"])
-
-
 def test_an_audience_id_that_does_not_exist(world: World) -> None:
     """A wrong audience.id is refused before the first write to the warehouse."""
     broken = replace(world, changes={"audience": {"type": "user", "id": 4711}})
@@ -392,7 +368,7 @@ def test_a_wrong_audience_id_is_told_at_its_place(duckdb_world: World) -> None:
 
 def test_an_audience_of_the_other_type(world: World) -> None:
     """A company audience takes no users: the message names both types."""
-    number = audience(world.sandbox, "COMPANY")
+    number = create_audience(world.sandbox, "COMPANY")
     broken = replace(world, changes={"audience": {"type": "user", "id": number}})
     refused_by_run_and_plan(world, broken, f"Audience {number} .* type company", "is user", r"Correct audience\.type")
 
@@ -401,7 +377,7 @@ def test_an_audience_of_another_account(tmp_path: Path) -> None:
     """An audience that belongs to another ad account is not taken for ours."""
     with sandbox(account_ids=frozenset({ACCOUNT, 222})) as running:
         world = furnished(World(f"duckdb:///{tmp_path}/warehouse.duckdb", running, tmp_path))
-        number = audience(running, "USER", account=222)
+        number = create_audience(running, "USER", account=222)
         broken = replace(world, changes={"audience": {"type": "user", "id": number}})
         place = r"destinations\.ads\.account_id"
         refused_by_run_and_plan(world, broken, f"Audience {number} belongs to another ad account", place)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
-from harness.command import Answer, call, create_audience, interrupt, people
-from harness.world import SYNC, World, sandbox
+from harness.command import Answer, call, interrupt, people
+from harness.world import SYNC, World, create_audience, sandbox
 
 RUN_KEYS = {
     *("sync", "run_id", "status", "reason", "rows", "members", "rejected"),
@@ -122,12 +122,12 @@ def test_a_refusal_in_the_middle_ends_with_1_and_tells_how_far_it_came(world: Wo
 
 def test_of_several_syncs_the_gravest_counts_and_none_stops_the_others(world: World) -> None:
     """A query that does not work is 2, and the sync behind it runs all the same; a disabled one is skipped."""
-    other = {"type": "user", "id": create_audience(world.sandbox, "other")}
+    other = {"type": "user", "id": create_audience(world.sandbox)}
     write(
         world,
         broken={"model": {"sql": "select * from nowhere", "primary_key": "id"}, "audience": other},
         disabled={"enabled": False, "audience": {"type": "user", "name": "never"}},
-        last={"audience": {"type": "user", "id": create_audience(world.sandbox, "last")}},
+        last={"audience": {"type": "user", "id": create_audience(world.sandbox)}},
     )
     answer = call(world.folder, "run", "broken", "disabled", "last", "--json")
     assert answer.code == 2

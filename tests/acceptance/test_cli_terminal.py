@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness.command import call_on_a_terminal, create_audience, people
-from harness.world import SYNC, World, sandbox
+from harness.command import call_on_a_terminal, people
+from harness.world import SYNC, World, create_audience, sandbox
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*(?:3[0-7]|9[0-7]|38;5;\d+)m")
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 import sqlalchemy as sa
-from harness.world import SYNC, World, make_impatient, sandbox
+from harness.world import SYNC, World, create_audience, make_impatient, sandbox
 
 from warehouse_sync.errors import StopRun, WarehouseSyncError
 from warehouse_sync.mirror import Mirror
@@ -318,7 +317,7 @@ def test_another_audience_gets_everybody(world: World) -> None:
     world.fill(people(1, 2))
     world.run()
     own = world.segment
-    other = create_audience(world)
+    other = create_audience(world.sandbox)
     world.changes = {"audience": {"type": "user", "id": other}}
     assert world.run().planned == OperationCounts(add=2)
     held = world.sandbox.members(other, reading="elements")
@@ -338,7 +337,7 @@ def test_coming_back_after_long_still_knows_who_is_in_there(world: World) -> Non
     world.fill(people(1, 2))
     world.run()
     own = world.segment
-    world.changes = {"audience": {"type": "user", "id": create_audience(world)}}
+    world.changes = {"audience": {"type": "user", "id": create_audience(world.sandbox)}}
     for day in range(4):
         world.fill(people(2, 3 + day))
         world.run()
@@ -381,28 +380,6 @@ def test_a_retry_pass_can_wait_for_what_is_not_due(world: World) -> None:
         connection.execute(sa.text("update warehouse_sync.retry_queue set next_attempt_at = timestamp '2020-01-01'"))
     assert world.retry(due_only=True).status is RunStatus.SUCCEEDED
     world.check(people(1))
-
-
-def create_audience(world: World) -> int:
-    """An empty audience that somebody else made."""
-    answer = requests.post(
-        f"{world.sandbox.url}/rest/dmpSegments",
-        json={
-            "account": "urn:li:sponsoredAccount:507404993",
-            "name": "second",
-            "type": "USER",
-            "sourcePlatform": "DIRECT_API",
-            "destinations": [{"destination": "LINKEDIN"}],
-        },
-        headers={
-            "Authorization": "Bearer sandbox-access",
-            "LinkedIn-Version": "202609",
-            "X-Restli-Protocol-Version": "2.0.0",
-        },
-        timeout=10,
-    )
-    assert answer.status_code == 201
-    return int(answer.headers["x-restli-id"])
 
 
 def test_a_failure_before_the_commit_point_changes_nothing(world: World) -> None:

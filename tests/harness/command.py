@@ -13,10 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import requests
-
-from warehouse_sync.sandbox import Sandbox
-
 PROGRAM = (sys.executable, "-m", "warehouse_sync")
 PATIENCE = 60.0
 """Seconds after which a command counts as hung."""
@@ -91,27 +87,6 @@ def interrupt(folder: Path, *words: str, when: Callable[[], bool], number: int =
     process.send_signal(number)
     out, err = process.communicate(timeout=PATIENCE)
     return Answer(process.returncode, out, err)
-
-
-def create_audience(sandbox: Sandbox, name: str = "prepared") -> int:
-    """A user audience made beforehand: the worker waits five seconds for one that it makes itself."""
-    answer = requests.post(
-        f"{sandbox.url}/rest/dmpSegments",
-        json={
-            "account": "urn:li:sponsoredAccount:507404993",
-            "name": name,
-            "type": "USER",
-            "sourcePlatform": "DIRECT_API",
-            "destinations": [{"destination": "LINKEDIN"}],
-        },
-        headers={
-            "Authorization": "Bearer sandbox-access",
-            "LinkedIn-Version": "202609",
-            "X-Restli-Protocol-Version": "2.0.0",
-        },
-        timeout=10,
-    )
-    return int(answer.headers["x-restli-id"])
 
 
 def people(numbers: Sequence[int], **more: Any) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import sqlalchemy as sa
 import yaml
 
@@ -207,3 +208,25 @@ def sandbox(**settings: Any) -> Iterator[Sandbox]:
     """A sandbox without the five seconds of patience that a new audience wants."""
     with Sandbox(SandboxSettings(**{"ready_after": 0.0, "users_per_minute": 100_000, **settings})) as running:
         yield running
+
+
+def create_audience(sandbox: Sandbox, kind: str = "USER", account: int = 507404993) -> int:
+    """The id of an empty audience that somebody else has made."""
+    answer = requests.post(
+        f"{sandbox.url}/rest/dmpSegments",
+        json={
+            "account": f"urn:li:sponsoredAccount:{account}",
+            "name": "Somebody's",
+            "type": kind,
+            "sourcePlatform": "DIRECT_API",
+            "destinations": [{"destination": "LINKEDIN"}],
+        },
+        headers={
+            "Authorization": f"Bearer {sandbox.settings.access_token}",
+            "LinkedIn-Version": "202609",
+            "X-Restli-Protocol-Version": "2.0.0",
+        },
+        timeout=10,
+    )
+    assert answer.status_code == 201, answer.text
+    return int(answer.headers["x-restli-id"])

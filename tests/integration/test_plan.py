@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
-from harness.world import SYNC, World, make_impatient, sandbox
+from harness.world import SYNC, World, create_audience, make_impatient, sandbox
 
 from warehouse_sync.errors import ConfigurationError
 from warehouse_sync.operations import OperationCounts, RunReport, RunStatus
@@ -214,23 +213,7 @@ def test_another_audience_is_planned_from_nothing(duckdb_world: World) -> None:
     world = duckdb_world
     world.fill(people(1, 2))
     world.run()
-    answer = requests.post(
-        f"{world.sandbox.url}/rest/dmpSegments",
-        json={
-            "account": "urn:li:sponsoredAccount:507404993",
-            "name": "another",
-            "type": "USER",
-            "sourcePlatform": "DIRECT_API",
-            "destinations": [{"destination": "LINKEDIN"}],
-        },
-        headers={
-            "Authorization": "Bearer sandbox-access",
-            "LinkedIn-Version": "202609",
-            "X-Restli-Protocol-Version": "2.0.0",
-        },
-        timeout=10,
-    )
-    world.changes["audience"] = {"type": "user", "id": int(answer.headers["x-restli-id"])}
+    world.changes["audience"] = {"type": "user", "id": create_audience(world.sandbox)}
     assert world.plan().planned == OperationCounts(add=2)
 
 
