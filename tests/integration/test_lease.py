@@ -8,7 +8,7 @@ import time
 import pytest
 import sqlalchemy as sa
 
-from warehouse_sync.errors import LeaseLost
+from warehouse_sync.errors import LeaseLost, WarehouseUnavailable
 from warehouse_sync.operations import RunKind
 from warehouse_sync.state import runs, syncs
 from warehouse_sync.state.migrate import migrate
@@ -114,13 +114,41 @@ def test_it_is_renewed_while_its_holder_lives(warehouse: Warehouse, state: State
     assert Lease.take(state, KEY) is not None
 
 
-def test_nothing_may_be_sent_once_it_might_be_lost(warehouse: Warehouse, state: State) -> None:
-    """A worker that could not renew stops before its lease is over, by its own clock."""
-    warehouse.lease = 0.4
+def test_a_frozen_worker_finds_out_before_it_sends(warehouse: Warehouse, state: State) -> None:
+    """A worker that slept past its lease asks before the next request: taken over, it sends nothing any more."""
+    warehouse.lease = 0.2
     lease = take(state)
-    lease.ensure()
-    time.sleep(0.25)
+    assert lease.hold()
+    time.sleep(0.3)
+    take(state)
     assert lease.ending.wait(0)
+    assert lease.ending.is_set()
+    with pytest.raises(LeaseLost):
+        lease.ensure()
+
+
+def test_a_frozen_worker_goes_on_if_nobody_took_over(warehouse: Warehouse, state: State) -> None:
+    """A worker that slept past its lease, but whose sync nobody wanted, renews it and goes on."""
+    warehouse.lease = 0.2
+    lease = take(state)
+    time.sleep(0.3)
+    assert not lease.ending.wait(0)
+    assert Lease.take(state, KEY) is None
+
+
+def test_a_warehouse_that_cannot_be_asked_stops_the_sending(
+    warehouse: Warehouse, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the lease cannot be renewed because the warehouse is gone, no request is started."""
+    warehouse.lease = 0.2
+    lease = take(state)
+    time.sleep(0.15)
+
+    def gone(*_: object) -> None:
+        raise WarehouseUnavailable("gone")
+
+    monkeypatch.setattr(warehouse, "write", gone)
+    assert not lease.hold()
     with pytest.raises(LeaseLost):
         lease.ensure()
 

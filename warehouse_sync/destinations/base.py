@@ -59,8 +59,8 @@ class Destination(Protocol):
 
     Thread-safe: `deliver` is called from `max_in_flight` threads at once.
 
-    stopping: once it is set no request is started and no wait is borne out; what is not settled is deferred. A run
-    replaces it by its lease's own event.
+    stopping: waited for, however briefly, before each request; once it is set no request is started and no wait is
+    borne out, and what is not settled is deferred. A run replaces it by its lease's own event.
     """
 
     batch_size: int

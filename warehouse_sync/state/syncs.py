@@ -51,24 +51,22 @@ def read(state: State, key: SyncKey) -> SyncRow:
 
 
 class _Ending(threading.Event):
-    """Set by itself while the lease holds for less than half its length: a request started now could outlive it."""
+    """Set once the lease is lost. Waiting for it also makes sure that the lease holds for long enough afterwards."""
 
     def __init__(self, lease: Lease) -> None:
         super().__init__()
         self._lease = lease
 
-    def is_set(self) -> bool:
-        return super().is_set() or self._lease.remaining() < self._lease.state.warehouse.lease / 2
-
     def wait(self, timeout: float | None = None) -> bool:
-        return super().wait(timeout) or self.is_set()
+        return super().wait(timeout) or not self._lease.hold()
 
 
 class Lease:
     """The right to run one sync, from `take()` to the end of the `with` block.
 
-    A thread renews it three times per lease. `token` fences every write to state. `ending` is set as soon as nothing
-    may be sent any more: by this machine's own clock, so that a worker that was frozen stops when it wakes.
+    A thread renews it three times per lease. `token` fences every write to state. `ending` is set when another worker
+    has taken over; whoever waits for it, or calls `hold()`, before each request never sends without the lease: a worker
+    that was frozen finds out when it wakes.
     """
 
     def __init__(self, state: State, key: SyncKey, token: int, deadline: float) -> None:
@@ -77,6 +75,7 @@ class Lease:
         self.token = token
         self._deadline = deadline
         self._over = threading.Event()
+        self._holding = threading.Lock()
         self.ending: threading.Event = _Ending(self)
         self._thread = threading.Thread(target=self._renew, name=f"lease of {key.sync}", daemon=True)
 
@@ -127,23 +126,40 @@ class Lease:
         except WarehouseSyncError as failure:
             log.warning("lease not given back, it will run out by itself", error=str(failure))
 
-    def remaining(self) -> float:
-        """Seconds for which the lease surely holds, by this machine's own clock; negative when it may be lost."""
-        return self._deadline - time.monotonic()
+    def hold(self) -> bool:
+        """Whether a request may be started now: the lease is ours for at least half its length.
+
+        By this machine's clock; renews it if need be. False when another worker has it, or the warehouse cannot be asked.
+        """
+        with self._holding:
+            if self.ending.is_set():
+                return False
+            if self._deadline - time.monotonic() >= self.state.warehouse.lease / 2:
+                return True
+            try:
+                self.renew()
+            except WarehouseSyncError as error:
+                log.warning("lease not renewed, nothing is sent", error=str(error))
+                return False
+            return True
 
     def ensure(self) -> None:
-        """Raise LeaseLost unless there is time for a request."""
-        if self.ending.is_set():
+        """Raise LeaseLost unless a request may be started now."""
+        if not self.hold():
             raise LeaseLost(
-                f"sync {self.key.sync}: this worker could not renew its lease in time and has stopped. "
-                "Nothing is lost; the next run sends what is pending."
+                f"sync {self.key.sync}: this worker could not renew its lease and has stopped. Nothing is lost; the "
+                "next run sends what is pending."
             )
 
     def renew(self) -> None:
         """The lease is ours for its full length again. Raises LeaseLost."""
         asked = time.monotonic()
-        with self.state.fenced(self.key, self.token, "renew the lease"):
-            pass
+        try:
+            with self.state.fenced(self.key, self.token, "renew the lease"):
+                pass
+        except LeaseLost:
+            self.ending.set()
+            raise
         self._deadline = max(self._deadline, asked + self.state.warehouse.lease)
 
     def release(self) -> None:
@@ -161,7 +177,6 @@ class Lease:
             try:
                 self.renew()
             except LeaseLost:
-                self._deadline = 0.0
                 return
             except WarehouseSyncError as error:
                 log.warning("lease not renewed, trying again", error=str(error))
