@@ -182,7 +182,7 @@ def validate(
     except ConfigurationError as error:
         checks = [Check("configuration", False, str(problem)) for problem in error.problems]
     else:
-        read = Check("configuration", True, f"{len(config.syncs)} syncs in {context.obj[0]}")
+        read = Check("configuration", True, f"syncs in {context.obj[0]}: {len(config.syncs)}")
         checks = chain([read], () if offline else validate(config))
     made = []
     for check in checks:

@@ -217,7 +217,9 @@ class RetentionConfig(Part):
     """How much of the past is kept in the worker's tables."""
 
     sync_log_days: Annotated[kind.Count, Field(ge=0, le=36500, description="0 keeps no log")] = 30
-    snapshots: Annotated[kind.Count, Field(ge=2, le=1000, description="Snapshots of earlier runs; at least 2")] = 2
+    snapshots: Annotated[
+        kind.Count, Field(ge=2, le=1000, description="Snapshots kept, the newest included; at least 2")
+    ] = 2
 
 
 class SyncConfig(Part):

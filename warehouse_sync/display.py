@@ -240,8 +240,8 @@ class _Count(ProgressColumn):
 
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
-        # rich knows a speed from the second step on, and a small run has but one.
-        speed = task.finished_speed or task.speed or (task.completed / task.elapsed if task.elapsed else None)
+        # Not rich's own speed: batches land several at once, between which it sees no time pass.
+        speed = task.completed / task.elapsed if task.elapsed else None
         return Text(f"{speed:,.0f} members/s" if speed and task.total and task.total > 1 else "", "dim")
 
 

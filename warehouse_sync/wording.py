@@ -30,7 +30,9 @@ def plan_facts(plan: PlanReport) -> Facts:
         "remove": f"{plan.planned.remove:,}",
         "add": f"{plan.planned.add:,}{again}",
         "pending": pending if plan.pending + plan.deferred + plan.dead else "",
-        "takes": f"{plan.requests:,} requests, {minutes}" if plan.requests else "no request",
+        "takes": f"{plan.requests:,} request{'s' if plan.requests > 1 else ''}, {minutes}"
+        if plan.requests
+        else "no request",
         "left out": "\n".join(f"{count:,} {reason}" for reason, count in plan.rejections.items()),
         "for example": "\n".join(map(_sample, plan.samples)),
     }

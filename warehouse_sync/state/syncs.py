@@ -129,7 +129,7 @@ class Lease:
     def hold(self) -> bool:
         """Whether a request may be started now: the lease is ours for at least half its length.
 
-        By this machine's clock; renews it if need be. False when another worker has it, or the warehouse cannot be asked.
+        By this machine's clock; renewed if need be. False when another worker has it or the warehouse cannot be asked.
         """
         with self._holding:
             if self.ending.is_set():
