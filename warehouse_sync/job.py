@@ -123,16 +123,16 @@ def model_of(config: Config, sync: SyncConfig) -> Model:
 
 
 @contextmanager
-def open_job(config: Config, name: str, progress: Progress) -> Iterator[Job]:
+def open_job(config: Config, name: str, progress: Progress, *, with_query: bool = True) -> Iterator[Job]:
     """Everything that can be refused is refused here, before anything is written anywhere.
 
-    Raises ConfigurationError, WarehouseUnavailable or DestinationUnavailable.
+    A retry pass comes without the query: what waits is sent even while that is broken. Raises ConfigurationError, WarehouseUnavailable or DestinationUnavailable.
     """
     sync = config.sync(name)
     model = model_of(config, sync)
     key = SyncKey(sync.name, sync.destination)
     with open_warehouse(config, sync) as warehouse:
-        spelling = check_model(warehouse, model)
+        spelling = check_model(warehouse, model) if with_query else {}
         destination = open_destination(config.destination_of(sync))
         try:
             progress.begin(Phase.AUDIENCE)

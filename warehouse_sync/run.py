@@ -81,7 +81,7 @@ def _run(config: Config, name: str, wish: Wish, progress: Progress) -> RunReport
     ensure_configured()
     structlog.contextvars.bind_contextvars(sync=name)
     try:
-        with open_job(config, name, progress) as job:
+        with open_job(config, name, progress, with_query=wish.kind is not RunKind.RETRY) as job:
             progress.begin(Phase.LEASE)
             migrate(job.state)
             lease = Lease.take(job.state, job.key)

@@ -26,7 +26,7 @@ WARN_BEFORE = timedelta(days=30)
 USABLE = {
     "BUILDING": "LinkedIn is still building it, which takes up to 48 hours",
     "ARCHIVED": "archived after 30 days without use; LinkedIn wakes it when a campaign takes it",
-    "EXPIRED": "LinkedIn has dropped its members after 90 days without use; fill it again with `run --full`",
+    "EXPIRED": "LinkedIn has dropped its members after 90 days without use; the next run sends all of them again",
     "FAILED": "LinkedIn reports that it failed; no campaign can use it",
     "ERROR": "LinkedIn reports an error in it; no campaign can use it",
 }

@@ -78,6 +78,17 @@ def test_a_retry_pass_sends_what_waits_and_runs_no_query(world: World) -> None:
     world.check(people(3))
 
 
+def test_a_retry_pass_does_not_need_the_query(world: World) -> None:
+    """What waits is delivered even while the query is broken."""
+    world.fill(people(1))
+    world.sandbox.inject(Fault("503", on="users", times=0))
+    world.run()
+    world.sandbox.clear_faults()
+    world.changes = {"model": {"sql": "select * from nowhere", "primary_key": "id"}}
+    assert world.retry().status is RunStatus.SUCCEEDED
+    world.check(people(1))
+
+
 def test_nobody_is_added_who_has_left_the_query(world: World) -> None:
     """A queued ADD whose row has gone is dropped and never sent."""
     world.fill(people(1, 2))
