@@ -126,7 +126,8 @@ def model_of(config: Config, sync: SyncConfig) -> Model:
 def open_job(config: Config, name: str, progress: Progress, *, with_query: bool = True) -> Iterator[Job]:
     """Everything that can be refused is refused here, before anything is written anywhere.
 
-    A retry pass comes without the query: what waits is sent even while that is broken. Raises ConfigurationError, WarehouseUnavailable or DestinationUnavailable.
+    A retry pass comes without the query: what waits is sent even while that is broken.
+    Raises ConfigurationError, WarehouseUnavailable or DestinationUnavailable.
     """
     sync = config.sync(name)
     model = model_of(config, sync)
