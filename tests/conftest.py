@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from harness.postgres import NoPostgres, Server, postgres_server
 from hypothesis import HealthCheck, settings
 
 from warehouse_sync import logs
+from warehouse_sync.errors import WarehouseSyncError
 from warehouse_sync.warehouses.base import Warehouse
 from warehouse_sync.warehouses.duckdb import DuckDB
 from warehouse_sync.warehouses.postgres import PostgreSQL
@@ -23,6 +25,22 @@ def nothing_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     """Words that one test announces as secrets do not eat holes into another one's messages."""
     monkeypatch.setattr(logs, "_hidden", set())
     monkeypatch.setattr(logs, "_hidden_pattern", None)
+
+
+@pytest.fixture(autouse=True)
+def every_error_message_is_clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Of whatever goes wrong in any test, no message holds an e-mail address or a token."""
+    messages: list[str] = []
+
+    def noted(self: WarehouseSyncError, *arguments: object) -> None:
+        messages.extend(map(str, arguments))
+        Exception.__init__(self, *arguments)
+
+    monkeypatch.setattr(WarehouseSyncError, "__init__", noted, raising=False)
+    yield
+    for message in messages:
+        assert not re.search(r"[^\s@]@[^\s@]+[.][^\s@]", message), message
+        assert not re.search(r"sandbox-(refresh|access)|Bearer \S", message), message
 
 
 @pytest.fixture(scope="session")
