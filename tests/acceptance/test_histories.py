@@ -18,9 +18,11 @@ from harness.world import World, make_impatient, sandbox
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
+from warehouse_sync.destinations.linkedin.destination import LinkedIn
 from warehouse_sync.errors import WarehouseSyncError
 from warehouse_sync.mirror import Mirror
 from warehouse_sync.operations import RunStatus
+from warehouse_sync.pipeline import delivery
 from warehouse_sync.state.syncs import Lease
 
 HISTORIES = int(os.environ.get("HISTORIES", "20"))
@@ -137,6 +139,9 @@ def test_any_history_ends_equal(warehouse_url: str, tmp_path: Path, history: lis
     """After calm runs the audience equals the query under every reading, and each operation has one line in the log."""
     with pytest.MonkeyPatch.context() as patch, sandbox(token_life=5.0) as running:
         make_impatient(patch)
+        # So that a handful of members make several batches, in flight together and over several windows.
+        patch.setattr(LinkedIn, "batch_size", 2)
+        patch.setattr(delivery, "WINDOW", 1)
         world = World(warehouse_url, running, tmp_path)
         world.begin_anew()
         data: list[dict[str, Any]] = []

@@ -10,9 +10,11 @@ import pytest
 import sqlalchemy as sa
 from harness.world import SYNC, World, create_audience, make_impatient, sandbox
 
+from warehouse_sync.destinations.linkedin.destination import LinkedIn
 from warehouse_sync.errors import StopRun, WarehouseSyncError
 from warehouse_sync.mirror import Mirror
 from warehouse_sync.operations import OperationCounts, RunStatus
+from warehouse_sync.pipeline import delivery
 from warehouse_sync.pipeline.recording import Recorder
 from warehouse_sync.sandbox import Fault
 
@@ -62,6 +64,40 @@ def test_an_outage_defers_everything_and_the_next_run_sends_it(world: World) -> 
     assert (report.status, report.planned) == (RunStatus.SUCCEEDED, OperationCounts(add=2))
     assert queue(world) == []
     world.check(people(1, 2))
+
+
+def test_a_destination_that_takes_nothing_is_given_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a few batches in a row that nobody took, the rest waits without being tried; none is lost."""
+    monkeypatch.setattr(LinkedIn, "batch_size", 2)
+    world.account = {"max_in_flight": 1}
+    world.fill(people(*range(20)))
+    world.sandbox.inject(Fault("503", on="users", times=0))
+    report = world.run()
+    assert (report.status, report.deferred) == (RunStatus.INCOMPLETE, 20)
+    assert "takes nothing" in (report.reason or "")
+    tried = {record.elements for record in world.sandbox.requests("users")}
+    assert tried == {2}
+    assert len(world.sandbox.requests("users")) < 10
+    assert len(outcomes(world, report.run_id)) == 20
+    world.sandbox.clear_faults()
+    assert world.run().status is RunStatus.SUCCEEDED
+    world.check(people(*range(20)))
+
+
+def test_outcomes_of_many_batches_are_each_recorded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With refusals here and there in many small batches, each member's line in the log is its own."""
+    monkeypatch.setattr(LinkedIn, "batch_size", 3)
+    monkeypatch.setattr(delivery, "WINDOW", 2)
+    everybody = people(*range(40))
+    world.fill(everybody)
+    bad = {next(iter(member))[1] for member in world.expected(everybody[5:40:7], "elements")}
+    world.sandbox.inject(Fault("refuse_batch_named", on="users", times=0, values=frozenset(bad)))
+    report = world.run()
+    assert (report.rejected, report.delivered) == (5, OperationCounts(add=35))
+    refused = {key for _, outcome, key in outcomes(world, report.run_id) if outcome == "rejected"}
+    assert refused == {str(row["id"]) for row in everybody[5:40:7]}
+    world.sandbox.clear_faults()
+    assert world.holds("elements") == world.expected([r for r in everybody if str(r["id"]) not in refused], "elements")
 
 
 def test_a_retry_pass_sends_what_waits_and_runs_no_query(world: World) -> None:
