@@ -25,7 +25,7 @@ from warehouse_sync.operations import RunStatus
 from warehouse_sync.pipeline import delivery
 from warehouse_sync.state.syncs import Lease
 
-HISTORIES = int(os.environ.get("HISTORIES", "20"))
+HISTORIES = int(os.environ.get("HISTORIES", "12"))
 """More of them: HISTORIES=1000 python -m pytest tests/acceptance/test_histories.py"""
 
 LETTERS = "abcd"

@@ -186,7 +186,7 @@ def test_an_expired_audience_is_to_be_filled_again(duckdb_world: World) -> None:
     duckdb_world.sandbox.force_status(duckdb_world.segment, "EXPIRED")
     audience = status_of(duckdb_world).audience
     assert audience is not None
-    assert "run --full" in audience.usable
+    assert "the next run sends all of them again" in audience.usable
 
 
 def test_log_lines_are_ready_for_json_and_newest_first(world: World) -> None:
