@@ -100,6 +100,16 @@ def test_outcomes_of_many_batches_are_each_recorded(world: World, monkeypatch: p
     assert world.holds("elements") == world.expected([r for r in everybody if str(r["id"]) not in refused], "elements")
 
 
+def test_what_a_short_answer_leaves_out_is_sent_again(world: World) -> None:
+    """Elements that LinkedIn neither took nor answered wait, and are in the audience after the next run."""
+    world.fill(people(1, 2, 3))
+    world.sandbox.inject(Fault("cut_short", on="users", times=1, count=2))
+    report = world.run()
+    assert (report.status, report.delivered, report.deferred) == (RunStatus.INCOMPLETE, OperationCounts(add=1), 2)
+    assert world.run().planned == OperationCounts(add=2)
+    world.check(people(1, 2, 3))
+
+
 def test_a_retry_pass_sends_what_waits_and_runs_no_query(world: World) -> None:
     """`retry` delivers the queue against the promoted snapshot, whatever the table holds by now."""
     world.fill(people(1, 2))
@@ -305,7 +315,7 @@ def test_a_worker_that_dies_between_answers_and_records_sends_again(
 
 def test_every_operation_has_one_final_line(world: World) -> None:
     """Over good and bad days, each planned operation of each run stands in the log exactly once."""
-    faults = [None, Fault("503", on="users", times=0), None, Fault("short_answer", on="users", times=1), None]
+    faults = [None, Fault("503", on="users", times=0), None, Fault("cut_short", on="users", times=1), None]
     for day, fault in enumerate(faults):
         world.fill(people(*range(day, day + 5)))
         if fault:

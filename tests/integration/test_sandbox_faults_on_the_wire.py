@@ -125,6 +125,11 @@ def test_a_short_answer_applies_all_elements(sandbox: Sandbox, segment: str) -> 
     assert held(sandbox, segment) == {"a", "b", "c"}
 
 
+def test_a_batch_that_is_cut_short_is_neither_applied_nor_answered_at_its_end(sandbox: Sandbox, segment: str) -> None:
+    assert statuses(send(sandbox, segment, "a", "b", "c", fault="cut_short:users:count=2")) == [201]
+    assert held(sandbox, segment) == {"a"}
+
+
 def test_bad_json_is_a_200_that_cannot_be_read(sandbox: Sandbox, segment: str) -> None:
     reply = send(sandbox, segment, "a", fault="bad_json")
     assert reply.status_code == 200

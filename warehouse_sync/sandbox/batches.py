@@ -18,7 +18,7 @@ from warehouse_sync.sandbox.elements import (
     identifier_values,
     parse_batch,
 )
-from warehouse_sync.sandbox.faults import Fault
+from warehouse_sync.sandbox.faults import SHORT, Fault
 from warehouse_sync.sandbox.segments import check_write_role
 from warehouse_sync.sandbox.settings import SandboxSettings
 from warehouse_sync.sandbox.state import SandboxState
@@ -71,7 +71,9 @@ def take(
         raise Refusal(422, _named({index: message for index, (_, message) in refused.items()}))
     for fault in faults:
         refused |= _refused_by(fault, elements, settings)
-    _apply(state, segment_id, parsed, refused)
+    cut = sum(fault.count for fault in faults if fault.kind == "cut_short")
+    lost = dict.fromkeys(range(max(0, len(elements) - cut), len(elements)), (0, ""))
+    _apply(state, segment_id, parsed, refused | lost)
     if single:
         return Reply(201)
     results: list[Any] = [CREATED] * len(elements)
@@ -81,7 +83,7 @@ def take(
             error["batchIndex"] = index
         results[index] = {"status": status, "error": error}
     for fault in faults:
-        if fault.kind == "short_answer":
+        if fault.kind in SHORT:
             results = results[: max(0, len(results) - fault.count)]
     return Reply(200, orjson.dumps({"elements": results}))
 

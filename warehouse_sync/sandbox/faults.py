@@ -60,10 +60,11 @@ ERROR_REPLIES: Mapping[str, Mapping[str, Any]] = {
 HTML_BODY = b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>"
 
 BEFORE = frozenset({"slow", "reset_before"})
-AFTER = frozenset({"reset_after", "timeout_after", "short_answer", "bad_json"})
+AFTER = frozenset({"reset_after", "timeout_after", "bad_json"})
+SHORT = frozenset({"short_answer", "cut_short"})
 REFUSALS = frozenset({"refuse_elements", "refuse_batch_named", "refuse_batch_indices", "refuse_batch_silent"})
-BATCHES_ONLY = REFUSALS | {"short_answer"}
-KINDS = tuple(sorted({*ERROR_REPLIES, "502", "not_found", *BEFORE, *AFTER, *REFUSALS}))
+BATCHES_ONLY = REFUSALS | SHORT
+KINDS = tuple(sorted({*ERROR_REPLIES, "502", "not_found", *BEFORE, *AFTER, *SHORT, *REFUSALS}))
 
 GROUPS: Mapping[str, frozenset[str]] = {
     "segments": frozenset({"create", "find", "get", "update", "delete", "destinations"}),
@@ -88,6 +89,7 @@ class Fault:
     slow            `seconds` pass before the request is applied
     timeout_after   the request is applied, then `seconds` pass before the answer
     short_answer    the last `count` results are missing from the answer; all elements were applied
+    cut_short       the last `count` elements are neither applied nor answered
     bad_json        the request is applied and answered 200 with a body that is not JSON
     refuse_elements       bad elements are refused alone with `status`, the others are applied
     refuse_batch_named    422 for the whole batch, naming the bad elements in `Index: n` lines; nothing is applied
