@@ -12,7 +12,7 @@ import structlog
 from warehouse_sync.destinations.base import Audience
 from warehouse_sync.errors import LeaseLost, StateDamaged, StopRun, WarehouseSyncError
 from warehouse_sync.job import Job
-from warehouse_sync.operations import OperationKind, RunKind, RunReport, RunStatus, deferred
+from warehouse_sync.operations import OperationCounts, OperationKind, RunKind, RunReport, RunStatus, deferred
 from warehouse_sync.pipeline import housekeeping
 from warehouse_sync.pipeline.changes import Basis, ChangeCounts, make_changes
 from warehouse_sync.pipeline.delivery import Delivery, batches
@@ -122,9 +122,15 @@ class Mirror:
             self.previous = self._table(self.state.tables.snapshot, self.promoted.snapshot_table)
         else:
             self.previous = None
-        full = self.wish.kind is RunKind.FULL
         wish = self.wish
-        basis = Basis(self.current, self.previous, self.promoted, full=full, dead=wish.dead, due_only=wish.due_only)
+        basis = Basis(
+            self.current,
+            self.previous,
+            self.promoted,
+            full=wish.kind is RunKind.FULL,
+            dead=wish.dead,
+            due_only=wish.due_only,
+        )
         with job.warehouse.connect("work out the changes") as connection:
             self.counts = make_changes(
                 job.warehouse, connection, self.state.tables, job.model.fields, basis, self.changes
@@ -273,7 +279,7 @@ class Mirror:
             members=self.rows.members,
             rejected=self.rows.rejected + (tally.rejected if tally else 0),
             planned=self.counts.planned,
-            delivered=tally.delivered if tally else RunReport("", status).delivered,
+            delivered=tally.delivered if tally else OperationCounts(),
             deferred=waiting,
             dead=dead,
         )

@@ -48,13 +48,8 @@ WIRE = {
 }
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that waits for nothing: LinkedIn's pauses are the contract's, not the test's subject."""
-    make_impatient(monkeypatch)
-
-
 def make_impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that waits for nothing: LinkedIn's pauses are the contract's, not the test's subject."""
     whole = linkedin_settings.LinkedInSettings
 
     def quick(**given: Any) -> linkedin_settings.LinkedInSettings:

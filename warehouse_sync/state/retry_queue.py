@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,10 +30,6 @@ class Selection:
     def join(self, other: Selection) -> None:
         """The other's members belong to the set too."""
         self.ranges.extend(other.ranges)
-
-    def __iter__(self) -> Iterator[int]:
-        for first, last in self.ranges:
-            yield from range(first, last + 1)
 
     def condition(self, seq: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
         """Whether `seq` is in the set."""

@@ -14,9 +14,15 @@ import sqlalchemy as sa
 
 from warehouse_sync.errors import ConfigurationError, QueryFailed, WarehouseSyncError, WarehouseUnavailable
 from warehouse_sync.fields import Field
+from warehouse_sync.logs import redact
 from warehouse_sync.warehouses.letters import WHITE_SPACE, upper_and_lower
 
 Text = sa.ColumnElement[str]
+
+
+def as_told(message: str) -> str:
+    """A driver's message on one line, without secrets and addresses, ready to stand inside a sentence of ours."""
+    return redact(" ".join(message.split())).rstrip(".!?")
 
 
 class Warehouse:

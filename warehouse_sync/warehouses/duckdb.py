@@ -16,7 +16,7 @@ import stamina
 from warehouse_sync.errors import ConfigurationError, WarehouseSyncError, WarehouseUnavailable
 from warehouse_sync.fields import Field
 from warehouse_sync.logs import redact
-from warehouse_sync.warehouses.base import Text, Warehouse
+from warehouse_sync.warehouses.base import Text, Warehouse, as_told
 from warehouse_sync.warehouses.letters import WHITE_SPACE
 from warehouse_sync.warehouses.values import EMAIL_WITHIN, JSON_STRINGS
 
@@ -105,7 +105,7 @@ class DuckDB(Warehouse):
         kind = message.split(":", 1)[0]
         if kind in NAMES_ONLY or isinstance(error.orig, duckdb.IOException):
             # The part behind LINE quotes the query, which may hold constants about people.
-            return redact(" ".join(message.split("\nLINE ")[0].split())).rstrip(".!?")
+            return as_told(message.split("\nLINE ")[0])
         return f"{kind} (the message is not shown because it may hold values of rows)"
 
     def utc_now(self, plus: float | sa.ColumnElement[Any] = 0) -> sa.ColumnElement[Any]:

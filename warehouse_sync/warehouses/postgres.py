@@ -9,8 +9,7 @@ from sqlalchemy.dialects import postgresql
 
 from warehouse_sync.errors import ConfigurationError, WarehouseSyncError
 from warehouse_sync.fields import Field
-from warehouse_sync.logs import redact
-from warehouse_sync.warehouses.base import Text, Warehouse
+from warehouse_sync.warehouses.base import Text, Warehouse, as_told
 from warehouse_sync.warehouses.letters import WHITE_SPACE
 from warehouse_sync.warehouses.values import EMAIL_WITHIN, JSON_STRINGS
 
@@ -52,10 +51,10 @@ class PostgreSQL(Warehouse):
         state = getattr(cause, "sqlstate", None)
         if state is None:
             # No answer from a server: the text is libpq's own (no route, refused, password missing).
-            return redact(" ".join(str(cause).split())).rstrip(".!?")
+            return as_told(str(cause))
         if state[:2] in NAMES_ONLY:
             primary = getattr(getattr(cause, "diag", None), "message_primary", None) or str(cause)
-            return redact(" ".join(primary.split())).rstrip(".!?")
+            return as_told(primary)
         return f"{type(cause).__name__}, SQLSTATE {state} (the message is not shown because it may hold values of rows)"
 
     def computed_once(self, select: sa.Select[Any], name: str) -> sa.Subquery:
