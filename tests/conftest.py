@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from harness.postgres import NoPostgres, Server, postgres_server
+from harness.world import World, make_impatient, sandbox
 from hypothesis import HealthCheck, settings
 
 from warehouse_sync import logs
@@ -75,3 +76,16 @@ def warehouse(warehouse_url: str) -> Iterator[Warehouse]:
     opened.open()
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker bears out none of LinkedIn's pauses."""
+    make_impatient(monkeypatch)
+
+
+@pytest.fixture
+def world(warehouse_url: str, tmp_path: Path) -> Iterator[World]:
+    """A sync of users on each kind of warehouse, and its sandbox."""
+    with sandbox() as running:
+        yield World(warehouse_url, running, tmp_path)

@@ -18,7 +18,7 @@ import pytest
 import sqlalchemy as sa
 import yaml
 from harness.postgres import Server
-from harness.world import SYNC, World, create_audience, make_impatient, sandbox
+from harness.world import SYNC, World, create_audience, sandbox
 
 from warehouse_sync.config import load_config
 from warehouse_sync.errors import ConfigurationError
@@ -29,9 +29,7 @@ ACCOUNT, VIEWED_ACCOUNT, STRANGE_ACCOUNT = 507404993, 507404994, 111
 MAPPED = "select id, email, device, first_name, country from people"
 
 
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    make_impatient(monkeypatch)
+pytestmark = pytest.mark.usefixtures("impatient")
 
 
 @pytest.fixture

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.world import World, make_impatient, sandbox
+from harness.world import World, sandbox
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -16,20 +15,12 @@ from warehouse_sync.operations import OperationCounts, RunStatus
 Rows = list[dict[str, Any]]
 
 
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    make_impatient(monkeypatch)
+pytestmark = pytest.mark.usefixtures("impatient")
 
 
 @pytest.fixture(params=["user", "company"])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
-
-
-@pytest.fixture
-def world(warehouse_url: str, tmp_path: Path) -> Iterator[World]:
-    with sandbox() as running:
-        yield World(warehouse_url, running, tmp_path)
 
 
 DEVICES = [f"0000000{n}-aaaa-4aaa-8aaa-aaaaaaaaaaaa" for n in range(1, 5)]

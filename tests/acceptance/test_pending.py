@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from harness.world import SYNC, World, create_audience, make_impatient, sandbox
+from harness.world import SYNC, World, create_audience
 
 from warehouse_sync.destinations.linkedin.destination import LinkedIn
 from warehouse_sync.errors import StopRun, WarehouseSyncError
@@ -22,15 +20,7 @@ Rows = list[dict[str, Any]]
 DEVICE = "00000001-aaaa-4aaa-8aaa-aaaaaaaaaaaa"
 
 
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    make_impatient(monkeypatch)
-
-
-@pytest.fixture
-def world(warehouse_url: str, tmp_path: Path) -> Iterator[World]:
-    with sandbox() as running:
-        yield World(warehouse_url, running, tmp_path)
+pytestmark = pytest.mark.usefixtures("impatient")
 
 
 def person(number: int, **more: Any) -> dict[str, Any]:

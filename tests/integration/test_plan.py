@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.world import SYNC, World, create_audience, make_impatient, sandbox
+from harness.world import SYNC, World, create_audience, sandbox
 
 from warehouse_sync.errors import ConfigurationError
 from warehouse_sync.operations import OperationCounts, RunReport, RunStatus
@@ -18,15 +18,7 @@ from warehouse_sync.progress import Phase, Progress
 DEVICE = "aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa"
 
 
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    make_impatient(monkeypatch)
-
-
-@pytest.fixture
-def world(warehouse_url: str, tmp_path: Path) -> Iterator[World]:
-    with sandbox() as running:
-        yield World(warehouse_url, running, tmp_path)
+pytestmark = pytest.mark.usefixtures("impatient")
 
 
 @pytest.fixture

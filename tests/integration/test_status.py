@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import requests
-from harness.world import SYNC, World, make_impatient, sandbox
+from harness.world import SYNC, World, sandbox
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,9 +25,7 @@ from warehouse_sync.warehouses import make_warehouse
 TODAY = date(2026, 11, 22)
 
 
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    make_impatient(monkeypatch)
+pytestmark = pytest.mark.usefixtures("impatient")
 
 
 @pytest.fixture
