@@ -29,11 +29,15 @@ class Outcome:
 
     reason: a short stable code for counting (`http_503`, `invalid_identifier`); empty when delivered.
     message: one sentence for the operator; never a value of a row, a token or an e-mail address.
+    attempted: False when nobody has tried to send it yet; then it counts as no attempt and is never dead for it.
+    retry_after: seconds that the destination wants to be left alone, when it said so or its rules do.
     """
 
     status: OutcomeStatus
     reason: str = ""
     message: str = ""
+    attempted: bool = True
+    retry_after: float | None = None
 
 
 DELIVERED = Outcome(OutcomeStatus.DELIVERED)
@@ -44,9 +48,9 @@ def rejected(reason: str, message: str) -> Outcome:
     return Outcome(OutcomeStatus.REJECTED, reason, message)
 
 
-def deferred(reason: str, message: str) -> Outcome:
+def deferred(reason: str, message: str, *, attempted: bool = True, retry_after: float | None = None) -> Outcome:
     """The same element may be accepted later; it waits in the retry queue."""
-    return Outcome(OutcomeStatus.DEFERRED, reason, message)
+    return Outcome(OutcomeStatus.DEFERRED, reason, message, attempted, retry_after)
 
 
 @dataclass(frozen=True, slots=True)
