@@ -7,13 +7,14 @@ Results go to standard output, everything else to standard error. What is slow t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from warehouse_sync.exits import CONFIGURATION, EXIT, Verbs, each, end
+from warehouse_sync.exits import CONFIGURATION, EXIT, Verbs, each, end, stop_of
 
 if TYPE_CHECKING:
     from warehouse_sync.config import Config
@@ -31,6 +32,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+GONE_THROUGH = ("succeeded", "incomplete")
+"""Statuses of a run behind which more may be done."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of text.")]
 Syncs = Annotated[list[str] | None, typer.Argument(metavar="SYNC", show_default=False)]
@@ -75,6 +79,12 @@ def run(
     all_syncs: Annotated[bool, typer.Option("--all", help="Every sync of the configuration.")] = False,
     full: Annotated[bool, typer.Option("--full", help="Add every member again, not only what changed.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Pass the guard for this run.")] = False,
+    recreate: Annotated[
+        bool, typer.Option("--recreate", help="Fill a fresh audience instead of the one so far.")
+    ] = False,
+    purge: Annotated[
+        bool, typer.Option("--purge", help="Then take out of earlier audiences what this sync has put there.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Sync now."""
@@ -82,15 +92,26 @@ def run(
     from warehouse_sync.run import run_sync
 
     config, display = _opened(context)
+    stop = stop_of(context)
+    if (recreate or purge) and (all_syncs or len(syncs or config.syncs) != 1):
+        raise ConfigurationError("--recreate and --purge are for one sync at a time: name it")
     if syncs and all_syncs:
         raise ConfigurationError("name syncs or give --all, not both")
     if not syncs and not all_syncs and len(config.syncs) > 1:
         raise ConfigurationError(f"which sync? Name one or more of {', '.join(config.syncs)}, or give --all")
 
     def one(name: str, progress: Progress) -> RunReport:
-        return run_sync(config, name, full=full, force=force, trigger="manual", progress=progress)
+        return run_sync(
+            config, name, full=full, force=force, recreate=recreate, trigger="manual", progress=progress, stop=stop
+        )
 
-    _run_each(display, _named(config, syncs or list(config.syncs)), one, as_json=as_json)
+    def earlier(name: str, progress: Progress) -> Sequence[RunReport]:
+        from warehouse_sync.purge import purge_sync
+
+        return purge_sync(config, name, trigger="manual", progress=progress, stop=stop)
+
+    names = _named(config, syncs or list(config.syncs))
+    _run_each(display, names, one, then=earlier if purge else None, as_json=as_json)
 
 
 @app.command()
@@ -106,7 +127,7 @@ def plan(context: typer.Context, syncs: Syncs = None, as_json: Json = False) -> 
         with display.progress(name) as progress:
             return plan_sync(config, name, progress=progress)
 
-    def failed(name: str, reason: str) -> PlanReport:
+    def failed(name: str, reason: str, _: object) -> PlanReport:
         return PlanReport(name, RunStatus.FAILED, reason=reason)
 
     names = _named(config, syncs or enabled)
@@ -128,7 +149,7 @@ def retry(
     config, display = _opened(context)
 
     def one(name: str, progress: Progress) -> RunReport:
-        return retry_sync(config, name, dead=dead, trigger="manual", progress=progress)
+        return retry_sync(config, name, dead=dead, trigger="manual", progress=progress, stop=stop_of(context))
 
     _run_each(display, _named(config, [sync]), one, as_json=as_json)
 
@@ -140,7 +161,7 @@ def status(context: typer.Context, syncs: Syncs = None, as_json: Json = False) -
 
     config, display = _opened(context)
 
-    def failed(name: str, reason: str) -> SyncStatus:
+    def failed(name: str, reason: str, _: object) -> SyncStatus:
         return SyncStatus(name, config.sync(name).enabled, error=reason)
 
     names = _named(config, syncs or list(config.syncs))
@@ -202,7 +223,7 @@ def migrate(context: typer.Context, as_json: Json = False) -> None:
 
     config, display = _opened(context)
 
-    def failed(name: str, reason: str) -> Preparation:
+    def failed(name: str, reason: str, _: object) -> Preparation:
         return Preparation(name, error=reason)
 
     names = list(config.warehouses)
@@ -264,19 +285,28 @@ def _named(config: Config, names: Sequence[str]) -> list[str]:
 
 
 def _run_each(
-    display: Display, names: Sequence[str], one: Callable[[str, Progress], RunReport], *, as_json: bool
+    display: Display,
+    names: Sequence[str],
+    one: Callable[[str, Progress], RunReport],
+    *,
+    then: Callable[[str, Progress], Sequence[RunReport]] | None = None,
+    as_json: bool,
 ) -> None:
-    """Run one sync after the other, show how each went, and end."""
+    """Run one sync after the other, show how each went, and end. `then` follows where that did not fail or block."""
     from warehouse_sync.operations import RunReport, RunStatus
 
-    def shown(name: str) -> RunReport:
+    reports: list[RunReport] = []
+
+    def shown(name: str) -> None:
         with display.progress(name) as progress:
-            return one(name, progress)
+            reports.append(one(name, progress))
+            if then is not None and reports[-1].status in GONE_THROUGH:
+                reports.extend(then(name, progress))
 
-    def failed(name: str, reason: str) -> RunReport:
-        return RunReport(name, RunStatus.FAILED, reason=reason)
+    def failed(name: str, reason: str, report: RunReport | None) -> None:
+        reports.append(replace(report or RunReport(name, RunStatus.FAILED), reason=reason))
 
-    reports, codes = each(names, shown, failed, told=not as_json and display.live)
+    _, codes = each(names, shown, failed, told=not as_json and display.live)
     _show(display, reports, display.reports, as_json=as_json)
     end([*codes, *(EXIT[report.status] for report in reports)])
 

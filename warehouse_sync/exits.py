@@ -2,29 +2,37 @@
 
     0  succeeded or skipped                        3  incomplete: something waits in the retry queue
     1  failed                                      4  blocked by the guard
-    2  configuration or usage, nothing touched     130  Ctrl-C
+    2  configuration or usage, nothing touched     130  Ctrl-C, 143 SIGTERM
 
-Of several syncs the gravest counts: 0 < 3 < 4 < 1 < 2.
+Of several syncs the gravest counts: 0 < 3 < 4 < 1 < 2. A run that is stopped by a first signal ends as incomplete. 130
+and 143 are for the other verbs, and for a second signal, which ends the process where it stands.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import traceback
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import typer
 from typer.core import TyperGroup
 
+from warehouse_sync.stopping import Stop
+
 FAILED: Final = 1
 CONFIGURATION: Final = 2
 EXIT: Final = {"succeeded": 0, "skipped": 0, "incomplete": 3, "blocked": 4, "failed": FAILED}
 GRAVITY: Final = (0, 3, 4, FAILED, CONFIGURATION)
-STOPPED: Final = 130
-"""128 and the number of the signal, as shells have it; Ctrl-C is 2."""
+SIGNALS: Final = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+"""The signals that ask for an end, as a reader knows them. The exit code is 128 and the number, as shells have it."""
+
+AT_ONCE: Final = b"stopped at once; nothing is lost: the next run goes on from here, once the lease has run out\n"
+
+STOP: Final = "warehouse_sync.stop"
+"""Where the context of a command keeps its wish to stop."""
 
 Result = TypeVar("Result")
 
@@ -36,14 +44,15 @@ class Verbs(TyperGroup):
         """Run the verb. Raises typer.Exit, or click's own errors about usage."""
         from warehouse_sync.errors import ConfigurationError, WarehouseSyncError
 
-        previous = signal.signal(signal.SIGTERM, _terminate)
+        stop = ctx.meta[STOP] = Stop()
+        previous = {number: signal.signal(number, _heeding(stop)) for number in SIGNALS}
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt as stop:
-            runs = ctx.invoked_subcommand in ("run", "retry")
-            _tell("stopped; the next run goes on from here" if runs else "stopped")
-            raise typer.Exit(stop.args[0] if stop.args else STOPPED) from None
+        except KeyboardInterrupt:
+            raise _stopped(stop) from None
         except WarehouseSyncError as error:
+            if stop.breaks_off:
+                raise _stopped(stop) from None
             _tell_error(error)
             raise typer.Exit(CONFIGURATION if isinstance(error, ConfigurationError) else FAILED) from None
         except (typer.Exit, typer.Abort, BrokenPipeError):
@@ -51,18 +60,22 @@ class Verbs(TyperGroup):
         except Exception as error:
             if _is_usage_error(error):
                 raise
+            if stop.breaks_off:
+                # DuckDB tells the interruption of a query as an error of its own.
+                raise _stopped(stop) from None
             _tell_bug(error, debug=str(ctx.params.get("log_level")).lower() == "debug")
             raise typer.Exit(FAILED) from None
         finally:
-            signal.signal(signal.SIGTERM, previous)
+            for number, handler in previous.items():
+                signal.signal(number, handler)
 
 
 def each(
-    names: Sequence[str], one: Callable[[str], Result], failed: Callable[[str, str], Result], *, told: bool
+    names: Sequence[str], one: Callable[[str], Result], failed: Callable[[str, str, Any], Result], *, told: bool
 ) -> tuple[list[Result], list[int]]:
     """A result for each name and the exit codes of the failures; a failure does not keep the others from their turn.
 
-    failed: makes the result of a failure from a name and the reason, unless the error brings a report of its own.
+    failed: makes the result of a failure from a name, the reason and the error's own report, if it has one.
     told: whoever reads standard error will read the results too, so failures need no log line.
     """
     import structlog
@@ -80,7 +93,7 @@ def each(
             logged = getattr(error.report, "run_id", None) is not None
             if not told and not logged:
                 structlog.get_logger(__name__).error("failed", name=name, reason=reason)
-            results.append(replace(error.report, reason=reason) if error.report else failed(name, reason))
+            results.append(failed(name, reason, error.report))
             codes.append(CONFIGURATION if isinstance(error, ConfigurationError) else FAILED)
     return results, codes
 
@@ -90,8 +103,30 @@ def end(codes: Iterable[int]) -> None:
     raise typer.Exit(max(codes, key=GRAVITY.index, default=0))
 
 
-def _terminate(number: int, _frame: Any) -> None:
-    raise KeyboardInterrupt(128 + number)
+def stop_of(ctx: Any) -> Stop:
+    """The wish to stop that the signals of this process set."""
+    stop: Stop = ctx.meta[STOP]
+    return stop
+
+
+def _heeding(stop: Stop) -> Callable[[int, Any], None]:
+    """The first signal sets the wish, and breaks off what may be broken off; the second ends the process."""
+
+    def heed(number: int, _frame: Any) -> None:
+        if stop.requested:
+            os.write(2, AT_ONCE)
+            os._exit(128 + number)
+        stop.request(SIGNALS[signal.Signals(number)])
+        if stop.breaks_off:
+            raise KeyboardInterrupt
+
+    return heed
+
+
+def _stopped(stop: Stop) -> typer.Exit:
+    number = next((number for number, name in SIGNALS.items() if name == stop.why), signal.SIGINT)
+    _tell("stopped")
+    return typer.Exit(128 + number)
 
 
 def _tell(message: str) -> None:

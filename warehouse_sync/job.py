@@ -14,32 +14,10 @@ from warehouse_sync.pipeline.guard import Guard
 from warehouse_sync.pipeline.snapshot import Model, check_model
 from warehouse_sync.progress import Phase, Progress
 from warehouse_sync.retry_policy import RetryPolicy
-from warehouse_sync.state import runs, syncs
-from warehouse_sync.state.runs import Run, table_slug
+from warehouse_sync.state.runs import table_slug
 from warehouse_sync.state.store import State, SyncKey
 from warehouse_sync.warehouses import make_warehouse
 from warehouse_sync.warehouses.base import Warehouse
-
-EXPIRED = "EXPIRED"
-"""The status of an audience whose data the destination has thrown away."""
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What a run of the sync starts from.
-
-    audience: None when it has to be created. promoted: the run whose snapshot it holds once pending work is done; None
-    for an audience that the sync never fed. left: another audience that the sync fed last, if there is one.
-    """
-
-    audience: Audience | None
-    promoted: Run | None
-    left: str | None
-
-    @property
-    def expired(self) -> bool:
-        """Whether every member has to be sent again because the destination holds none any more."""
-        return self.audience is not None and self.audience.status == EXPIRED
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,29 +49,17 @@ class Job:
         """When the sync's deferred operations are due, and when they are given up."""
         return RetryPolicy(self.sync.retry.enabled, self.sync.retry.max_age)
 
-    def spec(self, installation_id: str) -> AudienceSpec:
+    def spec(self, installation_id: str, generation: int) -> AudienceSpec:
         """The audience that the sync wants, under the name by which the destination finds it again."""
-        return audience_spec(self.sync, self.key, installation_id)
-
-    def standing(self) -> Standing:
-        """Where the sync stands, by its state and the destination. Raises ConfigurationError."""
-        name = self.sync.name
-        row = syncs.read(self.state, self.key)
-        audience = self.existing
-        if audience is None:
-            with _told_at(name):
-                audience = self.destination.find(self.spec(syncs.installation_id(self.state)), row.audience_id)
-        if row.promoted_run is not None and audience is not None and audience.id == row.audience_id:
-            return Standing(audience, runs.load(self.state, row.promoted_run), left=None)
-        # An audience that this sync fed before, perhaps under another name of its destination, holds what it held then.
-        promoted = None if audience is None else runs.last_into(self.state, name, audience.id)
-        return Standing(audience, promoted, left=row.audience_id)
+        return audience_spec(self.sync, self.key, installation_id, generation)
 
 
-def audience_spec(sync: SyncConfig, key: SyncKey, installation_id: str) -> AudienceSpec:
-    """The audience that `sync` wants; its source_id is the same for ever, so that it is found again."""
+def audience_spec(sync: SyncConfig, key: SyncKey, installation_id: str, generation: int) -> AudienceSpec:
+    """The audience that `sync` wants; its source_id is the same until it is given up, so that it is found again."""
     audience = sync.audience
     source_id = f"warehouse-sync:{installation_id}:{table_slug(key)}"
+    if generation > 1:
+        source_id += f":{generation}"
     return AudienceSpec(audience.type, audience.name, audience.description, audience.id, source_id)
 
 
@@ -141,7 +107,7 @@ def open_job(config: Config, name: str, progress: Progress, *, with_query: bool 
             wanted = sync.audience
             existing = None
             if wanted.id is not None:
-                with _told_at(name):
+                with told_at(name):
                     existing = destination.find(AudienceSpec(wanted.type, None, None, wanted.id, ""), None)
             yield Job(sync, key, warehouse, destination, State(warehouse), model, spelling, existing, progress)
         finally:
@@ -149,7 +115,7 @@ def open_job(config: Config, name: str, progress: Progress, *, with_query: bool 
 
 
 @contextmanager
-def _told_at(sync: str) -> Iterator[None]:
+def told_at(sync: str) -> Iterator[None]:
     """What the destination says of an audience is told at the sync that wants it."""
     try:
         yield

@@ -95,11 +95,12 @@ class RunStatus(StrEnum):
 
 
 class RunKind(StrEnum):
-    """Which members a run sends: what changed, every member, or only what waits in the retry queue."""
+    """What a run sends: what changed, every member, what waits in the retry queue; or it takes everybody out."""
 
     DIFF = "diff"
     FULL = "full"
     RETRY = "retry"
+    PURGE = "purge"
 
 
 @dataclass(frozen=True, slots=True)

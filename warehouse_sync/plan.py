@@ -10,13 +10,14 @@ from typing import Any
 import sqlalchemy as sa
 
 from warehouse_sync.config import Config
-from warehouse_sync.errors import ConfigurationError, StateDamaged
+from warehouse_sync.errors import ConfigurationError
 from warehouse_sync.fields import Field, Normaliser
-from warehouse_sync.job import Job, Standing, open_job
+from warehouse_sync.job import Job, open_job
 from warehouse_sync.operations import OperationKind, PlanReport, RunStatus
 from warehouse_sync.pipeline.changes import Basis, ChangeCounts, make_changes
 from warehouse_sync.pipeline.snapshot import SnapshotCounts, take_snapshot
 from warehouse_sync.progress import Phase, Progress
+from warehouse_sync.standing import Standing, find_footing, standing
 from warehouse_sync.state.migrate import current_version, is_current
 
 SAMPLES = 3
@@ -53,32 +54,26 @@ def _standing(job: Job) -> Standing:
     state = job.state
     if not is_current(state):
         if current_version(state) is None:
-            return Standing(job.existing, None, left=None)
+            return Standing(job.existing)
         raise ConfigurationError(
             f"warehouse {job.warehouse.name}: schema {job.warehouse.schema} was written by an older release. Nothing "
             "was touched; bring it up to date with `warehouse-sync migrate`, then plan."
         )
-    return job.standing()
+    return standing(job)
 
 
-def _plan(job: Job, standing: Standing) -> PlanReport:
-    promoted = standing.promoted
+def _plan(job: Job, found: Standing) -> PlanReport:
     tables, names = job.state.tables, job.model.fields.names
     current = tables.snapshot(SNAPSHOT, names, temporary=True)
     changes = tables.changes(CHANGES, names, temporary=True)
-    previous = None
-    if promoted is not None:
-        if promoted.snapshot_table is None:
-            raise StateDamaged(
-                f"sync {job.sync.name}: the snapshot of the promoted run is gone from schema {job.warehouse.schema}. "
-                "Nothing was touched; restore the schema from a backup."
-            )
-        previous = tables.snapshot(promoted.snapshot_table, names)
+    footing = find_footing(job, found.audience, found.promoted)
+    promoted = footing.promoted
+    everyone = footing.everyone or (found.audience is not None and found.audience.emptied)
     with job.warehouse.connect("make the plan") as connection:
         job.progress.begin(Phase.SNAPSHOT)
         rows = take_snapshot(job.warehouse, connection, job.model, job.spelling, current, temporary=True)
         job.progress.begin(Phase.CHANGES)
-        basis = Basis(current, previous, promoted, full=standing.expired)
+        basis = Basis(current, footing.previous, promoted, full=everyone)
         counts = make_changes(job.warehouse, connection, tables, job.model.fields, basis, changes, temporary=True)
         held = _held(connection, changes)
         samples = _samples(job, connection, changes)

@@ -3,8 +3,9 @@
     attempt        1     2      3      4      5     …
     next after   1 min  5 min  15 min  30 min  60 min  (60 min from then on)
 
-An operation that is older than `max_age` since it was first deferred becomes *dead*: it stays listed, and is sent again
-by a full run or `retry --dead` only. `max_age` is 13 hours unless the configuration says otherwise.
+An operation that fails once more when `max_age` has gone by since it was first deferred becomes *dead*: it stays
+listed, and is sent again by a full run or `retry --dead` only. `max_age` is 13 hours unless configured.
+Where retries are off, it is dead after its first attempt. What nobody has tried to send yet is never dead.
 """
 
 from __future__ import annotations
@@ -25,7 +26,3 @@ class RetryPolicy:
     def delay(self, attempt: int) -> float:
         """Seconds to wait after the attempt-th failure, counted from 1."""
         return DELAYS[min(max(attempt, 1), len(DELAYS)) - 1]
-
-    def is_dead(self, age: float) -> bool:
-        """Whether an operation first deferred `age` seconds ago is given up now."""
-        return not self.enabled or age >= self.max_age

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import structlog
 
 from warehouse_sync.config import Config
 from warehouse_sync.errors import WarehouseSyncError
-from warehouse_sync.job import open_job
+from warehouse_sync.job import Job, open_job
+from warehouse_sync.leased_run import Wish
 from warehouse_sync.logs import ensure_configured
-from warehouse_sync.mirror import Mirror, Wish
+from warehouse_sync.mirror import Mirror
 from warehouse_sync.operations import RunKind, RunReport, RunStatus
 from warehouse_sync.progress import Phase, Progress
 from warehouse_sync.state.migrate import migrate
 from warehouse_sync.state.syncs import Lease
+from warehouse_sync.stopping import Stop
 
 
 def mirror(run: Mirror) -> RunReport:
-    """The eight steps of a run, under its lease. The commit point is `promote`."""
+    """The steps of a run, under its lease. The commit point is `promote`."""
+    run.stop.draining = False
     run.begin()
     try:
+        run.find_footing()
         run.finish_dead_runs()
         run.take_snapshot()
         run.work_out_changes()
@@ -32,6 +37,8 @@ def mirror(run: Mirror) -> RunReport:
         run.deliver()
         return run.finish()
     except BaseException as error:
+        if run.stop.breaks_off:
+            return run.broken_off()
         run.failed(error)
         raise
 
@@ -42,17 +49,22 @@ def run_sync(
     *,
     full: bool = False,
     force: bool = False,
+    recreate: bool = False,
     trigger: str = "library",
     progress: Progress | None = None,
+    stop: Stop | None = None,
 ) -> RunReport:
     """Make the audience of sync `name` equal to its query.
+
+    full: send every member. force: pass the guard. recreate: fill a fresh audience instead of the one so far.
+    stop: once it is requested, from any thread, no request is started any more and the run ends incomplete.
 
     Returns how it went: succeeded, incomplete, blocked or skipped. Raises ConfigurationError when something must be
     changed first, and another WarehouseSyncError when the run failed; its `report` says how far it came. After any of
     these the next run goes on from where this one was left.
     """
-    kind = RunKind.FULL if full else RunKind.DIFF
-    return _run(config, name, Wish(kind, force=force, trigger=trigger), progress or Progress())
+    wish = Wish(RunKind.FULL if full else RunKind.DIFF, force=force, recreate=recreate, trigger=trigger)
+    return _run(config, name, wish, progress or Progress(), stop or Stop())
 
 
 def retry_sync(
@@ -63,36 +75,68 @@ def retry_sync(
     due_only: bool = False,
     trigger: str = "library",
     progress: Progress | None = None,
+    stop: Stop | None = None,
 ) -> RunReport:
     """Send what waits in the retry queue of sync `name` once more, with `dead` also what was given up.
 
     With `due_only` what waits for a later time goes on waiting. No query is run. Returns and raises like `run_sync`.
     """
-    return _run(
-        config, name, Wish(RunKind.RETRY, dead=dead, due_only=due_only, trigger=trigger), progress or Progress()
-    )
+    wish = Wish(RunKind.RETRY, dead=dead, due_only=due_only, trigger=trigger)
+    return _run(config, name, wish, progress or Progress(), stop or Stop())
 
 
-def _run(config: Config, name: str, wish: Wish, progress: Progress) -> RunReport:
+def _run(config: Config, name: str, wish: Wish, progress: Progress, stop: Stop) -> RunReport:
+    def one(job: Job, lease: Lease) -> list[RunReport]:
+        return [mirror(Mirror(job, lease, wish, stop))]
+
+    return under_lease(config, name, one, progress, stop, with_query=wish.kind is not RunKind.RETRY)[0]
+
+
+def under_lease(
+    config: Config,
+    name: str,
+    work: Callable[[Job, Lease], list[RunReport]],
+    progress: Progress,
+    stop: Stop,
+    *,
+    with_query: bool,
+) -> list[RunReport]:
+    """What `work` reports, done under the lease of sync `name`; one report alone where it could not begin.
+
+    A stop that is wished while nothing drains ends it as incomplete. Raises WarehouseSyncError with a report.
+    """
     started = time.monotonic()
     sync = config.sync(name)
     if not sync.enabled:
-        return RunReport(name, RunStatus.SKIPPED, reason="the sync is disabled (enabled: false)")
+        return [RunReport(name, RunStatus.SKIPPED, reason="the sync is disabled (enabled: false)")]
+    if stop.requested:
+        return [RunReport(name, RunStatus.INCOMPLETE, reason=f"stopped by {stop.why} before it began")]
+    stop.draining = False
     ensure_configured()
     structlog.contextvars.bind_contextvars(sync=name)
     try:
-        with open_job(config, name, progress, with_query=wish.kind is not RunKind.RETRY) as job:
+        with open_job(config, name, progress, with_query=with_query) as job:
             progress.begin(Phase.LEASE)
             migrate(job.state)
-            lease = Lease.take(job.state, job.key)
+            lease = Lease.take(job.state, job.key, stop)
             if lease is None:
-                return RunReport(name, RunStatus.SKIPPED, reason="another worker is running this sync")
+                return [RunReport(name, RunStatus.SKIPPED, reason="another worker is running this sync")]
             with lease:
-                report = mirror(Mirror(job, lease, wish))
-        return replace(report, seconds=round(time.monotonic() - started, 3))
-    except WarehouseSyncError as error:
-        report = error.report or RunReport(name, RunStatus.FAILED, reason=str(error))
-        error.report = replace(report, seconds=round(time.monotonic() - started, 3))
-        raise
+                reports = work(job, lease)
+    except BaseException as error:
+        if stop.breaks_off:
+            reports = [RunReport(name, RunStatus.INCOMPLETE, reason=f"stopped by {stop.why} before anything was sent")]
+        elif isinstance(error, WarehouseSyncError):
+            report = error.report or RunReport(name, RunStatus.FAILED, reason=str(error))
+            error.report = replace(report, seconds=_since(started))
+            raise
+        else:
+            raise
     finally:
+        stop.draining = True
         structlog.contextvars.unbind_contextvars("sync", "run")
+    return [replace(report, seconds=_since(started)) for report in reports]
+
+
+def _since(started: float) -> float:
+    return round(time.monotonic() - started, 3)

@@ -13,31 +13,21 @@ from warehouse_sync.destinations import open_destination
 from warehouse_sync.destinations.base import Audience
 from warehouse_sync.errors import WarehouseSyncError
 from warehouse_sync.job import audience_spec, open_warehouse
+from warehouse_sync.operations import OperationKind
 from warehouse_sync.state import retry_queue, runs, sync_log, syncs
 from warehouse_sync.state.migrate import is_current
 from warehouse_sync.state.store import State, SyncKey
 
-MEMBERS_NEEDED = 300
-"""Matched members below which LinkedIn offers an audience to no campaign (LinkedIn Help, "matched audiences")."""
-
 WARN_BEFORE = timedelta(days=30)
 """Time left for somebody to authorise the app anew: a refresh token ends after a year and cannot be prolonged."""
-
-USABLE = {
-    "BUILDING": "LinkedIn is still building it, which takes up to 48 hours",
-    "ARCHIVED": "archived after 30 days without use; LinkedIn wakes it when a campaign takes it",
-    "EXPIRED": "LinkedIn has dropped its members after 90 days without use; the next run sends all of them again",
-    "FAILED": "LinkedIn reports that it failed; no campaign can use it",
-    "ERROR": "LinkedIn reports an error in it; no campaign can use it",
-}
-"""What a status of LinkedIn's means for whoever wants to use the audience; the other ones are usable."""
 
 
 @dataclass(frozen=True, slots=True)
 class AudienceStatus:
     """The audience as the destination shows it; numbers are None while it does not tell them.
 
-    size: members that can be reached. matched, input_count: of the last seven days only. usable: one sentence.
+    size: members that can be reached. matched, input_count: of the last seven days only. match_rate: their ratio in
+    per cent. usable: whether campaigns can use it, in one sentence. warning: what is wrong with it and what to do.
     """
 
     id: str
@@ -45,7 +35,23 @@ class AudienceStatus:
     size: int | None
     matched: int | None
     input_count: int | None
+    match_rate: int | None
     usable: str
+    warning: str | None
+
+    @classmethod
+    def of(cls, audience: Audience) -> AudienceStatus:
+        """What there is to tell of an audience."""
+        return cls(
+            id=audience.id,
+            status=audience.status,
+            size=audience.size,
+            matched=audience.matched,
+            input_count=audience.input_count,
+            match_rate=audience.match_rate,
+            usable=audience.usable,
+            warning=audience.warning,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +60,8 @@ class SyncStatus:
 
     running: a worker holds its lease now. last_run: its newest run, None before the first. next_run: always None, as
     runs are not scheduled by warehouse-sync itself yet. members: of the promoted run's snapshot. pending, dead:
-    operations that wait, and that are no longer retried by themselves.
+    operations that wait, and that are no longer retried by themselves. dead_removes: REMOVEs among the dead, each of a
+    member that is still in the audience.
     audience: None while there is none or the destination cannot be asked; then audience_error says why.
     refresh_token_warning: set from 30 days before its end. error: why the state could not be read.
     """
@@ -67,6 +74,7 @@ class SyncStatus:
     members: int = 0
     pending: int = 0
     dead: int = 0
+    dead_removes: int = 0
     audience: AudienceStatus | None = None
     audience_error: str | None = None
     refresh_token_expires: str | None = None
@@ -100,6 +108,7 @@ def sync_status(config: Config, name: str) -> SyncStatus:
         members=local.members,
         pending=local.pending,
         dead=local.dead,
+        dead_removes=local.dead_removes,
         audience=audience,
         audience_error=audience_error,
         refresh_token_expires=expires.isoformat() if expires else None,
@@ -133,48 +142,55 @@ def expiry_warning(expires: date | None, today: date) -> str | None:
     return f"the refresh token ends {when} ({expires}); authorise the app anew and set refresh_token"
 
 
-def usable(audience: Audience) -> str:
-    """One sentence on whether campaigns can use the audience."""
-    if audience.status in USABLE:
-        return USABLE[audience.status]
-    if audience.size is None:
-        return "LinkedIn does not tell its size yet"
-    if audience.size < MEMBERS_NEEDED:
-        return f"fewer than the {MEMBERS_NEEDED} members LinkedIn needs"
-    return "usable in campaigns"
-
-
 @dataclass(frozen=True, slots=True)
 class _Local:
     """What the state tables know; the defaults are those of a sync that has never run."""
 
     installation: str | None = None
+    generation: int = 1
     audience_id: str | None = None
     running: bool = False
     last_run: dict[str, Any] | None = None
     members: int = 0
     pending: int = 0
     dead: int = 0
+    dead_removes: int = 0
 
 
 def _local(state: State, key: SyncKey) -> _Local:
     row = syncs.read(state, key)
-    members = pending = dead = 0
+    members = pending = dead = dead_removes = 0
     if row.promoted_run is not None:
         promoted = runs.load(state, row.promoted_run)
         members = promoted.members
         with state.warehouse.connect("count the retry queue") as connection:
             waiting, dead = retry_queue.count(state, connection, key, promoted.run_id)
+            dead_removes = _dead_removes(state, connection, key, promoted.run_id) if dead else 0
         pending = waiting + promoted.last_seq - promoted.watermark
     return _Local(
         installation=syncs.installation_id(state),
+        generation=row.generation,
         audience_id=row.audience_id,
         running=_is_leased(state, key),
         last_run=_last_run(state, key),
         members=members,
         pending=pending,
         dead=dead,
+        dead_removes=dead_removes,
     )
+
+
+def _dead_removes(state: State, connection: sa.Connection, key: SyncKey, run_id: int) -> int:
+    queue = state.tables.retry_queue
+    found = connection.scalar(
+        sa.select(sa.func.count()).where(
+            key.match(queue),
+            queue.c.run_id == run_id,
+            queue.c.state == retry_queue.DEAD,
+            queue.c.operation == OperationKind.REMOVE,
+        )
+    )
+    return int(found or 0)
 
 
 def _is_leased(state: State, key: SyncKey) -> bool:
@@ -219,11 +235,10 @@ def _ask_destination(config: Config, sync: SyncConfig, local: _Local) -> tuple[A
         expires = destination.check().refresh_token_expires
         if sync.audience.id is None and local.installation is None:
             return None, expires
-        spec = audience_spec(sync, SyncKey(sync.name, sync.destination), local.installation or "")
+        spec = audience_spec(sync, SyncKey(sync.name, sync.destination), local.installation or "", local.generation)
         audience = destination.find(spec, local.audience_id)
     finally:
         destination.close()
     if audience is None:
         return None, expires
-    numbers = (audience.size, audience.matched, audience.input_count)
-    return AudienceStatus(audience.id, audience.status, *numbers, usable(audience)), expires
+    return AudienceStatus.of(audience), expires

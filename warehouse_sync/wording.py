@@ -64,10 +64,23 @@ def status_facts(status: SyncStatus) -> Facts:
         "last run": _last_run(run, status) if run else "none yet",
         "because": (run and run["reason"]) or "",
         "next run": status.next_run or "not scheduled",
-        "members": f"{status.members:,}; {status.pending:,} operations wait, {status.dead:,} are dead",
+        "members": f"{status.members:,}; {status.pending:,} operations wait, {_dead(status.dead, status.dead_removes)}",
         "audience": _audience(status.audience) if status.audience else status.audience_error or "none yet",
+        "warning": (status.audience and status.audience.warning) or "",
         "token": status.refresh_token_warning or (f"the refresh token ends on {ends}" if ends else ""),
     }
+
+
+def _dead(dead: int, removes: int) -> str:
+    """Dead operations; a REMOVE among them is told apart, since it means that somebody is targeted still."""
+    told = f"{dead:,} {'is' if dead == 1 else 'are'} dead"
+    if not removes:
+        return told
+    if removes == 1:
+        which = "a REMOVE" if dead == 1 else "1 of them a REMOVE"
+        return f"{told}, {which}: that member is still in the audience"
+    which = "all of them" if dead == removes else f"{removes:,} of them"
+    return f"{told}, {which} REMOVEs: those members are still in the audience"
 
 
 def _interrupted(status: SyncStatus) -> bool:
@@ -96,6 +109,7 @@ def _audience(audience: AudienceStatus) -> str:
     }
     known = [f"{audience.id} {audience.status or ''}".rstrip()]
     known += [f"{number:,} {name}" for name, number in numbers.items() if number is not None]
+    known += [f"match rate {audience.match_rate} %"] if audience.match_rate is not None else []
     return f"{', '.join(known)}: {audience.usable}"
 
 

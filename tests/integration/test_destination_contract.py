@@ -278,6 +278,40 @@ def test_an_audience_of_the_other_type_is_a_matter_of_configuration(
             destination.find(wrong, None)
 
 
+def test_an_audience_is_looked_at_by_its_id_whatever_its_type_and_source(
+    place: Place, destination: Destination, spec: AudienceSpec
+) -> None:
+    """Looking needs nothing but the id, changes nothing, and tells nothing of an audience that is gone."""
+    other = "company" if spec.type == "user" else "user"
+    for wanted in (spec, AudienceSpec(other, "Left", None, None, f"{spec.source_id}:2")):
+        created = destination.create(wanted)
+        seen = destination.look(created.id)
+        assert seen is not None
+        assert (seen.id, seen.type, seen.created) == (created.id, wanted.type, False)
+    assert place.audiences() == 2
+    place.delete_audiences()
+    assert destination.look(created.id) is None
+
+
+def test_looking_at_an_audience_waits_for_a_destination_that_is_down(
+    place: Place, destination: Destination, audience: Audience
+) -> None:
+    """Only an answer counts as gone, never the lack of one."""
+    place.go_down()
+    with pytest.raises(DestinationUnavailable):
+        destination.look(audience.id)
+    place.come_back()
+    assert destination.look(audience.id) is not None
+
+
+def test_an_audience_tells_whether_campaigns_can_use_it(destination: Destination, spec: AudienceSpec) -> None:
+    """A new audience is neither emptied nor a reason to warn, and says in a sentence how it stands."""
+    for audience in (destination.create(spec), destination.find(spec, None)):
+        assert audience is not None
+        assert audience.usable
+        assert (audience.emptied, audience.warning, audience.match_rate) == (False, None, None)
+
+
 def test_an_add_arrives_and_a_remove_takes_away(place: Place, destination: Destination, audience: Audience) -> None:
     assert statuses(destination.deliver(audience, batch_of(place, ADD, 1, 2, 3))) == [DELIVERED] * 3
     assert place.members(audience.id) == {place.identifier(number) for number in (1, 2, 3)}

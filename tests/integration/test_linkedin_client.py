@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -154,3 +159,122 @@ def test_nobody_listening_is_a_matter_of_the_connection() -> None:
         client.request("GET", "/rest/dmpSegments/7", token="t")
     assert caught.value.reason == "connection"
     client.close()
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nX: y\r\n"
+TRICKLES = {
+    "headers": (HEAD[:12], HEAD[12:] + b"Content-Length: 2\r\n\r\n{}"),
+    "body": (HEAD + b"Content-Length: 900\r\n\r\n", b"[" * 900),
+    "a body without length": (HEAD + b"Connection: close\r\n\r\n", b"1" * 900),
+    "chunks": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n1\r\n" * 300),
+    "nothing": (b"", b""),
+}
+
+
+class Trickler:
+    """Sends the head of an answer at once and then one byte every `gap` seconds; reads the request if it `listens`."""
+
+    def __init__(self, at_once: bytes, then: bytes, *, gap: float = 0.05, listens: bool = True) -> None:
+        self._bytes = (at_once, then)
+        self._gap = gap
+        self._listens = listens
+        self._over = threading.Event()
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=self._answer, args=(self._socket.accept()[0],), daemon=True).start()
+
+    def _answer(self, connection: socket.socket) -> None:
+        at_once, then = self._bytes
+        with contextlib.suppress(OSError), connection:
+            if self._listens:
+                connection.recv(65536)
+            connection.sendall(at_once)
+            for byte in then:
+                if self._over.wait(self._gap):
+                    return
+                connection.sendall(bytes([byte]))
+            self._over.wait()
+
+    def close(self) -> None:
+        self._over.set()
+        self._socket.close()
+
+
+@pytest.fixture
+def trickle() -> Iterator[Callable[..., tuple[Trickler, Client]]]:
+    with contextlib.ExitStack() as stack:
+
+        def start(at_once: bytes, then: bytes, *, answer_timeout: float = 0.4, **how: Any) -> tuple[Trickler, Client]:
+            server = Trickler(at_once, then, **how)
+            stack.callback(server.close)
+            client = Client(LinkedInSettings(account_id=1, api_url=server.url, answer_timeout=answer_timeout))
+            stack.callback(client.close)
+            return server, client
+
+        yield start
+
+
+@pytest.mark.parametrize("part", TRICKLES)
+def test_an_answer_that_drips_in_is_given_up_when_its_time_is_over(
+    trickle: Callable[..., tuple[Trickler, Client]], part: str
+) -> None:
+    """Each byte comes in time, the whole does not; what has come is no answer, however complete it looks."""
+    _, client = trickle(*TRICKLES[part])
+    for _ in range(2):
+        started = time.monotonic()
+        with pytest.raises(NoAnswer) as caught:
+            client.request("GET", "/rest/dmpSegments/7", token="t")
+        assert 0.35 < time.monotonic() - started < 2
+        assert caught.value.reason == "timeout"
+
+
+def test_a_server_that_does_not_take_the_request_is_given_up_too(
+    trickle: Callable[..., tuple[Trickler, Client]],
+) -> None:
+    """The time counts from the start of the request, not from its end."""
+    _, client = trickle(b"", b"", listens=False)
+    started = time.monotonic()
+    with pytest.raises(NoAnswer) as caught:
+        client.request("POST", "/rest/dmpSegments/7/users", token="t", body=b"x" * 50_000_000)
+    assert time.monotonic() - started < 3
+    assert caught.value.reason == "timeout"
+
+
+def test_an_answer_that_drips_in_fast_enough_is_an_answer(trickle: Callable[..., tuple[Trickler, Client]]) -> None:
+    """The time is for the whole answer; bytes that come one by one are no trouble by themselves."""
+    _, client = trickle(HEAD + b"Content-Length: 9\r\n\r\n", b"[1, 2, 3]", gap=0.01, answer_timeout=5.0)
+    assert client.request("GET", "/rest/dmpSegments/7", token="t").json == [1, 2, 3]
+
+
+def test_a_request_whose_time_is_over_disturbs_no_other(server: Recorder) -> None:
+    """Of many requests at once on pooled connections only those that are late are cut."""
+    count = itertools.count()
+    slow_every = 5
+
+    class Sluggish(Handler):
+        def _answer(self) -> None:
+            if next(count) % slow_every == 0:
+                time.sleep(0.6)
+            super()._answer()
+
+        do_GET = do_POST = _answer  # noqa: N815
+
+    server.RequestHandlerClass = Sluggish
+    client = Client(LinkedInSettings(account_id=1, api_url=server.url, answer_timeout=0.3, max_in_flight=4))
+
+    def ask(number: int) -> str:
+        try:
+            return str(client.request("GET", f"/rest/dmpSegments/{number}", token="t").status)
+        except NoAnswer as silence:
+            return silence.reason
+
+    with ThreadPoolExecutor(4) as pool:
+        told = list(pool.map(ask, range(60)))
+    client.close()
+    assert told.count("timeout") == 60 / slow_every
+    assert told.count("200") == 60 - 60 / slow_every

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import structlog
+from harness.linkedin import ACCOUNT, SPEC, TEST_ACCOUNT, VIEWED_ACCOUNT, Lab, adds, hash_of, reasons
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
@@ -29,57 +28,24 @@ from warehouse_sync.errors import AuthenticationFailed, ConfigurationError, Dest
 from warehouse_sync.operations import Batch, OperationKind, OutcomeStatus
 from warehouse_sync.sandbox import Fault, Sandbox, SandboxSettings
 
-ACCOUNT, VIEWED_ACCOUNT, TEST_ACCOUNT = 507404993, 507404994, 507404995
-SPEC = AudienceSpec("user", "Customers", None, None, "installation:customers")
-
 Opener = Callable[..., LinkedIn]
 Starter = Callable[..., Sandbox]
 
 
 @pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as opened:
+def lab() -> Iterator[Lab]:
+    with Lab() as opened:
         yield opened
 
 
 @pytest.fixture
-def start(stack: ExitStack) -> Starter:
-    def starter(*, now: Callable[[], float] = time.time, **settings: Any) -> Sandbox:
-        return stack.enter_context(Sandbox(SandboxSettings(**{"ready_after": 0.0, **settings}), now))
-
-    return starter
+def start(lab: Lab) -> Starter:
+    return lab.start
 
 
 @pytest.fixture
-def connect(stack: ExitStack) -> Opener:
-    def opener(sandbox: Sandbox, **settings: Any) -> LinkedIn:
-        theirs = sandbox.settings
-        own: dict[str, Any] = {
-            "account_id": ACCOUNT,
-            "name": "ads",
-            "client_id": theirs.client_id,
-            "client_secret": theirs.client_secret,
-            "refresh_token": theirs.refresh_token,
-            "api_url": sandbox.url,
-            "oauth_url": sandbox.url,
-            "requests_per_minute": 10_000,
-            "max_in_flight": 4,
-            "wait_after_create": 0.01,
-            "fresh_404_patience": 0.2,
-            "token_propagation": 0.02,
-            "token_patience": 0.5,
-            "attempts": 4,
-            "patience": 10.0,
-            "backoff_initial": 0.01,
-            "backoff_max": 0.04,
-            "wait_after_429": 0.02,
-            "read_timeout": 1.0,
-        }
-        linkedin = LinkedIn(LinkedInSettings(**{**own, **settings}))
-        stack.callback(linkedin.close)
-        return linkedin
-
-    return opener
+def connect(lab: Lab) -> Opener:
+    return lab.connect
 
 
 @pytest.fixture(scope="module")
@@ -97,19 +63,6 @@ def shared() -> Iterator[tuple[Sandbox, LinkedIn, Audience]]:
         linkedin = LinkedIn(theirs)
         yield sandbox, linkedin, linkedin.create(SPEC)
         linkedin.close()
-
-
-def hash_of(number: int) -> str:
-    return hashlib.sha256(f"{number}@example.com".encode()).hexdigest()
-
-
-def adds(*numbers: int) -> Batch:
-    return Batch(OperationKind.ADD, 1, ("sha256_email",), [(hash_of(number),) for number in numbers])
-
-
-def reasons(linkedin: LinkedIn, audience: Audience, batch: Batch) -> list[str]:
-    """The reasons of the outcomes; `delivered` for those that have none."""
-    return [outcome.reason or outcome.status.value for outcome in linkedin.deliver(audience, batch)]
 
 
 TRANSIENT = (
@@ -185,23 +138,6 @@ def test_retry_after_is_honoured_by_all_threads(start: Starter, connect: Opener)
     first, *later = sandbox.requests("users")
     assert len(later) == 2
     assert all(record.at - first.at >= 0.99 for record in later)
-
-
-def test_a_retry_after_beyond_our_patience_defers_at_once_and_no_request_leaves_until_then(
-    start: Starter, connect: Opener
-) -> None:
-    sandbox = start()
-    linkedin = connect(sandbox)
-    audience = linkedin.create(SPEC)
-    sandbox.inject(Fault("429", on="users", retry_after=3600))
-    started = time.monotonic()
-    assert reasons(linkedin, audience, adds(1)) == ["throttled"]
-    assert reasons(linkedin, audience, adds(1)) == ["throttled"]
-    assert time.monotonic() - started < 2
-    assert len(sandbox.requests("users")) == 1
-    with pytest.raises(DestinationUnavailable) as caught:
-        linkedin.check()
-    assert caught.value.retry_after == pytest.approx(3600, abs=5)
 
 
 class Patience:
@@ -522,6 +458,75 @@ def test_an_audience_of_another_account_is_a_matter_of_configuration(start: Star
     theirs = connect(sandbox, account_id=1).create(SPEC)
     with pytest.raises(ConfigurationError, match=f"{theirs.id} belongs to another ad account than {ACCOUNT}"):
         connect(sandbox).find(AudienceSpec("user", None, None, theirs.id, "x"), None)
+
+
+def test_looking_at_another_accounts_audience_is_a_matter_of_configuration(start: Starter, connect: Opener) -> None:
+    """What is not ours is neither taken for gone nor touched."""
+    sandbox = start(account_ids=frozenset({ACCOUNT, 1}))
+    theirs = connect(sandbox, account_id=1).create(SPEC)
+    with pytest.raises(ConfigurationError, match=f"{theirs.id} belongs to another ad account"):
+        connect(sandbox).look(theirs.id)
+
+
+def test_an_audience_that_can_be_listed_but_not_read_is_not_gone(start: Starter, connect: Opener) -> None:
+    """LinkedIn answers 404 for a while about what is there; the account's list decides."""
+    sandbox = start()
+    linkedin = connect(sandbox)
+    created = linkedin.create(SPEC)
+    sandbox.inject(Fault("not_found", on="get", times=0))
+    seen = linkedin.look(created.id)
+    assert seen is not None
+    assert seen.id == created.id
+    assert linkedin.look("999") is None
+
+
+@pytest.mark.parametrize("status", ["ARCHIVED", "FAILED", "ERROR", "EXPIRED", "READY"])
+def test_the_condition_of_an_audience_comes_with_it(start: Starter, connect: Opener, status: str) -> None:
+    """Found by its source id or by its own, with the advice that fits; creating one that is there tells it too."""
+    sandbox = start()
+    linkedin = connect(sandbox)
+    created = linkedin.create(SPEC)
+    linkedin.deliver(created, adds(1))
+    sandbox.force_status(created.id, status)
+    by_id = AudienceSpec("user", None, None, created.id, "")
+    for found in (
+        linkedin.find(SPEC, None),
+        linkedin.find(SPEC, created.id),
+        linkedin.create(SPEC),
+        linkedin.find(by_id, None),
+    ):
+        assert found is not None
+        assert found.status == status
+        assert found.emptied is (status == "EXPIRED")
+        assert (found.warning is not None) == (status in ("ARCHIVED", "FAILED", "ERROR"))
+
+
+def test_an_audience_that_is_building_for_two_days_comes_with_a_warning(start: Starter, connect: Opener) -> None:
+    """Its age is LinkedIn's own: the time at which it says that the audience was created."""
+    for hours, warned in ((47, False), (49, True)):
+        then = time.time() - hours * 3600
+        sandbox = start(now=lambda then=then: then)
+        linkedin = connect(sandbox)
+        linkedin.create(SPEC)
+        found = linkedin.find(SPEC, None)
+        assert found is not None
+        assert (found.status, found.warning is not None) == ("BUILDING", warned)
+
+
+def test_what_to_do_about_a_lost_audience_depends_on_who_chose_it(start: Starter, connect: Opener) -> None:
+    """One of our own is begun anew with --recreate, one that was named by its id is not."""
+    linkedin = connect(start())
+    with pytest.raises(ConfigurationError, match="begin anew with a fresh audience run the sync once with --recreate"):
+        linkedin.find(SPEC, "4711")
+    with pytest.raises(ConfigurationError, match=r"Take audience\.id out .* or correct it") as caught:
+        linkedin.find(AudienceSpec("user", None, None, "4711", ""), None)
+    assert "--recreate" not in str(caught.value)
+    created = linkedin.create(SPEC)
+    with pytest.raises(ConfigurationError, match="--recreate"):
+        linkedin.find(AudienceSpec("company", "x", None, None, SPEC.source_id), created.id)
+    with pytest.raises(ConfigurationError, match="type") as caught:
+        linkedin.find(AudienceSpec("company", None, None, created.id, ""), None)
+    assert "--recreate" not in str(caught.value)
 
 
 @pytest.mark.parametrize("audience_id", ["urn:li:adSegment:1", "7/users", "", "٣"])

@@ -15,11 +15,10 @@ from harness.world import SYNC, World, sandbox
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warehouse_sync.destinations.base import Audience
 from warehouse_sync.errors import ConfigurationError
 from warehouse_sync.state.store import State, SyncKey
 from warehouse_sync.state.syncs import Lease
-from warehouse_sync.status import SyncStatus, expiry_warning, sync_log_lines, sync_status, usable
+from warehouse_sync.status import SyncStatus, expiry_warning, sync_log_lines, sync_status
 from warehouse_sync.warehouses import make_warehouse
 
 TODAY = date(2026, 11, 22)
@@ -162,20 +161,6 @@ def test_a_token_is_warned_of_from_30_days_before_its_end(days: int) -> None:
 
 def test_a_token_without_known_end_is_not_warned_of() -> None:
     assert expiry_warning(None, TODAY) is None
-
-
-@pytest.mark.parametrize(
-    ("status", "size", "expected"),
-    [
-        ("READY", 300, "usable in campaigns"),
-        ("UPDATING", 5000, "usable in campaigns"),
-        ("READY", 299, "fewer than the 300 members LinkedIn needs"),
-        ("READY", None, "LinkedIn does not tell its size yet"),
-        ("BUILDING", None, "LinkedIn is still building it, which takes up to 48 hours"),
-    ],
-)
-def test_whether_campaigns_can_use_an_audience(status: str, size: int | None, expected: str) -> None:
-    assert usable(Audience("1", "user", "name", status, size)) == expected
 
 
 def test_an_expired_audience_is_to_be_filled_again(duckdb_world: World) -> None:

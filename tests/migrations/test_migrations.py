@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -84,6 +85,30 @@ def test_a_newer_schema_is_left_alone(warehouse: Warehouse) -> None:
     with pytest.raises(ConfigurationError, match="newer release"):
         migrate(state)
     assert current_version(state) == "9999"
+
+
+def test_each_older_version_is_brought_up_with_its_rows(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A schema of any earlier release, with a sync in it, ends as the newest one; the sync's row is kept."""
+    state = State(warehouse)
+    upgrade = command.upgrade
+    monkeypatch.setattr(command, "upgrade", lambda config, _: upgrade(config, "0001"))
+    migrate(state)
+    monkeypatch.undo()
+    assert current_version(state) == "0001"
+    assert not is_current(state)
+    with warehouse.write("put a sync into it") as connection:
+        connection.execute(
+            sa.text(
+                f"insert into {warehouse.schema}.syncs (sync, destination, audience_key, promoted_run, lease_token, "
+                "created_at) values ('people', 'ads', '', 7, 3, timestamp '2026-11-01')"
+            )
+        )
+    assert migrate(state)
+    assert is_current(state)
+    with warehouse.connect("look") as connection:
+        syncs = state.tables.syncs
+        row = connection.execute(sa.select(syncs.c.promoted_run, syncs.c.lease_token, syncs.c.generation)).one()
+    assert tuple(row) == (7, 3, 1)
 
 
 def test_a_schema_with_an_odd_name(warehouse: Warehouse) -> None:

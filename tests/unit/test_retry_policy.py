@@ -17,10 +17,3 @@ def test_delays_never_shrink(attempt: int) -> None:
     """A later attempt never waits for less time than an earlier one, and never for none."""
     policy = RetryPolicy()
     assert 0 < policy.delay(attempt) <= policy.delay(attempt + 1)
-
-
-def test_death() -> None:
-    """An operation is given up at max_age, by default 13 hours, and at once when retries are off."""
-    assert not RetryPolicy().is_dead(13 * 3600 - 1)
-    assert RetryPolicy().is_dead(13 * 3600)
-    assert RetryPolicy(enabled=False).is_dead(0)

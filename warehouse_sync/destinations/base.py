@@ -20,7 +20,8 @@ class AudienceSpec:
     """The audience that a sync wants.
 
     id: an existing audience of the destination, or None to find or create our own.
-    source_id: our name for it at the destination: installation id and sync, so that it is found again.
+    source_id: our name for it at the destination: installation id and sync, so that it is found again. A later
+    generation of our audience bears a name of its own, which ends in `:2`, `:3` …
     """
 
     type: str
@@ -35,6 +36,9 @@ class Audience:
     """An audience as the destination shows it. Numbers are None while the destination does not know them.
 
     status: the destination's own word (READY, BUILDING …). created: made by this call, in this run.
+    usable: whether campaigns can use it, in one sentence.
+    warning: what is wrong with it and what to do, in one or two sentences; None while all is well.
+    emptied: the destination has thrown its members away, so every one has to be sent again.
     """
 
     id: str
@@ -45,6 +49,16 @@ class Audience:
     matched: int | None = None
     input_count: int | None = None
     created: bool = False
+    usable: str = ""
+    warning: str | None = None
+    emptied: bool = False
+
+    @property
+    def match_rate(self) -> int | None:
+        """How many of the members that were sent lately the destination knows, in per cent; None when unknown."""
+        if self.matched is None or not self.input_count:
+            return None
+        return round(100 * self.matched / self.input_count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +101,13 @@ class Destination(Protocol):
 
         A `known_id` that does not bear our `source_id` was chosen by its id once and is not meant any more. Reads only.
         Raises ConfigurationError when a named or known id does not exist or is of another type or account.
+        """
+        ...
+
+    def look(self, audience_id: str) -> Audience | None:
+        """The audience of our account with this id, whatever its type and source id; None when there is none any more.
+
+        Reads only. Raises ConfigurationError when it belongs to another account, else DestinationUnavailable.
         """
         ...
 

@@ -50,7 +50,8 @@ def batches(
 class Delivery:
     """Sends the batches of one run to one audience.
 
-    `given_up` is set when the destination did not take anything for so long that going on makes no sense.
+    `given_up` is set when the destination did not take anything for so long that going on makes no sense. `is_over`:
+    because of that, or since a stop is wished, no further batch is sent.
     """
 
     def __init__(self, destination: Destination, audience: Audience, lease: Lease) -> None:
@@ -59,6 +60,10 @@ class Delivery:
         self.lease = lease
         self.given_up: Outcome | None = None
         self._deferred_in_a_row = 0
+
+    @property
+    def is_over(self) -> bool:
+        return self.given_up is not None or self.lease.stop.requested
 
     def deliver(self, work: Iterator[Batch]) -> Iterator[tuple[Batch, Sequence[Outcome]]]:
         """Each batch with its outcomes, in sending order; all answers are in when the iterator ends.
@@ -71,11 +76,11 @@ class Delivery:
         with ThreadPoolExecutor(at_once, thread_name_prefix="deliver") as threads:
             try:
                 for batch in work:
+                    if self.is_over:
+                        break
                     flying.append((batch, threads.submit(self._send, batch)))
                     if len(flying) >= at_once * QUEUED:
                         yield self._landed(*flying.popleft())
-                    if self.given_up:
-                        break
                 while flying:
                     yield self._landed(*flying.popleft())
             finally:
@@ -90,7 +95,7 @@ class Delivery:
         outcomes = future.result()
         if len(outcomes) != len(batch):
             raise AssertionError(f"destination answered {len(outcomes)} outcomes for {len(batch)} operations")
-        if all(outcome.status is OutcomeStatus.DEFERRED for outcome in outcomes):
+        if all(outcome.status is OutcomeStatus.DEFERRED and outcome.attempted for outcome in outcomes):
             self._deferred_in_a_row += 1
             if self._deferred_in_a_row >= HOPELESS * self.destination.max_in_flight:
                 self.given_up = outcomes[-1]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 import structlog
 
-from warehouse_sync.operations import RunStatus
+from warehouse_sync.operations import RunKind, RunStatus
 from warehouse_sync.state import retry_queue, runs, sync_log
 from warehouse_sync.state.runs import Run
 from warehouse_sync.state.store import State
@@ -32,25 +32,30 @@ def drop_tables(state: State, lease: Lease, run: Run, names: Sequence[str | None
         connection.execute(sa.update(state.tables.runs).where(state.tables.runs.c.run_id == run.run_id).values(**gone))
 
 
-def discard(state: State, lease: Lease, run: Run, promoted: Run | None) -> None:
-    """The run's own tables are gone; a retry pass shares the promoted run's snapshot, which stays."""
-    kept = promoted.snapshot_table if promoted else None
-    drop_tables(state, lease, run, [name for name in (run.snapshot_table, run.changes_table) if name != kept])
+def discard(state: State, lease: Lease, run: Run) -> None:
+    """The run's own tables are gone. A retry pass has no snapshot of its own: it shares that of the promoted run."""
+    own = (run.changes_table,) if run.kind is RunKind.RETRY else (run.snapshot_table, run.changes_table)
+    drop_tables(state, lease, run, own)
 
 
 def discard_dead_runs(state: State, lease: Lease, promoted: Run | None, current: int) -> None:
-    """Runs that ended before their commit point without saying so: nothing happened, their tables are rubbish."""
+    """Runs whose worker died without saying so have ended.
+
+    Before their commit point nothing had happened: their tables are rubbish. Those that fed another audience than the
+    promoted run keep them, since that audience still holds what they sent, and may lack the rest.
+    """
     for run in runs.left_open(state, lease.key, current):
         if promoted is not None and run.run_id == promoted.run_id:
             continue
-        log.info("discarding a run whose worker died", run_id=run.run_id)
-        discard(state, lease, run, promoted)
+        log.info("ending a run whose worker died", run_id=run.run_id)
+        if not run.promoted:
+            discard(state, lease, run)
         runs.update(
             state,
             lease,
             run.run_id,
             status=RunStatus.FAILED,
-            reason="the worker died before anything was sent",
+            reason="the worker died" if run.promoted else "the worker died before anything was sent",
             finished_at=state.warehouse.utc_now(),
         )
 
@@ -63,17 +68,17 @@ def retire(state: State, lease: Lease, run: Run, audience_id: str, *, snapshots:
     with state.fenced(lease.key, lease.token, "clear the retry queue") as connection:
         retry_queue.supersede(state, connection, lease.key.sync, run.run_id, audience_id)
         sync_log.forget(state, connection, lease.key, sync_log_days)
-    kept: list[str] = []
-    audiences: set[str | None] = set()
+    kept: dict[str | None, set[str]] = {}
     for old in runs.with_tables(state, lease.key):
-        newest = old.audience_id not in audiences
-        audiences.add(old.audience_id)
-        if old.snapshot_table and old.snapshot_table not in kept and (newest or len(kept) < snapshots):
-            kept.append(old.snapshot_table)
+        beside = kept.get(old.audience_id, set())
+        wanted = snapshots if old.audience_id == audience_id else 1
+        if old.snapshot_table and (old.snapshot_table in beside or len(beside) < wanted):
+            kept[old.audience_id] = beside | {old.snapshot_table}
+        newest = not beside
         # Changes before those of the newest run are of use to nobody but the curious, like old snapshots.
-        keeps_changes = newest or old.snapshot_table in kept
+        keeps_snapshot = old.snapshot_table in kept.get(old.audience_id, set())
         unwanted = [
-            old.snapshot_table if old.snapshot_table not in kept else None,
-            None if keeps_changes else old.changes_table,
+            None if keeps_snapshot else old.snapshot_table,
+            None if newest or keeps_snapshot else old.changes_table,
         ]
         drop_tables(state, lease, old, unwanted)

@@ -67,6 +67,11 @@ class Recorder:
         self._open = _Unrecorded(watermark)
         self._written = time.monotonic()
 
+    @property
+    def taken(self) -> int:
+        """The last `seq` that is accounted for, on disk or not."""
+        return self._open.last
+
     def take(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
         """The next batch in sending order is accounted for; it is on disk after the next `flush()` at the latest."""
         if batch.first_seq != self._open.last + 1:
@@ -108,7 +113,6 @@ class Recorder:
 
     def _write(self, connection: sa.Connection, piece: _Unrecorded) -> None:
         key, run_id = self.lease.key, self.run_id
-        now = self.state.warehouse.utc_now()
         excepted = Selection()
         for (operation, outcome), selection in piece.exceptions.items():
             excepted.join(selection)
@@ -118,12 +122,6 @@ class Recorder:
                 )
             if outcome.status is OutcomeStatus.DEFERRED or operation is OperationKind.REMOVE:
                 # A REMOVE that is refused is not forgotten: it would target somebody for ever.
-                refused = outcome.status is OutcomeStatus.REJECTED
-                age_out = now - self.state.warehouse.seconds(self.policy.max_age)
-                dead = sa.or_(
-                    sa.true() if refused or not self.policy.enabled else sa.false(),
-                    sa.func.coalesce(self.changes.c.deferred_since <= age_out, sa.false()),
-                )
                 retry_queue.add(
                     self.state,
                     connection,
@@ -132,8 +130,8 @@ class Recorder:
                     self.changes,
                     selection.condition(self.changes.c.seq),
                     outcome,
-                    dead=dead,
-                    next_attempt_at=self.state.warehouse.utc_now(self._delay()),
+                    dead=self._is_dead(outcome),
+                    next_attempt_at=self.state.warehouse.utc_now(self._delay(outcome)),
                 )
         if self.keeps_log:
             delivered = sa.and_(
@@ -143,11 +141,26 @@ class Recorder:
             )
             sync_log.add_delivered(self.state, connection, key, run_id, self.changes, delivered)
 
-    def _delay(self) -> sa.ColumnElement[float]:
-        """The policy's delay after the attempt that has just failed, as SQL over the attempts made before."""
+    def _is_dead(self, outcome: Outcome) -> sa.ColumnElement[bool]:
+        """Whether an operation that ends so is no longer retried by itself."""
+        if outcome.status is OutcomeStatus.REJECTED:
+            return sa.true()
+        if not outcome.attempted:
+            return sa.false()
+        if not self.policy.enabled:
+            return sa.true()
+        age_out = self.state.warehouse.utc_now(-self.policy.max_age)
+        return sa.func.coalesce(self.changes.c.deferred_since <= age_out, sa.false())
+
+    def _delay(self, outcome: Outcome) -> float | sa.ColumnElement[float]:
+        """The policy's delay after the attempt that has just failed, but no less than the destination's own wish."""
+        if not outcome.attempted:
+            return 0.0
+        least = outcome.retry_after or 0.0
         before = self.changes.c.attempt
-        steps = [(before + 1 <= attempt, self.policy.delay(attempt)) for attempt in range(1, len(DELAYS))]
-        return sa.case(*steps, else_=self.policy.delay(len(DELAYS)))
+        delays = [max(least, self.policy.delay(attempt)) for attempt in range(1, len(DELAYS) + 1)]
+        steps = [(before + 1 <= attempt, delay) for attempt, delay in enumerate(delays[:-1], 1)]
+        return sa.case(*steps, else_=delays[-1])
 
     def _move_watermark(self, connection: sa.Connection, upto: int) -> None:
         runs = self.state.tables.runs

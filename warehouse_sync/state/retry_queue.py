@@ -52,7 +52,7 @@ def add(
     dead: sa.ColumnElement[bool],
     next_attempt_at: sa.ColumnElement[Any],
 ) -> None:
-    """Operations that were tried and not delivered stand in the queue, one attempt more than before."""
+    """Operations that were not delivered stand in the queue, with one attempt more than before if it was one."""
     queue = state.tables.retry_queue
     since = sa.func.coalesce(changes.c.deferred_since, state.warehouse.utc_now())
     source = sa.select(
@@ -63,7 +63,7 @@ def add(
         changes.c.operation,
         changes.c.identity,
         changes.c.primary_key,
-        changes.c.attempt + 1,
+        changes.c.attempt + int(outcome.attempted),
         since,
         sa.case((dead, sa.cast(sa.null(), sa.DateTime)), else_=next_attempt_at),
         sa.literal(outcome.reason, sa.String),
@@ -114,3 +114,9 @@ def count(state: State, connection: sa.Connection, key: SyncKey, run_id: int) ->
     ).all()
     found = {str(name): int(number) for name, number in rows}
     return found.get(WAITING, 0), found.get(DEAD, 0)
+
+
+def kinds(state: State, connection: sa.Connection, run_id: int) -> set[str]:
+    """Which operations of the run stand in the queue, waiting or dead."""
+    queue = state.tables.retry_queue
+    return set(connection.scalars(sa.select(queue.c.operation).where(queue.c.run_id == run_id).distinct()))

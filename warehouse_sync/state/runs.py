@@ -24,6 +24,7 @@ class Run:
     """One run as its row tells it. The tables' names are None once retention has dropped them."""
 
     run_id: int
+    destination: str
     kind: RunKind
     status: RunStatus
     members: int
@@ -34,11 +35,17 @@ class Run:
     changes_table: str | None
     previous_run: int | None
     audience_id: str | None
+    promoted: bool = False
 
     @property
     def removes_until(self) -> int:
         """The last `seq` before the first ADD."""
         return self.last_seq - self.planned_add
+
+    @property
+    def may_hold_members(self) -> bool:
+        """Whether its audience holds somebody because of it, if no later run fed that."""
+        return self.members > 0 or self.status is not RunStatus.SUCCEEDED
 
 
 def table_slug(key: SyncKey) -> str:
@@ -78,7 +85,18 @@ def begin(
             )
         )
     return Run(
-        number, kind, RunStatus.RUNNING, 0, 0, 0, 0, tables["snapshot_table"], tables["changes_table"], previous, None
+        run_id=number,
+        destination=lease.key.destination,
+        kind=kind,
+        status=RunStatus.RUNNING,
+        members=0,
+        planned_add=0,
+        last_seq=0,
+        watermark=0,
+        snapshot_table=tables["snapshot_table"],
+        changes_table=tables["changes_table"],
+        previous_run=previous,
+        audience_id=None,
     )
 
 
@@ -105,7 +123,8 @@ def load(state: State, run_id: int) -> Run:
     if row is None:
         raise StateDamaged(
             f"warehouse {state.warehouse.name}: run {run_id} is promoted, but table {state.warehouse.schema}.runs does "
-            "not know it. Nothing was sent; restore the state schema from a backup."
+            "not know it, so whom the audience holds is not known. Nothing was sent. Restore the state schema from a "
+            "backup; or have a fresh audience filled: run the sync once with --recreate, and delete the old one."
         )
     return _run(row)
 
@@ -113,6 +132,7 @@ def load(state: State, run_id: int) -> Run:
 def _run(row: sa.Row[Any]) -> Run:
     return Run(
         run_id=row.run_id,
+        destination=row.destination,
         kind=RunKind(row.kind),
         status=RunStatus(row.status),
         members=row.members,
@@ -123,6 +143,7 @@ def _run(row: sa.Row[Any]) -> Run:
         changes_table=row.changes_table,
         previous_run=row.previous_run,
         audience_id=row.audience_id,
+        promoted=row.promoted_at is not None,
     )
 
 
@@ -133,20 +154,44 @@ def update(state: State, lease: Lease, run_id: int, **values: Any) -> None:
 
 
 def promote(
-    state: State, lease: Lease, connection: sa.Connection, run_id: int, audience: Audience, *, watermark: int
+    state: State,
+    lease: Lease,
+    connection: sa.Connection,
+    run_id: int,
+    audience: Audience,
+    *,
+    watermark: int,
+    **owned: Any,
 ) -> None:
-    """The commit point, inside a fenced transaction: this run's snapshot is what the audience shall hold."""
+    """The commit point, inside a fenced transaction: this run's snapshot is what the audience shall hold.
+
+    owned: further values of the sync's row. A purge leaves that row alone: the sync feeds another audience.
+    """
     syncs, runs = state.tables.syncs, state.tables.runs
-    connection.execute(
-        sa.update(syncs)
-        .where(lease.key.match(syncs), syncs.c.lease_token == lease.token)
-        .values(promoted_run=run_id, audience_type=audience.type, audience_id=audience.id)
-    )
+    if owned:
+        connection.execute(
+            sa.update(syncs)
+            .where(lease.key.match(syncs), syncs.c.lease_token == lease.token)
+            .values(promoted_run=run_id, audience_type=audience.type, audience_id=audience.id, **owned)
+        )
     connection.execute(
         sa.update(runs)
         .where(runs.c.run_id == run_id)
         .values(promoted_at=state.warehouse.utc_now(), phase="deliver", watermark=watermark, audience_id=audience.id)
     )
+
+
+def fed(state: State, sync: str) -> list[Run]:
+    """The newest promoted run into each audience that the sync has ever fed, the newest first."""
+    runs = state.tables.runs
+    newest = (
+        sa.select(sa.func.max(runs.c.run_id))
+        .where(runs.c.sync == sync, runs.c.promoted_at.is_not(None))
+        .group_by(runs.c.audience_id)
+    )
+    with state.warehouse.connect("look for the audiences that were fed") as connection:
+        rows = connection.execute(sa.select(runs).where(runs.c.run_id.in_(newest)).order_by(runs.c.run_id.desc())).all()
+    return [_run(row) for row in rows]
 
 
 def last_into(state: State, sync: str, audience_id: str) -> Run | None:
@@ -187,9 +232,9 @@ def with_tables(state: State, key: SyncKey) -> list[Run]:
 
 
 def latest(state: State, key: SyncKey) -> sa.Row[Any] | None:
-    """The newest run's whole row, for reports."""
+    """The newest run's whole row, for reports; a purge says nothing of the audience that the sync feeds."""
     runs = state.tables.runs
     with state.warehouse.connect("read the last run") as connection:
         return connection.execute(
-            sa.select(runs).where(key.match(runs)).order_by(runs.c.run_id.desc()).limit(1)
+            sa.select(runs).where(key.match(runs), runs.c.kind != RunKind.PURGE).order_by(runs.c.run_id.desc()).limit(1)
         ).one_or_none()

@@ -40,7 +40,7 @@ def add_operations(
         message,
         changes.c.primary_key,
         changes.c.identity,
-        changes.c.attempt + 1,
+        changes.c.attempt + int(outcome.attempted),
     ).where(which)
     _insert(state, connection, source)
 

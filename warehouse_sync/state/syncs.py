@@ -15,17 +15,22 @@ import structlog
 
 from warehouse_sync.errors import LeaseLost, StateDamaged, WarehouseSyncError
 from warehouse_sync.state.store import State, SyncKey
+from warehouse_sync.stopping import Stop
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class SyncRow:
-    """What the last promoted run left: which audience it fed, and its number; None before the first one."""
+    """What the last promoted run left: which audience it fed, and its number; None before the first one.
 
-    audience_type: str | None
-    audience_id: str | None
-    promoted_run: int | None
+    generation: of the sync's own audience, from 1; raised when it is given up for a fresh one.
+    """
+
+    audience_type: str | None = None
+    audience_id: str | None = None
+    promoted_run: int | None = None
+    generation: int = 1
 
 
 def installation_id(state: State) -> str:
@@ -41,50 +46,68 @@ def installation_id(state: State) -> str:
 
 
 def read(state: State, key: SyncKey) -> SyncRow:
-    """The sync's row; all None when it has never run."""
+    """The sync's row; the defaults when it has never run, but of the generation that it has reached elsewhere."""
     syncs = state.tables.syncs
+    columns = (syncs.c.audience_type, syncs.c.audience_id, syncs.c.promoted_run, syncs.c.generation)
     with state.warehouse.connect("read the sync's state") as connection:
-        row = connection.execute(
-            sa.select(syncs.c.audience_type, syncs.c.audience_id, syncs.c.promoted_run).where(key.match(syncs))
-        ).one_or_none()
-    return SyncRow(None, None, None) if row is None else SyncRow(*row)
+        row = connection.execute(sa.select(*columns).where(key.match(syncs))).one_or_none()
+        if row is not None and row.promoted_run is not None:
+            return SyncRow(*row)
+        # Renamed, a destination has no row yet, and the sync's own audience goes by its latest name.
+        same = syncs.c.sync == key.sync, syncs.c.audience_key == key.audience_key
+        reached = connection.scalar(sa.select(sa.func.max(syncs.c.generation)).where(*same))
+    return SyncRow(generation=reached or 1)
+
+
+POLL = 0.2
+"""Seconds until a wish to stop is noticed by whoever waits; a signal handler may not wake them itself."""
+
+HELD_FOR = 2 / 3
+"""Of the lease must be left when a request starts: at the default of 60 s none takes as long, so none outlives it."""
+
+
+def _clock() -> float:
+    """Seconds that also pass while the machine sleeps, where the system can tell: Linux's monotonic clock stops."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 class _Ending(threading.Event):
-    """Set once the lease is lost. Waiting for it also makes sure that the lease holds for long enough afterwards."""
+    """Set once the lease is lost or a stop is wished. Waiting for it also makes sure that the lease holds."""
 
     def __init__(self, lease: Lease) -> None:
         super().__init__()
         self._lease = lease
 
     def wait(self, timeout: float | None = None) -> bool:
-        return super().wait(timeout) or not self._lease.hold()
+        return super().wait(timeout) or self._lease.stop.requested or not self._lease.hold()
 
 
 class Lease:
     """The right to run one sync, from `take()` to the end of the `with` block.
 
     A thread renews it three times per lease. `token` fences every write to state. `ending` is set when another worker
-    has taken over; whoever waits for it, or calls `hold()`, before each request never sends without the lease: a worker
-    that was frozen finds out when it wakes.
+    has taken over, and soon after `stop` was wished; whoever waits for it, or calls `hold()`, before each request never
+    sends without the lease: a worker that was frozen finds out when it wakes.
     """
 
-    def __init__(self, state: State, key: SyncKey, token: int, deadline: float) -> None:
+    def __init__(self, state: State, key: SyncKey, token: int, deadline: float, stop: Stop) -> None:
         self.state = state
         self.key = key
         self.token = token
+        self.stop = stop
         self._deadline = deadline
+        self._lost = False
         self._over = threading.Event()
         self._holding = threading.Lock()
         self.ending: threading.Event = _Ending(self)
         self._thread = threading.Thread(target=self._renew, name=f"lease of {key.sync}", daemon=True)
 
     @classmethod
-    def take(cls, state: State, key: SyncKey) -> Lease | None:
+    def take(cls, state: State, key: SyncKey, stop: Stop | None = None) -> Lease | None:
         """The lease, or None while another worker holds it."""
         warehouse, syncs = state.warehouse, state.tables.syncs
         holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"[-100:]
-        asked = time.monotonic()
+        asked = _clock()
         with warehouse.write("take the lease") as connection:
             # The keys of the row are unique only where the warehouse keeps constraints, so it is made conditionally.
             absent = ~sa.exists(sa.select(sa.literal(1)).select_from(syncs).where(key.match(syncs)))
@@ -110,7 +133,7 @@ class Lease:
             ).one()
         if found.lease_holder != holder:
             return None
-        return cls(state, key, int(found.lease_token), asked + warehouse.lease)
+        return cls(state, key, int(found.lease_token), asked + warehouse.lease, stop or Stop())
 
     def __enter__(self) -> Lease:
         self._thread.start()
@@ -127,14 +150,14 @@ class Lease:
             log.warning("lease not given back, it will run out by itself", error=str(failure))
 
     def hold(self) -> bool:
-        """Whether a request may be started now: the lease is ours for at least half its length.
+        """Whether a request may be started now: the lease is ours for `HELD_FOR` of its length.
 
         By this machine's clock; renewed if need be. False when another worker has it or the warehouse cannot be asked.
         """
         with self._holding:
-            if self.ending.is_set():
+            if self._lost:
                 return False
-            if self._deadline - time.monotonic() >= self.state.warehouse.lease / 2:
+            if self._deadline - _clock() >= self.state.warehouse.lease * HELD_FOR:
                 return True
             try:
                 self.renew()
@@ -153,11 +176,12 @@ class Lease:
 
     def renew(self) -> None:
         """The lease is ours for its full length again. Raises LeaseLost."""
-        asked = time.monotonic()
+        asked = _clock()
         try:
             with self.state.fenced(self.key, self.token, "renew the lease"):
                 pass
         except LeaseLost:
+            self._lost = True
             self.ending.set()
             raise
         self._deadline = max(self._deadline, asked + self.state.warehouse.lease)
@@ -173,7 +197,15 @@ class Lease:
             )
 
     def _renew(self) -> None:
-        while not self._over.wait(self.state.warehouse.lease / 3):
+        every = self.state.warehouse.lease / 3
+        due = _clock() + every
+        while not self._over.wait(min(POLL, every)):
+            if self.stop.requested and not self.ending.is_set():
+                log.warning("stopping: no new request is started, those under way are awaited", why=self.stop.why)
+                self.ending.set()
+            if _clock() < due:
+                continue
+            due = _clock() + every
             try:
                 self.renew()
             except LeaseLost:

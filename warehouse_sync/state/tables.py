@@ -11,7 +11,7 @@ from functools import cache
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0002"
 """The migration that this release works with."""
 
 VERSION_TABLE = "schema_version"
@@ -41,13 +41,14 @@ class StateTables:
             sa.Column("lease_token", sa.BigInteger, nullable=False, doc="raised each time the lease is taken"),
             sa.Column("lease_expires_at", sa.DateTime),
             sa.Column("created_at", sa.DateTime, nullable=False),
+            sa.Column("generation", sa.Integer, nullable=False, server_default="1", doc="of the audience of our own"),
         )
         self.runs = sa.Table(
             "runs",
             metadata,
             sa.Column("run_id", sa.BigInteger, primary_key=True, autoincrement=False),
             *_sync_key(),
-            sa.Column("kind", sa.String(10), nullable=False, doc="diff, full or retry"),
+            sa.Column("kind", sa.String(10), nullable=False, doc="diff, full, retry or purge"),
             sa.Column("triggered_by", sa.String(20), nullable=False, doc="manual, schedule or library"),
             sa.Column("status", sa.String(20), nullable=False),
             sa.Column("phase", sa.String(20), nullable=False, doc="the step that was reached"),

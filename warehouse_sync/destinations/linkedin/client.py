@@ -14,6 +14,7 @@ import requests
 import structlog
 from requests.adapters import HTTPAdapter
 
+from warehouse_sync.destinations.linkedin.deadline import WATCHED_POOLS, Deadline
 from warehouse_sync.destinations.linkedin.settings import LinkedInSettings
 
 log = structlog.get_logger(__name__)
@@ -53,12 +54,13 @@ class Client:
         self._api_url = settings.api_url.rstrip("/")
         self._oauth_url = settings.oauth_url.rstrip("/")
         self._timeouts = (settings.connect_timeout, settings.read_timeout)
+        self._answer_timeout = settings.answer_timeout
         self._api_headers = {
             "LinkedIn-Version": settings.api_version,
             "X-Restli-Protocol-Version": "2.0.0",
         }
         self._session = requests.Session()
-        adapter = HTTPAdapter(pool_connections=2, pool_maxsize=settings.max_in_flight, max_retries=0)
+        adapter = _Adapter(pool_connections=2, pool_maxsize=settings.max_in_flight, max_retries=0)
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)
         self._session.headers.update({"Accept": "application/json", "Accept-Encoding": "identity"})
@@ -78,7 +80,7 @@ class Client:
         form: Mapping[str, str] | None = None,
         restli_method: str | None = None,
     ) -> Response:
-        """One request, one answer; redirects are not followed.
+        """One request, one answer, complete within `answer_timeout`; redirects are not followed.
 
         With `form` it goes to the OAuth address, else to the API with the headers that each call there needs.
         Raises NoAnswer, whose text holds neither address nor header.
@@ -96,22 +98,26 @@ class Client:
             if restli_method is not None:
                 headers["X-RestLi-Method"] = restli_method
         started = time.monotonic()
-        failure: NoAnswer
+        response: Response | None = None
+        failure = NoAnswer("timeout", f"no complete answer within {self._answer_timeout:g} s")
+        deadline = Deadline(self._answer_timeout)
         try:
-            answer = self._session.request(
-                method,
-                url,
-                headers=headers,
-                data=body if form is None else form,
-                timeout=self._timeouts,
-                allow_redirects=False,
-            )
+            with deadline:
+                answer = self._session.request(
+                    method,
+                    url,
+                    headers=headers,
+                    data=body if form is None else form,
+                    timeout=self._timeouts,
+                    allow_redirects=False,
+                )
             response = _response(answer)
         except requests.Timeout as error:
             failure = NoAnswer("timeout", type(error).__name__)
         except requests.RequestException as error:
-            failure = NoAnswer("connection", type(error).__name__)
-        else:
+            if not deadline.over:
+                failure = NoAnswer("connection", type(error).__name__)
+        if response is not None and not deadline.over:
             log.debug(
                 "linkedin_answered",
                 method=method,
@@ -129,6 +135,19 @@ class Client:
     def close(self) -> None:
         """Close all connections."""
         self._session.close()
+
+
+class _Adapter(HTTPAdapter):
+    """Connections that a deadline can cut, also through a proxy."""
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options)
+        self.poolmanager.pool_classes_by_scheme = WATCHED_POOLS
+
+    def proxy_manager_for(self, *args: Any, **options: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **options)
+        manager.pool_classes_by_scheme = WATCHED_POOLS
+        return manager
 
 
 def _response(answer: requests.Response) -> Response:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from warehouse_sync.destinations.base import Audience, AudienceSpec, Credentials
 from warehouse_sync.destinations.linkedin.calls import Calls
 from warehouse_sync.destinations.linkedin.client import Client
+from warehouse_sync.destinations.linkedin.conditions import warned
 from warehouse_sync.destinations.linkedin.elements import body, elements
 from warehouse_sync.destinations.linkedin.endings import GaveUp, Refused
 from warehouse_sync.destinations.linkedin.fields import AUDIENCE_FIELDS, MEMBER_PATHS
@@ -75,6 +76,15 @@ class LinkedIn:
                 return None
             self._check_ours(segment, spec)
             self._note_age(segment)
+            return _warned(segment, spec)
+
+    def look(self, audience_id: str) -> Audience | None:
+        """As promised; believed to be gone only when the account's list does not show it either."""
+        with _before_a_run():
+            segment = self._segments.get(_number(audience_id)) or self._segments.listed(audience_id)
+            if segment is None:
+                return None
+            self._check_account(segment)
             return segment.audience
 
     def create(self, spec: AudienceSpec) -> Audience:
@@ -83,7 +93,7 @@ class LinkedIn:
             segment, created = self._segments.create(spec)
             self._check_ours(segment, spec)
             self._note_age(segment, created=created)
-            return replace(segment.audience, created=created)
+            return replace(_warned(segment, spec), created=created)
 
     def deliver(self, audience: Audience, batch: Batch) -> Sequence[Outcome]:
         """As promised; a request that fails is repeated for at most `patience` seconds."""
@@ -124,11 +134,7 @@ class LinkedIn:
         return self.stopping.wait(seconds)
 
     def _get(self, segment_id: str, spec: AudienceSpec) -> Segment:
-        if not (segment_id.isascii() and segment_id.isdigit()):
-            raise Refused(
-                f"{segment_id!r} is no id of a LinkedIn audience: it is a number, not a URN. Correct audience.id."
-            )
-        segment = self._segments.get(segment_id)
+        segment = self._segments.get(_number(segment_id))
         if segment is None and spec.id is None:
             # A segment of our own that is seconds old may be listed before it can be read.
             found = self._segments.find(spec.source_id)
@@ -137,26 +143,33 @@ class LinkedIn:
             return segment
         if spec.id is not None:
             raise Refused(
-                f"Audience {segment_id} does not exist on LinkedIn, or the token may not see it. Correct audience.id, "
-                "or replace it by audience.name to have an audience created."
+                f"Audience {segment_id} does not exist on LinkedIn, or the token may not see it. Take audience.id out "
+                "to have an audience created, or correct it."
             )
         raise Refused(
             f"Audience {segment_id}, which this sync created or found earlier, does not exist on LinkedIn any more: it "
-            "was deleted there. To begin anew, give the sync another name; to go on with another audience, set "
-            "audience.id."
+            "was deleted there. To begin anew with a fresh audience run the sync once with --recreate."
         )
 
     def _check_ours(self, segment: Segment, spec: AudienceSpec) -> None:
         audience = segment.audience
         if audience.type != spec.type:
+            otherwise = (
+                "name another audience"
+                if spec.id is not None
+                else "run the sync once with --recreate: it makes a new audience"
+            )
             raise Refused(
                 f"Audience {audience.id} on LinkedIn is of type {audience.type}, but audience.type of this sync is "
-                f"{spec.type}; LinkedIn cannot change it. Correct audience.type, or name another audience."
+                f"{spec.type}; LinkedIn cannot change it. Correct audience.type, or {otherwise}."
             )
+        self._check_account(segment)
+
+    def _check_account(self, segment: Segment) -> None:
         if segment.account != self._settings.account_urn:
             raise Refused(
-                f"Audience {audience.id} belongs to another ad account than {self._settings.account_id}. Correct "
-                f"audience.id or {self._settings.key('account_id')}."
+                f"Audience {segment.audience.id} belongs to another ad account than {self._settings.account_id}. "
+                f"Correct audience.id or {self._settings.key('account_id')}."
             )
 
     def _note_age(self, segment: Segment, *, created: bool = False) -> None:
@@ -164,6 +177,19 @@ class LinkedIn:
         age = 0.0 if created or segment.created is None else max(0.0, time.time() - segment.created)
         if created or (segment.created is not None and age < self._settings.fresh_404_patience):
             self._new_until[segment.audience.id] = time.monotonic() + self._settings.fresh_404_patience - age
+
+
+def _warned(segment: Segment, spec: AudienceSpec) -> Audience:
+    age = None if segment.created is None else time.time() - segment.created
+    return warned(segment.audience, age, chosen_by_id=spec.id is not None)
+
+
+def _number(audience_id: str) -> str:
+    if not (audience_id.isascii() and audience_id.isdigit()):
+        raise Refused(
+            f"{audience_id!r} is no id of a LinkedIn audience: it is a number, not a URN. Correct audience.id."
+        )
+    return audience_id
 
 
 @contextmanager

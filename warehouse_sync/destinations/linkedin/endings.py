@@ -6,6 +6,8 @@ Refused   the operator must change or grant something → ConfigurationError, or
 
 from __future__ import annotations
 
+import math
+
 from warehouse_sync.destinations.linkedin.client import Response
 from warehouse_sync.destinations.linkedin.responses import describe
 from warehouse_sync.destinations.linkedin.settings import LinkedInSettings
@@ -14,24 +16,51 @@ from warehouse_sync.operations import Outcome, deferred
 ROLES = "ACCOUNT_BILLING_ADMIN, ACCOUNT_MANAGER, CAMPAIGN_MANAGER or CREATIVE_MANAGER"
 """Roles on an ad account that may manage audiences; VIEWER may not."""
 
+FINAL = frozenset({"stopped", "daily_limit"})
+"""Reasons of GaveUp after which no call of this run is tried again."""
+
 
 class GaveUp(Exception):
     """LinkedIn did not answer usefully for as long as we bear with it.
 
     reason: short and stable (`timeout`, `connection`, `http_503`, `stopped` …). unclear: what was asked may have been
-    done all the same. retry_after: LinkedIn's wish in seconds.
+    done all the same. retry_after: seconds until LinkedIn wants to be asked again. attempted: a request had left.
     """
 
-    def __init__(self, reason: str, message: str, *, unclear: bool = False, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        reason: str,
+        message: str,
+        *,
+        unclear: bool = False,
+        retry_after: float | None = None,
+        attempted: bool = True,
+    ) -> None:
         super().__init__(message)
         self.reason = reason
         self.unclear = unclear
         self.retry_after = retry_after
+        self.attempted = attempted
 
     @property
     def outcome(self) -> Outcome:
-        """The end of an operation that this call carried."""
-        return deferred(self.reason, str(self))
+        """The end of an operation that this call carried; whole seconds, so that many ends are told as one."""
+        wish = None if self.retry_after is None else float(math.ceil(self.retry_after))
+        return deferred(self.reason, str(self), attempted=self.attempted, retry_after=wish)
+
+
+def stopped(*, attempted: bool) -> GaveUp:
+    """The worker is being stopped. attempted: a request of this call had left before."""
+    return GaveUp("stopped", "The worker is being stopped", attempted=attempted)
+
+
+def daily_limit(endpoint: str, why: str, seconds: float) -> GaveUp:
+    """429 until midnight. The message does not change with time, unlike `seconds`."""
+    return GaveUp(
+        "daily_limit",
+        f"LinkedIn's limit of requests a day to {endpoint} is used up: it {why}. It starts anew at 00:00 UTC",
+        retry_after=seconds,
+    )
 
 
 class Refused(Exception):

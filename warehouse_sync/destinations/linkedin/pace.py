@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from pyrate_limiter import Duration, InMemoryBucket, Rate, RateItem
 
-from warehouse_sync.destinations.linkedin.endings import GaveUp
+from warehouse_sync.destinations.linkedin.endings import GaveUp, stopped
 
 DEFAULT_REQUESTS_PER_MINUTE = {"user": 480, "company": 240}
 """80 % of what LinkedIn allows one token a minute (600 requests to `/users`, 300 to `/companies`).
@@ -47,14 +47,14 @@ class Pace:
 
     def _pause(self, seconds: float) -> None:
         if self._wait(seconds):
-            raise GaveUp("stopped", "The worker is being stopped")
+            raise stopped(attempted=False)
 
     def _seconds_to_wait(self, endpoint: str | None) -> float:
         """0 when the request may leave now, which is then counted."""
         with self._lock:
             held = self._held_until - time.monotonic()
             if held > self._longest_hold:
-                raise GaveUp("throttled", f"LinkedIn asked for no request in the next {held:.0f} s", retry_after=held)
+                raise GaveUp("throttled", "LinkedIn asks to be left alone for longer than is waited", retry_after=held)
             if held > 0:
                 return held
             if endpoint is None:

@@ -77,18 +77,22 @@ def is_segment_limit(response: Response) -> bool:
     return response.status == 429 and _field(response.json, "code") == "SEGMENT_LIMIT_EXCEEDED"
 
 
+LONGEST_WISH = 7 * 86400.0
+"""Seconds of a `Retry-After` that are heeded: a slip of a server must not shut a destination for ever."""
+
+
 def retry_after(response: Response, now: datetime | None = None) -> float | None:
     """Seconds that LinkedIn wants us to wait, from either form of `Retry-After`; None when it does not say."""
     value = response.headers.get("retry-after", "").strip()
-    if value.isascii() and value.isdigit():
-        return float(value)
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):  # Whole seconds by the standard; not every server keeps to it.
+        return min(float(value), LONGEST_WISH)
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - (now or datetime.now(UTC))).total_seconds())
+    return min(max(0.0, (moment - (now or datetime.now(UTC))).total_seconds()), LONGEST_WISH)
 
 
 _EMAIL = re.compile(r"[^\s<>()\[\]\"',;:]+(?:@|%40)[^\s<>()\[\]\"',;:]+", re.IGNORECASE)

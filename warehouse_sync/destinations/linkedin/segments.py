@@ -18,7 +18,8 @@ import structlog
 from warehouse_sync.destinations.base import Audience, AudienceSpec
 from warehouse_sync.destinations.linkedin.calls import Calls
 from warehouse_sync.destinations.linkedin.client import Response
-from warehouse_sync.destinations.linkedin.endings import GaveUp, Refused, forbidden
+from warehouse_sync.destinations.linkedin.conditions import described
+from warehouse_sync.destinations.linkedin.endings import FINAL, GaveUp, Refused, forbidden, stopped
 from warehouse_sync.destinations.linkedin.fields import SEGMENT_TYPES
 from warehouse_sync.destinations.linkedin.pace import Wait
 from warehouse_sync.destinations.linkedin.responses import Next, clean, describe, what_next
@@ -76,7 +77,7 @@ class Segments:
         """Our segment with this `sourceSegmentId`, the oldest if there are several; None when there is none."""
         ours = [
             segment
-            for segment in self._all(source_id)
+            for segment in self._all({"sourcePlatform": self._settings.source_platform, "sourceSegmentId": source_id})
             if segment.source_id == source_id
             and segment.account == self._settings.account_urn
             and segment.source_platform == self._settings.source_platform
@@ -84,6 +85,13 @@ class Segments:
         if len(ours) > 1:
             log.warning("linkedin_audience_twice", source_id=source_id, ids=[segment.audience.id for segment in ours])
         return min(ours, key=lambda segment: int(segment.audience.id), default=None)
+
+    def listed(self, segment_id: str) -> Segment | None:
+        """The segment with this id as the account's list shows it; None when it is not there.
+
+        A 404 alone may also mean that a segment cannot be read yet. The list is short: at most 1,000 an account.
+        """
+        return next((segment for segment in self._all({}) if segment.audience.id == segment_id), None)
 
     def create(self, spec: AudienceSpec) -> tuple[Segment, bool]:
         """The segment of this spec, and whether this call created it; then it has been waited for."""
@@ -101,7 +109,7 @@ class Segments:
                 asked = asked or trouble.unclear
                 if trouble.unclear and (found := self._look_again(spec.source_id)) is not None:
                     return found, True
-                if trouble.reason == "stopped" or attempt == self._settings.attempts or over:
+                if trouble.reason in FINAL or attempt == self._settings.attempts or over:
                     raise
                 self._pause(pause)
             else:
@@ -141,19 +149,18 @@ class Segments:
         if created_id is None or not created_id.isdigit():
             raise GaveUp("malformed_answer", "LinkedIn created an audience but did not tell its id", unclear=True)
         log.info("linkedin_audience_created", id=created_id, source_id=spec.source_id)
-        audience = Audience(id=created_id, type=spec.type, name=name, status="BUILDING", created=True)
+        audience = described(Audience(id=created_id, type=spec.type, name=name, status="BUILDING", created=True))
         return Segment(audience, settings.account_urn, spec.source_id, settings.source_platform, time.time())
 
-    def _all(self, source_id: str) -> list[Segment]:
-        """Whatever the finder gives for `source_id`, over all its pages.
+    def _all(self, query: Mapping[str, str]) -> list[Segment]:
+        """Whatever the finder gives on our account for `query`, over all its pages.
 
         Always paged: without start and count LinkedIn's documentation promises all segments, its samples show ten.
         """
         found: list[Segment] = []
         start = 0
         while True:
-            query = {"sourcePlatform": self._settings.source_platform, "sourceSegmentId": source_id}
-            body = self._page(query | {"start": str(start), "count": str(PAGE)})
+            body = self._page({**query, "start": str(start), "count": str(PAGE)})
             elements = body["elements"]
             found += [segment for element in elements if (segment := _segment(element)) is not None]
             start += len(elements)
@@ -188,7 +195,7 @@ class Segments:
 
     def _pause(self, seconds: float) -> None:
         if self._wait(seconds):
-            raise GaveUp("stopped", "The worker is being stopped")
+            raise stopped(attempted=True)
 
 
 def _unexpected(response: Response) -> GaveUp:
@@ -233,7 +240,7 @@ def _segment(body: Any) -> Segment | None:
         input_count=_count(body.get("inputCount")),
     )
     return Segment(
-        audience,
+        described(audience),
         account,
         body.get("sourceSegmentId"),
         body.get("sourcePlatform"),

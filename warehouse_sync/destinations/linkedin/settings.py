@@ -16,10 +16,13 @@ class LinkedInSettings:
     fresh_404_patience: how long a new audience may answer 404; a minute or two was seen in production.
     token_propagation: how long a new access token may be refused; five seconds helped in all reports.
     token_patience: how long a new access token may be refused before the connection counts as dead.
-    attempts, patience: how often and how long one call is repeated while LinkedIn has trouble.
+    attempts, patience: how often and how long one call is repeated while LinkedIn has trouble. Twelve attempts take
+    at least 90 s, which is long enough to tell the limit of a day.
     backoff_initial, backoff_max: the first and the longest pause between attempts, doubling, with jitter.
     wait_after_429: LinkedIn asks for at least one second.
+    minute_throttle: 429 and nothing else for longer than this is the limit of a day: a minute's is over after a minute.
     connect_timeout, read_timeout: until a connection stands; between two bytes of an answer.
+    answer_timeout: until an answer is complete, however it drips in, so that no request outlives a lease of a minute.
     """
 
     account_id: int
@@ -39,13 +42,15 @@ class LinkedInSettings:
     fresh_404_patience: float = 120.0
     token_propagation: float = 5.0
     token_patience: float = 180.0
-    attempts: int = 10
+    attempts: int = 12
     patience: float = 300.0
     backoff_initial: float = 0.5
     backoff_max: float = 30.0
     wait_after_429: float = 1.0
+    minute_throttle: float = 75.0
     connect_timeout: float = 5.0
     read_timeout: float = 30.0
+    answer_timeout: float = 35.0
 
     @property
     def account_urn(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from warehouse_sync.destinations.linkedin.endings import GaveUp
 from warehouse_sync.destinations.linkedin.responses import Named, Told, Unnamed, Verdict
@@ -57,5 +58,6 @@ def settle(size: int, ask: Callable[[Sequence[int]], Verdict]) -> list[Outcome]:
                     middle = len(part) // 2
                     unsettled += [part[middle:], part[:middle]]
     except GaveUp as stop:
-        leftover = stop.outcome
+        # Whoever is unsettled has been in the first question, even if the last one never left.
+        leftover = replace(stop.outcome, attempted=stop.attempted or questions > 1)
     return [leftover if outcome is None else outcome for outcome in outcomes]

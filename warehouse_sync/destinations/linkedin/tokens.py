@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import structlog
 
@@ -25,6 +25,9 @@ RENEW_BEFORE = 300.0
 """Seconds before its end at which a token is renewed; a tenth of its life if that is less."""
 RENEW_AGAIN_AFTER = 30.0
 """Seconds until the next try when that fails: all threads wait meanwhile, and the old token still works."""
+
+PASSING_ERRORS = frozenset({"server_error", "temporarily_unavailable"})
+"""Errors of OAuth (RFC 6749, section 4.1.2.1) that do not speak of the credentials."""
 
 
 class Tokens:
@@ -81,6 +84,18 @@ class Tokens:
         """LinkedIn has answered to `token`."""
         self._accepted = token
 
+    def refused_for(self, token: str, since: float, *, renewed: bool) -> float:
+        """Seconds for which LinkedIn has refused `token` although it is a renewed one; 0 for one that once was good.
+
+        since: the first 401, on the monotonic clock. renewed: the token was renewed after that.
+        """
+        with self._lock:
+            if token != self._token or self._fetched_at is None:
+                return 0.0
+            if token == self._accepted and not renewed:
+                return 0.0
+            return time.monotonic() - max(since, self._fetched_at)
+
     def seconds_to_propagate(self) -> float:
         """How long a refusal of the current token says nothing; 0 for one that was given to us."""
         with self._lock:
@@ -132,12 +147,26 @@ class Tokens:
                 retry_after=retry_after(response),
             )
         if following is not Next.ANSWERED:
-            self._dead = _verdict(settings, response, body)
-            self._raise_if_dead()
+            self._raise_if_refused(response, body)
         token = body.get("access_token")
         if not isinstance(token, str) or not token:
             raise GaveUp("oauth_malformed_answer", "The answer of LinkedIn's token endpoint holds no access token")
         self._accept(token, body)
+
+    def _raise_if_refused(self, response: Response, body: dict[str, Any]) -> NoReturn:
+        """Only an answer in the words of OAuth is final; a page of some server in between is trouble that passes."""
+        settings, error = self._settings, body.get("error")
+        if error == "invalid_grant":
+            self._dead = dead_refresh_token(settings, response)
+        elif isinstance(error, str) and error not in PASSING_ERRORS:
+            self._dead = refresh_refused(settings, response)
+        self._raise_if_dead()
+        raise GaveUp(
+            f"oauth_http_{response.status}",
+            f"LinkedIn's token endpoint gave an answer that is not of OAuth (HTTP {response.status}); if this lasts, "
+            f"check {settings.key('oauth_url')}",
+            retry_after=retry_after(response),
+        )
 
     def _accept(self, token: str, body: dict[str, Any]) -> None:
         hide(token)
@@ -157,11 +186,6 @@ class Tokens:
         if left is not None:
             self.refresh_token_expires = (datetime.now(UTC) + timedelta(seconds=left)).date()
         log.info("linkedin_token_renewed", expires_in=life, refresh_token_expires=str(self.refresh_token_expires))
-
-
-def _verdict(settings: LinkedInSettings, response: Response, body: dict[str, Any]) -> Refused:
-    expired = body.get("error") == "invalid_grant"
-    return dead_refresh_token(settings, response) if expired else refresh_refused(settings, response)
 
 
 def _seconds(value: Any) -> float | None:

@@ -1,0 +1,19 @@
+"""The generation of a sync's own audience: raised when it is given up for a fresh one."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import context, op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    schema = context.config.attributes["schema"]
+    # Added without NOT NULL first: DuckDB takes no constraint on a column that is added.
+    op.add_column("syncs", sa.Column("generation", sa.Integer, server_default="1"), schema=schema)
+    op.execute(sa.update(sa.table("syncs", sa.column("generation"), schema=schema)).values(generation=1))
+    op.alter_column("syncs", "generation", nullable=False, schema=schema)

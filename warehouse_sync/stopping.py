@@ -1,0 +1,36 @@
+"""The wish that work ends before it is done: a signal sets it, a run heeds it."""
+
+from __future__ import annotations
+
+
+class Stop:
+    """A wish to stop, as seen from everywhere at once. Its attributes may be set from a signal handler: it has no lock.
+
+    why: what asked for it, as a reader should see it ("SIGTERM", "Ctrl-C"); None while nobody has.
+    draining: work must not be broken off any more; it heeds the wish by itself and ends soon.
+    """
+
+    def __init__(self) -> None:
+        self.why: str | None = None
+        self.draining = False
+
+    def request(self, why: str) -> None:
+        """Have the work end soon. The first wish counts."""
+        if self.why is None:
+            self.why = why
+
+    @property
+    def requested(self) -> bool:
+        """Whether somebody asked for it."""
+        return self.why is not None
+
+    @property
+    def breaks_off(self) -> bool:
+        """Whether what goes on may be, or was, broken off at any statement: a stop is wished and nothing drains."""
+        return self.requested and not self.draining
+
+    def drain(self) -> None:
+        """From now on nothing is broken off. Raises KeyboardInterrupt when a stop was wished before."""
+        if self.requested:
+            raise KeyboardInterrupt
+        self.draining = True
