@@ -100,8 +100,8 @@ def purge_sync(
             if stop.requested:
                 break
             try:
-                with _reaching(config, job, old) as theirs:
-                    reports.append(_purged(theirs, lease, stop, old, trigger))
+                with _reaching(config, job, old) as (theirs, audience):
+                    reports.append(_purged(theirs, lease, stop, old, audience, trigger))
             except LeaseLost:
                 raise
             except WarehouseSyncError as error:
@@ -112,23 +112,31 @@ def purge_sync(
     return under_lease(config, name, each, progress or Progress(), stop, with_query=False)
 
 
-def _purged(job: Job, lease: Lease, stop: Stop, old: Run, trigger: str) -> RunReport:
-    assert old.audience_id is not None
-    audience = job.destination.look(old.audience_id)
+def _purged(job: Job, lease: Lease, stop: Stop, old: Run, audience: Audience | None, trigger: str) -> RunReport:
     if audience is not None:
         return mirror(Purge(job, lease, stop, old, audience, trigger))
-    run = Purge(job, lease, stop, old, Audience(old.audience_id, job.sync.audience.type, ""), trigger)
+    gone = Audience(str(old.audience_id), job.sync.audience.type, "")
+    run = Purge(job, lease, stop, old, gone, trigger)
     run.begin()
     return run.forget()
 
 
 @contextmanager
-def _reaching(config: Config, job: Job, old: Run) -> Iterator[Job]:
-    """The job with the destination that the old audience is at. Raises ConfigurationError when that is gone."""
+def _reaching(config: Config, job: Job, old: Run) -> Iterator[tuple[Job, Audience | None]]:
+    """The job with the destination that the old audience is at, and that audience; None when it was deleted there.
+
+    Raises ConfigurationError when that destination is not configured any more.
+    """
+    audience_id = str(old.audience_id)
     if old.destination == job.key.destination:
-        yield job
+        yield job, job.destination.look(audience_id)
         return
     if old.destination not in config.destinations:
+        # Renamed, perhaps: the same account under another name.
+        audience = job.destination.look(audience_id)
+        if audience is not None:
+            yield job, audience
+            return
         raise ConfigurationError(
             f"destinations.{old.destination}: sync {job.sync.name} has left {old.members:,} members in audience "
             f"{old.audience_id} there, but the configuration has no such destination any more. Nothing was touched; "
@@ -136,6 +144,6 @@ def _reaching(config: Config, job: Job, old: Run) -> Iterator[Job]:
         )
     destination = open_destination(config.destinations[old.destination])
     try:
-        yield replace(job, destination=destination)
+        yield replace(job, destination=destination), destination.look(audience_id)
     finally:
         destination.close()

@@ -60,9 +60,10 @@ def standing(job: Job, *, recreate: bool = False) -> Standing:
             "was touched; put audience.name in its place, or the id of another audience."
         )
     row, fed = syncs.read(state, job.key), runs.fed(state, name)
-    generation = row.generation + 1 if recreate and fed else row.generation
+    known = {row.audience_id, *(run.audience_id for run in fed)} - {None}
+    generation = row.generation + 1 if recreate and known else row.generation
     audience = job.existing or _own(job, generation, None if recreate else row.audience_id)
-    while recreate and audience is not None and any(run.audience_id == audience.id for run in fed):
+    while recreate and audience is not None and audience.id in known:
         generation += 1
         audience = _own(job, generation, None)
     if audience is not None and row.promoted_run is not None and audience.id == row.audience_id:

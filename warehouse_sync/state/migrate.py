@@ -7,7 +7,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from warehouse_sync.errors import ConfigurationError
+from warehouse_sync.errors import ConfigurationError, StateDamaged
 from warehouse_sync.state.store import State
 from warehouse_sync.state.tables import SCHEMA_VERSION, VERSION_TABLE
 
@@ -20,13 +20,19 @@ def migrations_folder() -> Path:
 
 
 def current_version(state: State) -> str | None:
-    """The version of the state schema; None when there is none yet."""
+    """The version of the state schema; None when there is none yet. Raises StateDamaged when it is not known."""
     warehouse = state.warehouse
     with warehouse.connect("read the version of the state schema") as connection:
         if not warehouse.has_schema(connection) or not warehouse.has_table(connection, VERSION_TABLE):
             return None
         version = sa.table(VERSION_TABLE, sa.column("version_num", sa.String), schema=warehouse.schema)
-        return connection.scalar(sa.select(version.c.version_num))
+        found: str | None = connection.scalar(sa.select(version.c.version_num))
+    if found is None:
+        raise StateDamaged(
+            f"warehouse {warehouse.name}: table {warehouse.schema}.{VERSION_TABLE} is empty, so the version of the "
+            "state tables is not known. Nothing was touched; restore the row from a backup."
+        )
+    return found
 
 
 def is_current(state: State) -> bool:
