@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from warehouse_sync.errors import ConfigurationError, WarehouseSyncError
     from warehouse_sync.operations import PlanReport, RunReport, RunStatus
     from warehouse_sync.plan import plan_sync
+    from warehouse_sync.purge import purge_sync
     from warehouse_sync.run import retry_sync, run_sync
+    from warehouse_sync.stopping import Stop
 
 __all__ = [
     "Config",
@@ -20,9 +22,11 @@ __all__ = [
     "PlanReport",
     "RunReport",
     "RunStatus",
+    "Stop",
     "WarehouseSyncError",
     "load_config",
     "plan_sync",
+    "purge_sync",
     "retry_sync",
     "run_sync",
 ]
@@ -33,9 +37,11 @@ _HOMES = {
     "PlanReport": "operations",
     "RunReport": "operations",
     "RunStatus": "operations",
+    "Stop": "stopping",
     "WarehouseSyncError": "errors",
     "load_config": "config",
     "plan_sync": "plan",
+    "purge_sync": "purge",
     "retry_sync": "run",
     "run_sync": "run",
 }

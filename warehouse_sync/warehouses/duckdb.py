@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,17 @@ class DuckDB(Warehouse):
             self._anchor.close()
             self._anchor = None
         super().close()
+
+    @contextlib.contextmanager
+    def connect(self, doing: str) -> Iterator[sa.Connection]:
+        with super().connect(doing) as connection:
+            try:
+                yield connection
+            except BaseException:
+                # A statement that a signal broke off runs on in the engine's threads, and closing would wait for it.
+                with contextlib.suppress(Exception):
+                    connection.connection.dbapi_connection.interrupt()  # type: ignore[union-attr]
+                raise
 
     def prepare_migrations(self) -> None:
         # The dialect registers itself with Alembic only where that was imported before the engine was made.
