@@ -98,4 +98,6 @@ def _audience_exists(config: Config, sync: SyncConfig) -> tuple[str, bool]:
         audience = destination.find(AudienceSpec(wanted.type, None, None, wanted.id, ""), None)
     finally:
         destination.close()
-    return f"audience {wanted.id} is there: {audience.name if audience else ''}", False
+    assert audience is not None  # Of an audience that is named by its id the destination would have raised.
+    found = f"audience {wanted.id} is there: {audience.name}"
+    return f"{found}; {audience.warning}" if audience.warning else found, audience.warning is not None

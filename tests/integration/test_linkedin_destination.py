@@ -489,16 +489,18 @@ def test_the_condition_of_an_audience_comes_with_it(start: Starter, connect: Ope
     linkedin.deliver(created, adds(1))
     sandbox.force_status(created.id, status)
     by_id = AudienceSpec("user", None, None, created.id, "")
-    for found in (
-        linkedin.find(SPEC, None),
-        linkedin.find(SPEC, created.id),
-        linkedin.create(SPEC),
-        linkedin.find(by_id, None),
+    for found, advice in (
+        (linkedin.find(SPEC, None), "--recreate"),
+        (linkedin.find(SPEC, created.id), "--recreate"),
+        (linkedin.create(SPEC), "--recreate"),
+        (linkedin.find(by_id, None), "take audience.id out"),
     ):
         assert found is not None
         assert found.status == status
         assert found.emptied is (status == "EXPIRED")
         assert (found.warning is not None) == (status in ("ARCHIVED", "FAILED", "ERROR"))
+        if status in ("FAILED", "ERROR"):
+            assert advice in (found.warning or "")
 
 
 def test_an_audience_that_is_building_for_two_days_comes_with_a_warning(start: Starter, connect: Opener) -> None:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import uuid
 from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
-from harness.world import SYNC, World, sandbox
+from harness.world import SYNC, World, create_audience, sandbox
 from hypothesis import given
 from hypothesis import strategies as st
 
+from warehouse_sync.destinations.base import Audience
 from warehouse_sync.errors import ConfigurationError
 from warehouse_sync.state.store import State, SyncKey
 from warehouse_sync.state.syncs import Lease
-from warehouse_sync.status import SyncStatus, expiry_warning, sync_log_lines, sync_status
+from warehouse_sync.status import AudienceStatus, SyncStatus, expiry_warning, sync_log_lines, sync_status
+from warehouse_sync.validate import validate
 from warehouse_sync.warehouses import make_warehouse
+from warehouse_sync.wording import status_facts
 
 TODAY = date(2026, 11, 22)
 
@@ -85,7 +89,85 @@ def test_what_waits_and_what_is_dead_is_counted(world: World) -> None:
     world.fill(people(2, 3))
     world.run()
     status = status_of(world)
-    assert (status.pending, status.dead) == (1, 1)
+    assert (status.pending, status.dead, status.dead_removes) == (1, 1, 1)
+    assert status_facts(status)["members"] == (
+        "2; 1 operations wait, 1 is dead, a REMOVE: that member is still in the audience"
+    )
+
+
+def test_a_dead_add_is_told_apart_from_a_dead_remove(world: World) -> None:
+    """Only a dead REMOVE means that somebody is targeted who should not be."""
+    world.changes["retry"] = {"enabled": False}
+    world.fill(people(1, 2))
+    world.run()
+    world.sandbox.inject("503:users:times=0")
+    world.fill(people(2, 3, 4))
+    world.run()
+    status = status_of(world)
+    assert (status.pending, status.dead, status.dead_removes) == (0, 3, 1)
+    assert status_facts(status)["members"].endswith(
+        "3 are dead, 1 of them a REMOVE: that member is still in the audience"
+    )
+    world.sandbox.clear_faults()
+    world.sandbox.inject("503:users:action=ADD:times=0")
+    world.retry(dead=True)
+    status = status_of(world)
+    assert (status.dead, status.dead_removes) == (2, 0)
+    assert status_facts(status)["members"].endswith("2 are dead")
+
+
+@pytest.mark.parametrize(
+    ("dead", "removes", "expected"),
+    [
+        (0, 0, "0 are dead"),
+        (1, 0, "1 is dead"),
+        (3, 2, "3 are dead, 2 of them REMOVEs: those members are still in the audience"),
+        (3, 3, "3 are dead, all of them REMOVEs: those members are still in the audience"),
+    ],
+)
+def test_dead_operations_are_counted_in_words(dead: int, removes: int, expected: str) -> None:
+    """One or many, all or some: the sentence fits."""
+    facts = status_facts(SyncStatus("people", enabled=True, dead=dead, dead_removes=removes))
+    assert facts["members"] == f"0; 0 operations wait, {expected}"
+
+
+def test_size_matches_and_match_rate_are_told(tmp_path: Path) -> None:
+    """A hash that nobody stands behind counts as sent and not as matched."""
+    nobody = hashlib.sha256(b"person3@example.com").hexdigest()
+    with sandbox(build_seconds=0.0, update_seconds=0.0, unmatched_values=frozenset({nobody})) as running:
+        world = World(f"duckdb:///{tmp_path}/warehouse.duckdb", running, tmp_path)
+        world.fill(people(1, 2, 3))
+        world.run()
+        status = status_of(world)
+    audience = status.audience
+    assert audience is not None
+    assert (audience.size, audience.matched, audience.input_count, audience.match_rate) == (3, 2, 3, 67)
+    assert json.loads(json.dumps(status.as_dict()))["audience"]["match_rate"] == 67
+    told = status_facts(status)["audience"]
+    assert "3 reachable, 2 matched in 7 days, 3 sent in 7 days, match rate 67 %" in told
+    assert told.endswith("fewer than the 300 members LinkedIn needs")
+
+
+def test_a_match_rate_needs_both_numbers() -> None:
+    """Unknown, or of nothing sent, there is none; and the text does not speak of it."""
+    for matched, sent, rate in ((None, 5, None), (2, None, None), (0, 0, None), (0, 5, 0), (5, 5, 100), (1, 3, 33)):
+        audience = Audience("1", "user", "x", "READY", 5, matched, sent)
+        assert audience.match_rate == rate
+        facts = status_facts(SyncStatus("people", enabled=True, audience=AudienceStatus.of(audience)))
+        assert ("match rate" in facts["audience"]) == (rate is not None)
+
+
+def test_an_audience_that_is_not_well_is_told_with_what_to_do(duckdb_world: World) -> None:
+    """The warning stands in the JSON and in the text."""
+    duckdb_world.fill(people(1))
+    duckdb_world.run()
+    duckdb_world.sandbox.force_status(duckdb_world.segment, "FAILED")
+    status = status_of(duckdb_world)
+    assert status.audience is not None
+    assert status.audience.warning is not None
+    assert "Campaign Manager" in status.audience.warning
+    assert status_facts(status)["warning"] == status.audience.warning
+    assert status.audience.usable == "LinkedIn reports that it failed; no campaign can use it"
 
 
 def test_what_a_dead_worker_has_not_sent_is_pending(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,6 +233,34 @@ def test_the_end_of_the_refresh_token_is_told_and_warned_of_in_its_last_month(tm
     assert status.refresh_token_warning is not None
     assert status.refresh_token_expires in status.refresh_token_warning
     assert "authorise the app anew" in status.refresh_token_warning
+
+
+@pytest.mark.parametrize(("days", "warned"), [(365, False), (32, False), (29, True)])
+def test_validate_tells_the_end_of_the_refresh_token(tmp_path: Path, days: int, warned: bool) -> None:
+    """The day is always told; in the last month what to do comes with it."""
+    with sandbox(refresh_token_life=days * 86400.0) as running:
+        world = World(f"duckdb:///{tmp_path}/warehouse.duckdb", running, tmp_path)
+        world.fill(people(1))
+        (check,) = [check for check in validate(world.config) if check.subject == "destinations.ads"]
+    ends = (datetime.now(UTC) + timedelta(days=days)).date()
+    assert (check.ok, check.warning) == (True, warned)
+    assert any(str(ends + timedelta(days=off)) in check.message for off in (-1, 0))  # midnight may pass meanwhile
+    assert ("authorise the app anew" in check.message) == warned
+
+
+@pytest.mark.parametrize(("status", "warned"), [("READY", False), ("ARCHIVED", True), ("ERROR", True)])
+def test_validate_tells_the_condition_of_an_audience_that_is_named_by_its_id(
+    duckdb_world: World, status: str, warned: bool
+) -> None:
+    """It is there, and what is wrong with it is told before the first run into it."""
+    duckdb_world.fill(people(1))
+    audience = create_audience(duckdb_world.sandbox)
+    duckdb_world.changes["audience"] = {"type": "user", "id": audience}
+    duckdb_world.sandbox.force_status(audience, status)
+    (check,) = [check for check in validate(duckdb_world.config) if check.subject.endswith(".audience")]
+    assert (check.ok, check.warning) == (True, warned)
+    assert f"audience {audience} is there: Somebody's" in check.message
+    assert (status in check.message.upper()) == warned
 
 
 @given(st.integers(-400, 400))

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from warehouse_sync.destinations.linkedin.calls import Calls
+from warehouse_sync.destinations.linkedin.client import Client, Response
 from warehouse_sync.destinations.linkedin.daily import DailyLimits
 from warehouse_sync.destinations.linkedin.endings import GaveUp
+from warehouse_sync.destinations.linkedin.pace import Pace
+from warehouse_sync.destinations.linkedin.settings import LinkedInSettings
+from warehouse_sync.destinations.linkedin.tokens import Tokens
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 HALF_A_DAY = 12 * 3600.0
@@ -85,7 +92,9 @@ def test_a_shut_endpoint_opens_at_midnight_and_not_for_a_late_answer() -> None:
     """A request that left before may still be answered well; that opens nothing."""
     clock = Clock()
     limits = clock.limits()
-    throttled(limits, retry_after=76)
+    throttled(limits)
+    clock.seconds = 76
+    assert throttled(limits) is not None
     limits.answered("/users")
     clock.seconds = HALF_A_DAY - 1
     with pytest.raises(GaveUp) as caught:
@@ -97,10 +106,10 @@ def test_a_shut_endpoint_opens_at_midnight_and_not_for_a_late_answer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("retry_after", "seconds"), [(75.0, None), (75.1, HALF_A_DAY), (3600.0, HALF_A_DAY), (60_000.0, 60_000.0)]
+    ("retry_after", "seconds"), [(75.0, None), (75.1, 75.1), (3600.0, 3600.0), (60_000.0, 60_000.0)]
 )
 def test_a_wish_of_more_than_a_minute_shuts_at_once(retry_after: float, seconds: float | None) -> None:
-    """Until midnight, or for as long as LinkedIn wishes if that is longer."""
+    """For just as long as LinkedIn wishes: it knows better than a guess."""
     found = throttled(Clock().limits(), retry_after=retry_after)
     assert (found.retry_after if found else None) == seconds
 
@@ -125,9 +134,33 @@ def test_all_that_meet_a_shut_endpoint_are_told_the_same() -> None:
     clock = Clock()
     limits = clock.limits()
     told = {str(throttled(limits, retry_after=3600))}
-    for clock.seconds in (1, 100, 5000):
+    for clock.seconds in (1, 100, 3000):
         with pytest.raises(GaveUp) as caught:
             limits.ensure_open("/users")
         told.add(str(caught.value))
         told.add(str(throttled(limits)))
     assert len(told) == 1
+
+
+def test_whoever_waits_for_its_turn_while_the_limit_is_found_sends_nothing() -> None:
+    """The wait for the pace may be long, and another thread learns the truth in it."""
+
+    class SlowPace:
+        def turn(self, _: str | None) -> None:
+            with contextlib.suppress(GaveUp):
+                calls._days.throttled("/users", 3600)
+
+    class SilentTokens:
+        def current(self) -> str:
+            return "token"
+
+    class NoClient:
+        def request(self, *_: Any, **__: Any) -> Response:
+            raise AssertionError("a request was started")
+
+    settings = LinkedInSettings(account_id=1)
+    parts = cast("Client", NoClient()), cast("Tokens", SilentTokens()), cast("Pace", SlowPace())
+    calls = Calls(*parts, settings, lambda _: False)
+    with pytest.raises(GaveUp) as caught:
+        calls.send("POST", "/rest/dmpSegments/7/users", endpoint="user")
+    assert caught.value.reason == "daily_limit"

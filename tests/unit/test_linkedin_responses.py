@@ -203,6 +203,18 @@ def test_retry_after_is_read_in_both_forms(header: str, seconds: float | None) -
     assert retry_after(answer(429, None, retry_after=header), now) == seconds
 
 
+@given(
+    st.text(st.characters(max_codepoint=255), max_size=40)
+    | st.integers(0).map(str)
+    | st.floats(0).map(str)
+    | st.datetimes().map(lambda moment: moment.strftime("%a, %d %b %Y %H:%M:%S GMT"))
+)
+def test_whatever_stands_in_a_retry_after_is_a_week_at_the_most_or_no_wish(header: str) -> None:
+    """A slip of a server neither breaks a run nor shuts the destination for ever."""
+    seconds = retry_after(answer(429, None, retry_after=header))
+    assert seconds is None or 0 <= seconds <= 7 * 86400
+
+
 def test_without_a_retry_after_header_there_is_no_wish() -> None:
     assert retry_after(answer(429)) is None
 

@@ -69,7 +69,9 @@ def test_numbers_that_are_absent_stay_unknown() -> None:
     assert (found.audience.status, found.audience.size, found.created) == (None, None, None)
 
 
-@pytest.mark.parametrize("body", [[], "x", {}, OURS | {"id": "10804"}, OURS | {"type": None}, OURS | {"account": 1}])
+@pytest.mark.parametrize(
+    "body", [[], "x", {}, OURS | {"id": "10804"}, OURS | {"id": True}, OURS | {"type": None}, OURS | {"account": 1}]
+)
 def test_what_does_not_describe_a_segment_is_no_segment(body: Any) -> None:
     with pytest.raises(GaveUp, match="lacks its id"):
         segments(Script(Response(200, {}, body))).get("10804")
@@ -104,6 +106,32 @@ def test_pages_are_walked_to_the_total_even_when_they_are_shorter_than_asked_for
 def test_an_empty_page_ends_the_walk_whatever_the_total_says() -> None:
     assert segments(Script(page(total=7))).find("ours") is None
     assert segments(Script(page())).find("ours") is None
+
+
+def test_a_finder_that_gives_the_same_page_for_ever_is_not_asked_for_ever() -> None:
+    """The walk ends where nothing new comes, whatever the total promises."""
+    script = Script(page(OURS, total=9), page(OURS, total=9))
+    found = segments(script).find("ours")
+    assert found is not None
+    assert len(script.asked) == 2
+
+
+@pytest.mark.parametrize("places", [5, True, 1.5, "LINKEDIN", {"destination": "LINKEDIN"}, [5, None, []], None])
+def test_a_segment_whose_destinations_are_odd_has_no_status(places: Any) -> None:
+    """What is not told as the contract has it is unknown."""
+    found = segments(Script(Response(200, {}, OURS | {"destinations": places}))).get("10804")
+    assert found is not None
+    assert (found.audience.status, found.audience.size) == (None, None)
+
+
+def test_an_audience_is_looked_for_among_all_of_the_account() -> None:
+    """The list is asked without any name, and walked to its end."""
+    script = Script(page(OURS | {"id": 1}, total=2), page(OURS | {"id": 7, "sourceSegmentId": None}, total=2))
+    found = segments(script).listed("7")
+    assert found is not None
+    assert found.audience.id == "7"
+    assert all("sourceSegmentId" not in query for _, query in script.asked)
+    assert segments(Script(page(OURS, total=1))).listed("7") is None
 
 
 @pytest.mark.parametrize(

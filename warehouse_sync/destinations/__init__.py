@@ -59,4 +59,6 @@ def open_destination(config: LinkedInConfig, *, patient: bool = True) -> Destina
         requests_per_minute=config.requests_per_minute,
         max_in_flight=config.max_in_flight,
     )
-    return LinkedIn(settings if patient else replace(settings, attempts=2, patience=5.0, token_patience=10.0))
+    if not patient:
+        settings = replace(settings, attempts=2, patience=5.0, token_patience=10.0, answer_timeout=10.0)
+    return LinkedIn(settings)

@@ -121,6 +121,9 @@ class Destination(Protocol):
     def deliver(self, audience: Audience, batch: Batch) -> Sequence[Outcome]:
         """Send one batch; exactly one outcome per operation, in order. Safe to repeat.
 
+        What was deferred because of `stopping` before any request had left was not `attempted`; what the destination
+        wants to be left alone for is `retry_after`.
+
         Raises AuthenticationFailed or another StopRun only when no further batch could succeed either; everything
         else is told by outcomes.
         """

@@ -12,9 +12,10 @@ from urllib.parse import quote, urlencode
 import orjson
 import requests
 import structlog
-from requests.adapters import HTTPAdapter
+from requests import adapters
+from urllib3.exceptions import HTTPError
 
-from warehouse_sync.destinations.linkedin.deadline import WATCHED_POOLS, Deadline
+from warehouse_sync.destinations.linkedin.deadline import WATCHED_POOLS, Watchman
 from warehouse_sync.destinations.linkedin.settings import LinkedInSettings
 
 log = structlog.get_logger(__name__)
@@ -55,12 +56,13 @@ class Client:
         self._oauth_url = settings.oauth_url.rstrip("/")
         self._timeouts = (settings.connect_timeout, settings.read_timeout)
         self._answer_timeout = settings.answer_timeout
+        self._watchman = Watchman(settings.answer_timeout)
         self._api_headers = {
             "LinkedIn-Version": settings.api_version,
             "X-Restli-Protocol-Version": "2.0.0",
         }
         self._session = requests.Session()
-        adapter = _Adapter(pool_connections=2, pool_maxsize=settings.max_in_flight, max_retries=0)
+        adapter = HTTPAdapter(pool_connections=2, pool_maxsize=settings.max_in_flight, max_retries=0)
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)
         self._session.headers.update({"Accept": "application/json", "Accept-Encoding": "identity"})
@@ -100,7 +102,7 @@ class Client:
         started = time.monotonic()
         response: Response | None = None
         failure = NoAnswer("timeout", f"no complete answer within {self._answer_timeout:g} s")
-        deadline = Deadline(self._answer_timeout)
+        deadline = self._watchman.begin()
         try:
             with deadline:
                 answer = self._session.request(
@@ -114,7 +116,7 @@ class Client:
             response = _response(answer)
         except requests.Timeout as error:
             failure = NoAnswer("timeout", type(error).__name__)
-        except requests.RequestException as error:
+        except (requests.RequestException, HTTPError, ValueError) as error:  # Odd answers slip out as the latter two.
             if not deadline.over:
                 failure = NoAnswer("connection", type(error).__name__)
         if response is not None and not deadline.over:
@@ -135,9 +137,10 @@ class Client:
     def close(self) -> None:
         """Close all connections."""
         self._session.close()
+        self._watchman.close()
 
 
-class _Adapter(HTTPAdapter):
+class HTTPAdapter(adapters.HTTPAdapter):
     """Connections that a deadline can cut, also through a proxy."""
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:

@@ -1,8 +1,9 @@
 """The limit of a day, told from that of a minute by the only sign that there is: how long it lasts.
 
 Both are answered with the same 429, and so is a request that LinkedIn's outer protection turns away. A minute's limit
-is over after a minute at most. So when an endpoint has answered 429 and nothing else for longer than that, or asks to
-be left alone for longer, its requests of this day are used up, and asking again before 00:00 UTC is of no use.
+is over after a minute at most. So when an endpoint has answered 429 and nothing else for longer than that, its requests
+of this day are used up, and asking again before 00:00 UTC is of no use. Where LinkedIn itself asks to be left alone for
+longer than a minute, that counts, and no longer than it asks.
 """
 
 from __future__ import annotations
@@ -13,7 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
+import structlog
+
 from warehouse_sync.destinations.linkedin.endings import daily_limit
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -54,15 +59,18 @@ class DailyLimits:
         """The endpoint has answered 429. Raises GaveUp when that is the limit of the day; then it is shut."""
         with self._lock:
             known, now, day = self._endpoint(endpoint), self._monotonic(), self._utc().date()
+            self._ensure_open(endpoint, known)
             if known.since is None or known.day != day:  # At midnight the day's requests begin anew.
                 known.since, known.day = now, day
-            if retry_after is not None and retry_after > self._minute_throttle:
-                self._shut(
-                    known, max(retry_after, self._until_midnight()), f"asks to be left alone for {retry_after:,.0f} s"
-                )
+            if retry_after is not None:
+                if retry_after > self._minute_throttle:
+                    self._shut(endpoint, known, retry_after, f"asks to be left alone for {retry_after:,.0f} s")
             elif now - known.since > self._minute_throttle:
-                lasted = f"has answered HTTP 429 and nothing else for more than {self._minute_throttle:,.0f} s"
-                self._shut(known, self._until_midnight(), lasted)
+                lasted = (
+                    f"has answered HTTP 429 and nothing else for more than {self._minute_throttle:,.0f} s; it starts "
+                    "anew at 00:00 UTC"
+                )
+                self._shut(endpoint, known, self._until_midnight(), lasted)
             self._ensure_open(endpoint, known)
 
     def answered(self, endpoint: str) -> None:
@@ -77,9 +85,9 @@ class DailyLimits:
         if known.shut_until is not None and (left := known.shut_until - self._monotonic()) > 0:
             raise daily_limit(endpoint, known.why, left)
 
-    def _shut(self, known: _Endpoint, seconds: float, why: str) -> None:
-        known.shut_until = max(known.shut_until or 0.0, self._monotonic() + seconds)
-        known.since, known.why = None, known.why or why
+    def _shut(self, endpoint: str, known: _Endpoint, seconds: float, why: str) -> None:
+        known.since, known.shut_until, known.why = None, self._monotonic() + seconds, why
+        log.warning("linkedin_daily_limit", endpoint=endpoint, why=why, seconds=round(seconds))
 
     def _until_midnight(self) -> float:
         now = self._utc()

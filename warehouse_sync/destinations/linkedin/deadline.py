@@ -5,39 +5,41 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
+from collections import deque
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from urllib3 import HTTPConnectionPool, HTTPResponse, HTTPSConnectionPool
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 _of_this_thread = threading.local()
 
 
 class Deadline:
-    """Cuts the connection that this thread uses inside the `with` block when `seconds` are over.
+    """One request, from the start of the `with` block to its end, and the connection that it uses.
 
-    over: whether it did. What was read from the connection is then worth nothing, even where it looks complete.
+    over: whether it was cut. What was read is then worth nothing, even where it looks complete.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, at: float) -> None:
+        self.at = at
         self.over = False
+        self.done = False
         self._connection: Any = None
         self._socket: Any = None
-        self._timer = threading.Timer(seconds, self._cut)
-        self._timer.daemon = True
 
     def __enter__(self) -> Self:
         _of_this_thread.deadline = self
-        self._timer.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._timer.cancel()
         _of_this_thread.deadline = None
+        self.done = True
+        self._connection = self._socket = None
 
     def watch(self, connection: Any) -> None:
         """The thread uses this connection now; its socket may come later, or be handed on to the answer."""
@@ -45,15 +47,57 @@ class Deadline:
         self._connection = connection
         self._socket = connection.sock or self._socket
 
-    def _cut(self) -> None:
+    def cut(self) -> None:
+        """The time is over: the thread that waits for this connection is woken with an error."""
         self.over = True
-        connection = self._connection
+        connection, last = self._connection, self._socket
         # A connection that is back in the pool may be another thread's by now.
         if connection is None or connection.deadline is not self:
             return
-        # Shutting down wakes the thread that reads; closing would not. TLS must not take part: it would wait as well.
+        # Shutting down wakes a thread that reads; closing would not. TLS must not take part: it would wait as well.
         with contextlib.suppress(OSError, TypeError):
-            socket.socket.shutdown(connection.sock or self._socket, socket.SHUT_RDWR)
+            socket.socket.shutdown(connection.sock or last, socket.SHUT_RDWR)
+
+
+class Watchman:
+    """Cuts the requests that take longer than `seconds`, in one thread that sleeps while none does. Thread-safe."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._begun: deque[Deadline] = deque()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def begin(self) -> Deadline:
+        """The deadline of a request that starts now."""
+        with self._changed:
+            deadline = Deadline(time.monotonic() + self._seconds)
+            self._begun.append(deadline)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._keep_watch, name="linkedin deadlines", daemon=True)
+                self._thread.start()
+            elif len(self._begun) == 1:
+                self._changed.notify()
+        return deadline
+
+    def close(self) -> None:
+        """No request is cut any more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    def _keep_watch(self) -> None:
+        with self._changed:
+            while not self._closed:
+                while self._begun and self._begun[0].done:
+                    self._begun.popleft()
+                if not self._begun:
+                    self._changed.wait()
+                elif (left := self._begun[0].at - time.monotonic()) > 0:
+                    self._changed.wait(left)
+                else:
+                    self._begun.popleft().cut()
 
 
 class _Watched:
@@ -69,10 +113,9 @@ class _Watched:
         _watch(self)
         super().request(*args, **options)  # type: ignore[misc]
 
-    def getresponse(self) -> HTTPResponse:
+    def getresponse(self) -> Any:
         _watch(self)
-        answer: HTTPResponse = super().getresponse()  # type: ignore[misc]
-        return answer
+        return super().getresponse()  # type: ignore[misc]
 
 
 def _watch(connection: _Watched) -> None:

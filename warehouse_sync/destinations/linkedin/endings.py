@@ -55,10 +55,10 @@ def stopped(*, attempted: bool) -> GaveUp:
 
 
 def daily_limit(endpoint: str, why: str, seconds: float) -> GaveUp:
-    """429 until midnight. The message does not change with time, unlike `seconds`."""
+    """429 for longer than a minute. The message does not change with time, unlike `seconds`."""
     return GaveUp(
         "daily_limit",
-        f"LinkedIn's limit of requests a day to {endpoint} is used up: it {why}. It starts anew at 00:00 UTC",
+        f"LinkedIn's limit of requests a day to {endpoint} is used up: it {why}",
         retry_after=seconds,
     )
 

@@ -159,6 +159,7 @@ class Segments:
         """
         found: list[Segment] = []
         start = 0
+        before: list[Any] = []
         while True:
             body = self._page({**query, "start": str(start), "count": str(PAGE)})
             elements = body["elements"]
@@ -167,8 +168,10 @@ class Segments:
             paging = body.get("paging")
             total = paging.get("total") if isinstance(paging, Mapping) else None
             more = start < total if isinstance(total, int) else len(elements) == PAGE
-            if not elements or not more:
+            # A server that does not heed `start` would be asked for ever.
+            if not elements or not more or elements == before:
                 return found
+            before = elements
 
     def _page(self, query: Mapping[str, str]) -> Mapping[str, Any]:
         full_query = {"q": "account", "account": self._settings.account_urn, **query}
@@ -223,10 +226,11 @@ def _segment(body: Any) -> Segment | None:
     if not isinstance(body, Mapping):
         return None
     segment_id, kind, account = body.get("id"), body.get("type"), body.get("account")
-    if not isinstance(segment_id, int) or not isinstance(kind, str) or not isinstance(account, str):
+    if _count(segment_id) is None or not isinstance(kind, str) or not isinstance(account, str):
         return None
     # Status and sizes belong to the destination LINKEDIN inside the segment; the numbers are absent while BUILDING.
-    places = [place for place in body.get("destinations") or () if isinstance(place, Mapping)]
+    listed = body.get("destinations")
+    places = [place for place in listed if isinstance(place, Mapping)] if isinstance(listed, list) else []
     place = next((place for place in places if place.get("destination") == "LINKEDIN"), {})
     status = place.get("status")
     created = body.get("created")
