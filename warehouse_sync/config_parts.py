@@ -56,6 +56,13 @@ class WarehouseConfig(Part):
         Field(ge=5, description="How long a worker that has fallen silent keeps its sync; at least 5s"),
     ] = 60.0
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _has_room(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        made = handler(data)
+        problem = kind.schema_problem(made.url.get_secret_value(), made.schema_)
+        return validate(lambda _: made, data, [(("schema",), problem)] if problem else ())
+
 
 class LinkedInConfig(Part):
     """One ad account at LinkedIn, and the credentials of a member who may manage its audiences."""

@@ -170,11 +170,28 @@ def _query(value: str) -> str:
 
 
 def _schema(value: str) -> str:
-    if not value.strip() or "\0" in value:
-        raise wrong("must not be empty or hold a NUL character")
+    if "\0" in value:
+        raise wrong("must not hold a NUL character")
+    _plain(value)
     if len(value.encode()) > 63:
         raise wrong("must have at most 63 bytes, PostgreSQL cuts longer names")
     return value
+
+
+def schema_problem(url: str, schema: str) -> str | None:
+    """Why the warehouse at `url` cannot have a schema of this name for the worker; None when it can."""
+    name = schema.lower()
+    if name == "information_schema" or name.startswith("pg_"):
+        return "is a schema of the warehouse's own; choose another name, such as warehouse_sync"
+    if not url.startswith("duckdb:"):
+        return None
+    if name in ("system", "temp"):
+        return "is a database of DuckDB's own; choose another name, such as warehouse_sync"
+    if "." in schema:
+        return "must not hold a dot, DuckDB would take what stands before it for a database"
+    if name == Path(unquote(url.partition("://")[2].partition("?")[0])).name.partition(".")[0].lower():
+        return "must differ from the name of the DuckDB file, DuckDB could not tell the two apart"
+    return None
 
 
 def _key_columns(value: Any) -> Any:

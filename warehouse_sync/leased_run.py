@@ -143,7 +143,12 @@ class LeasedRun:
         )
 
     def _what_waits(self, waiting: int, dead: int) -> str | None:
-        parts = [f"{waiting:,} operations wait in the retry queue"] if waiting else []
+        because = self.recorder.tally.deferred_because if self.recorder and not self.ended_early else ""
+        parts = (
+            [f"{waiting:,} operations wait in the retry queue" + (f" ({because})" if because else "")]
+            if waiting
+            else []
+        )
         if dead and not self.job.sync.retry.enabled:
             parts.append("retry.enabled is false, so what was not delivered is dead at once")
         if dead:

@@ -10,7 +10,6 @@ from typing import Any
 import sqlalchemy as sa
 
 from warehouse_sync.config import Config
-from warehouse_sync.errors import ConfigurationError
 from warehouse_sync.fields import Field, Normaliser
 from warehouse_sync.job import Job, open_job
 from warehouse_sync.operations import OperationKind, PlanReport, RunStatus
@@ -18,7 +17,7 @@ from warehouse_sync.pipeline.changes import Basis, ChangeCounts, make_changes
 from warehouse_sync.pipeline.snapshot import SnapshotCounts, take_snapshot
 from warehouse_sync.progress import Phase, Progress
 from warehouse_sync.standing import Standing, find_footing, standing
-from warehouse_sync.state.migrate import current_version, is_current
+from warehouse_sync.state.migrate import is_readable
 
 SAMPLES = 3
 """Members shown of each kind of change."""
@@ -45,21 +44,8 @@ def plan_sync(config: Config, name: str, *, progress: Progress | None = None) ->
     if not config.sync(name).enabled:
         return PlanReport(name, RunStatus.SKIPPED, reason="the sync is disabled (enabled: false)")
     with open_job(config, name, progress or Progress()) as job:
-        report = _plan(job, _standing(job))
+        report = _plan(job, standing(job) if is_readable(job.state) else Standing(job.existing))
     return replace(report, seconds=round(time.monotonic() - started, 3))
-
-
-def _standing(job: Job) -> Standing:
-    """What the next run will start from."""
-    state = job.state
-    if not is_current(state):
-        if current_version(state) is None:
-            return Standing(job.existing)
-        raise ConfigurationError(
-            f"warehouse {job.warehouse.name}: schema {job.warehouse.schema} was written by an older release. Nothing "
-            "was touched; bring it up to date with `warehouse-sync migrate`, then plan."
-        )
-    return standing(job)
 
 
 def _plan(job: Job, found: Standing) -> PlanReport:

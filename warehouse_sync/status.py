@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -15,7 +15,7 @@ from warehouse_sync.errors import WarehouseSyncError
 from warehouse_sync.job import audience_spec, open_warehouse
 from warehouse_sync.operations import OperationKind
 from warehouse_sync.state import retry_queue, runs, sync_log, syncs
-from warehouse_sync.state.migrate import is_current
+from warehouse_sync.state.migrate import is_readable
 from warehouse_sync.state.store import State, SyncKey
 
 WARN_BEFORE = timedelta(days=30)
@@ -61,7 +61,8 @@ class SyncStatus:
     running: a worker holds its lease now. last_run: its newest run, None before the first. next_run: always None, as
     runs are not scheduled by warehouse-sync itself yet. members: of the promoted run's snapshot. pending, dead:
     operations that wait, and that are no longer retried by themselves. dead_removes: REMOVEs among the dead, each of a
-    member that is still in the audience.
+    member that is still in the audience. left: how many members the sync has put into audiences that it feeds no more,
+    by their ids.
     audience: None while there is none or the destination cannot be asked; then audience_error says why.
     refresh_token_warning: set from 30 days before its end. error: why the state could not be read.
     """
@@ -75,6 +76,7 @@ class SyncStatus:
     pending: int = 0
     dead: int = 0
     dead_removes: int = 0
+    left: dict[str, int] = field(default_factory=dict)
     audience: AudienceStatus | None = None
     audience_error: str | None = None
     refresh_token_expires: str | None = None
@@ -94,7 +96,7 @@ def sync_status(config: Config, name: str) -> SyncStatus:
     sync = config.sync(name)
     with open_warehouse(config, sync) as warehouse:
         state = State(warehouse)
-        local = _local(state, SyncKey(sync.name, sync.destination)) if is_current(state) else _Local()
+        local = _local(state, sync) if is_readable(state) else _Local()
     audience, expires, audience_error = None, None, None
     try:
         audience, expires = _ask_destination(config, sync, local)
@@ -109,6 +111,7 @@ def sync_status(config: Config, name: str) -> SyncStatus:
         pending=local.pending,
         dead=local.dead,
         dead_removes=local.dead_removes,
+        left=local.left,
         audience=audience,
         audience_error=audience_error,
         refresh_token_expires=expires.isoformat() if expires else None,
@@ -124,7 +127,7 @@ def sync_log_lines(config: Config, name: str, *, failed: bool, limit: int) -> li
     sync = config.sync(name)
     with open_warehouse(config, sync) as warehouse:
         state = State(warehouse)
-        if not is_current(state):
+        if not is_readable(state):
             return []
         lines = sync_log.read(state, SyncKey(sync.name, sync.destination), failed=failed, limit=limit)
     for line in lines:
@@ -155,10 +158,14 @@ class _Local:
     pending: int = 0
     dead: int = 0
     dead_removes: int = 0
+    left: dict[str, int] = field(default_factory=dict)
 
 
-def _local(state: State, key: SyncKey) -> _Local:
+def _local(state: State, sync: SyncConfig) -> _Local:
+    key = SyncKey(sync.name, sync.destination)
     row = syncs.read(state, key)
+    current = sync.audience.id or row.audience_id
+    left = [run for run in runs.fed(state, sync.name) if run.may_hold_members and run.audience_id != current]
     members = pending = dead = dead_removes = 0
     if row.promoted_run is not None:
         promoted = runs.load(state, row.promoted_run)
@@ -177,6 +184,7 @@ def _local(state: State, key: SyncKey) -> _Local:
         pending=pending,
         dead=dead,
         dead_removes=dead_removes,
+        left={str(run.audience_id): run.members for run in left},
     )
 
 

@@ -67,6 +67,10 @@ def status_facts(status: SyncStatus) -> Facts:
         "members": f"{status.members:,}; {status.pending:,} operations wait, {_dead(status.dead, status.dead_removes)}",
         "audience": _audience(status.audience) if status.audience else status.audience_error or "none yet",
         "warning": (status.audience and status.audience.warning) or "",
+        "left": "\n".join(
+            f"{members:,} members in audience {audience}, which it feeds no more: `run {status.sync} --purge`"
+            for audience, members in status.left.items()
+        ),
         "token": status.refresh_token_warning or (f"the refresh token ends on {ends}" if ends else ""),
     }
 

@@ -16,6 +16,7 @@ from warehouse_sync.mirror import Mirror
 from warehouse_sync.operations import OperationCounts, RunKind, RunReport, RunStatus
 from warehouse_sync.purge import purge_sync
 from warehouse_sync.sandbox import Fault
+from warehouse_sync.status import sync_status
 
 Rows = list[dict[str, Any]]
 
@@ -405,3 +406,29 @@ def test_the_command_recreates_and_purges_in_one_go(world: World) -> None:
     refused = call(world.folder, "run", "--all", "--purge")
     assert refused.code == 2
     assert "one sync" in refused.err
+
+
+def test_status_tells_what_was_left(world: World) -> None:
+    """`status` goes on saying how many members stay in the old audience, until they are purged."""
+    world.fill(people(1, 2))
+    world.run()
+    old = world.segment
+    go_elsewhere(world)
+    world.run()
+    for _ in range(2):
+        assert sync_status(world.config, SYNC).left == {str(old): 2}
+    text = call(world.folder, "status").out
+    assert f"2 members in audience {old}" in text
+    purge(world)
+    assert sync_status(world.config, SYNC).left == {}
+
+
+def test_a_schema_of_an_older_release_is_not_read(world: World) -> None:
+    """Verbs that only read say that the state is to be migrated, rather than show a sync that never ran."""
+    world.fill(people(1))
+    world.run()
+    with world.connect() as connection:
+        connection.execute(sa.text("update warehouse_sync.schema_version set version_num = '0001'"))
+    for read in (lambda: sync_status(world.config, SYNC), world.plan):
+        with pytest.raises(ConfigurationError, match="migrate"):
+            read()

@@ -20,7 +20,19 @@ from warehouse_sync.cli import app
 from warehouse_sync.config import load_config
 
 STATUS_KEYS = {
-    *("sync", "enabled", "running", "last_run", "next_run", "members", "pending", "dead", "dead_removes", "audience"),
+    *(
+        "sync",
+        "enabled",
+        "running",
+        "last_run",
+        "next_run",
+        "members",
+        "pending",
+        "dead",
+        "dead_removes",
+        "left",
+        "audience",
+    ),
     *("audience_error", "refresh_token_expires", "refresh_token_warning", "error"),
 }
 

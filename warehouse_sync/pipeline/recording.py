@@ -19,12 +19,13 @@ from warehouse_sync.state.syncs import Lease
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the operations of a run so far."""
+    """What became of the operations of a run so far. deferred_because: the message of the latest deferral."""
 
     delivered_add: int = 0
     delivered_remove: int = 0
     rejected: int = 0
     deferred: int = 0
+    deferred_because: str = ""
 
     @property
     def delivered(self) -> OperationCounts:
@@ -188,3 +189,4 @@ class Recorder:
                 self.tally.rejected += count
             case OutcomeStatus.DEFERRED:
                 self.tally.deferred += count
+                self.tally.deferred_because = outcome.message

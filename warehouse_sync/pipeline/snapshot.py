@@ -12,8 +12,9 @@ from sqlparse import tokens
 
 from warehouse_sync.errors import ConfigurationError, QueryFailed
 from warehouse_sync.fields import AudienceFields, Field
+from warehouse_sync.logs import redact
 from warehouse_sync.warehouses import values
-from warehouse_sync.warehouses.base import Text, Warehouse
+from warehouse_sync.warehouses.base import ModelColumn, Text, Warehouse
 
 KEY = "key "
 """How the primary key's columns begin inside the statement; no identifier or field has a space in its name."""
@@ -73,45 +74,47 @@ def one_statement(sql: str) -> str:
 def query_text(warehouse: Warehouse, model: Model) -> str:
     """The query that goes into brackets. Raises ConfigurationError."""
     if model.table is not None:
-        return str(sa.select(sa.text("*")).select_from(sa.text(warehouse.quote(*model.table))))
+        return "SELECT * FROM " + warehouse.quote(*model.table)  # noqa: S608 - quoted
     try:
         return one_statement(model.sql or "")
     except ValueError as error:
-        raise ConfigurationError(
-            f"syncs.{model.sync}.model: {error}; a model is one SELECT. Nothing was touched."
-        ) from error
+        why = f"{error}; a model is one SELECT. Nothing was touched."
+        raise ConfigurationError(f"syncs.{model.sync}.model: {why}") from error
 
 
 def check_model(warehouse: Warehouse, model: Model) -> dict[str, str]:
-    """The query works and has the columns that are mapped; no row of it is read.
+    """The query works and has the columns that are mapped, each once; no row of it is read.
 
-    Returns the query's own spelling of each column that the configuration names. Raises ConfigurationError.
+    Returns what each column that the configuration names is called inside of `model()`. Raises ConfigurationError.
     """
     try:
-        columns = warehouse.model_columns(query_text(warehouse, model))
+        found = _found_columns(model, warehouse.model_columns(query_text(warehouse, model)))
+        with warehouse.connect("use the columns of the query") as connection:
+            warehouse.try_select(connection, snapshot_select(warehouse, model, found))
     except QueryFailed as error:
         raise ConfigurationError(f"syncs.{model.sync}.model: {error}. Nothing was touched.") from error
-    found: dict[str, str] = {}
-    missing: list[str] = []
-    for place, name in _named_columns(model):
-        exact = [column for column in columns if column == name]
-        alike = exact or [column for column in columns if column.lower() == name.lower()]
-        if len(alike) == 1:
-            found[name] = alike[0]
-        elif alike:
-            missing.append(f"syncs.{model.sync}.{place}: the query has {len(alike)} columns named {name}")
-        else:
-            missing.append(f"syncs.{model.sync}.{place}: the query has no column {name} (it has {', '.join(columns)})")
-    if missing:
-        raise ConfigurationError("\n".join((*missing, "Nothing was touched.")))
     return found
 
 
-def _named_columns(model: Model) -> list[tuple[str, str]]:
-    identifiers = {identifier.name for identifier in model.fields.identifiers}
-    return [("model.primary_key", name) for name in model.primary_key] + [
-        (f"{'identifiers' if key in identifiers else 'fields'}.{key}", column) for key, column in model.mapping.items()
-    ]
+def _found_columns(model: Model, columns: Sequence[ModelColumn]) -> dict[str, str]:
+    # A pivot makes names of values, so they go through the filter.
+    told = redact(", ".join(column.name for column in columns)) or "none"
+    found, missing = dict[str, str](), list[str]()
+    own = {identifier.name for identifier in model.fields.identifiers}
+    named = [("model.primary_key", name) for name in model.primary_key]
+    named += [(f"{'identifiers' if key in own else 'fields'}.{key}", name) for key, name in model.mapping.items()]
+    for place, name in named:
+        exact = [column for column in columns if column.name == name]
+        alike = exact or [column for column in columns if column.name.lower() == name.lower()]
+        if len(alike) == 1:
+            found[name] = alike[0].inside
+        elif alike:
+            missing.append(f"syncs.{model.sync}.{place}: the query has {len(alike)} columns named {name}")
+        else:
+            missing.append(f"syncs.{model.sync}.{place}: the query has no column {name} (it has {told})")
+    if missing:
+        raise ConfigurationError("\n".join((*missing, "Nothing was touched.")))
+    return found
 
 
 def snapshot_select(warehouse: Warehouse, model: Model, spelling: Mapping[str, str]) -> sa.Select[Any]:
@@ -137,14 +140,15 @@ def _cleaned(warehouse: Warehouse, model: Model, spelling: Mapping[str, str], ma
 
 
 def _primary_key(warehouse: Warehouse, model: Model, spelling: Mapping[str, str]) -> Text:
-    """The key as text for the log; hashed where it is a column that is hashed, or holds an at sign."""
+    """The key as text for the log; hashed where it is a column that is hashed, holds an at sign, or is very long."""
     hashed_fields = {taken.name for taken in model.fields.all if taken.hash}
     private = {spelling[column] for name, column in model.mapping.items() if name in hashed_fields}
     parts: list[Text] = []
     for name in model.primary_key:
         text = warehouse.as_text(_column(spelling[name]))
         hashed = sa.literal("sha256:", sa.Text) + warehouse.hash_text(text, "sha256")
-        parts.append(hashed if spelling[name] in private else sa.case((text.contains("@"), hashed), else_=text))
+        odd = text.contains("@") | (sa.func.length(text) > values.LONGEST_KEY)
+        parts.append(hashed if spelling[name] in private else sa.case((odd, hashed), else_=text))
     key = parts[0]
     for part in parts[1:]:
         key = sa.func.coalesce(key, "") + ", " + sa.func.coalesce(part, "")
@@ -241,7 +245,7 @@ def check_hashing(warehouse: Warehouse, connection: sa.Connection) -> None:
     """Raise ConfigurationError unless the warehouse hashes the test vector right: wrong hashes match nobody."""
     address = sa.column("address", sa.Text)
     vector = sa.values(address, name="vector").data([(text,) for text, _ in values.TEST_VECTOR])
-    cleaned = warehouse.lower(warehouse.remove_white_space(vector.c.address))
+    cleaned = warehouse.remove_blanks(warehouse.lower(vector.c.address))
     found = set(connection.scalars(sa.select(warehouse.hash_text(cleaned, "sha256"))).all())
     if found != {expected for _, expected in values.TEST_VECTOR}:
         raise ConfigurationError(

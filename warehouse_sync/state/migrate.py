@@ -51,6 +51,21 @@ def is_current(state: State) -> bool:
     return False
 
 
+def is_readable(state: State) -> bool:
+    """Whether there is a state schema for those who only read; False when there is none yet.
+
+    Raises ConfigurationError when it is of another release.
+    """
+    if is_current(state):
+        return True
+    if current_version(state) is None:
+        return False
+    raise ConfigurationError(
+        f"warehouse {state.warehouse.name}: schema {state.warehouse.schema} was written by an older release. Nothing "
+        "was touched; bring it up to date with `warehouse-sync migrate`, or by a run, first."
+    )
+
+
 def known_versions() -> list[str]:
     """All versions that this release can migrate from, newest first."""
     from alembic.script import ScriptDirectory

@@ -8,14 +8,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from warehouse_sync.errors import ConfigurationError, QueryFailed, WarehouseSyncError, WarehouseUnavailable
 from warehouse_sync.fields import Field
 from warehouse_sync.logs import redact
-from warehouse_sync.warehouses.letters import WHITE_SPACE, upper_and_lower
+from warehouse_sync.warehouses.letters import BLANK, upper_and_lower
 
 Text = sa.ColumnElement[str]
 
@@ -23,6 +23,13 @@ Text = sa.ColumnElement[str]
 def as_told(message: str) -> str:
     """A driver's message on one line, without secrets and addresses, ready to stand inside a sentence of ours."""
     return redact(" ".join(message.split())).rstrip(".!?")
+
+
+class ModelColumn(NamedTuple):
+    """A column of the user's query. name: as the query says it. inside: as it is called inside of `model()`."""
+
+    name: str
+    inside: str
 
 
 class Warehouse:
@@ -125,17 +132,26 @@ class Warehouse:
         It is opaque: a colon or a per cent sign in it means nothing to us, and it ends in a newline so that a trailing
         comment does not swallow the bracket.
         """
-        return sa.text("(\n" + sql.replace(":", r"\:") + "\n) AS model")
+        return self.verbatim("(\n" + sql + "\n) AS model")
 
-    def model_columns(self, sql: str) -> list[str]:
-        """The names of the query's columns, in order, without reading a row. Raises QueryFailed as the server does."""
+    def model_columns(self, sql: str) -> list[ModelColumn]:
+        """The query's columns, in order, without reading a row. Raises QueryFailed as the server does."""
         with self.connect("read the columns of the query") as connection:
             result = connection.execute(sa.select(sa.text("*")).select_from(self.model(sql)).where(sa.false()))
-            return list(result.keys())
+            names = list(result.keys())
+        return [ModelColumn(name, name) for name in names]
+
+    def try_select(self, connection: sa.Connection, select: sa.Select[Any]) -> None:
+        """The server takes the statement, the types of the user's columns included; no row is read."""
+        connection.execute(select.limit(0))
+
+    def verbatim(self, sql: str) -> sa.TextClause:
+        """SQL that reaches the server as it stands: a colon in it opens no parameter."""
+        return sa.text(sql.replace(":", r"\:"))
 
     def quote(self, *names: str) -> str:
-        """A table name for the user's SQL, each part quoted as it stands."""
-        # Not the dialect's own quoting: some double per cent signs, which `model()` does once more.
+        """Names for `verbatim()` and the user's SQL, each one quoted as it stands."""
+        # Not the dialect's own quoting: some double per cent signs, which `verbatim()` does once more.
         return ".".join('"' + name.replace('"', '""') + '"' for name in names)
 
     def computed_once(self, select: sa.Select[Any], name: str) -> sa.Subquery:
@@ -184,7 +200,7 @@ class Warehouse:
         return sa.cast(count, sa.Float) * sa.text("interval '1 second'")
 
     def as_text(self, column: sa.ColumnElement[Any]) -> Text:
-        """Any SQL type as text."""
+        """Any SQL type as text, without NUL and compared code point by code point."""
         return sa.cast(column, sa.Text)
 
     def matches(self, value: Text, pattern: str) -> sa.ColumnElement[bool]:
@@ -196,12 +212,13 @@ class Warehouse:
         return sa.func.substring(value, pattern)
 
     def trim(self, value: Text) -> Text:
-        """Without Unicode white space at both ends."""
-        return sa.func.trim(value, WHITE_SPACE)
+        """Without white space and invisible characters at both ends."""
+        return sa.func.trim(value, BLANK)
 
-    def remove_white_space(self, value: Text) -> Text:
-        """Without any Unicode white space."""
-        return sa.func.translate(value, WHITE_SPACE, "")
+    def remove_blanks(self, value: Text) -> Text:
+        """Without any white space and invisible characters."""
+        # Looking is several times as fast as translating, and few values have any.
+        return sa.case((self.matches(value, f"[{BLANK}]"), sa.func.translate(value, BLANK, "")), else_=value)
 
     def is_ascii(self, value: Text) -> sa.ColumnElement[bool]:
         """Whether every character takes one byte."""
@@ -229,9 +246,10 @@ class Warehouse:
         return sa.cast(sa.func.left(self.hash_text(value, "sha256"), 32), sa.Uuid)
 
     def text_list(self, column: sa.ColumnElement[Any], field: Field) -> Text:
-        """The first items of an array, a JSON array of strings or comma-separated text, as a JSON array or NULL.
+        """The first items of an array, a JSON array or comma-separated text, as a JSON array; NULL when there are none.
 
         Items are trimmed, empty ones and those that hold an e-mail address left out, and cut to the field's length.
+        What begins like a JSON array and is none that every engine reads becomes values.NOT_A_LIST.
         """
         raise NotImplementedError
 

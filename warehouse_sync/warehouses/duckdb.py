@@ -16,9 +16,9 @@ import stamina
 from warehouse_sync.errors import ConfigurationError, WarehouseSyncError, WarehouseUnavailable
 from warehouse_sync.fields import Field
 from warehouse_sync.logs import redact
-from warehouse_sync.warehouses.base import Text, Warehouse, as_told
-from warehouse_sync.warehouses.letters import WHITE_SPACE
-from warehouse_sync.warehouses.values import EMAIL_WITHIN, JSON_STRINGS
+from warehouse_sync.warehouses.base import ModelColumn, Text, Warehouse, as_told
+from warehouse_sync.warehouses.letters import BLANK
+from warehouse_sync.warehouses.values import EMAIL_WITHIN, JSON_ARRAY, JSON_BEGINS, NOT_A_LIST
 
 LOCK_PATIENCE = 10.0
 """Seconds to wait for another process to let go of the file before it is named to the operator."""
@@ -119,6 +119,18 @@ class DuckDB(Warehouse):
             return as_told(message.split("\nLINE ")[0])
         return f"{kind} (the message is not shown because it may hold values of rows)"
 
+    def model_columns(self, sql: str) -> list[ModelColumn]:
+        # Of two columns with one name (whatever the case), a bracket renames the second. DESCRIBE tells what was said.
+        inside = super().model_columns(sql)
+        described = self.verbatim(f"(DESCRIBE (\n{sql}\n)) AS described")
+        with self.connect("read the columns of the query") as connection:
+            names = connection.scalars(sa.select(sa.text("column_name")).select_from(described)).all()
+        return [ModelColumn(name, column.inside) for name, column in zip(names, inside, strict=True)]
+
+    def try_select(self, connection: sa.Connection, select: sa.Select[Any]) -> None:
+        # Every type here has a text and an order, and planning such a statement takes a tenth of a second.
+        pass
+
     def utc_now(self, plus: float | sa.ColumnElement[Any] = 0) -> sa.ColumnElement[Any]:
         # AT TIME ZONE needs the ICU extension, which not every build carries.
         now = sa.func.make_timestamp(sa.func.epoch_us(sa.func.get_current_timestamp()))
@@ -133,6 +145,18 @@ class DuckDB(Warehouse):
 
     def extract(self, value: Text, pattern: str) -> Text:
         return sa.func.nullif(sa.func.regexp_extract(value, pattern, 1), "")
+
+    def as_text(self, column: sa.ColumnElement[Any]) -> Text:
+        return _without_nul(super().as_text(column))
+
+    def trim(self, value: Text) -> Text:
+        # Looking is several times as fast as trimming, and few values want it.
+        blank_at_an_end = self.matches(value, f"^[{BLANK}]|[{BLANK}]$")
+        return sa.case((blank_at_an_end, super().trim(value)), else_=value)
+
+    def remove_blanks(self, value: Text) -> Text:
+        # Several times as fast as translate().
+        return sa.func.regexp_replace(value, f"[{BLANK}]+", "", "g")
 
     def is_ascii(self, value: Text) -> sa.ColumnElement[bool]:
         return sa.func.strlen(value) == sa.func.length(value)
@@ -156,20 +180,31 @@ class DuckDB(Warehouse):
     def text_list(self, column: sa.ColumnElement[Any], field: Field) -> Text:
         texts = sa.ARRAY(sa.Text)
         json = sa.func.to_json(column)
-        text = sa.func.json_extract_string(json, "$")
+        text = _without_nul(sa.func.json_extract_string(json, "$"))
         items = sa.case(
             (sa.func.json_type(json) == "ARRAY", sa.cast(json, texts)),
-            (self.matches(text, JSON_STRINGS), sa.cast(sa.cast(text, sa.JSON), texts)),
-            else_=sa.func.string_split(text, ","),
+            (self.matches(text, JSON_ARRAY), sa.cast(sa.cast(text, sa.JSON), texts)),
+            (~self.matches(text, JSON_BEGINS), sa.func.string_split(text, ",")),
         )
-        trimmed = sa.func.list_transform(items, sa.literal_column(f"lambda item: trim(item, '{WHITE_SPACE}')"))
+        # Items of a JSON column may hold NUL, written as an escape.
+        plain = rf"lambda item: regexp_replace(item, '^[{BLANK}]+|[{BLANK}]+$|\x00+', '', 'g')"
+        trimmed = sa.func.list_transform(items, sa.literal_column(plain))
         wanted = f"lambda item: item <> '' AND NOT regexp_matches(item, '{EMAIL_WITHIN}')"
         kept = sa.func.list_filter(trimmed, sa.literal_column(wanted))
         cut = sa.func.list_transform(
             sa.func.list_slice(kept, 1, field.max_items),
             sa.literal_column(f"lambda item: left(item, {field.max_length})"),
         )
-        return sa.case((sa.func.len(cut) > 0, sa.cast(sa.func.to_json(cut), sa.Text)))
+        return sa.case(
+            (sa.func.len(cut) > 0, sa.cast(sa.func.to_json(cut), sa.Text)),
+            (items.is_(None) & text.is_not(None), sa.literal(NOT_A_LIST, sa.Text)),
+        )
+
+
+def _without_nul(value: sa.ColumnElement[Any]) -> Text:
+    """DuckDB's texts may hold NUL; no other engine's can, and nobody knows what a destination makes of it."""
+    nul = sa.func.chr(0)
+    return sa.case((sa.func.contains(value, nul), sa.func.replace(value, nul, "")), else_=value)
 
 
 def _is_lock(error: Exception) -> bool:

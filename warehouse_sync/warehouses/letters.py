@@ -1,4 +1,4 @@
-"""White space and lower case, code point by code point, the same on every warehouse and in every release.
+"""White space, invisible characters and lower case, code point by code point, the same on every warehouse for ever.
 
 Engines disagree about both (locale, ICU and libc versions, Turkish dotless i, final sigma), and an e-mail address that
 is lower-cased in two ways has two hashes. So both are written out here, frozen at Unicode 14.
@@ -13,6 +13,15 @@ WHITE_SPACE = (
     "\u2028\u2029\u202f\u205f\u3000"
 )
 """All code points with the Unicode property White_Space."""
+
+INVISIBLE = "\xad\u061c\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
+"""Soft hyphen, zero width space, word joiner, byte order mark, marks of the writing direction.
+
+They come along with copied text and nobody sees them. The joiners U+200C and U+200D are not here: words need them.
+"""
+
+BLANK = WHITE_SPACE + INVISIBLE
+"""What is no part of a value: taken off both ends of a text, and out of an e-mail address altogether."""
 
 # fmt: off
 _RUNS = (

@@ -10,8 +10,7 @@ from sqlalchemy.dialects import postgresql
 from warehouse_sync.errors import ConfigurationError, WarehouseSyncError
 from warehouse_sync.fields import Field
 from warehouse_sync.warehouses.base import Text, Warehouse, as_told
-from warehouse_sync.warehouses.letters import WHITE_SPACE
-from warehouse_sync.warehouses.values import EMAIL_WITHIN, JSON_STRINGS
+from warehouse_sync.warehouses.values import EMAIL_WITHIN, JSON_ARRAY, JSON_BEGINS, NOT_A_LIST
 
 NAMES_ONLY = ("08", "28", "3D", "3F", "42", "53", "57")
 """SQLSTATE classes whose messages speak of names, rights and resources, not of values."""
@@ -63,16 +62,19 @@ class PostgreSQL(Warehouse):
         return select.offset(0).subquery(name)
 
     def after_load(self, connection: sa.Connection, table: sa.TableClause, *columns: str, ordered_by: str = "") -> None:
-        quote = connection.dialect.identifier_preparer.quote
-        name = connection.dialect.identifier_preparer.format_table(table)
+        name = self.quote(*filter(None, (table.schema, table.name)))
         if ordered_by:
             # The table was written in this order, so a few pages per range find any window of it.
-            connection.execute(sa.text(f"CREATE INDEX ON {name} USING brin ({quote(ordered_by)})"))
+            connection.execute(self.verbatim(f"CREATE INDEX ON {name} USING brin ({self.quote(ordered_by)})"))
         # A table made by CREATE TABLE AS has no statistics until autovacuum comes by, and the diff comes first.
-        connection.execute(sa.text(f"ANALYZE {name} ({', '.join(map(quote, columns))})"))
+        connection.execute(self.verbatim(f"ANALYZE {name} ({', '.join(map(self.quote, columns))})"))
 
     def seconds(self, count: float | sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
         return sa.func.make_interval(0, 0, 0, 0, 0, 0, sa.cast(count, sa.Double))
+
+    def as_text(self, column: sa.ColumnElement[Any]) -> Text:
+        # The column's own collation may be one that regular expressions refuse, or that clashes with another column's.
+        return sa.collate(super().as_text(column), "C")
 
     def lower_ascii(self, value: Text) -> Text:
         # In a Turkish locale lower('I') is a dotless i.
@@ -91,16 +93,23 @@ class PostgreSQL(Warehouse):
         return sa.cast(sa.func.encode(octets, "hex"), sa.Uuid)
 
     def text_list(self, column: sa.ColumnElement[Any], field: Field) -> Text:
-        json = sa.func.to_jsonb(column)
-        text = json.op("#>>")(sa.literal_column("'{}'"))
+        # A column of type json may hold escapes and numbers that the server stores but cannot read (NUL, half a
+        # surrogate pair, 1e400000). to_jsonb would raise; so whatever has an escape is looked at before it is read.
+        json = sa.func.to_json(column)
+        octets = sa.cast(json, sa.Text)
+        escaped = sa.func.strpos(octets, "\\u") > 0
+        text = sa.case((~escaped | self.matches("[" + octets + "]", JSON_ARRAY), json.op("#>>")(sa.text("'{}'"))))
         items = sa.case(
-            (sa.func.jsonb_typeof(json) == "array", json),
-            (self.matches(text, JSON_STRINGS), sa.cast(text, postgresql.JSONB)),
-            else_=sa.func.to_jsonb(sa.func.string_to_array(text, ",")),
+            (
+                sa.func.json_typeof(json) == "array",
+                sa.case((~escaped | self.matches(octets, JSON_ARRAY), json)),
+            ),
+            (self.matches(text, JSON_ARRAY), sa.cast(text, postgresql.JSON)),
+            (~self.matches(text, JSON_BEGINS), sa.func.to_json(sa.func.string_to_array(text, ","))),
         )
-        each = sa.func.jsonb_array_elements_text(items).table_valued("item", with_ordinality="place", name="items")
+        each = sa.func.json_array_elements_text(items).table_valued("item", with_ordinality="place", name="items")
         each = each.render_derived()
-        item = sa.func.btrim(each.c.item, WHITE_SPACE)
+        item = self.trim(sa.collate(each.c.item, "C"))
         first = (
             sa.select(sa.func.left(item, field.max_length).label("item"), each.c.place)
             .where(item != "", ~self.matches(item, EMAIL_WITHIN))
@@ -109,4 +118,6 @@ class PostgreSQL(Warehouse):
             .subquery("first_items")
         )
         ordered = postgresql.aggregate_order_by(first.c.item, first.c.place)
-        return sa.select(sa.cast(sa.func.json_agg(ordered), sa.Text)).select_from(first).scalar_subquery()
+        found = sa.select(sa.cast(sa.func.json_agg(ordered), sa.Text)).select_from(first).scalar_subquery()
+        unreadable = items.is_(None) & (sa.func.json_typeof(json) != "null")
+        return sa.case((unreadable, sa.literal(NOT_A_LIST, sa.Text)), else_=found)

@@ -26,27 +26,45 @@ _LABEL = r"[^\x01-\x20!-,./:-@\[-^`{-\x7f" + WHITE_SPACE + "]+"
 HOST = rf"^(?:[a-z][a-z0-9+.-]*://(?:[^/?#@]*@)?|//)?((?:{_LABEL}[.])+{_LABEL})[.]?(?::[0-9]*)?(?:[/?#]|$)"
 
 _JSON_CODE_POINT = "|".join(
-    # Four hexadecimal digits, but neither 0000 nor d800 to dfff.
+    # Four hexadecimal digits, but neither 0000 nor d800 to dfff; or the two halves of a surrogate pair.
     (
         "[1-9a-cA-CeEfF][0-9a-fA-F]{3}",
         "0[1-9a-fA-F][0-9a-fA-F]{2}",
         "00[1-9a-fA-F][0-9a-fA-F]",
         "000[1-9a-fA-F]",
         "[dD][0-7][0-9a-fA-F]{2}",
+        r"[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}",
     )
 )
 _JSON_STRING = r'"(?:[^"\\\x01-\x1f]|\\["\\/bfnrt]|\\u(?:' + _JSON_CODE_POINT + '))*"'
+_JSON_ITEM = f"(?:{_JSON_STRING}|null|true|false|-?(?:0|[1-9][0-9]{{0,17}}))"
 _JSON_SPACE = "[ \t\n\r]*"
-JSON_STRINGS = (
-    rf"^{_JSON_SPACE}\[{_JSON_SPACE}(?:{_JSON_STRING}{_JSON_SPACE}(?:,{_JSON_SPACE}{_JSON_STRING}{_JSON_SPACE})*)?"
+JSON_ARRAY = (
+    rf"^{_JSON_SPACE}\[{_JSON_SPACE}(?:{_JSON_ITEM}{_JSON_SPACE}(?:,{_JSON_SPACE}{_JSON_ITEM}{_JSON_SPACE})*)?"
     rf"\]{_JSON_SPACE}$"
 )
-"""A JSON array of strings that every engine can parse: no NUL and no surrogates, which PostgreSQL refuses."""
+"""A flat JSON array that every engine can read: no NUL and no half of a surrogate pair, which PostgreSQL refuses."""
+
+JSON_BEGINS = r"^[ \t\n\r]*[\[{]"
+"""What looks like JSON, or like an array as PostgreSQL writes it, and is no comma-separated text."""
+
+NOT_A_LIST = "not_a_list"
+
+EMAIL_LENGTH = 320
+"""Characters: 64 in front of the at sign, 255 behind it."""
+
+HOST_LENGTH = 253
+
+LONGEST = 1000
+"""Characters of a text whose field has no limit of its own: one row must not fill a request."""
 
 REJECTING = ("already_hashed", "not_hashed")
 """Problems of one value that reject its whole row: the operator's setting and the data contradict each other."""
 
 NO_IDENTIFIER = "no_identifier"
+
+LONGEST_KEY = 200
+"""Characters of a primary key that stands in the log as it is; a longer one does as its hash."""
 
 TEST_VECTOR = (
     ("Testing@Testing.com", "584c4423c421df49955759498a71495aba49b8780eb9387dff333b6f0982c777"),
@@ -71,7 +89,7 @@ def clean(warehouse: Warehouse, field: Field, column: sa.ColumnElement[Any]) -> 
         case Normaliser.TEXT_LIST:
             return warehouse.text_list(column, field)
         case Normaliser.EMAIL:
-            cleaned = warehouse.lower(warehouse.remove_white_space(text))
+            cleaned = warehouse.remove_blanks(warehouse.lower(text))
         case Normaliser.DOMAIN:
             cleaned = warehouse.lower(warehouse.trim(text))
         case Normaliser.DEVICE_ID:
@@ -90,6 +108,7 @@ def judge(warehouse: Warehouse, field: Field, cleaned: Text, *, hash_pii: bool) 
                 cleaned,
                 warehouse.hash_text(cleaned, field.hash),
                 (warehouse.matches(cleaned, HASH), "already_hashed"),
+                (sa.func.length(cleaned) > EMAIL_LENGTH, "too_long"),
                 (~warehouse.matches(cleaned, EMAIL), "not_an_address"),
             )
         case Normaliser.EMAIL:
@@ -105,23 +124,28 @@ def judge(warehouse: Warehouse, field: Field, cleaned: Text, *, hash_pii: bool) 
             )
         case Normaliser.DOMAIN:
             host = warehouse.extract(cleaned, HOST)
-            return _judge(cleaned, host, (host.is_(None) | warehouse.matches(host, "[.][0-9]+$"), "not_a_domain"))
+            return _judge(
+                cleaned,
+                host,
+                (host.is_(None) | warehouse.matches(host, "[.][0-9]+$"), "not_a_domain"),
+                (sa.func.length(host) > HOST_LENGTH, "too_long"),
+            )
         case Normaliser.PREFIXED_NUMBER:
             prefixes = "|".join(re.escape(prefix) for prefix in (field.prefix, *field.aliases))
-            digits = warehouse.extract(cleaned, f"^(?:{prefixes})?([0-9]+)$")
+            digits = warehouse.extract(cleaned, f"^(?:{prefixes})?([0-9]{{1,19}})$")
             return _judge(cleaned, sa.literal(field.prefix, sa.Text) + digits, (digits.is_(None), "not_an_id"))
         case Normaliser.COUNTRY:
             letters = (~warehouse.matches(cleaned, "^[A-Za-z]{2}$"), "not_a_country_code")
             return _judge(cleaned, warehouse.upper_ascii(cleaned), letters)
         case Normaliser.TEXT:
             email = (warehouse.matches(cleaned, EMAIL_WITHIN), "holds_an_address")
-            if field.max_length is None:
-                return _judge(cleaned, cleaned, email)
-            if field.too_long is TooLong.LEAVE_OUT:
-                return _judge(cleaned, cleaned, email, (sa.func.length(cleaned) > field.max_length, "too_long"))
-            return _judge(cleaned, sa.func.left(cleaned, field.max_length), email)
+            if field.max_length is not None and field.too_long is TooLong.CUT:
+                return _judge(cleaned, sa.func.left(cleaned, field.max_length), email)
+            return _judge(
+                cleaned, cleaned, email, (sa.func.length(cleaned) > (field.max_length or LONGEST), "too_long")
+            )
         case Normaliser.TEXT_LIST:
-            return Judgement(cleaned, sa.cast(sa.null(), sa.Text))
+            return _judge(cleaned, cleaned, (cleaned == NOT_A_LIST, NOT_A_LIST))
 
 
 def _judge(cleaned: Text, value: Text, *problems: tuple[sa.ColumnElement[bool], str]) -> Judgement:
