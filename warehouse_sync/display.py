@@ -138,7 +138,10 @@ class Display:
         for line in lines:
             cells = [line[name] for name in ("logged_at", "run_id", "operation", "outcome", "attempt")]
             table.add_row(
-                *("" if cell is None else str(cell) for cell in (*cells, line["primary_key"], line["reason"]))
+                *(
+                    "" if cell is None else wording.visible(str(cell))
+                    for cell in (*cells, line["primary_key"], line["reason"])
+                )
             )
         self.out.print(table)
         meanings = dict.fromkeys((line["reason"], line["message"]) for line in lines if line["message"])

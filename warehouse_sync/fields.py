@@ -12,11 +12,12 @@ from enum import StrEnum
 class Normaliser(StrEnum):
     """What is done to a value in the snapshot statement before anything else sees it.
 
-    Every normaliser takes NULL, the empty text and white space (Unicode property White_Space) as absent.
+    Every normaliser takes NULL, the empty text, white space and characters that nobody sees (letters.py) as absent.
     """
 
     EMAIL = "email"
-    """White space removed, lower-cased code point by code point, of the form x@y.z; then hashed with `Field.hash`."""
+    """White space and invisible characters removed, lower-cased code point by code point, of the form x@y.z; then
+    hashed with `Field.hash`."""
     DEVICE_ID = "device_id"
     """Trimmed, lower-cased; a UUID with or without hyphens; all zeros means that the person opted out."""
     TEXT = "text"

@@ -20,6 +20,11 @@ def share(done: int, planned: int) -> str:
     return f"{done:,}" if done == planned else f"{done:,} of {planned:,}"
 
 
+def visible(text: str) -> str:
+    """What came from a row, without characters that would steer a terminal."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
 def plan_facts(plan: PlanReport) -> Facts:
     """What a run would do."""
     again = f", {plan.readds:,} of them again: they share an identifier with somebody removed" if plan.readds else ""
@@ -40,7 +45,7 @@ def plan_facts(plan: PlanReport) -> Facts:
 
 def _sample(sample: Mapping[str, Any]) -> str:
     identifiers = ", ".join(f"{name} {value}" for name, value in sample["identifiers"].items())
-    return f"{sample['operation']} ({sample['cause']}) key {sample['primary_key']}: {identifiers}"
+    return visible(f"{sample['operation']} ({sample['cause']}) key {sample['primary_key']}: {identifiers}")
 
 
 def status_word(status: SyncStatus) -> str:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sqlalchemy as sa
+from harness.postgres import Server
 
 from warehouse_sync.errors import LeaseLost, WarehouseUnavailable
 from warehouse_sync.operations import RunKind
@@ -15,6 +18,7 @@ from warehouse_sync.state.migrate import migrate
 from warehouse_sync.state.store import State, SyncKey
 from warehouse_sync.state.syncs import Lease
 from warehouse_sync.warehouses.base import Warehouse
+from warehouse_sync.warehouses.postgres import PostgreSQL
 
 KEY = SyncKey("people", "ads")
 
@@ -29,6 +33,11 @@ def state(warehouse: Warehouse) -> State:
 def expire(state: State) -> None:
     with state.warehouse.write("expire the lease") as connection:
         connection.execute(sa.update(state.tables.syncs).values(lease_expires_at=state.warehouse.utc_now(-1)))
+
+
+def row(state: State) -> sa.Row[tuple[object, ...]]:
+    with state.warehouse.connect("look") as connection:
+        return connection.execute(sa.select(state.tables.syncs)).one()
 
 
 def take(state: State) -> Lease:
@@ -70,6 +79,29 @@ def test_many_at_once(state: State) -> None:
     assert sum(lease is not None for lease in got) == 1
 
 
+def test_many_workers_of_their_own_at_once(postgres: Server) -> None:
+    """Of ten workers, each with a warehouse of its own, that begin on an empty database exactly one gets the lease."""
+    with postgres.database() as url:
+        states = [State(PostgreSQL("analytics", url, "warehouse_sync", 60.0)) for _ in range(10)]
+        for step in (migrate, lambda state: Lease.take(state, KEY)):
+            begun = threading.Barrier(len(states))
+            with ThreadPoolExecutor(len(states)) as threads:
+                results = list(threads.map(at_once(begun, step), states))
+        for state in states:
+            state.warehouse.close()
+    assert sum(lease is not None for lease in results) == 1
+
+
+def at_once(begun: threading.Barrier, step: Callable[[State], object]) -> Callable[[State], object]:
+    """The step, taken when everybody is ready for it."""
+
+    def together(state: State) -> object:
+        begun.wait()
+        return step(state)
+
+    return together
+
+
 def test_an_expired_one_is_taken_over_and_its_old_holder_is_fenced_off(state: State) -> None:
     """After its expiry another worker owns the sync; the old one can neither renew, nor write, nor begin a run."""
     old = take(state)
@@ -100,7 +132,9 @@ def test_the_old_holder_does_not_give_back_the_new_one(state: State) -> None:
     old = take(state)
     expire(state)
     take(state)
+    before = row(state)
     old.release()
+    assert row(state) == before
     assert Lease.take(state, KEY) is None
 
 
@@ -151,6 +185,78 @@ def test_a_warehouse_that_cannot_be_asked_stops_the_sending(
     assert not lease.hold()
     with pytest.raises(LeaseLost):
         lease.ensure()
+
+
+def test_it_is_renewed_from_many_threads(warehouse: Warehouse, state: State) -> None:
+    """Threads that all make sure of the lease before each of their requests keep it, under the token that it had."""
+    warehouse.lease = 1.0
+    with take(state) as lease:
+        token, until = lease.token, time.monotonic() + 1.5
+
+        def send() -> int:
+            count = 0
+            while time.monotonic() < until:
+                lease.ensure()
+                lease.renew()
+                count += 1
+            return count
+
+        with ThreadPoolExecutor(8) as threads:
+            counts = [future.result() for future in [threads.submit(send) for _ in range(8)]]
+        assert all(counts)
+        assert Lease.take(state, KEY) is None
+        assert lease.hold()
+    assert take(state).token == token + 1
+
+
+@pytest.mark.parametrize("taken_over", [False, True])
+def test_a_heartbeat_outlives_a_lost_warehouse(
+    warehouse: Warehouse, state: State, monkeypatch: pytest.MonkeyPatch, *, taken_over: bool
+) -> None:
+    """The lease is renewed as soon as the warehouse is back, unless another worker has taken it; then all ends."""
+    warehouse.lease = 3.0
+    asked = threading.Event()
+    with take(state) as lease:
+        with monkeypatch.context() as patched:
+
+            def gone(*_: object) -> None:
+                asked.set()
+                raise WarehouseUnavailable("gone")
+
+            patched.setattr(warehouse, "write", gone)
+            assert asked.wait(3)
+        if taken_over:
+            expire(state)
+            take(state)
+            assert lease.ending.wait(3)
+            with pytest.raises(LeaseLost):
+                lease.ensure()
+        else:
+            time.sleep(3.1)
+            assert Lease.take(state, KEY) is None
+            assert not lease.ending.is_set()
+            lease.ensure()
+
+
+def test_connections_that_the_server_ends_do_not_lose_it(postgres: Server) -> None:
+    """A lease survives the end of all its connections: the next renewal makes a new one."""
+    with postgres.database() as url:
+        state = State(PostgreSQL("analytics", url, "warehouse_sync", 60.0))
+        migrate(state)
+        lease = take(state)
+        killer = sa.create_engine(url, poolclass=sa.NullPool)
+        for _ in range(3):
+            with killer.connect() as connection:
+                connection.execute(
+                    sa.text(
+                        "select pg_terminate_backend(pid) from pg_stat_activity "
+                        "where datname = current_database() and pid <> pg_backend_pid()"
+                    )
+                )
+            lease.renew()
+        lease.release()
+        assert take(state).token == lease.token + 1
+        state.warehouse.close()
 
 
 def test_a_lost_lease_stops_the_holder_by_its_heartbeat(warehouse: Warehouse, state: State) -> None:

@@ -62,7 +62,7 @@ SINGLE = [
     (warehouse(url=DUCKDB) + "    url: duckdb:///y.duckdb\n", "warehouses.dwh.url", 4, "defined twice, first at"),
     (WAREHOUSE + "  ? ''\n  : {url: duckdb:///y.duckdb}\n", 'warehouses.""', 4, "must not be empty"),
     (WAREHOUSE + f"  {'n' * 201}: {{url: duckdb:///y}}\n", "warehouses." + "n" * 201, 4, "at most 200 characters"),
-    (WAREHOUSE + '  "a\\tb": {url: duckdb:///y}\n', 'warehouses."a\tb"', 4, "control characters"),
+    (WAREHOUSE + '  "a\\tb": {url: duckdb:///y}\n', r'warehouses."a\tb"', 4, "control characters"),
     # variables
     (warehouse(url="${DWH_URL}"), "warehouses.dwh.url", 3, "the environment variable DWH_URL is not set"),
     (warehouse(url="duckdb:///${1}"), "warehouses.dwh.url", 3, "write `$${` for a plain `${`"),

@@ -72,3 +72,9 @@ def test_two_syncs_have_two_names(one: str, other: str) -> None:
 def test_a_plain_name_is_kept() -> None:
     """The usual sync finds its tables under its own name."""
     assert table_slug(SyncKey("high_value_customers", "ads")) == "high_value_customers"
+
+
+@pytest.mark.parametrize("end", ["'--'", "';'", "'/*'", "':x'", "'%'", '";"', "'%(x)s' -- ; a", "1 /* ; :x % */"])
+def test_signs_in_texts_end_nothing(end: str) -> None:
+    """Marks of comments, parameters and ends of statements stay where they stand inside of texts."""
+    assert one_statement(f"select {end}") == f"select {end}"
