@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from warehouse_sync.exits import CONFIGURATION, EXIT, Verbs, each, end, stop_of
+from warehouse_sync.exits import CONFIGURATION, EXIT, Verbs, each, end, own_process, stop_of, verb_is_known
 
 if TYPE_CHECKING:
     from warehouse_sync.config import Config
@@ -70,6 +70,7 @@ def options(
     display = Display()
     configure_logs(log_level or ("warning" if display.live else "info"), stream=display.log_stream())
     context.obj = (config, display)
+    verb_is_known(context)
 
 
 @app.command()
@@ -320,4 +321,5 @@ def _show(display: Display, results: Sequence[Any], as_text: Callable[[Any], Non
 
 def main() -> None:
     """The entry point of `warehouse-sync`."""
+    own_process()
     app(prog_name="warehouse-sync")

@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar
 import typer
 from typer.core import TyperGroup
 
-from warehouse_sync.stopping import Stop
+from warehouse_sync.stopping import Interrupted, Stop
 
 FAILED: Final = 1
 CONFIGURATION: Final = 2
@@ -45,6 +45,7 @@ class Verbs(TyperGroup):
         from warehouse_sync.errors import ConfigurationError, WarehouseSyncError
 
         stop = ctx.meta[STOP] = Stop()
+        stop.draining = True  # Until it is known which verb a signal would break off.
         previous = {number: signal.signal(number, _heeding(stop)) for number in SIGNALS}
         try:
             return super().invoke(ctx)
@@ -67,7 +68,7 @@ class Verbs(TyperGroup):
             raise typer.Exit(FAILED) from None
         finally:
             for number, handler in previous.items():
-                signal.signal(number, handler)
+                signal.signal(number, _after_the_verb or handler)
 
 
 def each(
@@ -109,6 +110,14 @@ def stop_of(ctx: Any) -> Stop:
     return stop
 
 
+def verb_is_known(ctx: Any) -> None:
+    """From now on a signal breaks off the verb, but for a run: that tells of it by its report. Raises Interrupted."""
+    stop = stop_of(ctx)
+    stop.draining = ctx.invoked_subcommand in ("run", "retry")
+    if stop.breaks_off:
+        raise Interrupted
+
+
 def _heeding(stop: Stop) -> Callable[[int, Any], None]:
     """The first signal sets the wish, and breaks off what may be broken off; the second ends the process."""
 
@@ -118,9 +127,19 @@ def _heeding(stop: Stop) -> Callable[[int, Any], None]:
             os._exit(128 + number)
         stop.request(SIGNALS[signal.Signals(number)])
         if stop.breaks_off:
-            raise KeyboardInterrupt
+            raise Interrupted
 
     return heed
+
+
+def own_process() -> None:
+    """The process ends with the command: a signal that comes when that is done does not change how it ended."""
+    global _after_the_verb
+    _after_the_verb = signal.SIG_IGN
+
+
+_after_the_verb: Any = None
+"""What signals do behind a verb; None: what they did before."""
 
 
 def _stopped(stop: Stop) -> typer.Exit:

@@ -107,11 +107,14 @@ class LeasedRun:
         reason = str(error) if known else f"the worker was stopped by {type(error).__name__}"
         log.error("run failed", reason=reason)
         waiting = dead = 0
-        if not isinstance(error, LeaseLost):
-            try:
+        try:
+            if not isinstance(error, LeaseLost):
                 waiting, dead = self._record_failure(reason)
-            except WarehouseSyncError as another:
-                log.warning("the failure could not be recorded; the next run sees to it", error=str(another))
+            elif not self.is_promoted:
+                # Whoever took over has cleaned up behind this run, perhaps before its table was there.
+                housekeeping.drop_rubbish(self.state, self.row)
+        except WarehouseSyncError as another:
+            log.warning("the failure could not be recorded; the next run sees to it", error=str(another))
         if isinstance(error, WarehouseSyncError):
             error.report = self._report(RunStatus.FAILED, reason, waiting, dead)
 

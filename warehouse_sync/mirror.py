@@ -197,6 +197,7 @@ class Mirror(LeasedRun):
         removes_until, last = counts.held + counts.removes, counts.last_seq
         recorder = self.recorder = self._recorder(self.row, self.changes)
         self.job.destination.stopping = self.lease.ending
+        self.job.destination.may_send = self.lease.is_fresh
         delivery = Delivery(self.job.destination, self.audience, self.lease)
         try:
             for kind, after, until in (
@@ -210,7 +211,7 @@ class Mirror(LeasedRun):
         except StopRun as error:
             recorder.defer_rest(last, removes_until, deferred("stopped", str(error)))
             raise
-        if self.stop.requested and recorder.taken < last:
+        if self.stop.requested and (recorder.taken < last or recorder.tally.never_left):
             self.ended_early = f"stopped by {self.stop.why}"
             never_left = deferred("stopped", "the worker was stopped before this was sent", attempted=False)
             recorder.defer_rest(last, removes_until, never_left)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 
+class Interrupted(KeyboardInterrupt):
+    """Work is broken off. A plain KeyboardInterrupt would make Python end the whole process by a signal, too."""
+
+
 class Stop:
     """A wish to stop, as seen from everywhere at once. Its attributes may be set from a signal handler: it has no lock.
 
@@ -30,7 +34,7 @@ class Stop:
         return self.requested and not self.draining
 
     def drain(self) -> None:
-        """From now on nothing is broken off. Raises KeyboardInterrupt when a stop was wished before."""
+        """From now on nothing is broken off. Raises Interrupted when a stop was wished before."""
         if self.requested:
-            raise KeyboardInterrupt
+            raise Interrupted
         self.draining = True

@@ -6,7 +6,7 @@ The pipeline knows destinations only through this protocol; a contract suite (te
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Protocol
@@ -75,11 +75,14 @@ class Destination(Protocol):
 
     stopping: waited for, however briefly, before each request; once it is set no request is started and no wait is
     borne out, and what is not settled is deferred. A run replaces it by its lease's own event.
+    may_send: asked at the last moment before a request leaves, so it must not take time; a worker that stood still
+    since `stopping` was waited for sends nothing. A run replaces it by its lease's own answer.
     """
 
     batch_size: int
     max_in_flight: int
     stopping: threading.Event
+    may_send: Callable[[], bool]
 
     def fields(self, audience_type: str) -> AudienceFields:
         """Identifiers and fields that this audience type takes."""

@@ -87,8 +87,8 @@ def make_changes(
     select = changes_select(warehouse, tables, fields, basis)
     warehouse.create_table_as(connection, table, select, temporary=temporary)
     if not temporary:
-        connection.commit()
         warehouse.after_load(connection, table, "seq", ordered_by="seq")
+        connection.commit()
     return count_changes(connection, table)
 
 

@@ -34,8 +34,19 @@ def drop_tables(state: State, lease: Lease, run: Run, names: Sequence[str | None
 
 def discard(state: State, lease: Lease, run: Run) -> None:
     """The run's own tables are gone. A retry pass has no snapshot of its own: it shares that of the promoted run."""
-    own = (run.changes_table,) if run.kind is RunKind.RETRY else (run.snapshot_table, run.changes_table)
-    drop_tables(state, lease, run, own)
+    drop_tables(state, lease, run, _own_tables(run))
+
+
+def drop_rubbish(state: State, run: Run) -> None:
+    """The tables of a run that will never be promoted are gone. Without the lease: nobody else knows their names."""
+    with state.warehouse.write("drop the tables of this run") as connection:
+        for name in _own_tables(run):
+            state.warehouse.drop_table(connection, name)
+
+
+def _own_tables(run: Run) -> list[str]:
+    names = [run.changes_table] if run.kind is RunKind.RETRY else [run.snapshot_table, run.changes_table]
+    return [name for name in names if name]
 
 
 def discard_dead_runs(state: State, lease: Lease, promoted: Run | None, current: int) -> None:

@@ -19,13 +19,17 @@ from warehouse_sync.state.syncs import Lease
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the operations of a run so far. deferred_because: the message of the latest deferral."""
+    """What became of the operations of a run so far.
+
+    deferred_because: the message of the latest deferral. never_left: deferred ones that nobody has tried to send.
+    """
 
     delivered_add: int = 0
     delivered_remove: int = 0
     rejected: int = 0
     deferred: int = 0
     deferred_because: str = ""
+    never_left: int = 0
 
     @property
     def delivered(self) -> OperationCounts:
@@ -190,3 +194,4 @@ class Recorder:
             case OutcomeStatus.DEFERRED:
                 self.tally.deferred += count
                 self.tally.deferred_because = outcome.message
+                self.tally.never_left += 0 if outcome.attempted else count

@@ -268,9 +268,9 @@ def take_snapshot(
     if model.hash_pii and any(taken.hash for taken in model.fields.identifiers):
         check_hashing(warehouse, connection)
     warehouse.create_table_as(connection, table, snapshot_select(warehouse, model, spelling), temporary=temporary)
+    warehouse.after_load(connection, table, "identity", "fingerprint")
     if not temporary:
         connection.commit()
-    warehouse.after_load(connection, table, "identity", "fingerprint")
     return count_snapshot(connection, table)
 
 

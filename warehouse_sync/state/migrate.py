@@ -83,6 +83,7 @@ def migrate(state: State) -> bool:
     warehouse = state.warehouse
     warehouse.prepare_migrations()
     with warehouse.write("migrate the state schema") as connection:
+        warehouse.lock_migrations(connection)
         warehouse.create_schema(connection)
         config = Config()
         config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))

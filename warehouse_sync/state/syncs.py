@@ -13,7 +13,7 @@ from types import TracebackType
 import sqlalchemy as sa
 import structlog
 
-from warehouse_sync.errors import LeaseLost, StateDamaged, WarehouseSyncError
+from warehouse_sync.errors import LeaseLost, QueryFailed, StateDamaged, WarehouseSyncError
 from warehouse_sync.state.store import State, SyncKey
 from warehouse_sync.stopping import Stop
 
@@ -65,6 +65,9 @@ POLL = 0.2
 HELD_FOR = 2 / 3
 """Of the lease must be left when a request starts: at the default of 60 s none takes as long, so none outlives it."""
 
+FRESH_FOR = 1 / 3
+"""Of the lease must be left at the last moment before a request leaves; less means that the worker stood still."""
+
 
 def _clock() -> float:
     """Seconds that also pass while the machine sleeps, where the system can tell: Linux's monotonic clock stops."""
@@ -107,13 +110,9 @@ class Lease:
         """The lease, or None while another worker holds it."""
         warehouse, syncs = state.warehouse, state.tables.syncs
         holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"[-100:]
+        cls._make_row(state, key)
         asked = _clock()
         with warehouse.write("take the lease") as connection:
-            # The keys of the row are unique only where the warehouse keeps constraints, so it is made conditionally.
-            absent = ~sa.exists(sa.select(sa.literal(1)).select_from(syncs).where(key.match(syncs)))
-            first = sa.select(*key.columns(), sa.literal(0), warehouse.utc_now()).where(absent)
-            names = [*key.values(), "lease_token", "created_at"]
-            connection.execute(sa.insert(syncs).from_select(names, first))
             free = sa.or_(
                 syncs.c.lease_holder.is_(None),
                 syncs.c.lease_expires_at.is_(None),
@@ -134,6 +133,25 @@ class Lease:
         if found.lease_holder != holder:
             return None
         return cls(state, key, int(found.lease_token), asked + warehouse.lease, stop or Stop())
+
+    @staticmethod
+    def _make_row(state: State, key: SyncKey) -> None:
+        """The sync has its row, whoever else makes it at the same time."""
+        warehouse, syncs = state.warehouse, state.tables.syncs
+        present = sa.select(syncs.c.sync).where(key.match(syncs))
+        with warehouse.connect("look for the sync's row") as connection:
+            if connection.scalar(present) is not None:
+                return
+        # The key is unique only where the warehouse keeps constraints; there it may be refused as made meanwhile.
+        first = sa.select(*key.columns(), sa.literal(0), warehouse.utc_now()).where(~sa.exists(present))
+        names = [*key.values(), "lease_token", "created_at"]
+        try:
+            with warehouse.write("make the sync's row") as connection:
+                connection.execute(sa.insert(syncs).from_select(names, first))
+        except QueryFailed:
+            with warehouse.connect("look for the sync's row") as connection:
+                if connection.scalar(present) is None:
+                    raise
 
     def __enter__(self) -> Lease:
         self._thread.start()
@@ -165,6 +183,10 @@ class Lease:
                 log.warning("lease not renewed, nothing is sent", error=str(error))
                 return False
             return True
+
+    def is_fresh(self) -> bool:
+        """Whether the lease is ours for `FRESH_FOR` of its length, by this machine's clock. Asks nobody."""
+        return not self._lost and self._deadline - _clock() >= self.state.warehouse.lease * FRESH_FOR
 
     def ensure(self) -> None:
         """Raise LeaseLost unless a request may be started now."""

@@ -176,6 +176,9 @@ class Warehouse:
     def prepare_migrations(self) -> None:
         """Called before Alembic is used, for dialects that it does not know by itself."""
 
+    def lock_migrations(self, connection: sa.Connection) -> None:
+        """Until this transaction ends no other worker migrates; for engines that let several in at a time."""
+
     def create_table_as(
         self, connection: sa.Connection, table: sa.TableClause, select: sa.SelectBase, *, temporary: bool = False
     ) -> None:

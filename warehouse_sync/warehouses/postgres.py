@@ -16,20 +16,31 @@ NAMES_ONLY = ("08", "28", "3D", "3F", "42", "53", "57")
 """SQLSTATE classes whose messages speak of names, rights and resources, not of values."""
 
 
-GONE = ("08", "57P")
-"""SQLSTATEs of a connection or a server that went away begin so; without any, libpq itself could not talk to it."""
+GONE = ("08", "25P03", "57P")
+"""SQLSTATEs of a session or a server that went away begin so; without any, libpq itself could not talk to it."""
 
 
 class PostgreSQL(Warehouse):
     """A PostgreSQL database, through psycopg 3."""
 
     def make_engine(self) -> sa.Engine:
-        return sa.create_engine(
+        engine = sa.create_engine(
             self.url,
             hide_parameters=True,
             pool_pre_ping=True,
             connect_args={"connect_timeout": 10, "application_name": "warehouse-sync"},
         )
+        sa.event.listen(engine, "connect", self._limit_idle_transactions)
+        return engine
+
+    def _limit_idle_transactions(self, driver: Any, _: Any) -> None:
+        """A worker that stands still keeps its locks for no longer than its lease: another one waits for them."""
+        # Not as an option of the connection: poolers refuse those.
+        driver.execute(f"SET idle_in_transaction_session_timeout = {round(self.lease * 1000)}")
+        driver.commit()
+
+    def lock_migrations(self, connection: sa.Connection) -> None:
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext("warehouse-sync " + self.schema))))
 
     def check_server(self, connection: sa.Connection) -> None:
         encoding = connection.scalar(sa.text("show server_encoding"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
@@ -49,14 +49,17 @@ class Response:
 
 
 class Client:
-    """Thread-safe; holds at most `max_in_flight` connections per host, alive between requests."""
+    """Thread-safe; holds at most `max_in_flight` connections per host, alive between requests.
 
-    def __init__(self, settings: LinkedInSettings) -> None:
+    may_send: asked when everything else is done and the first byte would leave; if not, none does.
+    """
+
+    def __init__(self, settings: LinkedInSettings, may_send: Callable[[], bool] = lambda: True) -> None:
         self._api_url = settings.api_url.rstrip("/")
         self._oauth_url = settings.oauth_url.rstrip("/")
         self._timeouts = (settings.connect_timeout, settings.read_timeout)
         self._answer_timeout = settings.answer_timeout
-        self._watchman = Watchman(settings.answer_timeout)
+        self._watchman = Watchman(settings.answer_timeout, may_send)
         self._api_headers = {
             "LinkedIn-Version": settings.api_version,
             "X-Restli-Protocol-Version": "2.0.0",

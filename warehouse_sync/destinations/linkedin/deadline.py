@@ -1,4 +1,8 @@
-"""A bound on the whole of one request. The timeouts of requests begin anew with every byte that drips in."""
+"""Two bounds on one request: when it may leave, and when its answer must be there.
+
+The timeouts of requests begin anew with every byte that drips in. And between the decision to send and the first byte
+on the wire a worker may stand still for hours.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,14 +21,19 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 _of_this_thread = threading.local()
 
 
+class TooLate(OSError):
+    """Nothing, or no more, of the request has left."""
+
+
 class Deadline:
     """One request, from the start of the `with` block to its end, and the connection that it uses.
 
     over: whether it was cut. What was read is then worth nothing, even where it looks complete.
     """
 
-    def __init__(self, at: float) -> None:
+    def __init__(self, at: float, may_send: Callable[[], bool]) -> None:
         self.at = at
+        self.may_send = may_send
         self.over = False
         self.done = False
         self._connection: Any = None
@@ -62,8 +71,9 @@ class Deadline:
 class Watchman:
     """Cuts the requests that take longer than `seconds`, in one thread that sleeps while none does. Thread-safe."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, may_send: Callable[[], bool] = lambda: True) -> None:
         self._seconds = seconds
+        self._may_send = may_send
         self._begun: deque[Deadline] = deque()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -72,7 +82,7 @@ class Watchman:
     def begin(self) -> Deadline:
         """The deadline of a request that starts now."""
         with self._changed:
-            deadline = Deadline(time.monotonic() + self._seconds)
+            deadline = Deadline(time.monotonic() + self._seconds, self._may_send)
             self._begun.append(deadline)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._keep_watch, name="linkedin deadlines", daemon=True)
@@ -104,6 +114,7 @@ class _Watched:
     """A connection that tells the deadline of its thread when it is used."""
 
     deadline: Deadline | None = None
+    sock: Any
 
     def connect(self) -> None:
         _watch(self)
@@ -112,6 +123,14 @@ class _Watched:
     def request(self, *args: Any, **options: Any) -> None:
         _watch(self)
         super().request(*args, **options)  # type: ignore[misc]
+
+    def send(self, data: Any) -> None:
+        if self.sock is None:
+            self.connect()
+        deadline: Deadline | None = getattr(_of_this_thread, "deadline", None)
+        if deadline is not None and not deadline.may_send():
+            raise TooLate
+        super().send(data)  # type: ignore[misc]
 
     def getresponse(self) -> Any:
         _watch(self)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -41,8 +41,9 @@ class LinkedIn:
     def __init__(self, settings: LinkedInSettings) -> None:
         self.max_in_flight = settings.max_in_flight
         self.stopping = threading.Event()
+        self.may_send: Callable[[], bool] = lambda: True
         self._settings = settings
-        self._client = Client(settings)
+        self._client = Client(settings, lambda: self.may_send())
         limits = {kind: self.requests_per_minute(kind) for kind in MEMBER_PATHS}
         pace = Pace(limits, self._wait, longest_hold=settings.patience)
         with _before_a_run():

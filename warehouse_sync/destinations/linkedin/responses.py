@@ -86,13 +86,21 @@ def retry_after(response: Response, now: datetime | None = None) -> float | None
     value = response.headers.get("retry-after", "").strip()
     if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):  # Whole seconds by the standard; not every server keeps to it.
         return min(float(value), LONGEST_WISH)
+    moment = _moment(value)
+    if moment is None:
+        return None
+    # LinkedIn's own clock where it tells it: this machine's may be wrong.
+    now = now or _moment(response.headers.get("date", "")) or datetime.now(UTC)
+    return min(max(0.0, (moment - now).total_seconds()), LONGEST_WISH)
+
+
+def _moment(text: str) -> datetime | None:
+    """A date as HTTP writes it."""
     try:
-        moment = parsedate_to_datetime(value)
+        moment = parsedate_to_datetime(text)
     except (ValueError, OverflowError):
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return min(max(0.0, (moment - (now or datetime.now(UTC))).total_seconds()), LONGEST_WISH)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
 
 _EMAIL = re.compile(r"[^\s<>()\[\]\"',;:]+(?:@|%40)[^\s<>()\[\]\"',;:]+", re.IGNORECASE)
