@@ -15,6 +15,7 @@ from warehouse_sync.operations import OperationCounts, RunStatus
 from warehouse_sync.pipeline import delivery
 from warehouse_sync.pipeline.recording import Recorder
 from warehouse_sync.sandbox import Fault
+from warehouse_sync.state.syncs import Lease
 
 Rows = list[dict[str, Any]]
 DEVICE = "00000001-aaaa-4aaa-8aaa-aaaaaaaaaaaa"
@@ -351,6 +352,20 @@ def test_two_workers_at_once(world: World) -> None:
         )
     report = world.run()
     assert (report.status, report.run_id) == (RunStatus.SKIPPED, None)
+
+
+def test_without_a_fresh_lease_nothing_leaves(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lease is looked at once more before the first byte of each request: a worker may have stood still there."""
+    world.fill(people(1, 2))
+    world.run()
+    world.fill(people(2, 3))
+    before = len(world.sandbox.requests("users"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Lease, "is_fresh", lambda *_: False)
+        assert world.run().status is RunStatus.INCOMPLETE
+    assert len(world.sandbox.requests("users")) == before
+    assert world.run().status is RunStatus.SUCCEEDED
+    world.check(people(2, 3))
 
 
 def test_a_disabled_sync_is_skipped(world: World) -> None:

@@ -153,7 +153,9 @@ def test_a_frozen_worker_finds_out_before_it_sends(warehouse: Warehouse, state: 
     warehouse.lease = 0.2
     lease = take(state)
     assert lease.hold()
+    assert lease.is_fresh()
     time.sleep(0.3)
+    assert not lease.is_fresh()
     take(state)
     assert lease.ending.wait(0)
     assert lease.ending.is_set()

@@ -287,3 +287,20 @@ def test_a_request_whose_time_is_over_disturbs_no_other(server: Recorder) -> Non
     client.close()
     assert told.count("timeout") == 60 / slow_every
     assert told.count("200") == 60 - 60 / slow_every
+
+
+@pytest.mark.parametrize("warm", [True, False], ids=["on an open connection", "on a new one"])
+def test_what_may_not_be_sent_any_more_does_not_leave(server: Recorder, warm: bool) -> None:
+    """A worker that stood still until its lease was gone sends no byte of the request that it had ready."""
+    allowed = True
+    client = Client(LinkedInSettings(account_id=1, api_url=server.url, oauth_url=server.url), lambda: allowed)
+    with contextlib.closing(client):
+        if warm:
+            client.request("POST", "/x", token="t", body=b"{}")
+        before = len(server.asked)
+        allowed = False
+        with pytest.raises(NoAnswer, match="connection"):
+            client.request("POST", "/x", token="t", body=b"{}")
+        assert len(server.asked) == before
+        allowed = True
+        assert client.request("POST", "/x", token="t", body=b"{}").status == 200

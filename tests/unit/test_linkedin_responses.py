@@ -263,3 +263,9 @@ def test_a_description_names_status_code_message_and_request() -> None:
     assert describe(response) == "HTTP 403 ACCESS_DENIED: Not enough permissions [LinkedIn request AAYk1]"
     assert describe(Response(502, {}, None, "<html>ann@example.com</html>")) == "HTTP 502 the answer is not JSON"
     assert describe(answer(500)) == "HTTP 500"
+
+
+def test_a_date_to_come_back_is_read_by_linkedins_own_clock() -> None:
+    """Where the answer tells LinkedIn's time, this machine's does not matter."""
+    told = {"retry_after": "Sun, 22 Nov 2026 08:10:00 GMT", "date": "Sun, 22 Nov 2026 08:00:00 GMT"}
+    assert retry_after(answer(429, None, **told)) == 600
