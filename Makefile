@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types layers schema clean
+.PHONY: help demo test torture check lint types layers schema clean
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -20,6 +20,12 @@ demo: .venv/installed ## Mirror a generated customer base into a sandbox audienc
 
 test: .venv/installed ## Pass all tests, PostgreSQL included
 	@$(BIN)/python -m pytest --numprocesses 2 --cov --cov-report=term:skip-covered
+
+torture: .venv/installed ## Kill real workers at every point and at random: HISTORIES=1000 SEED=7 WAREHOUSE=duckdb
+	@PYTHONPATH=tests $(BIN)/python -m harness.torture $(if $(HISTORIES),--histories $(HISTORIES)) \
+		$(if $(SEED),--seed $(SEED)) $(if $(FIRST),--first $(FIRST)) $(if $(POINTS),--points $(POINTS)) \
+		$(if $(WAREHOUSE),--warehouse $(WAREHOUSE)) $(if $(STORY),--story '$(STORY)') \
+		$(if $(KEEP_GOING),--keep-going)
 
 check: lint types layers ## All static checks
 

@@ -1,4 +1,7 @@
-"""A worker that is killed (kill -9, a real process) leaves nothing that anybody has to repair."""
+"""A worker that is killed (kill -9) leaves nothing that anybody has to repair.
+
+Here it is a process as a user starts it, and the lease runs out by itself; test_torture.py has many more kills.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,9 @@ def world(warehouse_url: str, tmp_path: Path) -> Iterator[World]:
         yield made
 
 
-@pytest.mark.parametrize("action", ["REMOVE", "ADD"])
+@pytest.mark.parametrize(
+    ("warehouse_url", "action"), [("duckdb", "REMOVE"), ("postgres", "ADD")], indirect=["warehouse_url"]
+)
 def test_kill_in_the_middle_of_a_delivery(world: World, action: str) -> None:
     """Killed while REMOVEs or ADDs are under way: after the lease has run out, the next run ends equal."""
     world.fill(people(range(600)))

@@ -48,24 +48,30 @@ WIRE = {
 }
 
 
-def make_impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that waits for nothing: LinkedIn's pauses are the contract's, not the test's subject."""
+IMPATIENT = {
+    "wait_after_create": 0.0,
+    "fresh_404_patience": 2.0,
+    "token_propagation": 0.05,
+    "token_patience": 1.0,
+    "attempts": 3,
+    "patience": 2.0,
+    "backoff_initial": 0.01,
+    "backoff_max": 0.05,
+    "wait_after_429": 0.01,
+    "read_timeout": 2.0,
+}
+"""Settings of a LinkedIn destination that bears with little."""
+
+
+def make_impatient(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> None:
+    """A worker that waits for nothing: LinkedIn's pauses are the contract's, not the test's subject.
+
+    settings: what differs from IMPATIENT.
+    """
     whole = linkedin_settings.LinkedInSettings
 
     def quick(**given: Any) -> linkedin_settings.LinkedInSettings:
-        return replace(
-            whole(**given),
-            wait_after_create=0.0,
-            fresh_404_patience=2.0,
-            token_propagation=0.05,
-            token_patience=1.0,
-            attempts=3,
-            patience=2.0,
-            backoff_initial=0.01,
-            backoff_max=0.05,
-            wait_after_429=0.01,
-            read_timeout=2.0,
-        )
+        return replace(whole(**given), **{**IMPATIENT, **settings})
 
     monkeypatch.setattr(linkedin_settings, "LinkedInSettings", quick)
 
@@ -207,21 +213,28 @@ def sandbox(**settings: Any) -> Iterator[Sandbox]:
 
 def create_audience(sandbox: Sandbox, kind: str = "USER", account: int = 507404993) -> int:
     """The id of an empty audience that somebody else has made."""
+    body = {
+        "account": f"urn:li:sponsoredAccount:{account}",
+        "name": "Somebody's",
+        "type": kind,
+        "sourcePlatform": "DIRECT_API",
+        "destinations": [{"destination": "LINKEDIN"}],
+    }
+    return int(send(sandbox, "", body, "CREATE").headers["x-restli-id"])
+
+
+def send(sandbox: Sandbox, path: str, body: Any, method: str) -> requests.Response:
+    """What the sandbox answers to somebody else's POST; `path` is below the segments."""
     answer = requests.post(
-        f"{sandbox.url}/rest/dmpSegments",
-        json={
-            "account": f"urn:li:sponsoredAccount:{account}",
-            "name": "Somebody's",
-            "type": kind,
-            "sourcePlatform": "DIRECT_API",
-            "destinations": [{"destination": "LINKEDIN"}],
-        },
+        f"{sandbox.url}/rest/dmpSegments{path and '/'}{path}",
+        json=body,
         headers={
             "Authorization": f"Bearer {sandbox.settings.access_token}",
             "LinkedIn-Version": "202609",
             "X-Restli-Protocol-Version": "2.0.0",
+            "X-RestLi-Method": method,
         },
-        timeout=10,
+        timeout=(10, 10),
     )
-    assert answer.status_code == 201, answer.text
-    return int(answer.headers["x-restli-id"])
+    assert answer.status_code in (200, 201), answer.text
+    return answer
