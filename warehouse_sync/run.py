@@ -23,7 +23,7 @@ from warehouse_sync.stopping import Stop
 
 def mirror(run: Mirror) -> RunReport:
     """The steps of a run, under its lease. The commit point is `promote`."""
-    run.stop.draining = False
+    run.stop.resume()
     run.begin()
     try:
         run.find_footing()
@@ -118,10 +118,12 @@ def under_lease(
         with open_job(config, name, progress, with_query=with_query) as job:
             progress.begin(Phase.LEASE)
             migrate(job.state)
+            stop.drain()  # A lease that is taken must come to be given back.
             lease = Lease.take(job.state, job.key, stop)
             if lease is None:
                 return [RunReport(name, RunStatus.SKIPPED, reason="another worker is running this sync")]
             with lease:
+                stop.resume()
                 reports = work(job, lease)
     except BaseException as error:
         if stop.breaks_off:

@@ -33,6 +33,12 @@ class Stop:
         """Whether what goes on may be, or was, broken off at any statement: a stop is wished and nothing drains."""
         return self.requested and not self.draining
 
+    def resume(self) -> None:
+        """From now on work may be broken off. Raises Interrupted when a stop was wished meanwhile."""
+        self.draining = False
+        if self.requested:
+            raise Interrupted
+
     def drain(self) -> None:
         """From now on nothing is broken off. Raises Interrupted when a stop was wished before."""
         if self.requested:

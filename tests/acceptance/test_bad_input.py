@@ -353,7 +353,7 @@ def test_all_missing_columns_are_told_at_once(world: World) -> None:
 def test_an_audience_id_that_does_not_exist(world: World) -> None:
     """A wrong audience.id is refused before the first write to the warehouse."""
     broken = replace(world, changes={"audience": {"type": "user", "id": 4711}})
-    refused_by_run_and_plan(world, broken, "Audience 4711 does not exist on LinkedIn", r"Correct audience\.id")
+    refused_by_run_and_plan(world, broken, "Audience 4711 does not exist on LinkedIn", r"Take audience\.id out")
 
 
 def test_a_wrong_audience_id_is_told_at_its_place(duckdb_world: World) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from harness.command import Answer, call, interrupt, people
+from harness.command import Answer, call, people
 from harness.world import SYNC, World, create_audience, sandbox
 
 RUN_KEYS = {
@@ -174,18 +173,3 @@ def test_an_unknown_key_is_told_with_its_place(world: World) -> None:
     assert "config.yaml:" in answer.err
     assert "syncs.people.gaurd" in answer.err
     assert "Traceback" not in answer.err
-
-
-def test_ctrl_c_ends_with_130_and_the_next_run_goes_on(world: World) -> None:
-    world.sandbox.inject("slow:users:seconds=2")
-    write(world)
-    stopped = interrupt(world.folder, "run", when=lambda: "slow" not in str(world.sandbox.faults()))
-    assert stopped.code == 130
-    assert "stopped; the next run goes on from here" in stopped.err
-    assert "Traceback" not in stopped.err
-
-    answer = call(world.folder, "run", "--json")
-    assert answer.code == 0
-    (audience,) = world.sandbox.segments()
-    assert len(world.sandbox.members(audience["id"])) == 200
-    assert json.loads(answer.out)[0]["status"] == "succeeded"
