@@ -20,6 +20,7 @@ from warehouse_sync.pipeline.snapshot import count_snapshot, take_snapshot
 from warehouse_sync.progress import Phase
 from warehouse_sync.standing import Standing, find_footing, standing
 from warehouse_sync.state import retry_queue, runs, sync_log, syncs
+from warehouse_sync.state.runs import Run
 from warehouse_sync.state.syncs import Lease
 from warehouse_sync.stopping import Stop
 
@@ -87,17 +88,30 @@ class Mirror(LeasedRun):
                 self._record(kind=RunKind.FULL)
 
     def finish_dead_runs(self) -> None:
-        """What a dead worker promoted but did not send is in the retry queue; what it did not promote is dropped."""
+        """What a dead worker promoted but did not send is in the retry queue; what it did not promote is dropped.
+
+        Also where it fed another audience than this run: it waits there for a purge, or for the sync to come back.
+        """
         promoted = self.promoted
-        if promoted and promoted.watermark < promoted.last_seq:
-            changes = self._table(self.state.tables.changes, promoted.changes_table)
-            outcome = deferred("interrupted", "the worker died before the answer to this was recorded", attempted=False)
-            self._recorder(promoted, changes).defer_rest(promoted.last_seq, promoted.removes_until, outcome)
+        for run in housekeeping.discard_dead_runs(self.state, self.lease, self.row.run_id):
+            if promoted is None or run.run_id != promoted.run_id:
+                self._finish_dead_run(run)
+        if promoted and (promoted.watermark < promoted.last_seq or promoted.status is RunStatus.RUNNING):
+            self._finish_dead_run(promoted)
             self.promoted = replace(promoted, watermark=promoted.last_seq)
-        if promoted and promoted.status is RunStatus.RUNNING:
-            reason = f"the worker died; run {self.row.run_id} went on"
-            self._record(promoted.run_id, status=RunStatus.FAILED, reason=reason, finished_at=self._now())
-        housekeeping.discard_dead_runs(self.state, self.lease, promoted, self.row.run_id)
+
+    def _finish_dead_run(self, run: Run) -> None:
+        log.info("ending a run whose worker died", run_id=run.run_id)
+        if run.watermark < run.last_seq and self._has_table(run.changes_table):
+            changes = self._table(self.state.tables.changes, run.changes_table)
+            outcome = deferred("interrupted", "the worker died before the answer to this was recorded", attempted=False)
+            self._recorder(run, changes).defer_rest(run.last_seq, run.removes_until, outcome)
+        reason = f"the worker died; run {self.row.run_id} went on"
+        self._record(run.run_id, status=RunStatus.FAILED, reason=reason, finished_at=self._now())
+
+    def _has_table(self, name: str | None) -> bool:
+        with self.job.warehouse.connect("look for a table") as connection:
+            return name is not None and self.job.warehouse.has_table(connection, name)
 
     def take_snapshot(self) -> None:
         """The current snapshot is there: the query's members now, for a retry pass those that were promoted."""

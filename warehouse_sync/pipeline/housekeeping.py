@@ -49,26 +49,27 @@ def _own_tables(run: Run) -> list[str]:
     return [name for name in names if name]
 
 
-def discard_dead_runs(state: State, lease: Lease, promoted: Run | None, current: int) -> None:
-    """Runs whose worker died without saying so have ended.
+def discard_dead_runs(state: State, lease: Lease, current: int) -> list[Run]:
+    """Runs whose worker died before their commit point have ended, and their tables are gone: nothing had happened.
 
-    Before their commit point nothing had happened: their tables are rubbish. Those that fed another audience than the
-    promoted run keep them, since that audience still holds what they sent, and may lack the rest.
+    Those that had passed it are returned; they keep their tables, since an audience holds what they sent.
     """
+    promoted: list[Run] = []
     for run in runs.left_open(state, lease.key, current):
-        if promoted is not None and run.run_id == promoted.run_id:
+        if run.promoted:
+            promoted.append(run)
             continue
-        log.info("ending a run whose worker died", run_id=run.run_id)
-        if not run.promoted:
-            discard(state, lease, run)
+        log.info("discarding a run whose worker died", run_id=run.run_id)
+        discard(state, lease, run)
         runs.update(
             state,
             lease,
             run.run_id,
             status=RunStatus.FAILED,
-            reason="the worker died" if run.promoted else "the worker died before anything was sent",
+            reason="the worker died before anything was sent",
             finished_at=state.warehouse.utc_now(),
         )
+    return promoted
 
 
 def retire(state: State, lease: Lease, run: Run, audience_id: str, *, snapshots: int, sync_log_days: int) -> None:
