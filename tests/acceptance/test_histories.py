@@ -21,7 +21,7 @@ HISTORIES = int(os.environ.get("HISTORIES", "24"))
 SEED = int(os.environ.get("SEED", "0"))
 REPRODUCE = os.environ.get("REPRODUCE")
 
-GROUPS = 16
+GROUPS = 64
 """Independent histories of data that each history carries."""
 
 

@@ -223,7 +223,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--histories", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--groups", type=int, default=16, help="groups of people: histories of data in each history")
+    parser.add_argument("--groups", type=int, default=64, help="groups of people: histories of data in each history")
     parser.add_argument("--url", help="SQLAlchemy URL of an empty PostgreSQL database; DuckDB when left out")
     parser.add_argument("--far", action="store_true", help="over real sockets, DuckDB in a file")
     parser.add_argument("--reproduce", metavar="VERSION:BLOB", help="the one history that Hypothesis printed")
