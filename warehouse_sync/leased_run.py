@@ -66,6 +66,7 @@ class LeasedRun:
 
     def blocked(self, objection: str) -> RunReport:
         """The run ends here; its tables are gone, what was pending stays pending."""
+        self.stop.draining = True
         log.warning("blocked by the guard", reason=objection)
         housekeeping.discard(self.state, self.lease, self.row)
         self._record(status=RunStatus.BLOCKED, reason=objection, finished_at=self._now())
@@ -94,7 +95,6 @@ class LeasedRun:
 
     def broken_off(self) -> RunReport:
         """The run ends before its commit point because a stop was wished; nothing has happened, its tables are gone."""
-        self.stop.draining = True
         reason = f"stopped by {self.stop.why} before anything was sent"
         log.warning("run broken off", reason=reason)
         housekeeping.discard(self.state, self.lease, self.row)

@@ -37,7 +37,8 @@ def mirror(run: Mirror) -> RunReport:
         run.deliver()
         return run.finish()
     except BaseException as error:
-        if run.stop.breaks_off:
+        is_broken_off, run.stop.draining = run.stop.breaks_off, True  # How it ended is recorded whatever comes now.
+        if is_broken_off:
             return run.broken_off()
         run.failed(error)
         raise
@@ -111,7 +112,7 @@ def under_lease(
         return [RunReport(name, RunStatus.SKIPPED, reason="the sync is disabled (enabled: false)")]
     if stop.requested:
         return [RunReport(name, RunStatus.INCOMPLETE, reason=f"stopped by {stop.why} before it began")]
-    stop.draining = False
+    stop.draining = is_broken_off = False
     ensure_configured()
     structlog.contextvars.bind_contextvars(sync=name)
     try:
@@ -123,10 +124,13 @@ def under_lease(
             if lease is None:
                 return [RunReport(name, RunStatus.SKIPPED, reason="another worker is running this sync")]
             with lease:
-                stop.resume()
-                reports = work(job, lease)
+                try:
+                    stop.resume()
+                    reports = work(job, lease)
+                finally:
+                    is_broken_off, stop.draining = stop.breaks_off, True
     except BaseException as error:
-        if stop.breaks_off:
+        if is_broken_off or stop.breaks_off:
             reports = [RunReport(name, RunStatus.INCOMPLETE, reason=f"stopped by {stop.why} before anything was sent")]
         elif isinstance(error, WarehouseSyncError):
             report = error.report or RunReport(name, RunStatus.FAILED, reason=str(error))
