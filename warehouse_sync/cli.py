@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from warehouse_sync.exits import CONFIGURATION, EXIT, Verbs, each, end, own_process, stop_of, verb_is_known
+from warehouse_sync.exits import CONFIGURATION, EXIT, STOPPED, Verbs, each, end, own_process, stop_of, verb_is_known
 
 if TYPE_CHECKING:
     from warehouse_sync.config import Config
@@ -322,4 +322,7 @@ def _show(display: Display, results: Sequence[Any], as_text: Callable[[Any], Non
 def main() -> None:
     """The entry point of `warehouse-sync`."""
     own_process()
-    app(prog_name="warehouse-sync")
+    try:
+        app(prog_name="warehouse-sync")
+    except KeyboardInterrupt:  # Before any verb is known.
+        raise SystemExit(STOPPED) from None

@@ -29,6 +29,8 @@ GRAVITY: Final = (0, 3, 4, FAILED, CONFIGURATION)
 SIGNALS: Final = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 """The signals that ask for an end, as a reader knows them. The exit code is 128 and the number, as shells have it."""
 
+STOPPED: Final = 128 + signal.SIGINT
+
 AT_ONCE: Final = b"stopped at once; nothing is lost: the next run goes on from here, once the lease has run out\n"
 
 STOP: Final = "warehouse_sync.stop"

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 import sqlalchemy as sa
 import structlog
 
-from warehouse_sync.errors import LeaseLost, StopRun
+from warehouse_sync.errors import DestinationUnavailable, LeaseLost, StopRun
 from warehouse_sync.job import Job
 from warehouse_sync.leased_run import LeasedRun, Wish
 from warehouse_sync.operations import OperationKind, RunKind, RunStatus, deferred
@@ -49,7 +49,9 @@ class Mirror(LeasedRun):
         return standing(self.job, recreate=self.wish.recreate)
 
     def begin(self) -> None:
-        """The run has a number and a row."""
+        """The run has a number and a row. From now on its destination heeds the lease."""
+        self.job.destination.stopping = self.lease.ending
+        self.job.destination.may_send = self.lease.is_fresh
         previous = self.promoted.run_id if self.promoted else None
         fingerprint = self.job.sync.fingerprint()
         run = runs.begin(self.state, self.lease, self.wish.kind, self.wish.trigger, fingerprint, previous)
@@ -174,7 +176,11 @@ class Mirror(LeasedRun):
         self.job.progress.begin(Phase.AUDIENCE)
         self.job.progress.note("creating the audience; the destination wants it left alone for a few seconds")
         spec = self.job.spec(syncs.installation_id(self.state), self.standing.generation)
-        self.audience = self.job.destination.create(spec)
+        try:
+            self.audience = self.job.destination.create(spec)
+        except DestinationUnavailable:
+            self.lease.ensure()  # Without it nothing is sent, and that is what has happened then.
+            raise
 
     def promote(self) -> None:
         """The commit point. Before it nothing has happened; behind it everything that must be sent is on disk.
@@ -210,8 +216,6 @@ class Mirror(LeasedRun):
         counts = self.counts
         removes_until, last = counts.held + counts.removes, counts.last_seq
         recorder = self.recorder = self._recorder(self.row, self.changes)
-        self.job.destination.stopping = self.lease.ending
-        self.job.destination.may_send = self.lease.is_fresh
         delivery = Delivery(self.job.destination, self.audience, self.lease)
         try:
             for kind, after, until in (

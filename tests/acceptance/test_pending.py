@@ -8,8 +8,10 @@ import pytest
 import sqlalchemy as sa
 from harness.world import SYNC, World, create_audience
 
+from warehouse_sync.destinations.base import AudienceSpec
 from warehouse_sync.destinations.linkedin.destination import LinkedIn
-from warehouse_sync.errors import StopRun, WarehouseSyncError
+from warehouse_sync.destinations.linkedin.segments import Segments
+from warehouse_sync.errors import LeaseLost, StopRun, WarehouseSyncError
 from warehouse_sync.mirror import Mirror
 from warehouse_sync.operations import OperationCounts, RunStatus
 from warehouse_sync.pipeline import delivery
@@ -459,3 +461,29 @@ def test_a_failure_before_the_commit_point_changes_nothing(world: World) -> None
     world.changes = {}
     assert world.run().planned == OperationCounts()
     world.check(people(1))
+
+
+def test_a_worker_without_its_lease_creates_no_audience(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first run that stood still between its look and its create, while another worker took over, makes none."""
+    world.fill(people(1, 2))
+    create, ensure = Segments._create_once, Mirror.ensure_audience
+    leases: list[Lease] = []
+
+    def noted(self: Mirror) -> None:
+        leases.append(self.lease)
+        ensure(self)
+
+    def late(self: Segments, spec: AudienceSpec) -> Any:
+        with monkeypatch.context() as patch:
+            patch.setattr(Segments, "_create_once", create)
+            with world.connect() as connection:
+                connection.execute(sa.text("update warehouse_sync.syncs set lease_expires_at = timestamp '2020-01-01'"))
+            assert world.run().status is RunStatus.SUCCEEDED
+        leases[0]._deadline -= 3600
+        return create(self, spec)
+
+    monkeypatch.setattr(Mirror, "ensure_audience", noted)
+    monkeypatch.setattr(Segments, "_create_once", late)
+    with pytest.raises(LeaseLost):
+        world.run()
+    world.check(people(1, 2))
