@@ -8,13 +8,12 @@ import pytest
 import requests
 import sqlalchemy as sa
 from harness.command import call
+from harness.dying import dies_at
 from harness.world import READINGS, SYNC, World, create_audience
 
-from warehouse_sync import purge as purging
 from warehouse_sync.errors import ConfigurationError
-from warehouse_sync.mirror import Mirror
 from warehouse_sync.operations import OperationCounts, RunKind, RunReport, RunStatus
-from warehouse_sync.purge import purge_sync
+from warehouse_sync.purge import Purge, purge_sync
 from warehouse_sync.sandbox import Fault
 from warehouse_sync.status import sync_status
 
@@ -83,26 +82,15 @@ def test_a_deleted_audience_is_an_error_that_offers_a_fresh_one(world: World) ->
     holds(world, world.segment, people(3, 4))
 
 
-def test_recreate_fills_one_fresh_audience_however_often_it_is_cut_off(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_recreate_fills_one_fresh_audience_however_often_it_is_cut_off(world: World) -> None:
     """A worker that dies behind the creation has made one audience, and the next --recreate fills that one."""
     world.fill(people(1, 2))
     world.run()
     (first,) = own_audiences(world)
 
-    class Death(BaseException):
-        pass
-
-    def die(*_: object) -> None:
-        raise Death
-
     for _ in range(2):
-        with monkeypatch.context() as patch:
-            patch.setattr(Mirror, "promote", die)
-            patch.setattr(Mirror, "failed", lambda *_: None)
-            with pytest.raises(Death):
-                world.run(recreate=True)
+        with dies_at("promote"):
+            world.run(recreate=True)
     assert world.run().planned == OperationCounts()
     holds(world, first, people(1, 2))
     world.run(recreate=True)
@@ -196,9 +184,7 @@ def test_a_purge_that_is_put_off_goes_on(world: World) -> None:
 
 
 @pytest.mark.parametrize("step", ["promote", "deliver", "finish"])
-def test_a_purge_whose_worker_dies_is_finished_by_the_next(
-    world: World, monkeypatch: pytest.MonkeyPatch, step: str
-) -> None:
+def test_a_purge_whose_worker_dies_is_finished_by_the_next(world: World, step: str) -> None:
     """Whatever a dead purge had not sent is sent by the next one, though an ordinary run came in between."""
     world.fill(people(1, 2))
     world.run()
@@ -206,17 +192,8 @@ def test_a_purge_whose_worker_dies_is_finished_by_the_next(
     other = go_elsewhere(world)
     world.run()
 
-    class Death(BaseException):
-        pass
-
-    def die(*_: object) -> None:
-        raise Death
-
-    with monkeypatch.context() as patch:
-        patch.setattr(purging.Purge, step, die)
-        patch.setattr(Mirror, "failed", lambda *_: None)
-        with pytest.raises(Death):
-            purge(world)
+    with dies_at(step, Purge):
+        purge(world)
     world.fill(people(2, 3))
     world.run()
     purge(world)
@@ -225,26 +202,15 @@ def test_a_purge_whose_worker_dies_is_finished_by_the_next(
     holds(world, other, people(2, 3))
 
 
-def test_a_run_that_died_into_an_audience_is_gone_on_with_when_the_sync_comes_back(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_died_into_an_audience_is_gone_on_with_when_the_sync_comes_back(world: World) -> None:
     """A worker dies behind its promotion, the sync goes elsewhere and comes back: nothing of that run is forgotten."""
     world.fill(people(1, 2))
     world.run()
     own = world.segment
 
-    class Death(BaseException):
-        pass
-
-    def die(*_: object) -> None:
-        raise Death
-
     world.fill(people(2, 3))
-    with monkeypatch.context() as patch:
-        patch.setattr(Mirror, "deliver", die)
-        patch.setattr(Mirror, "failed", lambda *_: None)
-        with pytest.raises(Death):
-            world.run()
+    with dies_at("deliver"):
+        world.run()
     go_elsewhere(world)
     world.run()
     world.run()
@@ -253,25 +219,14 @@ def test_a_run_that_died_into_an_audience_is_gone_on_with_when_the_sync_comes_ba
     holds(world, own, people(2, 3))
 
 
-def test_a_retry_pass_that_died_elsewhere_takes_no_snapshot_with_it(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_retry_pass_that_died_elsewhere_takes_no_snapshot_with_it(world: World) -> None:
     """A retry pass shares its snapshot with the promoted run: cleaning up behind a dead one leaves that alone."""
     world.fill(people(1, 2))
     world.run()
     own = world.segment
 
-    class Death(BaseException):
-        pass
-
-    def die(*_: object) -> None:
-        raise Death
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Mirror, "promote", die)
-        patch.setattr(Mirror, "failed", lambda *_: None)
-        with pytest.raises(Death):
-            world.retry()
+    with dies_at("promote"):
+        world.retry()
     go_elsewhere(world)
     world.run()
     world.changes = {}

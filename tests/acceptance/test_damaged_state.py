@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from harness.dying import dies_at
 from harness.oracle import check_converged
 from harness.world import SYNC, World
 
 from warehouse_sync.errors import StateDamaged, WarehouseSyncError
-from warehouse_sync.mirror import Mirror
 from warehouse_sync.operations import OperationCounts, RunStatus
 from warehouse_sync.sandbox import Fault
 
@@ -132,23 +132,14 @@ def test_lost_changes_with_removes_that_wait(world: World, damage: str) -> None:
 
 
 @pytest.mark.parametrize("leaver", [True, False])
-def test_lost_changes_of_a_dead_run(world: World, monkeypatch: pytest.MonkeyPatch, leaver: bool) -> None:
+def test_lost_changes_of_a_dead_run(world: World, leaver: bool) -> None:
     """The same for what a dead worker had promoted and not sent: with REMOVEs refused, with ADDs alone sent again."""
     world.fill(people(1, 2))
     world.run()
 
-    class Death(BaseException):
-        pass
-
-    def die(*_: object) -> None:
-        raise Death
-
     world.fill(people(2, 3) if leaver else people(1, 2, 3))
-    with monkeypatch.context() as patch:
-        patch.setattr(Mirror, "deliver", die)
-        patch.setattr(Mirror, "failed", lambda *_: None)
-        with pytest.raises(Death):
-            world.run()
+    with dies_at("deliver"):
+        world.run()
     tamper(world, f"drop table {table_of(world, 'changes')}")
     if leaver:
         refuses(world, "REMOVEs of it wait")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from harness.dying import dies_at
 from harness.world import SYNC, World, create_audience
 
 from warehouse_sync.destinations.base import AudienceSpec
@@ -255,25 +256,14 @@ def test_a_dead_token_in_the_middle_defers_the_rest_and_fails(world: World) -> N
 @pytest.mark.parametrize(
     "step", ["take_snapshot", "work_out_changes", "ensure_audience", "promote", "deliver", "finish"]
 )
-def test_a_worker_that_dies_at_any_step_leaves_nothing_to_repair(
-    world: World, monkeypatch: pytest.MonkeyPatch, step: str
-) -> None:
+def test_a_worker_that_dies_at_any_step_leaves_nothing_to_repair(world: World, step: str) -> None:
     """A run that ends just before one of its steps, without a word: the next run converges all the same."""
     world.fill(people(1, 2, 3))
     world.run()
     world.fill(people(2, 3, 4))
 
-    class Death(BaseException):
-        pass
-
-    def die(*_: object) -> None:
-        raise Death
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Mirror, step, die)
-        patch.setattr(Mirror, "failed", lambda *_: None)
-        with pytest.raises(Death):
-            world.run()
+    with dies_at(step):
+        world.run()
     report = world.run()
     assert report.status is RunStatus.SUCCEEDED
     world.check(people(2, 3, 4))

@@ -194,19 +194,6 @@ def fed(state: State, sync: str) -> list[Run]:
     return [_run(row) for row in rows]
 
 
-def last_into(state: State, sync: str, audience_id: str) -> Run | None:
-    """The newest run of the sync that was promoted for this audience, under whatever name of its destination."""
-    runs = state.tables.runs
-    with state.warehouse.connect("look for what the audience holds") as connection:
-        row = connection.execute(
-            sa.select(runs)
-            .where(runs.c.sync == sync, runs.c.audience_id == audience_id, runs.c.promoted_at.is_not(None))
-            .order_by(runs.c.run_id.desc())
-            .limit(1)
-        ).one_or_none()
-    return None if row is None else _run(row)
-
-
 def left_open(state: State, key: SyncKey, before: int) -> list[Run]:
     """Earlier runs of the sync that nobody finished: their worker died, or it went over to a later run."""
     runs = state.tables.runs
