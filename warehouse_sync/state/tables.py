@@ -11,7 +11,7 @@ from functools import cache
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = "0002"
+SCHEMA_VERSION = "0003"
 """The migration that this release works with."""
 
 VERSION_TABLE = "schema_version"
@@ -42,6 +42,8 @@ class StateTables:
             sa.Column("lease_expires_at", sa.DateTime),
             sa.Column("created_at", sa.DateTime, nullable=False),
             sa.Column("generation", sa.Integer, nullable=False, server_default="1", doc="of the audience of our own"),
+            sa.Column("last_tick", sa.DateTime, doc="the newest time of its schedule that was taken up by a worker"),
+            sa.Column("alerted", sa.String(20), doc="the state that the webhooks were told last"),
         )
         self.runs = sa.Table(
             "runs",
