@@ -125,6 +125,7 @@ class Mirror(LeasedRun):
                 self.rows = count_snapshot(connection, self.current)
             else:
                 self.rows = take_snapshot(job.warehouse, connection, job.model, job.spelling, self.current)
+        job.progress.rejected_rows(self.rows.reasons)
         counts = {"query_rows": self.rows.rows, "members": self.rows.members, "rejected_rows": self.rows.rejected}
         self._record(phase=Phase.CHANGES, **counts)
 
@@ -200,6 +201,7 @@ class Mirror(LeasedRun):
                 sync_log.add_rejected_rows(self.state, connection, key, run_id, self.current, self.previous)
             self._commit(connection, held)
         self.is_promoted = True
+        self.job.progress.promoted(self.wish.kind, self.rows.members)
         self.row = replace(self.row, watermark=held, last_seq=self.counts.last_seq)
 
     def _commit(self, connection: sa.Connection, held: int) -> None:

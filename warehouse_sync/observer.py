@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from warehouse_sync.operations import RunReport
-from warehouse_sync.progress import Progress
+from warehouse_sync.progress import EachProgress, Progress
 
 
 class Observer:
@@ -15,3 +15,17 @@ class Observer:
 
     def ended(self, sync: str, report: RunReport) -> None:
         """A run or retry pass of `sync` has ended as `report` says; a failure's reason stands in it."""
+
+
+class EachObserver(Observer):
+    """Hands everything on to several others, in their order."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+
+    def progress(self, sync: str) -> Progress:
+        return EachProgress(*(observer.progress(sync) for observer in self._observers))
+
+    def ended(self, sync: str, report: RunReport) -> None:
+        for observer in self._observers:
+            observer.ended(sync, report)

@@ -17,6 +17,7 @@ from warehouse_sync.destinations.linkedin.endings import GaveUp, Refused, dead_r
 from warehouse_sync.destinations.linkedin.responses import Next, retry_after, what_next
 from warehouse_sync.destinations.linkedin.settings import LinkedInSettings
 from warehouse_sync.logs import hide
+from warehouse_sync.progress import Action
 
 log = structlog.get_logger(__name__)
 
@@ -135,7 +136,7 @@ class Tokens:
             "client_secret": settings.client_secret or "",
         }
         try:
-            response = self._client.request("POST", TOKEN_PATH, form=form)
+            response = self._client.request("POST", TOKEN_PATH, action=Action.TOKEN, form=form)
         except NoAnswer as silence:
             raise GaveUp(f"oauth_{silence.reason}", f"LinkedIn's token endpoint did not answer: {silence}") from None
         following = what_next(response.status)
