@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from enum import StrEnum
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -46,6 +47,13 @@ Syncs = Annotated[list[str] | None, typer.Argument(metavar="SYNC", show_default=
 Sync = Annotated[str, typer.Argument(metavar="SYNC", show_default=False)]
 
 
+class LogFormat(StrEnum):
+    """How log lines are written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
@@ -64,6 +72,9 @@ def options(
         str | None,
         typer.Option(metavar="LEVEL", help="debug, info, warning or error; by default info, on a terminal warning."),
     ] = None,
+    log_format: Annotated[
+        LogFormat, typer.Option(envvar="WAREHOUSE_SYNC_LOG_FORMAT", help="text, or json: one object a line.")
+    ] = LogFormat.TEXT,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
     ] = False,
@@ -72,8 +83,9 @@ def options(
     from warehouse_sync.display import Display
     from warehouse_sync.logs import configure_logs
 
-    display = Display()
-    configure_logs(log_level or ("warning" if display.live else "info"), stream=display.log_stream())
+    as_json = log_format is LogFormat.JSON
+    display = Display(plain=as_json)
+    configure_logs(log_level or ("warning" if display.live else "info"), as_json, display.log_stream())
     context.obj = (config, display)
     verb_is_known(context)
 
@@ -236,7 +248,13 @@ def migrate(context: typer.Context, as_json: Json = False) -> None:
         return Preparation(name, error=reason)
 
     names = list(config.warehouses)
-    done, codes = each(names, lambda name: prepare(config.warehouses[name]), failed, told=not as_json and display.live)
+    done, codes = each(
+        names,
+        lambda name: prepare(config.warehouses[name]),
+        failed,
+        told=not as_json and display.live,
+        what="warehouse",
+    )
     _show(display, done, display.preparations, as_json=as_json)
     end(codes)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import copy_context
 from dataclasses import asdict, replace
 
 import sqlalchemy as sa
@@ -56,6 +57,7 @@ class Mirror(LeasedRun):
         fingerprint = self.job.sync.fingerprint()
         run = runs.begin(self.state, self.lease, self.wish.kind, self.wish.trigger, fingerprint, previous)
         structlog.contextvars.bind_contextvars(run=run.run_id)
+        self.lease.context = copy_context()
         log.info("run begun", kind=self.wish.kind.value)
         if self.wish.kind is RunKind.RETRY:
             run = replace(run, snapshot_table=self.promoted.snapshot_table if self.promoted else None)

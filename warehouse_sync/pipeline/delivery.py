@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 
 import sqlalchemy as sa
 
@@ -78,7 +79,7 @@ class Delivery:
                 for batch in work:
                     if self.is_over:
                         break
-                    flying.append((batch, threads.submit(self._send, batch)))
+                    flying.append((batch, threads.submit(copy_context().run, self._send, batch)))
                     if len(flying) >= at_once * QUEUED:
                         yield self._landed(*flying.popleft())
                 while flying:

@@ -135,6 +135,7 @@ class LinkedIn:
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+        self._tokens.close()
 
     def _wait(self, seconds: float) -> bool:
         return self.stopping.wait(seconds)
