@@ -366,6 +366,10 @@ def _observer(config: Config, metrics_file: Path | None) -> Observer:
 
         metrics = Metrics(config)
         observers += [metrics, MetricsFile(metrics, metrics_file)]
+    if config.webhooks:
+        from warehouse_sync.alerts import Alerts
+
+        observers.append(Alerts(config))
     return EachObserver(*observers)
 
 

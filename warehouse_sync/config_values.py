@@ -146,6 +146,22 @@ def _web_address(value: str) -> str:
     return value.rstrip("/")
 
 
+def _webhook_url(value: Any, info: ValidationInfo) -> Any:
+    value = _opened(value, info)
+    if not isinstance(value, str):
+        return value
+    address, _, query = value.partition("?")
+    if re.search(r"[\s#?]", query):
+        raise wrong("an address is expected here, such as https://hooks.slack.com/services/…")
+    _web_address(address)
+    hide(value)
+    # What comes behind the host is the credential, and some messages show that alone.
+    parts = urlsplit(value)
+    hide(parts.path.strip("/"))
+    hide(parts.query)
+    return value
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -269,6 +285,7 @@ Text = Annotated[str, Field(min_length=1), AfterValidator(_plain)]
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_plain)]
 Secret = Annotated[SecretStr, BeforeValidator(_secret), _SECRET_SCHEMA]
 SecretText = Annotated[str, BeforeValidator(_opened), _SECRET_SCHEMA]
+WebhookUrl = Annotated[SecretStr, BeforeValidator(_webhook_url), _SECRET_SCHEMA]
 WarehouseUrl = Annotated[SecretStr, BeforeValidator(_warehouse_url), _SECRET_SCHEMA]
 Seconds = Annotated[float, Field(le=MAX_DURATION, allow_inf_nan=False), BeforeValidator(_seconds), _SECONDS_SCHEMA]
 Count = Annotated[int, BeforeValidator(_no_bool)]
@@ -283,6 +300,7 @@ WebAddress = Annotated[str, AfterValidator(_web_address)]
 Schema = Annotated[str, AfterValidator(_schema)]
 Query = Annotated[str, AfterValidator(_query)]
 TableName = Annotated[str, AfterValidator(_table)]
+LIST_OF_WORDS = AfterValidator(_distinct)
 Columns = Annotated[
     tuple[Text, ...],
     Field(min_length=1),

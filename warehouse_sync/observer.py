@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import structlog
+
 from warehouse_sync.operations import RunReport
 from warehouse_sync.progress import EachProgress, Progress
+
+log = structlog.get_logger(__name__)
 
 
 class Observer:
@@ -28,4 +32,7 @@ class EachObserver(Observer):
 
     def ended(self, sync: str, report: RunReport) -> None:
         for observer in self._observers:
-            observer.ended(sync, report)
+            try:
+                observer.ended(sync, report)
+            except Exception as error:  # noqa: BLE001 - how a run ended does not depend on who watches it
+                log.error("an observer failed", observer=type(observer).__name__, error=type(error).__name__, sync=sync)

@@ -114,7 +114,7 @@ class Lease:
         """The lease, or None while another worker holds it."""
         warehouse, syncs = state.warehouse, state.tables.syncs
         holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"[-100:]
-        cls._make_row(state, key)
+        cls.make_row(state, key)
         asked = _clock()
         with warehouse.write("take the lease") as connection:
             free = sa.or_(
@@ -139,7 +139,7 @@ class Lease:
         return cls(state, key, int(found.lease_token), asked + warehouse.lease, stop or Stop())
 
     @staticmethod
-    def _make_row(state: State, key: SyncKey) -> None:
+    def make_row(state: State, key: SyncKey) -> None:
         """The sync has its row, whoever else makes it at the same time."""
         warehouse, syncs = state.warehouse, state.tables.syncs
         present = sa.select(syncs.c.sync).where(key.match(syncs))
