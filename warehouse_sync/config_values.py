@@ -223,6 +223,13 @@ def _distinct(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+def _words(value: tuple[str, ...]) -> tuple[str, ...]:
+    # Not by min_length: of a list whose only word is wrong pydantic would say that it is too short as well.
+    if not value:
+        raise wrong("needs at least 1 entry")
+    return _distinct(value)
+
+
 def table_parts(name: str) -> tuple[str, ...]:
     """The parts of `table`, `schema.table` or `database.schema.table`.
 
@@ -300,7 +307,7 @@ WebAddress = Annotated[str, AfterValidator(_web_address)]
 Schema = Annotated[str, AfterValidator(_schema)]
 Query = Annotated[str, AfterValidator(_query)]
 TableName = Annotated[str, AfterValidator(_table)]
-LIST_OF_WORDS = AfterValidator(_distinct)
+WORDS = AfterValidator(_words)
 Columns = Annotated[
     tuple[Text, ...],
     Field(min_length=1),

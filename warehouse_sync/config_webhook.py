@@ -26,8 +26,8 @@ class WebhookConfig(Part):
     ]
     on: Annotated[
         tuple[Occasion, ...],
-        kind.LIST_OF_WORDS,
-        Field(min_length=1, description="What it is told: failed, blocked, dead, recovered"),
+        kind.WORDS,
+        Field(description="What it is told: failed, blocked, dead, recovered", json_schema_extra={"minItems": 1}),
     ] = OCCASIONS
     syncs: Annotated[
         tuple[kind.Text, ...] | None,
