@@ -7,6 +7,8 @@
     incomplete, with dead operations    dead
     incomplete without, skipped         what it was
 
+A retry pass runs no query, so it puts an end to `dead` only.
+
 Each webhook knows a state of each sync; the state schema remembers it (state/alerted.py), so that the runs of a CronJob
 and several workers tell as one. A state that a webhook is not told of leaves for it everything as it was, but for ok.
 Whoever changes the record tells; what a webhook has not taken is changed back, so that the next run tells it.
@@ -15,7 +17,7 @@ Whoever changes the record tells; what a webhook has not taken is changed back, 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -37,6 +39,10 @@ from warehouse_sync.webhooks import post_each
 log = structlog.get_logger(__name__)
 
 OK: Final = "ok"
+FAILED: Final = "failed"
+BLOCKED: Final = "blocked"
+DEAD: Final = "dead"
+ALL: Final = (OK, FAILED, BLOCKED, DEAD)
 RECOVERED: Final = "recovered"
 
 LONGEST_REASON: Final = 1500
@@ -53,9 +59,11 @@ def state_of(report: RunReport) -> str | None:
     """How a sync stands after this run; None: as before."""
     if report.status == RunStatus.SUCCEEDED:
         return OK
-    if report.status in (RunStatus.FAILED, RunStatus.BLOCKED):
-        return str(report.status.value)
-    return "dead" if report.status == RunStatus.INCOMPLETE and report.dead else None
+    if report.status == RunStatus.FAILED:
+        return FAILED
+    if report.status == RunStatus.BLOCKED:
+        return BLOCKED
+    return DEAD if report.status == RunStatus.INCOMPLETE and report.dead else None
 
 
 class Alerts(Observer):
@@ -66,14 +74,14 @@ class Alerts(Observer):
         self._seen: dict[str, Known] = {}
         self._unwritten: dict[str, Known] = {}
 
-    def ended(self, sync: str, report: RunReport) -> None:
+    def ended(self, sync: str, report: RunReport, *, retry: bool = False) -> None:
         state = state_of(report)
         webhooks = {name: hook for name, hook in self._config.webhooks.items() if hook.concerns(sync)}
         if state is None or not webhooks:
             return
         about = {"sync": sync} if report.run_id is None else {"sync": sync, "run": report.run_id}
         with structlog.contextvars.bound_contextvars(**about):
-            before = self._claim(sync, report, state, webhooks)
+            before = self._claim(sync, report, state, webhooks, mends=(OK, DEAD) if retry else ALL)
             told = {
                 name: known
                 for name, known in before.items()
@@ -92,20 +100,36 @@ class Alerts(Observer):
             if failures:
                 self._put_back(sync, state, {name: before[name] for name in failures})
 
-    def _claim(self, sync: str, report: RunReport, state: str, webhooks: Mapping[str, WebhookConfig]) -> Known:
-        """What each webhook knew whose knowledge changes by this, and has changed now: whoever gets that tells it."""
+    def _claim(
+        self,
+        sync: str,
+        report: RunReport,
+        state: str,
+        webhooks: Mapping[str, WebhookConfig],
+        mends: Collection[str],
+    ) -> Known:
+        """What each webhook knew whose knowledge changes by this, and has changed now: whoever gets that tells it.
+
+        mends: the states that a run like this can put an end to, but for a failure of its own.
+        """
+
+        def changing(known: Known) -> list[str]:
+            return [
+                name
+                for name, hook in webhooks.items()
+                if (was := known.get(name, OK)) != state
+                and (state == FAILED or was in mends)
+                and (state == OK or state in hook.on)
+            ]
 
         def step(known: Known) -> Known:
-            return known | dict.fromkeys(_changing(known, state, webhooks), state)
-
-        def changed(known: Known) -> Known:
-            return {name: known.get(name, OK) for name in _changing(known, state, webhooks)}
+            return known | dict.fromkeys(changing(known), state)
 
         def outdated(ledger: State, key: SyncKey) -> bool:
             return alerted.is_outdated(ledger, key, report.run_id)
 
         known = self._change(sync, step, unless=outdated)
-        return {} if known is None else changed(known)
+        return {} if known is None else {name: known.get(name, OK) for name in changing(known)}
 
     def _put_back(self, sync: str, state: str, before: Known) -> None:
         def step(known: Known) -> Known:
@@ -146,12 +170,6 @@ class Alerts(Observer):
         return {name: state for name, state in known.items() if state != OK and name in self._config.webhooks}
 
 
-def _changing(known: Known, state: str, webhooks: Mapping[str, WebhookConfig]) -> list[str]:
-    return [
-        name for name, hook in webhooks.items() if known.get(name, OK) != state and (state == OK or state in hook.on)
-    ]
-
-
 def _word(state: str) -> str:
     return RECOVERED if state == OK else state
 
@@ -185,9 +203,9 @@ def body(webhook: WebhookConfig, report: RunReport, state: str, before: str) -> 
 def _text(report: RunReport, state: str, before: str) -> str:
     what = {
         OK: f"has recovered; it was {before}",
-        "failed": "has failed",
-        "blocked": "is blocked by its guard; nothing was sent",
-        "dead": f"has {report.dead:,} dead operations, which are no longer retried by themselves",
+        FAILED: "has failed",
+        BLOCKED: "is blocked by its guard; nothing was sent",
+        DEAD: f"has {report.dead:,} dead operations, which are no longer retried by themselves",
     }[state]
     run = "" if report.run_id is None else f", run {report.run_id}"
     reason = _reason(report) if state != OK else None

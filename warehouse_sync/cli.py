@@ -172,7 +172,7 @@ def retry(
     def one(name: str, progress: Progress) -> RunReport:
         return retry_sync(config, name, dead=dead, trigger="manual", progress=progress, stop=stop_of(context))
 
-    _run_each(display, _named(config, [sync]), one, _observer(config, metrics_file), as_json=as_json)
+    _run_each(display, _named(config, [sync]), one, _observer(config, metrics_file), retry=True, as_json=as_json)
 
 
 @app.command()
@@ -318,6 +318,7 @@ def _run_each(
     observer: Observer,
     *,
     then: Callable[[str, Progress], Sequence[RunReport]] | None = None,
+    retry: bool = False,
     as_json: bool,
 ) -> None:
     """Run one sync after the other, show how each went, and end. `then` follows where that did not fail or block."""
@@ -332,7 +333,7 @@ def _run_each(
         reports.append(report)
         if report.sync not in told:  # What comes behind a sync's run is a purge, which says nothing of the sync.
             told.add(report.sync)
-            observer.ended(report.sync, report)
+            observer.ended(report.sync, report, retry=retry)
 
     def shown(name: str) -> None:
         with display.progress(name) as shown_progress:

@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 import structlog
 
 from warehouse_sync.errors import ConfigurationError
+from warehouse_sync.logs import redact
 from warehouse_sync.metrics import CONTENT_TYPE
 
 log = structlog.get_logger(__name__)
@@ -99,7 +100,7 @@ class HealthServer:
                 reason = self._ready()
                 if reason is None:
                     return HTTPStatus.OK, TEXT, b"ready\n"
-                return HTTPStatus.SERVICE_UNAVAILABLE, TEXT, f"{reason}\n".encode()
+                return HTTPStatus.SERVICE_UNAVAILABLE, TEXT, f"{redact(reason)}\n".encode()
             case "/metrics":
                 return HTTPStatus.OK, CONTENT_TYPE, self._metrics()
         return HTTPStatus.NOT_FOUND, TEXT, b"there are /healthz, /readyz and /metrics\n"

@@ -6,21 +6,33 @@ words of closed sets, never anything out of a row or a message. docs/observabili
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import Final, Literal
+from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from warehouse_sync.config import FIELDS, IDENTIFIERS, Config
+from warehouse_sync.config import Config
+from warehouse_sync.metric_names import (
+    ENDED,
+    KINDS,
+    METRICS,
+    OPEN,
+    ROW_REASONS,
+    SYNC,
+    Metric,
+    field_word,
+    operation_reason,
+    row_reason,
+    status_word,
+    value_reason,
+)
 from warehouse_sync.observer import Observer
 from warehouse_sync.operations import OperationKind, Outcome, OutcomeStatus, RunKind, RunReport, RunStatus
 from warehouse_sync.progress import Action, Phase, Progress, Waiting
@@ -28,138 +40,7 @@ from warehouse_sync.progress import Action, Phase, Progress, Waiting
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 """Of `Metrics.text()`."""
 
-SYNC: Final = ("sync", "destination")
 DAY: Final = 86400.0
-OTHER: Final = "other"
-
-OPEN: Final = "open"
-"""The phase before the first one: the warehouse is being connected to."""
-
-ROW_REASONS: Final = ("already_hashed", "no_identifier", "not_hashed")
-VALUE_REASONS: Final = frozenset(
-    {
-        "holds_an_address",
-        "not_a_country_code",
-        "not_a_device_id",
-        "not_a_domain",
-        "not_a_list",
-        "not_an_address",
-        "not_an_id",
-        "opted_out",
-        "too_long",
-    }
-)
-OPERATION_REASONS: Final = frozenset(
-    {
-        "audience_not_found",
-        "connection",
-        "daily_limit",
-        "interrupted",
-        "malformed_answer",
-        "missing_answer",
-        "oauth_connection",
-        "oauth_malformed_answer",
-        "oauth_timeout",
-        "stopped",
-        "throttled",
-        "timeout",
-        "too_many_refusals",
-    }
-)
-"""Reasons of outcomes besides `http_…`. Those that LinkedIn words by itself are told as `other`; the log has them."""
-
-_HTTP = re.compile(r"(?:oauth_)?http_[1-5][0-9][0-9]")
-_STATUS = re.compile(r"[1-5][0-9][0-9]|timeout|connection")
-_ENDED: Final = tuple(status for status in RunStatus if status is not RunStatus.RUNNING)
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One metric. `name` is the one of its samples, so a counter's ends in `_total`."""
-
-    name: str
-    kind: Literal["counter", "gauge"]
-    labels: tuple[str, ...]
-    help: str
-
-
-METRICS: Final = (
-    Metric("warehouse_sync_build_info", "gauge", ("version",), "Always 1; the release that is running"),
-    Metric("warehouse_sync_members", "gauge", SYNC, "Members that the audience holds once pending work is done"),
-    Metric(
-        "warehouse_sync_delivered_total",
-        "counter",
-        (*SYNC, "operation"),
-        "Operations that the destination has taken",
-    ),
-    Metric(
-        "warehouse_sync_rejected_operations_total",
-        "counter",
-        (*SYNC, "operation", "reason"),
-        "Operations that the destination has refused for good",
-    ),
-    Metric(
-        "warehouse_sync_deferred_operations_total",
-        "counter",
-        (*SYNC, "operation", "reason"),
-        "Operations that went into the retry queue, as often as they did",
-    ),
-    Metric("warehouse_sync_waiting_operations", "gauge", SYNC, "Operations in the retry queue, without the dead ones"),
-    Metric("warehouse_sync_dead_operations", "gauge", SYNC, "Operations that are no longer retried by themselves"),
-    Metric(
-        "warehouse_sync_rejected_rows",
-        "gauge",
-        (*SYNC, "reason"),
-        "Rows of the query that cannot be members, at the last snapshot",
-    ),
-    Metric(
-        "warehouse_sync_left_out_values",
-        "gauge",
-        (*SYNC, "field", "reason"),
-        "Rows whose value of a field is left out, at the last snapshot",
-    ),
-    Metric("warehouse_sync_runs_total", "counter", (*SYNC, "status"), "Runs and retry passes by how they ended"),
-    Metric(
-        "warehouse_sync_last_run_status",
-        "gauge",
-        (*SYNC, "status"),
-        "1 for how the last run ended, 0 for the others; skipped runs leave it as it was",
-    ),
-    Metric("warehouse_sync_last_run_timestamp_seconds", "gauge", SYNC, "When the last run ended that was not skipped"),
-    Metric("warehouse_sync_last_run_duration_seconds", "gauge", SYNC, "How long that run took"),
-    Metric("warehouse_sync_last_success_timestamp_seconds", "gauge", SYNC, "When a run last ended as succeeded"),
-    Metric("warehouse_sync_phase_seconds_total", "counter", (*SYNC, "phase"), "Time that runs spent in each phase"),
-    Metric(
-        "warehouse_sync_requests_total",
-        "counter",
-        (*SYNC, "action", "code"),
-        "Requests to the destination by HTTP status; timeout or connection where no answer came",
-    ),
-    Metric(
-        "warehouse_sync_request_seconds_total",
-        "counter",
-        (*SYNC, "action"),
-        "Time until those requests were answered, of all that were under way at once together",
-    ),
-    Metric(
-        "warehouse_sync_throttled_seconds_total",
-        "counter",
-        (*SYNC, "cause"),
-        "Time during which requests were held back: by our own pace, or because the destination wants fewer",
-    ),
-    Metric(
-        "warehouse_sync_refresh_token_expiry_timestamp_seconds",
-        "gauge",
-        ("destination",),
-        "When the refresh token dies, to the day, where the destination tells it",
-    ),
-    Metric(
-        "warehouse_sync_refresh_token_days_left",
-        "gauge",
-        ("destination",),
-        "Days from now until the refresh token dies",
-    ),
-)
 
 _BY_NAME: Final = {metric.name.removeprefix("warehouse_sync_"): metric for metric in METRICS}
 _SAMPLES: Final = {metric.name: short for short, metric in _BY_NAME.items()}
@@ -188,8 +69,9 @@ class Metrics(Observer, Collector):
         # A counter that comes to be at its first increase has no increase that Prometheus could see.
         for sync, destination in targets.items():
             key = (sync, destination)
-            for status in _ENDED:
-                self.add("runs_total", (*key, status), 0)
+            for status in ENDED:
+                for kind in KINDS:
+                    self.add("runs_total", (*key, kind, status), 0)
             for operation in OperationKind:
                 self.add("delivered_total", (*key, _word(operation)), 0)
             for cause in Waiting:
@@ -198,13 +80,13 @@ class Metrics(Observer, Collector):
     def progress(self, sync: str) -> Progress:
         return _RunFigures(self, (sync, self._targets.get(sync, "")))
 
-    def ended(self, sync: str, report: RunReport) -> None:
+    def ended(self, sync: str, report: RunReport, *, retry: bool = False) -> None:
         key = (sync, self._targets.get(sync, ""))
-        self.add("runs_total", (*key, report.status), 1)
-        if report.status == RunStatus.SKIPPED:
+        self.add("runs_total", (*key, KINDS[retry], report.status), 1)
+        if retry or report.status == RunStatus.SKIPPED:
             return
         now = time.time()
-        for status in _ENDED:
+        for status in ENDED:
             self.set("last_run_status", (*key, status), float(status == report.status))
         self.set("last_run_timestamp_seconds", key, now)
         self.set("last_run_duration_seconds", key, report.seconds)
@@ -250,6 +132,15 @@ class Metrics(Observer, Collector):
                     found.append((short, labels, float(sample.value)))
         for short, labels, value in found:
             self.set(short, labels, value)
+
+    def recall(self, sync: str, *, members: int, waiting: int, dead: int, last_success: datetime | None) -> None:
+        """What the state schema knows of a sync; for a process that has just begun. Times are in UTC."""
+        key = (sync, self._targets.get(sync, ""))
+        self.set("members", key, members)
+        self.set("waiting_operations", key, waiting)
+        self.set("dead_operations", key, dead)
+        if last_success is not None:
+            self.set("last_success_timestamp_seconds", key, last_success.timestamp())
 
     def text(self) -> bytes:
         """All figures as they are now, in Prometheus' text format."""
@@ -305,7 +196,7 @@ class _RunFigures(Progress):
         values: dict[tuple[str, ...], float] = {}
         for told, count in reasons.items():
             field, is_value, reason = told.partition(":")
-            labels = (_field(field), reason if reason in VALUE_REASONS else OTHER) if is_value else (_row_reason(told),)
+            labels = (field_word(field), value_reason(reason)) if is_value else (row_reason(told),)
             counts = values if is_value else rows
             counts[labels] = counts.get(labels, 0.0) + count
         self._metrics.replace("rejected_rows", self._key, rows)
@@ -321,9 +212,9 @@ class _RunFigures(Progress):
             case OutcomeStatus.DELIVERED:
                 self._metrics.add("delivered_total", labels, count)
             case OutcomeStatus.REJECTED:
-                self._metrics.add("rejected_operations_total", (*labels, _reason(outcome.reason)), count)
+                self._metrics.add("rejected_operations_total", (*labels, operation_reason(outcome.reason)), count)
             case OutcomeStatus.DEFERRED:
-                self._metrics.add("deferred_operations_total", (*labels, _reason(outcome.reason)), count)
+                self._metrics.add("deferred_operations_total", (*labels, operation_reason(outcome.reason)), count)
 
     def queued(self, kind: RunKind, waiting: int, dead: int) -> None:
         if kind is not RunKind.PURGE:
@@ -331,7 +222,7 @@ class _RunFigures(Progress):
             self._metrics.set("dead_operations", self._key, dead)
 
     def answered(self, action: Action, status: str, seconds: float) -> None:
-        code = status if _STATUS.fullmatch(status) else OTHER
+        code = status_word(status)
         self._metrics.add("requests_total", (*self._key, action, code), 1)
         self._metrics.add("request_seconds_total", (*self._key, action), seconds)
 
@@ -339,23 +230,8 @@ class _RunFigures(Progress):
         self._metrics.add("throttled_seconds_total", (*self._key, cause), seconds)
 
 
-_KNOWN_FIELDS: Final = frozenset(name for known in (IDENTIFIERS, FIELDS) for names in known.values() for name in names)
-
-
 def _word(operation: OperationKind) -> str:
     return operation.value.lower()
-
-
-def _field(name: str) -> str:
-    return name if name in _KNOWN_FIELDS else OTHER
-
-
-def _row_reason(reason: str) -> str:
-    return reason if reason in ROW_REASONS else OTHER
-
-
-def _reason(reason: str) -> str:
-    return reason if reason in OPERATION_REASONS or _HTTP.fullmatch(reason) else OTHER
 
 
 def _version() -> str:

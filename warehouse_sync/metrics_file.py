@@ -49,7 +49,7 @@ class MetricsFile(Observer):
                 "another file, or remove that one"
             ) from None
 
-    def ended(self, sync: str, report: RunReport) -> None:
+    def ended(self, sync: str, report: RunReport, *, retry: bool = False) -> None:
         try:
             draft = self._draft(self._metrics.text())
             try:

@@ -17,8 +17,11 @@ class Observer:
         """What a run of `sync` that begins now shall be given."""
         return Progress()
 
-    def ended(self, sync: str, report: RunReport) -> None:
-        """A run or retry pass of `sync` has ended as `report` says; a failure's reason stands in it."""
+    def ended(self, sync: str, report: RunReport, *, retry: bool = False) -> None:
+        """A run of `sync` has ended as `report` says; a failure's reason stands in it.
+
+        retry: it was a retry pass, which says nothing of whether the query can be run. Purges are not told.
+        """
 
 
 class EachObserver(Observer):
@@ -30,9 +33,9 @@ class EachObserver(Observer):
     def progress(self, sync: str) -> Progress:
         return EachProgress(*(observer.progress(sync) for observer in self._observers))
 
-    def ended(self, sync: str, report: RunReport) -> None:
+    def ended(self, sync: str, report: RunReport, *, retry: bool = False) -> None:
         for observer in self._observers:
             try:
-                observer.ended(sync, report)
+                observer.ended(sync, report, retry=retry)
             except Exception as error:  # noqa: BLE001 - how a run ended does not depend on who watches it
                 log.error("an observer failed", observer=type(observer).__name__, error=type(error).__name__, sync=sync)

@@ -6,7 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import stamina
@@ -18,6 +18,7 @@ from harness.world import SYNC, World, create_audience, sandbox
 from warehouse_sync import webhooks
 from warehouse_sync.alerts import Alerts, body
 from warehouse_sync.config import Config, WebhookConfig, load_config
+from warehouse_sync.observer import EachObserver, Observer
 from warehouse_sync.operations import OperationCounts, RunReport, RunStatus
 from warehouse_sync.run import run_sync
 
@@ -132,6 +133,37 @@ def test_runs_that_change_nothing_are_not_told(ran: World, hooks: Hooks) -> None
     tell(alerts, OKAY, WAITING, SKIPPED, DEAD, DEAD, WAITING, SKIPPED, DEAD, OKAY, OKAY)
     tell(alerts, RunReport(SYNC, RunStatus.FAILED, run_id=0))
     assert hooks.states() == [("ok", "dead"), ("dead", "recovered")]
+
+
+@on_duckdb
+def test_a_retry_pass_mends_only_what_it_can(ran: World, hooks: Hooks) -> None:
+    """Its success ends `dead`, not the failures of the query or the guard's objection; its own failure is told."""
+    alerts = Alerts(configured(ran, chat={"url": hooks.url()}))
+    for report in (FAILED, BLOCKED, DEAD):
+        tell(alerts, report)
+        alerts.ended(SYNC, OKAY, retry=True)
+    alerts.ended(SYNC, DEAD, retry=True)
+    alerts.ended(SYNC, FAILED, retry=True)
+    alerts.ended(SYNC, DEAD, retry=True)
+    expected = ["failed", "blocked", "dead", "recovered", "dead", "failed"]
+    assert [new for _, new in hooks.states()] == expected
+
+
+def test_one_watcher_that_breaks_does_not_keep_others_from_being_told() -> None:
+    """Nor does it change how the run ended."""
+
+    class Broken(Observer):
+        def ended(self, sync: str, report: RunReport, *, retry: bool = False) -> None:
+            raise ValueError
+
+    class Told(Observer):
+        reports: ClassVar[list[RunReport]] = []
+
+        def ended(self, sync: str, report: RunReport, *, retry: bool = False) -> None:
+            self.reports.append(report)
+
+    EachObserver(Broken(), Told()).ended(SYNC, FAILED)
+    assert Told.reports == [FAILED]
 
 
 @on_duckdb

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import structlog
 import yaml
-from harness.command import call, people
+from harness.command import call, interrupt, people
 from harness.world import SYNC, World, create_audience, make_impatient, sandbox
 
 from warehouse_sync import logs
@@ -32,9 +32,8 @@ def objects(text: str) -> list[dict[str, Any]]:
     return lines
 
 
-def test_every_line_of_a_run_tells_its_sync_and_its_run(world: World) -> None:
-    """Also those of the delivery's threads while LinkedIn fails and throttles; standard output stays JSON."""
-    world.fill(people(range(50)))
+def write(world: World) -> None:
+    """A token given as such is believed at once, one fetched may be refused for seconds."""
     world.changes = {"audience": {"type": "user", "id": create_audience(world.sandbox)}}
     written = world.written
     destination = written["destinations"]["ads"]
@@ -42,6 +41,12 @@ def test_every_line_of_a_run_tells_its_sync_and_its_run(world: World) -> None:
         del destination[key]
     destination["access_token"] = world.sandbox.settings.access_token
     (world.folder / "config.yaml").write_text(yaml.safe_dump(written))
+
+
+def test_every_line_of_a_run_tells_its_sync_and_its_run(world: World) -> None:
+    """Also those of the delivery's threads while LinkedIn fails and throttles; standard output stays JSON."""
+    world.fill(people(range(50)))
+    write(world)
     world.sandbox.inject("503:users:times=1")
     world.sandbox.inject("429:users:times=1:after=1")
     answer = call(world.folder, "--log-format", "json", "--log-level", "debug", "run", "--json")
@@ -53,6 +58,19 @@ def test_every_line_of_a_run_tells_its_sync_and_its_run(world: World) -> None:
     assert all("run" not in line for line in lines[:begun])
     assert all(line["run"] == run_id for line in lines[begun:])
     assert {"linkedin_trouble", "linkedin_answered"} <= {line["event"] for line in lines[begun:]}
+
+
+def test_the_thread_that_keeps_the_lease_tells_the_run_too(world: World) -> None:
+    """It is older than the run's number, and the one that says that the worker is being stopped."""
+    world.fill(people(range(3)))
+    write(world)
+    world.sandbox.inject("slow:users:seconds=1")
+    answer = interrupt(
+        world.folder, "--log-format", "json", "run", "--json", when=lambda: bool(world.sandbox.requests("users"))
+    )
+    lines = objects(answer.err)
+    (stopping,) = (line for line in lines if line["event"].startswith("stopping"))
+    assert (stopping["sync"], stopping["run"]) == (SYNC, json.loads(answer.out)[0]["run_id"])
 
 
 def test_what_an_operator_can_cause_is_an_object_too(world: World) -> None:

@@ -16,8 +16,10 @@ from harness.command import Answer, call, people
 from harness.world import SYNC, World, create_audience, make_impatient, sandbox
 from prometheus_client.parser import text_string_to_metric_families
 
-from warehouse_sync.errors import WarehouseSyncError
+from warehouse_sync.errors import ConfigurationError, WarehouseSyncError
 from warehouse_sync.metrics import Metrics
+from warehouse_sync.metrics_file import MetricsFile
+from warehouse_sync.metrics_memory import recall
 from warehouse_sync.operations import OperationKind, RunReport, RunStatus, rejected
 from warehouse_sync.progress import Action
 from warehouse_sync.run import retry_sync, run_sync
@@ -149,6 +151,45 @@ def test_what_a_run_does_not_learn_stays_as_it_was(world: World, monkeypatch: py
     assert figure(figures, "waiting_operations") == 0
 
 
+def test_a_retry_pass_does_not_hide_that_the_query_fails(world: World) -> None:
+    """It is counted by itself; how and when the sync last ran and succeeded stays as it was."""
+    metrics = Metrics(world.config)
+    metrics.ended(SYNC, RunReport(SYNC, RunStatus.FAILED))
+    before = read(metrics.text())
+    metrics.ended(SYNC, RunReport(SYNC, RunStatus.SUCCEEDED), retry=True)
+    after = read(metrics.text())
+    assert figure(after, "runs_total", kind="retry", status="succeeded") == 1
+    assert figure(after, "last_run_status", status="failed") == 1
+    same = {key for key in before if key[0] != "warehouse_sync_runs_total"}
+    assert {key: after[key] for key in same} == {key: before[key] for key in same}
+
+
+def test_a_process_that_begins_takes_what_the_state_schema_knows(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Members, queue and last success are those of the process before; a lost warehouse does no harm."""
+    make_impatient(monkeypatch, attempts=1)
+    metrics = Metrics(world.config)
+    world.fill(people(range(20)))
+    watched_run(world, metrics)
+    world.fill(people(range(5, 25)))
+    world.sandbox.inject("503:users:times=0:action=ADD")
+    watched_run(world, metrics)
+    world.sandbox.clear_faults()
+    world.account = {"account_id": 7}
+    assert watched_run(world, metrics).status is RunStatus.FAILED
+    again = Metrics(world.config)
+    recall(again, world.config)
+    before, after = read(metrics.text()), read(again.text())
+    for name in ("members", "waiting_operations", "dead_operations"):
+        assert figure(after, name) == figure(before, name), name
+    assert figure(after, "waiting_operations") == 5
+    name = "last_success_timestamp_seconds"
+    assert figure(after, name) == pytest.approx(figure(before, name), abs=5)
+    world.url = "postgresql+psycopg://nobody@127.0.0.1:1/nowhere"
+    lost = Metrics(world.config)
+    recall(lost, world.config)
+    assert ("warehouse_sync_members", (("destination", "ads"), ("sync", SYNC))) not in read(lost.text())
+
+
 def test_what_leaves_the_configuration_is_no_longer_told(world: World) -> None:
     """A sync and a destination that are renamed leave no series behind, and late figures of theirs are ignored."""
     config = world.config
@@ -233,18 +274,28 @@ def test_commands_write_their_metrics_to_a_file_and_go_on_from_it(world: World) 
     assert figure(figures, "members") == 4
 
 
-@pytest.mark.parametrize("name", ["nowhere/sync.prom", "folder", "foreign.prom"])
-def test_a_metrics_file_that_cannot_be_written_is_refused_before_anything_is_touched(world: World, name: str) -> None:
+def test_a_metrics_file_that_holds_something_else_is_refused_before_anything_is_touched(world: World) -> None:
     """Exit 2, one sentence, no request, no file made or changed."""
     world.fill(people(range(4)))
-    (world.folder / "folder").mkdir()
     (world.folder / "foreign.prom").write_text("node_load1 0.5\n")
     (world.folder / "config.yaml").touch()
     before = sorted(world.folder.iterdir())
-    answer = command(world, "run", "--metrics-file", name)
+    answer = command(world, "run", "--metrics-file", "foreign.prom")
     assert answer.code == 2
     assert "Nothing was touched" in answer.err
     assert len(answer.err.splitlines()) == 1
     assert world.sandbox.requests() == []
     assert sorted(world.folder.iterdir()) == before
     assert (world.folder / "foreign.prom").read_text() == "node_load1 0.5\n"
+
+
+@pytest.mark.parametrize("name", ["nowhere/sync.prom", "folder", "binary.prom"])
+def test_a_metrics_file_that_cannot_be_written_is_refused(world: World, name: str) -> None:
+    """Its folder is missing, it is a folder itself, it is not even text; no draft is left behind."""
+    metrics = Metrics(world.config)
+    (world.folder / "folder").mkdir()
+    (world.folder / "binary.prom").write_bytes(b"\xff\xfe")
+    before = sorted(world.folder.iterdir())
+    with pytest.raises(ConfigurationError, match="Nothing was touched"):
+        MetricsFile(metrics, world.folder / name)
+    assert sorted(world.folder.iterdir()) == before

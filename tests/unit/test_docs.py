@@ -17,7 +17,7 @@ from typer.main import get_command
 
 import warehouse_sync
 from warehouse_sync.config import load_config
-from warehouse_sync.metrics import METRICS, OPEN, OPERATION_REASONS, ROW_REASONS, VALUE_REASONS
+from warehouse_sync.metric_names import METRICS, OPEN, OPERATION_REASONS, ROW_REASONS, VALUE_REASONS
 from warehouse_sync.operations import PlanReport, RunReport, RunStatus
 from warehouse_sync.progress import Action, Phase, Waiting
 from warehouse_sync.sandbox import Fault, SandboxSettings
@@ -280,6 +280,7 @@ def test_the_observability_page_tells_every_value_of_a_label() -> None:
     assert told["phase"] == {OPEN, *Phase}
     assert told["action"] == set(Action)
     assert told["cause"] == set(Waiting)
+    assert told["kind"] == {"run", "retry"}
     assert told["status"] == set(RunStatus) - {"running"}
     assert told["reason"] - {"http_503"} <= VALUE_REASONS | OPERATION_REASONS | set(ROW_REASONS)
 
