@@ -17,6 +17,8 @@ from warehouse_sync.logs import hide
 
 MAX_DURATION = 366 * 86400.0
 
+_SHORTEST_CREDENTIAL = 12
+
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhd])+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -155,10 +157,10 @@ def _webhook_url(value: Any, info: ValidationInfo) -> Any:
         raise wrong("an address is expected here, such as https://hooks.slack.com/services/…")
     _web_address(address)
     hide(value)
-    # What comes behind the host is the credential, and some messages show that alone.
-    parts = urlsplit(value)
-    hide(parts.path.strip("/"))
-    hide(parts.query)
+    # What comes behind the host is the credential, and some messages show that alone. Short, it is a plain word.
+    for part in (urlsplit(value).path.strip("/"), query):
+        if len(part) >= _SHORTEST_CREDENTIAL:
+            hide(part)
     return value
 
 

@@ -180,7 +180,8 @@ def as_line(message: str) -> str:
     """An error as the log has it, for those who cannot log; without a line break."""
     if not _json:
         return message
-    return dumps({"event": message, "level": "error", "timestamp": datetime.now(UTC).isoformat()})
+    now = datetime.now(UTC).isoformat()
+    return dumps({"event": message, "level": "error", "timestamp": now, "logger": __name__})
 
 
 def configure_logs(
