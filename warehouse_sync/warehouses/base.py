@@ -5,6 +5,7 @@ All SQL of a run is made of these pieces, so that it is the same everywhere; the
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -39,8 +40,11 @@ class Warehouse:
     seconds after which a silent worker loses its sync.
     """
 
-    record_interval = 1.0
+    record_interval = 5.0
     """Seconds between two writes of outcomes while a run delivers; few and large, as each one costs a round trip."""
+
+    cursor_seconds = math.inf
+    """How long a statement may stand open while its rows are sent, before it is begun anew behind them."""
 
     def __init__(self, name: str, url: str, schema: str, lease: float) -> None:
         self.name = name
@@ -157,6 +161,13 @@ class Warehouse:
     def computed_once(self, select: sa.Select[Any], name: str) -> sa.Subquery:
         """A subquery whose expressions are evaluated once per row, however often its columns are named above it."""
         return select.subquery(name)
+
+    def stream(
+        self, connection: sa.Connection, select: sa.Select[Any], size: int
+    ) -> Iterator[Sequence[tuple[Any, ...]]]:
+        """The rows of `select` in pieces of `size`, by one statement; a piece is fetched when it is asked for."""
+        result = connection.execution_options(stream_results=True, yield_per=size).execute(select)
+        yield from result.partitions()
 
     # --- tables
 
