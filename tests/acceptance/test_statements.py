@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
-from harness.world import World, sandbox
+from harness.world import World, make_impatient, sandbox
 
 from warehouse_sync.destinations.linkedin.destination import LinkedIn
 from warehouse_sync.operations import RunStatus
@@ -66,10 +66,9 @@ def of_three_runs(world: World, count: int) -> list[list[str]]:
         return [first, run(fresh), run(fresh)]
 
 
-def test_the_number_of_statements_does_not_grow_with_the_rows(
-    world: World, impatient: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_number_of_statements_does_not_grow_with_the_rows(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """But for what is written by the clock, a run of many members takes as many statements as one of few."""
+    make_impatient(monkeypatch, read_timeout=30.0, patience=60.0)
     monkeypatch.setattr(Warehouse, "record_interval", math.inf)
     world.home["lease"] = "600s"
     few, many = of_three_runs(world, FEW), of_three_runs(world, MANY)

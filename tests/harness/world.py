@@ -119,9 +119,12 @@ class World:
 
     @property
     def config(self) -> Config:
-        path = self.folder / "config.yaml"
-        path.write_text(yaml.safe_dump(self.written))
-        return load_config(path)
+        return load_config(self.save() / "config.yaml")
+
+    def save(self) -> Path:
+        """The folder in which the configuration lies, as `config.yaml`."""
+        (self.folder / "config.yaml").write_text(yaml.safe_dump(self.written))
+        return self.folder
 
     @contextmanager
     def connect(self) -> Iterator[sa.Connection]:

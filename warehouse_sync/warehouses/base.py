@@ -128,6 +128,21 @@ class Warehouse:
         """The driver's message without values of rows. Engines that know their messages say more."""
         return type(error.orig).__name__
 
+    # --- rights
+
+    @property
+    def role(self) -> str | None:
+        """Who the worker is to the warehouse; None where the URL does not say it, or where there are no roles."""
+        return self.url.username
+
+    def grants(self, role: str, tables: Sequence[tuple[str, ...]], *, may_create_schema: bool) -> list[str]:
+        """The statements by which an administrator gives `role` what runs need, and nothing else.
+
+        tables: what is read, in parts. may_create_schema: the role makes the schema of the worker's own tables itself;
+        otherwise it is made here. Empty where the warehouse knows no roles. Nothing is connected to.
+        """
+        return []
+
     # --- the user's query
 
     def model(self, sql: str) -> sa.TextClause:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -43,6 +44,19 @@ class PostgreSQL(Warehouse):
         # Not as an option of the connection: poolers refuse those.
         driver.execute(f"SET idle_in_transaction_session_timeout = {round(self.lease * 1000)}")
         driver.commit()
+
+    def grants(self, role: str, tables: Sequence[tuple[str, ...]], *, may_create_schema: bool) -> list[str]:
+        worker, schema = self.quote(role), self.quote(self.schema)
+        database = self.quote(self.url.database or role)  # As libpq has it.
+        on_database = "CONNECT, TEMPORARY, CREATE" if may_create_schema else "CONNECT, TEMPORARY"
+        own = [f"CREATE SCHEMA IF NOT EXISTS {schema}", f"GRANT USAGE, CREATE ON SCHEMA {schema} TO {worker}"]
+        homes = dict.fromkeys(self.quote(table[-2]) for table in tables if len(table) > 1)
+        return [
+            f"GRANT {on_database} ON DATABASE {database} TO {worker}",
+            *([] if may_create_schema else own),
+            *(f"GRANT USAGE ON SCHEMA {home} TO {worker}" for home in homes),
+            *dict.fromkeys(f"GRANT SELECT ON TABLE {self.quote(*table)} TO {worker}" for table in tables),
+        ]
 
     def lock_migrations(self, connection: sa.Connection) -> None:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext("warehouse-sync " + self.schema))))
