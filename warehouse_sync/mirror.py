@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from contextvars import copy_context
 from dataclasses import asdict, replace
 
@@ -245,9 +246,8 @@ class Mirror(LeasedRun):
     def _send(self, delivery: Delivery, recorder: Recorder, kind: OperationKind, after: int, until: int) -> None:
         job = self.job
         job.progress.begin(Phase.REMOVE if kind is OperationKind.REMOVE else Phase.ADD, until - after)
-        with job.warehouse.connect("read the changes") as connection:
-            size = job.destination.batch_size
-            work = batches(connection, self.changes, job.model.fields, kind, after, until, size)
+        size = job.destination.batch_size
+        with closing(batches(job.warehouse, self.changes, job.model.fields, kind, after, until, size)) as work:
             for batch, outcomes in delivery.deliver(work):
                 recorder.take(batch, outcomes)
                 job.progress.advance(len(batch))

@@ -82,7 +82,9 @@ def migrate(state: State) -> bool:
 
     warehouse = state.warehouse
     warehouse.prepare_migrations()
-    with warehouse.write("migrate the state schema") as connection:
+    with warehouse.write(
+        "migrate the state schema (`warehouse-sync grants` tells the rights that this takes)"
+    ) as connection:
         warehouse.lock_migrations(connection)
         warehouse.create_schema(connection)
         config = Config()

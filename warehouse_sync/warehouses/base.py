@@ -5,6 +5,7 @@ All SQL of a run is made of these pieces, so that it is the same everywhere; the
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -39,8 +40,11 @@ class Warehouse:
     seconds after which a silent worker loses its sync.
     """
 
-    record_interval = 1.0
+    record_interval = 5.0
     """Seconds between two writes of outcomes while a run delivers; few and large, as each one costs a round trip."""
+
+    cursor_seconds = math.inf
+    """How long a statement may stand open while its rows are sent, before it is begun anew behind them."""
 
     def __init__(self, name: str, url: str, schema: str, lease: float) -> None:
         self.name = name
@@ -124,6 +128,21 @@ class Warehouse:
         """The driver's message without values of rows. Engines that know their messages say more."""
         return type(error.orig).__name__
 
+    # --- rights
+
+    @property
+    def role(self) -> str | None:
+        """Who the worker is to the warehouse; None where the URL does not say it, or where there are no roles."""
+        return self.url.username
+
+    def grants(self, role: str, tables: Sequence[tuple[str, ...]], *, may_create_schema: bool) -> list[str]:
+        """The statements by which an administrator gives `role` what runs need, and nothing else.
+
+        tables: what is read, in parts. may_create_schema: the role makes the schema of the worker's own tables itself;
+        otherwise it is made here. Empty where the warehouse knows no roles. Nothing is connected to.
+        """
+        return []
+
     # --- the user's query
 
     def model(self, sql: str) -> sa.TextClause:
@@ -157,6 +176,13 @@ class Warehouse:
     def computed_once(self, select: sa.Select[Any], name: str) -> sa.Subquery:
         """A subquery whose expressions are evaluated once per row, however often its columns are named above it."""
         return select.subquery(name)
+
+    def stream(
+        self, connection: sa.Connection, select: sa.Select[Any], size: int
+    ) -> Iterator[Sequence[tuple[Any, ...]]]:
+        """The rows of `select` in pieces of `size`, by one statement; a piece is fetched when it is asked for."""
+        result = connection.execution_options(stream_results=True, yield_per=size).execute(select)
+        yield from result.partitions()
 
     # --- tables
 

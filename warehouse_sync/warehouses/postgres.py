@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -23,6 +24,11 @@ GONE = ("08", "25P03", "57P")
 class PostgreSQL(Warehouse):
     """A PostgreSQL database, through psycopg 3."""
 
+    def __init__(self, name: str, url: str, schema: str, lease: float) -> None:
+        super().__init__(name, url, schema, lease)
+        # An open cursor is an open transaction: it keeps the server from cleaning up, and is ended with the lease.
+        self.cursor_seconds = lease / 3
+
     def make_engine(self) -> sa.Engine:
         engine = sa.create_engine(
             self.url,
@@ -38,6 +44,19 @@ class PostgreSQL(Warehouse):
         # Not as an option of the connection: poolers refuse those.
         driver.execute(f"SET idle_in_transaction_session_timeout = {round(self.lease * 1000)}")
         driver.commit()
+
+    def grants(self, role: str, tables: Sequence[tuple[str, ...]], *, may_create_schema: bool) -> list[str]:
+        worker, schema = self.quote(role), self.quote(self.schema)
+        database = self.quote(self.url.database or role)  # As libpq has it.
+        on_database = "CONNECT, TEMPORARY, CREATE" if may_create_schema else "CONNECT, TEMPORARY"
+        own = [f"CREATE SCHEMA IF NOT EXISTS {schema}", f"GRANT USAGE, CREATE ON SCHEMA {schema} TO {worker}"]
+        homes = dict.fromkeys(self.quote(table[-2]) for table in tables if len(table) > 1)
+        return [
+            f"GRANT {on_database} ON DATABASE {database} TO {worker}",
+            *([] if may_create_schema else own),
+            *(f"GRANT USAGE ON SCHEMA {home} TO {worker}" for home in homes),
+            *dict.fromkeys(f"GRANT SELECT ON TABLE {self.quote(*table)} TO {worker}" for table in tables),
+        ]
 
     def lock_migrations(self, connection: sa.Connection) -> None:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext("warehouse-sync " + self.schema))))
@@ -75,8 +94,8 @@ class PostgreSQL(Warehouse):
     def after_load(self, connection: sa.Connection, table: sa.TableClause, *columns: str, ordered_by: str = "") -> None:
         name = self.quote(*filter(None, (table.schema, table.name)))
         if ordered_by:
-            # The table was written in this order, so a few pages per range find any window of it.
-            connection.execute(self.verbatim(f"CREATE INDEX ON {name} USING brin ({self.quote(ordered_by)})"))
+            # Rows are read in this order without sorting them, and any window of them is found.
+            connection.execute(self.verbatim(f"CREATE INDEX ON {name} ({self.quote(ordered_by)})"))
         # A table made by CREATE TABLE AS has no statistics until autovacuum comes by, and the diff comes first.
         connection.execute(self.verbatim(f"ANALYZE {name} ({', '.join(map(self.quote, columns))})"))
 
