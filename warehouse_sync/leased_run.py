@@ -160,7 +160,9 @@ class LeasedRun:
 
     def _queue(self) -> tuple[int, int]:
         with self.job.warehouse.connect("count the retry queue") as connection:
-            return retry_queue.count(self.state, connection, self.job.key, self.row.run_id)
+            waiting, dead = retry_queue.count(self.state, connection, self.job.key, self.row.run_id)
+        self.job.progress.queued(self.wish.kind, waiting, dead)
+        return waiting, dead
 
     def _recorder(self, run: Run, changes: sa.TableClause) -> Recorder:
         return Recorder(
@@ -171,6 +173,7 @@ class LeasedRun:
             self.job.retry_policy,
             watermark=run.watermark,
             keeps_log=self._keeps_log(),
+            settled=self.job.progress.settled,
         )
 
     def _keeps_log(self) -> bool:

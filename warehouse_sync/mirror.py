@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
+from contextvars import copy_context
 from dataclasses import asdict, replace
 
 import sqlalchemy as sa
@@ -57,6 +58,7 @@ class Mirror(LeasedRun):
         fingerprint = self.job.sync.fingerprint()
         run = runs.begin(self.state, self.lease, self.wish.kind, self.wish.trigger, fingerprint, previous)
         structlog.contextvars.bind_contextvars(run=run.run_id)
+        self.lease.context = copy_context()
         log.info("run begun", kind=self.wish.kind.value)
         if self.wish.kind is RunKind.RETRY:
             run = replace(run, snapshot_table=self.promoted.snapshot_table if self.promoted else None)
@@ -126,6 +128,7 @@ class Mirror(LeasedRun):
                 self.rows = count_snapshot(connection, self.current)
             else:
                 self.rows = take_snapshot(job.warehouse, connection, job.model, job.spelling, self.current)
+        job.progress.rejected_rows(self.rows.reasons)
         counts = {"query_rows": self.rows.rows, "members": self.rows.members, "rejected_rows": self.rows.rejected}
         self._record(phase=Phase.CHANGES, **counts)
 
@@ -201,6 +204,7 @@ class Mirror(LeasedRun):
                 sync_log.add_rejected_rows(self.state, connection, key, run_id, self.current, self.previous)
             self._commit(connection, held)
         self.is_promoted = True
+        self.job.progress.promoted(self.wish.kind, self.rows.members)
         self.row = replace(self.row, watermark=held, last_seq=self.counts.last_seq)
 
     def _commit(self, connection: sa.Connection, held: int) -> None:

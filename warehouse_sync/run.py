@@ -140,6 +140,7 @@ def under_lease(
             raise
     finally:
         stop.draining = True
+        progress.end()
         structlog.contextvars.unbind_contextvars("sync", "run")
     return [replace(report, seconds=_since(started)) for report in reports]
 

@@ -31,7 +31,7 @@ def config_schema() -> Schema:
         "pattern": r"\$\{[A-Za-z_][A-Za-z0-9_]*(:-[^{}]*)?\}",
         "description": "Taken from the environment: ${NAME} or ${NAME:-default}",
     }
-    for named in ("WarehouseConfig", "LinkedInConfig", "SyncConfig"):
+    for named in ("WarehouseConfig", "LinkedInConfig", "SyncConfig", "WebhookConfig"):
         del parts[named]["properties"]["name"]
         parts[named]["required"].remove("name")
     parts["ModelConfig"]["oneOf"] = [{"required": [key]} for key in ("sql", "file", "table")]

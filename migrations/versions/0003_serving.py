@@ -14,4 +14,4 @@ depends_on = None
 def upgrade() -> None:
     schema = context.config.attributes["schema"]
     op.add_column("syncs", sa.Column("last_tick", sa.DateTime), schema=schema)
-    op.add_column("syncs", sa.Column("alerted", sa.String(20)), schema=schema)
+    op.add_column("syncs", sa.Column("alerted", sa.Text), schema=schema)

@@ -49,12 +49,17 @@ def destination(**keys: str) -> str:
     return "destinations:\n  ads:\n" + "".join(f"    {key}: {value}\n" for key, value in lines.items())
 
 
+def webhook(**keys: str) -> str:
+    lines = {"url": "https://example.com/x"} | keys
+    return "webhooks:\n  chat:\n" + "".join(f"    {key}: {value}\n" for key, value in lines.items())
+
+
 MODEL, AUDIENCE = "syncs.vips.model", "syncs.vips.audience"
 DUCKDB = "duckdb:///x.duckdb"
 
 SINGLE = [
     # the shape
-    (WAREHOUSE + "sinks: {}\n", "sinks", 4, "a configuration has warehouses, destinations and syncs"),
+    (WAREHOUSE + "sinks: {}\n", "sinks", 4, "a configuration has warehouses, destinations, syncs and webhooks"),
     ("syncs: [a]\n", "syncs", 1, "a mapping of names to their settings is expected"),
     ("syncs:\n  vips: 3\n", "syncs.vips", 2, "a mapping (lines of key: value) is expected here, found a number"),
     ("syncs:\n  ? [a, b]\n  : {}\n", "syncs", 2, "a key must be plain text"),
@@ -182,6 +187,19 @@ SINGLE = [
     (sync(retry="{max_age: 0}"), "syncs.vips.retry.max_age", 8, "must be more than 0"),
     (sync(retention="{snapshots: 1}"), "syncs.vips.retention.snapshots", 8, "must be at least 2"),
     (sync(retention="{sync_log_days: -1}"), "syncs.vips.retention.sync_log_days", 8, "must be at least 0"),
+    # webhooks
+    (webhook(url="''"), "webhooks.chat.url", 3, "must not be empty"),
+    (webhook(url="hooks.slack.com/x"), "webhooks.chat.url", 3, "an address is expected here"),
+    (webhook(url="http://hooks.slack.com/x"), "webhooks.chat.url", 3, "http:// is taken for this machine only"),
+    (webhook(url="https://u:p@example.com/x"), "webhooks.chat.url", 3, "must not carry a user or a password"),
+    (webhook(url="https://example.com/x#y"), "webhooks.chat.url", 3, "an address is expected here"),
+    (webhook(url="'https://example.com/x?a b'"), "webhooks.chat.url", 3, "an address is expected here"),
+    (webhook(on="[failing]"), "webhooks.chat.on[0]", 4, "must be 'failed', 'blocked', 'dead' or 'recovered'"),
+    (webhook(on="failed"), "webhooks.chat.on", 4, "a list"),
+    (webhook(on="[dead, dead]"), "webhooks.chat.on", 4, "named twice"),
+    (webhook(on="[]"), "webhooks.chat.on", 4, "at least 1"),
+    (webhook(syncs="[vip]"), "webhooks.chat.syncs[0]", 4, "there is no sync 'vip'; did you mean vips?"),
+    (webhook(to="x"), "webhooks.chat.to", 4, "unknown key"),
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,9 @@ ROOT = Path(__file__).parents[2]
 COMMITTED = ROOT / "docs" / "configuration.schema.json"
 
 GOOD = """
+webhooks:
+  chat: {url: "https://hooks.slack.com/services/T0/B0/x", syncs: [users]}
+  pager: {url: "http://127.0.0.1:9/x?y=z", "on": [failed]}
 warehouses:
   a: {url: duckdb:///a.duckdb, schema: s, lease: 90}
   b: {url: {file: secret}, lease: 1h30m}
@@ -107,11 +111,29 @@ BAD: list[tuple[tuple[str, ...], Any]] = [
     ((*SYNC, "guard", "ignore_below"), "few"),
     ((*SYNC, "retry", "max_age"), "long"),
     ((*SYNC, "retention", "snapshots"), 1),
+    (("webhooks", "chat", "on"), ["success"]),
+    (("webhooks", "chat", "on"), []),
+    (("webhooks", "chat", "syncs"), []),
+    (("webhooks", "chat", "channel"), "#ops"),
 ]
 
 
 def is_valid(value: Any) -> bool:
     return bool(jsonschema.Draft7Validator(config_schema()).is_valid(value))
+
+
+def as_editors_read(text: str) -> Any:
+    """By YAML 1.2, where `on` is a word, and not by the 1.1 of PyYAML, where it is `true`."""
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    Loader.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|false)$"), list("tf"))
+    return yaml.load(text, Loader)
 
 
 def loads(value: Any, folder: Path) -> bool:
@@ -169,7 +191,7 @@ def test_what_the_loader_refuses_the_editor_marks(tmp_path: Path, path: tuple[st
 
 def test_every_key_has_a_description() -> None:
     parts = {name: part for name, part in config_schema()["$defs"].items() if "properties" in part}
-    assert len(parts) == 8
+    assert len(parts) == 9
     without = [
         f"{name}.{key}"
         for name, part in parts.items()
@@ -188,9 +210,10 @@ def test_the_reference_tells_of_every_key() -> None:
 
 def test_the_example_of_the_reference_is_valid_and_has_every_key_that_can_stand_together() -> None:
     reference = (ROOT / "docs" / "configuration.md").read_text()
-    example = yaml.safe_load(reference.split("```yaml\n")[1].split("```")[0])
+    example = as_editors_read(reference.split("```yaml\n")[1].split("```")[0])
     assert is_valid(example)
     parts = config_schema()["$defs"]
     assert set(example["warehouses"]["analytics"]) == set(parts["WarehouseConfig"]["properties"])
     assert set(example["destinations"]["ads"]) == set(parts["LinkedInConfig"]["properties"]) - {"access_token"}
+    assert set(example["webhooks"]["chat"]) == set(parts["WebhookConfig"]["properties"])
     assert set(example["syncs"]["high_value_customers"]) == set(parts["SyncConfig"]["properties"])

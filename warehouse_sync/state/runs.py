@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -216,6 +217,17 @@ def with_tables(state: State, key: SyncKey) -> list[Run]:
             .order_by(runs.c.run_id.desc())
         ).all()
     return [_run(row) for row in rows]
+
+
+def last_success(state: State, key: SyncKey) -> datetime | None:
+    """When a run of the sync last ended as succeeded, in UTC; retry passes and purges run no query."""
+    runs = state.tables.runs
+    ran = runs.c.kind.not_in([RunKind.RETRY, RunKind.PURGE])
+    with state.warehouse.connect("read the last success") as connection:
+        found: datetime | None = connection.scalar(
+            sa.select(sa.func.max(runs.c.finished_at)).where(key.match(runs), runs.c.status == RunStatus.SUCCEEDED, ran)
+        )
+    return None if found is None else found.replace(tzinfo=UTC)
 
 
 def latest(state: State, key: SyncKey) -> sa.Row[Any] | None:

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 import uuid
+from contextvars import copy_context
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -91,6 +92,8 @@ class Lease:
     A thread renews it three times per lease. `token` fences every write to state. `ending` is set when another worker
     has taken over, and soon after `stop` was wished; whoever waits for it, or calls `hold()`, before each request never
     sends without the lease: a worker that was frozen finds out when it wakes.
+
+    context: whose variables the log lines of that thread bear; replaced as more becomes known.
     """
 
     def __init__(self, state: State, key: SyncKey, token: int, deadline: float, stop: Stop) -> None:
@@ -103,6 +106,7 @@ class Lease:
         self._over = threading.Event()
         self._holding = threading.Lock()
         self.ending: threading.Event = _Ending(self)
+        self.context = copy_context()
         self._thread = threading.Thread(target=self._renew, name=f"lease of {key.sync}", daemon=True)
 
     @classmethod
@@ -110,7 +114,7 @@ class Lease:
         """The lease, or None while another worker holds it."""
         warehouse, syncs = state.warehouse, state.tables.syncs
         holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"[-100:]
-        cls._make_row(state, key)
+        cls.make_row(state, key)
         asked = _clock()
         with warehouse.write("take the lease") as connection:
             free = sa.or_(
@@ -135,7 +139,7 @@ class Lease:
         return cls(state, key, int(found.lease_token), asked + warehouse.lease, stop or Stop())
 
     @staticmethod
-    def _make_row(state: State, key: SyncKey) -> None:
+    def make_row(state: State, key: SyncKey) -> None:
         """The sync has its row, whoever else makes it at the same time."""
         warehouse, syncs = state.warehouse, state.tables.syncs
         present = sa.select(syncs.c.sync).where(key.match(syncs))
@@ -223,14 +227,23 @@ class Lease:
         due = _clock() + every
         while not self._over.wait(min(POLL, every)):
             if self.stop.requested and not self.ending.is_set():
-                log.warning("stopping: no new request is started, those under way are awaited", why=self.stop.why)
+                self.context.run(self._tell_of_stop)
                 self.ending.set()
             if _clock() < due:
                 continue
             due = _clock() + every
-            try:
-                self.renew()
-            except LeaseLost:
+            if not self.context.run(self._renewed):
                 return
-            except WarehouseSyncError as error:
-                log.warning("lease not renewed, trying again", error=str(error))
+
+    def _tell_of_stop(self) -> None:
+        log.warning("stopping: no new request is started, those under way are awaited", why=self.stop.why)
+
+    def _renewed(self) -> bool:
+        """False once the lease is lost."""
+        try:
+            self.renew()
+        except LeaseLost:
+            return False
+        except WarehouseSyncError as error:
+            log.warning("lease not renewed, trying again", error=str(error))
+        return True

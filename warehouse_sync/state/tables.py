@@ -43,7 +43,7 @@ class StateTables:
             sa.Column("created_at", sa.DateTime, nullable=False),
             sa.Column("generation", sa.Integer, nullable=False, server_default="1", doc="of the audience of our own"),
             sa.Column("last_tick", sa.DateTime, doc="the newest time of its schedule that was taken up by a worker"),
-            sa.Column("alerted", sa.String(20), doc="the state that the webhooks were told last"),
+            sa.Column("alerted", sa.Text, doc="JSON: webhooks that were told last of a state that is not ok, and that"),
         )
         self.runs = sa.Table(
             "runs",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pyrate_limiter import Duration, InMemoryBucket, Rate, RateItem
 
 from warehouse_sync.destinations.linkedin.endings import GaveUp, stopped
+from warehouse_sync.progress import Waiting
 
 DEFAULT_REQUESTS_PER_MINUTE = {"user": 480, "company": 240}
 """80 % of what LinkedIn allows one token a minute (600 requests to `/users`, 300 to `/companies`).
@@ -21,10 +22,46 @@ Wait = Callable[[float], bool]
 """Sleeps for the seconds given; true when it was ended early because the worker is to stop."""
 
 
-class Pace:
-    """Thread-safe. In no window of 60 s more than the limit of an endpoint leaves."""
+class Waits:
+    """Tells for how long at least one thread waits; each wait is the body of a `with` statement. Thread-safe."""
 
-    def __init__(self, limits: Mapping[str, int], wait: Wait, longest_hold: float) -> None:
+    def __init__(self, tell: Callable[[float], None]) -> None:
+        self._tell = tell
+        self._lock = threading.Lock()
+        self._waiting = 0
+        self._told = 0.0
+
+    def __enter__(self) -> None:
+        self._change(1)
+
+    def __exit__(self, *_: object) -> None:
+        self._change(-1)
+
+    def _change(self, by: int) -> None:
+        with self._lock:
+            now = time.monotonic()
+            if self._waiting:
+                self._tell(now - self._told)
+            self._told = now
+            self._waiting += by
+
+
+class Pace:
+    """Thread-safe. In no window of 60 s more than the limit of an endpoint leaves.
+
+    waited: is told of the time during which requests were held back, and why. throttled: around a wait that the
+    destination asked for.
+    """
+
+    def __init__(
+        self,
+        limits: Mapping[str, int],
+        wait: Wait,
+        longest_hold: float,
+        waited: Callable[[Waiting, float], None] = lambda *_: None,
+    ) -> None:
+        self.throttled = Waits(lambda seconds: waited(Waiting.DESTINATION, seconds))
+        self._paced = Waits(lambda seconds: waited(Waiting.PACE, seconds))
         self._buckets = {endpoint: InMemoryBucket([Rate(limit, Duration.MINUTE)]) for endpoint, limit in limits.items()}
         self._lock = threading.Lock()
         self._wait = wait
@@ -42,8 +79,13 @@ class Pace:
         Raises GaveUp when the worker is to stop, or when the pause is longer than `longest_hold` seconds.
         """
         while (seconds := self._seconds_to_wait(endpoint)) > 0:
-            self._pause(seconds)
+            with self.throttled if self._is_held() else self._paced:
+                self._pause(seconds)
         self._pause(0)
+
+    def _is_held(self) -> bool:
+        with self._lock:
+            return self._held_until > time.monotonic()
 
     def _pause(self, seconds: float) -> None:
         if self._wait(seconds):
