@@ -234,6 +234,17 @@ def migrate(context: typer.Context, as_json: Json = False) -> None:
 
 
 @app.command()
+def serve(
+    context: typer.Context,
+    workers: Annotated[int, typer.Option(min=1, max=64, metavar="N", help="How many syncs run at once.")] = 4,
+) -> None:
+    """Run every sync on its schedule until Ctrl-C or SIGTERM; SIGHUP reads the configuration again."""
+    from warehouse_sync.serve import serve
+
+    serve(context.obj[0], workers=workers, stop=stop_of(context))
+
+
+@app.command()
 def sandbox(
     context: typer.Context,
     port: Annotated[int, typer.Option(min=0, max=65535, help="On this machine only; 0 takes a free one.")] = 8080,

@@ -126,7 +126,9 @@ def _checked(cron: str) -> str:
     try:
         expression = CronSim(" ".join(fields), datetime(2024, 1, 1, tzinfo=UTC))
         if "7" in fields[_WEEKDAY].partition("/")[0]:
-            fields[_WEEKDAY] = ",".join(str(day) for day in sorted({int(day) % 7 for day in expression.weekdays}))
+            fields[_WEEKDAY] = ",".join(
+                str(day) for day in sorted({day % 7 for day in expression.weekdays if isinstance(day, int)})
+            )
         first = next(expression, None)
     except CronSimError as error:
         raise ValueError(f"this is no cron expression: {str(error).lower()}") from None

@@ -7,7 +7,9 @@ import socket
 import threading
 import time
 import uuid
+from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 
 import sqlalchemy as sa
@@ -59,6 +61,25 @@ def read(state: State, key: SyncKey) -> SyncRow:
     return SyncRow(generation=reached or 1)
 
 
+def make_row(state: State, key: SyncKey) -> None:
+    """The sync has its row, whoever else makes it at the same time."""
+    warehouse, syncs = state.warehouse, state.tables.syncs
+    present = sa.select(syncs.c.sync).where(key.match(syncs))
+    with warehouse.connect("look for the sync's row") as connection:
+        if connection.scalar(present) is not None:
+            return
+    # The key is unique only where the warehouse keeps constraints; there it may be refused as made meanwhile.
+    first = sa.select(*key.columns(), sa.literal(0), warehouse.utc_now()).where(~sa.exists(present))
+    names = [*key.values(), "lease_token", "created_at"]
+    try:
+        with warehouse.write("make the sync's row") as connection:
+            connection.execute(sa.insert(syncs).from_select(names, first))
+    except QueryFailed:
+        with warehouse.connect("look for the sync's row") as connection:
+            if connection.scalar(present) is None:
+                raise
+
+
 POLL = 0.2
 """Seconds until a wish to stop is noticed by whoever waits; a signal handler may not wake them itself."""
 
@@ -103,14 +124,15 @@ class Lease:
         self._over = threading.Event()
         self._holding = threading.Lock()
         self.ending: threading.Event = _Ending(self)
-        self._thread = threading.Thread(target=self._renew, name=f"lease of {key.sync}", daemon=True)
+        renew = partial(copy_context().run, self._renew)  # Its log lines name the sync.
+        self._thread = threading.Thread(target=renew, name=f"lease of {key.sync}", daemon=True)
 
     @classmethod
     def take(cls, state: State, key: SyncKey, stop: Stop | None = None) -> Lease | None:
         """The lease, or None while another worker holds it."""
         warehouse, syncs = state.warehouse, state.tables.syncs
         holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"[-100:]
-        cls._make_row(state, key)
+        make_row(state, key)
         asked = _clock()
         with warehouse.write("take the lease") as connection:
             free = sa.or_(
@@ -133,25 +155,6 @@ class Lease:
         if found.lease_holder != holder:
             return None
         return cls(state, key, int(found.lease_token), asked + warehouse.lease, stop or Stop())
-
-    @staticmethod
-    def _make_row(state: State, key: SyncKey) -> None:
-        """The sync has its row, whoever else makes it at the same time."""
-        warehouse, syncs = state.warehouse, state.tables.syncs
-        present = sa.select(syncs.c.sync).where(key.match(syncs))
-        with warehouse.connect("look for the sync's row") as connection:
-            if connection.scalar(present) is not None:
-                return
-        # The key is unique only where the warehouse keeps constraints; there it may be refused as made meanwhile.
-        first = sa.select(*key.columns(), sa.literal(0), warehouse.utc_now()).where(~sa.exists(present))
-        names = [*key.values(), "lease_token", "created_at"]
-        try:
-            with warehouse.write("make the sync's row") as connection:
-                connection.execute(sa.insert(syncs).from_select(names, first))
-        except QueryFailed:
-            with warehouse.connect("look for the sync's row") as connection:
-                if connection.scalar(present) is None:
-                    raise
 
     def __enter__(self) -> Lease:
         self._thread.start()

@@ -54,6 +54,11 @@ class Warehouse:
         """The engine; parameters never appear in its messages."""
         return sa.create_engine(self.url, hide_parameters=True)
 
+    @property
+    def one_at_a_time(self) -> str | None:
+        """What only one run of this process may use at a time; None where runs do not get into each other's way."""
+        return None
+
     def create_database(self) -> bool:
         """The database exists afterwards where it is a file of our own to make; True: it was made, empty."""
         return False

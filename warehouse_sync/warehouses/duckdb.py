@@ -43,6 +43,11 @@ class DuckDB(Warehouse):
         """The database file."""
         return Path(self.url.database or "")
 
+    @property
+    def one_at_a_time(self) -> str:
+        # Writers of one process get into conflicts, whichever connections they have.
+        return str(self.path.resolve())
+
     def open(self) -> None:
         if not self.path.exists():
             raise ConfigurationError(

@@ -1,0 +1,50 @@
+"""The service: a scheduler, the signals that it heeds, and whoever watches it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import structlog
+
+from warehouse_sync.observer import Observer
+from warehouse_sync.scheduler import Clock, Pace, Scheduler
+from warehouse_sync.stopping import Stop
+
+log = structlog.get_logger(__name__)
+
+
+def serve(
+    path: str | Path,
+    *,
+    workers: int = 4,
+    stop: Stop | None = None,
+    observer: Observer | None = None,
+    clock: Clock | None = None,
+    pace: Pace | None = None,
+) -> None:
+    """Run the syncs of the configuration at `path` on their schedules until `stop` is requested.
+
+    workers: how many run at once. SIGHUP reads the configuration again. Returns when all runs have ended and given back
+    their leases. Raises ConfigurationError before anything is begun.
+    """
+    scheduler = Scheduler(path, workers=workers, observer=observer, clock=clock, pace=pace)
+    scheduler.start()
+    with _heeding_hangup(scheduler):
+        scheduler.run(stop or Stop())
+
+
+@contextmanager
+def _heeding_hangup(scheduler: Scheduler) -> Iterator[None]:
+    """SIGHUP has the configuration read again, where there is such a signal and this is the main thread."""
+    if not hasattr(signal, "SIGHUP") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGHUP, lambda *_: scheduler.reload())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, previous)
