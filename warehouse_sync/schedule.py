@@ -90,7 +90,7 @@ class Schedule:
 
     def _newest(self, moment: datetime) -> datetime:
         """The newest tick of the expression, found by walking towards `moment` as `next_after` does."""
-        for span in _LOOK_BACK:
+        for span in _LOOK_BACK if self.pace is None else (2 * self.pace, *_LOOK_BACK):
             newest = None
             for tick in self._expressed(moment - span):
                 if tick > moment:

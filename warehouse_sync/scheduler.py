@@ -95,7 +95,7 @@ class Pace:
     look_every: float = 600.0
     tidy_every: float = 86400.0
     wait_first: float = 15.0
-    wait_most: float = 900.0
+    wait_most: float = 300.0
 
 
 class Work:
@@ -333,10 +333,10 @@ class Scheduler:
             elif found.retry_is_due:
                 report = self._work.retry(entry.config, name, stop, progress)
             else:
+                self._untidy_at[name] = self._in(self.pace.look_every)
                 if self._work.tidy(entry.config, name, stop):
                     self._untidy_at[name] = self._in(self.pace.tidy_every)
-                    return self.clock.now()
-                return self._in(self.pace.look_again)
+                return self.clock.now()
         return self._ended(entry, report)
 
     def _look(self, entry: _Entry, tick: datetime | None) -> Outlook:
@@ -431,7 +431,7 @@ def _with_reason(report: RunReport, reason: str) -> RunReport:
     return replace(report, status=RunStatus.FAILED, reason=reason)
 
 
-class _Trigger(BaseTrigger):  # type: ignore[misc]
+class _Trigger(BaseTrigger):
     """When a sync is looked at unless its last turn said something else."""
 
     def __init__(self, schedule: Schedule | None, pace: Pace) -> None:
@@ -443,7 +443,7 @@ class _Trigger(BaseTrigger):  # type: ignore[misc]
         return min(later, self.schedule.next_after(now)) if self.schedule else later
 
 
-class _Jobs(BaseScheduler):  # type: ignore[misc]
+class _Jobs(BaseScheduler):
     """APScheduler by a clock that is passed in; its loop is the caller's, who calls `begin_due()`."""
 
     def __init__(self, clock: Clock, threads: BaseExecutor) -> None:
