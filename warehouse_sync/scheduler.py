@@ -408,7 +408,7 @@ class Scheduler:
     @contextmanager
     def _stop_of(self, name: str) -> Iterator[Stop | None]:
         """The wish to stop of a run that begins now; None when nothing may begin any more."""
-        stop = Stop()
+        stop = Stop(from_elsewhere=True)
         with self._lock:
             begins = self._draining is None
             if begins:

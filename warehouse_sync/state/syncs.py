@@ -228,6 +228,8 @@ class Lease:
             if self.stop.requested and not self.ending.is_set():
                 log.warning("stopping: no new request is started, those under way are awaited", why=self.stop.why)
                 self.ending.set()
+            if self.stop.breaks_off and self.stop.from_elsewhere:
+                self.state.warehouse.interrupt()
             if _clock() < due:
                 continue
             due = _clock() + every

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -49,6 +49,7 @@ class Warehouse:
         self.url = sa.make_url(url)
         self.engine = self.make_engine()
         self._writing = threading.RLock()
+        self._connected: set[sa.Connection] = set()
 
     def make_engine(self) -> sa.Engine:
         """The engine; parameters never appear in its messages."""
@@ -102,9 +103,22 @@ class Warehouse:
         """
         try:
             with self.engine.connect() as connection:
-                yield connection
+                self._connected.add(connection)
+                try:
+                    yield connection
+                finally:
+                    self._connected.discard(connection)
         except sa.exc.DBAPIError as error:
             raise self.translate(error, doing) from None
+
+    def interrupt(self) -> None:
+        """Break off the statements that are under way, from another thread: they fail in their own. Never raises."""
+        for connection in list(self._connected):
+            with suppress(Exception):
+                self.cancel(connection.connection.dbapi_connection)
+
+    def cancel(self, driver: Any) -> None:
+        """Break off what a connection of the driver executes, if it does; it may go on where there is no way to."""
 
     @contextmanager
     def write(self, doing: str) -> Iterator[sa.Connection]:

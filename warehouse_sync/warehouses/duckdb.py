@@ -107,6 +107,9 @@ class DuckDB(Warehouse):
                     connection.connection.dbapi_connection.interrupt()  # type: ignore[union-attr]
                 raise
 
+    def cancel(self, driver: Any) -> None:
+        driver.interrupt()
+
     def prepare_migrations(self) -> None:
         # The dialect registers itself with Alembic only where that was imported before the engine was made.
         import duckdb_sqlalchemy.alembic_impl  # noqa: F401
