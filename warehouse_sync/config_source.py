@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -37,29 +37,22 @@ class Unreadable(ValueError):
     """A file cannot be read as text; `str()` says why in words that follow the file's name."""
 
 
-_noted: ContextVar[set[Path] | None] = ContextVar("noted", default=None)
+_note: ContextVar[Callable[[Path], object]] = ContextVar("note", default=lambda _path: None)
 
 
 @contextmanager
-def noting_files() -> Iterator[set[Path]]:
-    """The files that are read within the block, or that were to be read, and the folders that are searched."""
-    noted = set[Path]()
-    token = _noted.set(noted)
+def noting_files(note: Callable[[Path], object]) -> Iterator[None]:
+    """Within the block `note` is called with each file before it is read, and with folders before they are searched."""
+    token = _note.set(note)
     try:
-        yield noted
+        yield
     finally:
-        _noted.reset(token)
-
-
-def _note(path: Path) -> None:
-    noted = _noted.get()
-    if noted is not None:
-        noted.add(path)
+        _note.reset(token)
 
 
 def read_text(path: Path) -> str:
     """The UTF-8 text of a file, without a byte order mark. Raises Unreadable."""
-    _note(path)
+    _note.get()(path)
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
@@ -131,7 +124,7 @@ Sections = dict[str, dict[str, Entry]]
 
 def read_documents(path: Path, environ: Mapping[str, str]) -> list[Document]:
     """The file at `path`, or the *.yaml and *.yml files directly in the folder, by name. Never raises."""
-    _note(path)
+    _note.get()(path)
     try:
         is_folder = path.is_dir()
         files = sorted(_yaml_files(path)) if is_folder else [path]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 from warehouse_sync.config import Config, load_config
 from warehouse_sync.config_source import noting_files
 
-_Print = Mapping[Path, tuple[int, ...] | tuple[str, ...] | None]
+_Print = tuple[int, ...] | tuple[str, ...] | None
 
 
 class ConfigWatch:
@@ -21,30 +20,24 @@ class ConfigWatch:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._files: set[Path] = {self.path}
-        self._seen: _Print = {}
+        self._seen: dict[Path, _Print] = {}
 
     def load(self) -> Config:
         """The configuration as it stands now. Raises ConfigurationError with everything that is wrong."""
-        with noting_files() as files:
-            try:
-                before = _prints(self._files)
+        seen: dict[Path, _Print] = {}
+        try:
+            # Before each file is read: what is written meanwhile is a change.
+            with noting_files(lambda path: seen.setdefault(path, _print(path))):
                 return load_config(self.path)
-            finally:
-                self._files = files | {self.path}
-                # What was written while it was read is read again.
-                self._seen = {**_prints(self._files), **{path: before[path] for path in before if path in self._files}}
+        finally:
+            self._seen = seen
 
     def changed(self) -> bool:
         """Whether a file has changed, come or gone since `load()`, whatever came of that. Cheap; reads no file."""
-        return _prints(self._files) != self._seen
+        return any(_print(path) != seen for path, seen in self._seen.items())
 
 
-def _prints(paths: set[Path]) -> _Print:
-    return {path: _print(path) for path in paths}
-
-
-def _print(path: Path) -> tuple[int, ...] | tuple[str, ...] | None:
+def _print(path: Path) -> _Print:
     try:
         found = path.stat()
         if path.is_dir():

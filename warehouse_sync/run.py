@@ -121,7 +121,7 @@ def under_lease(
         return [RunReport(name, RunStatus.INCOMPLETE, reason=f"stopped by {stop.why} before it began")]
     stop.draining = is_broken_off = False
     ensure_configured()
-    structlog.contextvars.bind_contextvars(sync=name)
+    before = structlog.contextvars.bind_contextvars(sync=name)
     try:
         with open_job(config, name, progress, with_query=with_query) as job:
             progress.begin(Phase.LEASE)
@@ -147,7 +147,8 @@ def under_lease(
             raise
     finally:
         stop.draining = True
-        structlog.contextvars.unbind_contextvars("sync", "run")
+        structlog.contextvars.unbind_contextvars("run")
+        structlog.contextvars.reset_contextvars(**before)
     return [replace(report, seconds=_since(started)) for report in reports]
 
 

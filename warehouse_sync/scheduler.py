@@ -20,7 +20,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import Context
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -317,6 +317,8 @@ class Scheduler:
         tick = entry.schedule.latest_until(now) if entry.schedule else None
         found = self._look(entry, tick)
         is_due = tick is not None and not found.has_run(tick)
+        if entry.schedule and found.last_tick and found.last_tick > entry.schedule.next_after(now):
+            log.warning("this sync was run for a time that lies ahead: is the clock right?", tick=str(found.last_tick))
         is_untidy = now >= self._untidy_at.setdefault(name, self._in(self.pace.look_every))
         if not (is_due or found.retry_is_due):
             self._failures.pop(name, None)
@@ -327,11 +329,10 @@ class Scheduler:
         with self._stop_of(name) as stop:
             if stop is None:
                 return self._in(self.pace.look_every)
-            progress = self._observer.progress(name)
             if tick is not None and is_due:
-                report = self._work.run(entry.config, name, tick, stop, progress)
+                report = self._work.run(entry.config, name, tick, stop, self._observer.progress(name))
             elif found.retry_is_due:
-                report = self._work.retry(entry.config, name, stop, progress)
+                report = self._work.retry(entry.config, name, stop, self._observer.progress(name))
             else:
                 self._untidy_at[name] = self._in(self.pace.look_every)
                 if self._work.tidy(entry.config, name, stop):
@@ -370,7 +371,7 @@ class Scheduler:
         reason = redact(reason if known else f"{reason} ({type(error).__name__}); please report it")
         if report.run_id is None or not known:
             log.error("failed", reason=reason, next_look=following.isoformat(timespec="seconds"))
-        self._observer.ended(entry.name, _with_reason(report, reason))
+        self._observer.ended(entry.name, replace(report, status=RunStatus.FAILED, reason=reason))
         return following
 
     def _wait(self, entry: _Entry) -> datetime:
@@ -423,12 +424,6 @@ class Scheduler:
         # Here and not in the turn itself: only now APScheduler lets the sync's next turn begin.
         if self._draining is None:
             self._jobs.next_turn(event.job_id, event.retval)
-
-
-def _with_reason(report: RunReport, reason: str) -> RunReport:
-    from dataclasses import replace
-
-    return replace(report, status=RunStatus.FAILED, reason=reason)
 
 
 class _Trigger(BaseTrigger):

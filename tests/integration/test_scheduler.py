@@ -14,6 +14,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+import sqlalchemy as sa
 from harness.postgres import Server
 from harness.scheduling import Shop, shop
 
@@ -193,3 +194,37 @@ def test_a_changed_configuration(stage: Shop) -> None:
     stage.configure({"kept": {"every": "1h"}, "faster": {"every": "30m"}}, enabled=False)
     stage.go(datetime(2027, 6, 1, 18, 10, tzinfo=UTC), worker)
     assert len(stage.ran) == 4 + len(since)
+
+
+def test_what_is_told_to_probes(stage: Shop) -> None:
+    """Ready: the configuration is loaded and no warehouse is known to be out of reach. Alive: the loop turns."""
+    stage.configure({"hourly": {"every": "1h"}})
+    worker = stage.worker()
+    assert (worker.alive, worker.ready) == (True, None)
+    worker._turned -= 1000
+    assert not worker.alive
+    worker.step()
+    assert worker.alive
+    worker.drain("SIGTERM")
+    assert (worker.alive, worker.ready) == (True, "stopping: SIGTERM")
+
+
+def test_retention_comes_once_a_day(stage: Shop) -> None:
+    """Some time after the start, then daily, between ticks; a sync without schedule is no exception."""
+    stage.configure({"nightly": {"every": "24h"}, "manual": None})
+    worker = stage.worker(Pace(reload_interval=86400.0, look_every=7200.0))
+    stage.go(datetime(2027, 6, 4, 12, 0, tzinfo=UTC), worker)
+    days = [(name, at.day) for name, at in sorted(stage.tidied)]
+    assert days == [(name, day) for name in ("manual", "nightly") for day in (1, 2, 3)]
+
+
+def test_a_clock_that_was_wrong_is_told_of(stage: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    """A sync that was run for next year's tick is not run again before that, but nobody has to find out why."""
+    stage.configure({"hourly": {"every": "1h"}})
+    stage.go(datetime(2027, 6, 1, 13, 10, tzinfo=UTC), stage.worker())
+    with stage.warehouse.write("set") as connection:
+        syncs = stage.state.tables.syncs
+        connection.execute(sa.update(syncs).values(last_tick=datetime(2028, 1, 1)))
+    stage.go(datetime(2027, 6, 1, 14, 10, tzinfo=UTC), stage.worker())
+    assert [tick.hour for tick in stage.of("hourly")] == [13]
+    assert "was run for a time that lies ahead" in capsys.readouterr().out
