@@ -85,14 +85,15 @@ class Pace:
     """Seconds between looks.
 
     reload_interval: at the configuration's files. look_again: at a sync that another worker has, busy: at one whose
-    warehouse another run of this process has. look_every: at any sync, since others may have left work. tidy_every: of
-    retention. wait_first, wait_most: after a failure, doubled each time.
+    warehouse another run of this process has. look_every: at any sync, since others may have left work; each look wakes
+    a warehouse that is paid for by time. tidy_every: of retention. wait_first, wait_most: after a failure, doubled each
+    time.
     """
 
     reload_interval: float = 5.0
     look_again: float = 5.0
     busy: float = 0.5
-    look_every: float = 600.0
+    look_every: float = 3600.0
     tidy_every: float = 86400.0
     wait_first: float = 15.0
     wait_most: float = 300.0
@@ -269,6 +270,9 @@ class Scheduler:
         except ConfigurationError as error:
             problems = [redact(str(problem)) for problem in error.problems]
             log.error("the changed configuration is refused, the one before stays in force", problems=problems)
+        except Exception as error:  # noqa: BLE001 - a bug in reading files must not end the service
+            reason = _unforeseen(error)
+            log.error("the changed configuration is refused, the one before stays in force", problems=[reason])
         else:
             log.info("the changed configuration is in force", syncs=len(self._entries))
 
@@ -365,10 +369,7 @@ class Scheduler:
         following = self._wait(entry)
         known = isinstance(error, WarehouseSyncError)
         report = getattr(error, "report", None) or RunReport(entry.name, RunStatus.FAILED)
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        # The text of an error that nobody has foreseen may hold values of rows.
-        reason = str(error) if known else f"internal error at {Path(last.filename).name}:{last.lineno}"
-        reason = redact(reason if known else f"{reason} ({type(error).__name__}); please report it")
+        reason = redact(str(error)) if known else _unforeseen(error)
         if report.run_id is None or not known:
             log.error("failed", reason=reason, next_look=following.isoformat(timespec="seconds"))
         self._observer.ended(entry.name, replace(report, status=RunStatus.FAILED, reason=reason))
@@ -424,6 +425,12 @@ class Scheduler:
         # Here and not in the turn itself: only now APScheduler lets the sync's next turn begin.
         if self._draining is None:
             self._jobs.next_turn(event.job_id, event.retval)
+
+
+def _unforeseen(error: Exception) -> str:
+    """Only where it happened: the text of an error that nobody has foreseen may hold values of rows."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"internal error at {Path(last.filename).name}:{last.lineno} ({type(error).__name__}); please report it"
 
 
 class _Trigger(BaseTrigger):
