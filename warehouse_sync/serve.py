@@ -11,8 +11,9 @@ from pathlib import Path
 import structlog
 
 from warehouse_sync.observer import Observer
-from warehouse_sync.scheduler import Clock, Pace, Scheduler
+from warehouse_sync.scheduler import Scheduler
 from warehouse_sync.stopping import Stop
+from warehouse_sync.turns import Clock, Pace
 
 log = structlog.get_logger(__name__)
 

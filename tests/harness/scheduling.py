@@ -18,12 +18,13 @@ from warehouse_sync.errors import WarehouseSyncError
 from warehouse_sync.observer import Observer
 from warehouse_sync.operations import RunReport, RunStatus
 from warehouse_sync.progress import Progress
-from warehouse_sync.scheduler import Clock, Pace, Scheduler, Work, outlook
+from warehouse_sync.scheduler import Scheduler
 from warehouse_sync.state import ticks
 from warehouse_sync.state.migrate import migrate
 from warehouse_sync.state.store import State, SyncKey
 from warehouse_sync.state.ticks import Outlook
 from warehouse_sync.stopping import Stop
+from warehouse_sync.turns import Clock, Pace, Work, outlook
 from warehouse_sync.warehouses.base import Warehouse
 
 PACE = Pace(reload_interval=86400.0, look_every=86400.0)

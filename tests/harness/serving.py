@@ -14,9 +14,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from warehouse_sync.logs import configure_logs
-from warehouse_sync.scheduler import Clock, Pace
 from warehouse_sync.serve import serve
 from warehouse_sync.stopping import Stop
+from warehouse_sync.turns import Clock, Pace
 
 
 class FastClock(Clock):

@@ -21,9 +21,9 @@ from harness.scheduling import Shop, shop
 from warehouse_sync.config import load_config
 from warehouse_sync.errors import ConfigurationError, WarehouseUnavailable
 from warehouse_sync.schedule import EVERY
-from warehouse_sync.scheduler import Pace
+from warehouse_sync.turns import Pace
 
-OFTEN = os.environ.get("OFTEN", "30m")
+OFTEN = os.environ.get("OFTEN", "1h")
 SCHEDULES = {
     "often": {"every": OFTEN, "at": "00:02", "timezone": "Europe/Berlin"},
     "nightly": {"every": "24h", "at": "02:30", "timezone": "Europe/Berlin"},
