@@ -78,8 +78,11 @@ def test_a_new_file_in_the_folder(folder: Path) -> None:
 
 def test_a_config_map_that_is_swapped(folder: Path) -> None:
     watch = ConfigWatch(folder)
+    for version in (1, 2):  # Of the same size and age.
+        for name in ("people.sql", "sync.yaml", "url.txt"):
+            file = folder / ("..one", "..two")[version - 1] / name
+            rewrite(file, f"select {version}" if name == "people.sql" else file.read_text())
     watch.load()
-    rewrite(folder / "..two" / "people.sql", "select 2")
     (folder / "..new").symlink_to("..two")
     (folder / "..new").rename(folder / "..data")
     assert watch.changed()

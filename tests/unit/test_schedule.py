@@ -7,7 +7,7 @@ from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as some
 
 from warehouse_sync.schedule import EVERY, Schedule
@@ -24,14 +24,18 @@ ZONES = (
     "UTC",
 )
 
-zones = some.sampled_from(ZONES)
+CRONS = (
+    "*/5 * * * *",
+    "7 * * * *",
+    "30 2 * * *",
+    "0,30 0-4 * * *",
+    "5-55 0-3 * * *",
+    "15 1 * * 1-5",
+    "0 3 1 * *",
+)
+
 intervals = some.sampled_from(list(EVERY))
 times = some.builds("{:02d}:{:02d}".format, some.integers(0, 23), some.integers(0, 59))
-schedules = some.builds(Schedule.every, intervals, times, zones) | some.builds(
-    Schedule,
-    some.sampled_from(["*/5 * * * *", "7 * * * *", "30 2 * * *", "0,30 0-4 * * *", "15 1 * * 1-5", "0 3 1 * *"]),
-    zones,
-)
 
 
 def change(zone: str, year: int, *, autumn: bool) -> datetime:
@@ -49,12 +53,18 @@ def change(zone: str, year: int, *, autumn: bool) -> datetime:
 
 
 CHANGES = [(zone, change(zone, 2027, autumn=autumn)) for zone in ZONES for autumn in (False, True)]
-moments = some.builds(
-    lambda known, minutes, micros: known[1] + timedelta(minutes=minutes, microseconds=micros),
-    some.sampled_from(CHANGES),
-    some.integers(-36 * 60, 36 * 60),
-    some.sampled_from([0, 0, 1, 999_999]),
-)
+
+
+@some.composite
+def nights(draw: some.DrawFn) -> tuple[Schedule, datetime]:
+    """A schedule in some zone, and a moment about the time when the clocks of that zone change."""
+    zone, moment = draw(some.sampled_from(CHANGES))
+    schedule = draw(
+        some.builds(Schedule.every, intervals, times, some.just(zone))
+        | some.builds(Schedule, some.sampled_from(CRONS), some.just(zone))
+    )
+    minutes = draw(some.integers(-30, 210) | some.integers(-36 * 60, 36 * 60))
+    return schedule, moment + timedelta(minutes=minutes, microseconds=draw(some.sampled_from([0, 0, 1, 999_999])))
 
 
 def ticks(schedule: Schedule, start: datetime, end: datetime) -> list[datetime]:
@@ -65,9 +75,11 @@ def ticks(schedule: Schedule, start: datetime, end: datetime) -> list[datetime]:
     return found[:-1]
 
 
-@given(schedules, moments)
-@settings(deadline=None)
-def test_ticks_only_go_forward_and_both_directions_agree(schedule: Schedule, moment: datetime) -> None:
+@given(nights())
+@example((Schedule("5-55 0-3 * * *", "Europe/Berlin"), datetime(2027, 10, 31, 1, 20, tzinfo=UTC)))  # The second 02:20.
+@settings(deadline=None, max_examples=400)
+def test_ticks_only_go_forward_and_both_directions_agree(night: tuple[Schedule, datetime]) -> None:
+    schedule, moment = night
     following, newest = schedule.next_after(moment), schedule.latest_until(moment)
 
     assert newest <= moment < following
