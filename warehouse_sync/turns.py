@@ -218,7 +218,7 @@ class Turns:
         if not (is_due or found.retry_is_due):
             self._failures.pop(name, None)
             if not is_untidy:
-                return self._next(entry, found)
+                return self._next(entry, now, found.retry_in)
         if found.is_leased:
             return self._in(self.pace.look_again)
         with self._stop_of(name) as stop:
@@ -270,15 +270,14 @@ class Turns:
         """When to look at a sync again that has failed: after growing waits, and at its next tick at the latest."""
         failures = self._failures[entry.name] = self._failures.get(entry.name, 0) + 1
         wait = min(self.pace.wait_first * 2.0 ** min(failures - 1, 16), self.pace.wait_most)
-        return self._next(entry, Outlook(retry_in=wait))
+        return self._next(entry, self.clock.now(), wait)
 
-    def _next(self, entry: Entry, found: Outlook) -> datetime:
-        """When a sync that stands like this is looked at next."""
-        now = self.clock.now()
-        seconds = [self.pace.look_every, *([] if found.retry_in is None else [found.retry_in])]
-        moments = [now + timedelta(seconds=max(0.0, each)) for each in seconds]
-        moments += [entry.schedule.next_after(now)] if entry.schedule else []
-        return min(moments)
+    def _next(self, entry: Entry, looked: datetime, seconds: float | None) -> datetime:
+        """When a sync is looked at next that was looked at then; in so many seconds at the latest."""
+        longest = self.pace.look_every
+        later = self._in(longest if seconds is None else min(max(seconds, 0.0), longest))
+        # Behind the look, not behind now: a tick that came meanwhile was not seen.
+        return min(later, entry.schedule.next_after(looked)) if entry.schedule else later
 
     def _in(self, seconds: float) -> datetime:
         return self.clock.now() + timedelta(seconds=seconds)

@@ -65,6 +65,7 @@ class Shop:
     reports: list[RunReport] = field(default_factory=list)
     trouble: Callable[[str, datetime], None] = lambda _sync, _tick: None
     takes: Callable[[str, datetime], timedelta] = lambda _sync, _tick: timedelta(seconds=20)
+    look_takes: timedelta = timedelta()
     outage: WarehouseSyncError | None = None
     tidied: list[tuple[str, datetime]] = field(default_factory=list)
     looks: int = 0
@@ -143,7 +144,9 @@ class StandIn(Work):
         self.shop.looks += 1
         if self.shop.outage is not None:
             raise self.shop.outage
-        return outlook(self.shop.state, SyncKey(name, "ads"), tick)
+        found = outlook(self.shop.state, SyncKey(name, "ads"), tick)
+        self.shop.clock.time += self.shop.look_takes
+        return found
 
     def run(self, config: Config, name: str, tick: datetime, stop: Stop, progress: Progress) -> RunReport:
         shop = self.shop

@@ -98,6 +98,15 @@ def test_ticks_that_have_passed_are_made_up_for_once(stage: Shop) -> None:
     assert [ran.began.strftime("%H:%M") for ran in stage.ran][2:4] == ["19:45", "22:45"]
 
 
+def test_a_tick_that_comes_while_a_sync_is_looked_at(stage: Shop) -> None:
+    """It is run at once, though the look began before it."""
+    stage.configure({"hourly": {"every": "1h"}})
+    stage.look_takes = timedelta(seconds=2)
+    stage.clock.time = datetime(2027, 6, 1, 12, 59, 59, tzinfo=UTC)
+    stage.go(datetime(2027, 6, 1, 13, 10, tzinfo=UTC), stage.worker())
+    assert [tick.hour for tick in stage.of("hourly")] == [13]
+
+
 def test_a_sync_that_was_never_served_waits_for_its_next_tick(stage: Shop) -> None:
     """It is not run for a tick that lies before the first worker came."""
     stage.configure({"nightly": {"every": "24h", "at": "02:00"}, "manual": None})
