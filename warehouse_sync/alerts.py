@@ -69,10 +69,13 @@ def state_of(report: RunReport) -> str | None:
 class Alerts(Observer):
     """Tells the webhooks behind each run. Where the state schema cannot be asked, this process remembers by itself."""
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
+    def __init__(self, config: Config | None = None) -> None:
+        self._config = config or Config(warehouses={}, destinations={}, webhooks={}, syncs={})
         self._seen: dict[str, Known] = {}
         self._unwritten: dict[str, Known] = {}
+
+    def configured(self, config: Config) -> None:
+        self._config = config
 
     def ended(self, sync: str, report: RunReport, *, retry: bool = False) -> None:
         state = state_of(report)

@@ -290,6 +290,21 @@ def grants(
 
 
 @app.command()
+def serve(
+    context: typer.Context,
+    workers: Annotated[int, typer.Option(min=1, max=64, metavar="N", help="How many syncs run at once.")] = 4,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Of /healthz, /readyz and /metrics; 0 takes a free one.")
+    ] = 8080,
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where that port is open.")] = "0.0.0.0",  # noqa: S104
+) -> None:
+    """Run every sync on its schedule until Ctrl-C or SIGTERM; SIGHUP reads the configuration again."""
+    from warehouse_sync.serve import serve
+
+    serve(context.obj[0], workers=workers, port=port, host=host, stop=stop_of(context))
+
+
+@app.command()
 def sandbox(
     context: typer.Context,
     port: Annotated[int, typer.Option(min=0, max=65535, help="On this machine only; 0 takes a free one.")] = 8080,

@@ -4,6 +4,7 @@ load_config(path)  →  Config ─┬─ warehouses     WarehouseConfig
                               ├─ destinations   LinkedInConfig
                               └─ syncs          SyncConfig ─┬─ model       ModelConfig
                                                             ├─ audience    AudienceConfig
+                                                            ├─ schedule    ScheduleConfig
                                                             ├─ guard       GuardConfig
                                                             ├─ retry       RetryConfig
                                                             └─ retention   RetentionConfig
@@ -32,6 +33,7 @@ from warehouse_sync.config_parts import (
     WarehouseConfig,
 )
 from warehouse_sync.config_problems import Part, did_you_mean, listed, problems_of, unknown_key
+from warehouse_sync.config_schedule import ScheduleConfig
 from warehouse_sync.config_source import Sections, merge, read_documents
 from warehouse_sync.config_webhook import WebhookConfig
 from warehouse_sync.errors import ConfigurationError
@@ -46,6 +48,7 @@ __all__ = [
     "ModelConfig",
     "RetentionConfig",
     "RetryConfig",
+    "ScheduleConfig",
     "SyncConfig",
     "WarehouseConfig",
     "WebhookConfig",

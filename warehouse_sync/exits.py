@@ -30,6 +30,9 @@ GRAVITY: Final = (0, 3, 4, FAILED, CONFIGURATION)
 SIGNALS: Final = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 """The signals that ask for an end, as a reader knows them. The exit code is 128 and the number, as shells have it."""
 
+HEEDING: Final = ("run", "retry", "serve")
+"""Verbs that end by themselves soon after the first signal: runs tell of it by their reports, a service has drained."""
+
 STOPPED: Final = 128 + signal.SIGINT
 
 AT_ONCE: Final = "stopped at once; nothing is lost: the next run goes on from here, once the lease has run out"
@@ -121,9 +124,9 @@ def stop_of(ctx: Any) -> Stop:
 
 
 def verb_is_known(ctx: Any) -> None:
-    """From now on a signal breaks off the verb, but for a run: that tells of it by its report. Raises Interrupted."""
+    """From now on a signal breaks off the verb, but for one that heeds it itself (HEEDING). Raises Interrupted."""
     stop = stop_of(ctx)
-    stop.draining = ctx.invoked_subcommand in ("run", "retry")
+    stop.draining = ctx.invoked_subcommand in HEEDING
     if stop.breaks_off:
         raise Interrupted
 

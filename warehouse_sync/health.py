@@ -32,6 +32,9 @@ AT_ONCE: Final = 16
 POLL: Final = 0.1
 """Seconds until a wish to stop is noticed."""
 
+ANYWHERE: Final = "0.0.0.0"  # noqa: S104
+"""All interfaces: a kubelet comes from outside the container."""
+
 TEXT: Final = "text/plain; charset=utf-8"
 
 
@@ -46,7 +49,7 @@ class HealthServer:
     def __init__(
         self,
         port: int,
-        host: str = "0.0.0.0",  # noqa: S104 - for a kubelet, which comes from outside the container
+        host: str = ANYWHERE,
         *,
         alive: Callable[[], bool],
         ready: Callable[[], str | None],
@@ -72,6 +75,7 @@ class HealthServer:
     def start(self) -> None:
         """Begin to answer."""
         self._thread.start()
+        log.info("answering /healthz, /readyz and /metrics", port=self.port)
 
     def stop(self) -> None:
         """Answer no more; the port is free afterwards."""

@@ -50,12 +50,13 @@ _EXPIRY, _DAYS_LEFT = "refresh_token_expiry_timestamp_seconds", "refresh_token_d
 class Metrics(Observer, Collector):
     """The figures of the syncs of a configuration; what leaves the configuration is no longer told. Thread-safe."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config | None = None) -> None:
         self._registry = CollectorRegistry()
         self._lock = threading.Lock()
         self._values: dict[str, dict[tuple[str, ...], float]] = {short: {} for short in _BY_NAME}
         self._targets: dict[str, str] = {}
-        self.configured(config)
+        if config is not None:
+            self.configured(config)
         self._registry.register(self)
 
     def configured(self, config: Config) -> None:

@@ -56,10 +56,11 @@ class Mirror(LeasedRun):
         self.job.destination.may_send = self.lease.is_fresh
         previous = self.promoted.run_id if self.promoted else None
         fingerprint = self.job.sync.fingerprint()
-        run = runs.begin(self.state, self.lease, self.wish.kind, self.wish.trigger, fingerprint, previous)
+        wish = self.wish
+        run = runs.begin(self.state, self.lease, wish.kind, wish.trigger, fingerprint, previous, wish.tick)
         structlog.contextvars.bind_contextvars(run=run.run_id)
         self.lease.context = copy_context()
-        log.info("run begun", kind=self.wish.kind.value)
+        log.info("run begun", kind=wish.kind.value, **({} if wish.tick is None else {"tick": wish.tick.isoformat()}))
         if self.wish.kind is RunKind.RETRY:
             run = replace(run, snapshot_table=self.promoted.snapshot_table if self.promoted else None)
             runs.update(self.state, self.lease, run.run_id, snapshot_table=run.snapshot_table)

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import structlog
 
 from warehouse_sync.operations import RunReport
 from warehouse_sync.progress import EachProgress, Progress
+
+if TYPE_CHECKING:
+    from warehouse_sync.config import Config
 
 log = structlog.get_logger(__name__)
 
 
 class Observer:
     """Receives what happens to syncs; this one ignores it. Called from several threads; must not raise."""
+
+    def configured(self, config: Config) -> None:
+        """From now on the syncs are those of `config`."""
 
     def progress(self, sync: str) -> Progress:
         """What a run of `sync` that begins now shall be given."""
@@ -29,6 +37,10 @@ class EachObserver(Observer):
 
     def __init__(self, *observers: Observer) -> None:
         self._observers = observers
+
+    def configured(self, config: Config) -> None:
+        for observer in self._observers:
+            observer.configured(config)
 
     def progress(self, sync: str) -> Progress:
         return EachProgress(*(observer.progress(sync) for observer in self._observers))

@@ -43,6 +43,7 @@ def config_schema() -> Schema:
         {"required": ["refresh_token", "client_id", "client_secret"]},
         {"required": ["access_token"]},
     ]
+    parts["ScheduleConfig"]["oneOf"] = [{"required": ["every"]}, {"required": ["cron"], "properties": {"at": False}}]
     parts["SyncConfig"]["allOf"] = [_keys_of(audience_type) for audience_type in IDENTIFIERS]
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",

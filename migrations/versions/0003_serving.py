@@ -1,4 +1,4 @@
-"""What workers that serve share: the newest tick of a schedule that was taken up, and what the webhooks were told."""
+"""What workers that serve share: the newest tick of a schedule that was run, and what the webhooks were told."""
 
 from __future__ import annotations
 
@@ -15,3 +15,4 @@ def upgrade() -> None:
     schema = context.config.attributes["schema"]
     op.add_column("syncs", sa.Column("last_tick", sa.DateTime), schema=schema)
     op.add_column("syncs", sa.Column("alerted", sa.Text), schema=schema)
+    op.add_column("runs", sa.Column("tick", sa.DateTime), schema=schema)

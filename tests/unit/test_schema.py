@@ -53,6 +53,7 @@ syncs:
     identifiers: {sha256_email: a, sha512_email: b, google_aid: c}
     fields: {first_name: a, last_name: b, title: c, company: d, country: e}
     guard: {max_removed_percent: "${SHARE:-12.5}", min_members: 0, ignore_below: 0}
+    schedule: {every: "${PACE:-1h}", at: "2:30", timezone: "Europe/Berlin"}
     retry: {enabled: false, max_age: 2d}
     retention: {sync_log_days: 0, snapshots: 5}
   companies:
@@ -66,6 +67,7 @@ syncs:
       company_website_domain: c
       company_page_url: d
       organization_urn: e
+    schedule: {cron: "0 */2 * * MON-FRI"}
     fields: {stock_symbol: a, industries: b, city: c, state: d, country: e, postal_code: f}
 """
 
@@ -90,7 +92,11 @@ BAD: list[tuple[tuple[str, ...], Any]] = [
     ((*ADS, "max_in_flight"), 65),
     ((*ADS, "requests_per_minute"), "fast"),
     ((*ADS, "requests_per_minute"), 0),
-    ((*SYNC, "schedule"), {"every": "1h"}),
+    ((*SYNC, "schedule"), {}),
+    ((*SYNC, "schedule"), {"every": "2h"}),
+    ((*SYNC, "schedule"), {"every": "1h", "cron": "0 * * * *"}),
+    ((*SYNC, "schedule"), {"every": "1h", "at": "24:00"}),
+    ((*SYNC, "schedule"), {"cron": "0 * * * *", "at": "02:00"}),
     ((*SYNC, "mode"), "upsert"),
     ((*SYNC, "enabled"), "perhaps"),
     ((*SYNC, "warehouse"), 3),
@@ -216,4 +222,7 @@ def test_the_example_of_the_reference_is_valid_and_has_every_key_that_can_stand_
     assert set(example["warehouses"]["analytics"]) == set(parts["WarehouseConfig"]["properties"])
     assert set(example["destinations"]["ads"]) == set(parts["LinkedInConfig"]["properties"]) - {"access_token"}
     assert set(example["webhooks"]["chat"]) == set(parts["WebhookConfig"]["properties"])
+    assert {"cron"} == set(parts["ScheduleConfig"]["properties"]) - set(
+        example["syncs"]["high_value_customers"]["schedule"]
+    )
     assert set(example["syncs"]["high_value_customers"]) == set(parts["SyncConfig"]["properties"])

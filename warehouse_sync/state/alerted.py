@@ -10,7 +10,7 @@ from warehouse_sync.errors import QueryFailed
 from warehouse_sync.operations import RunStatus
 from warehouse_sync.state import runs
 from warehouse_sync.state.store import State, SyncKey
-from warehouse_sync.state.syncs import Lease
+from warehouse_sync.state.syncs import make_row
 
 ATTEMPTS = 5
 """Times that a worker compares again because another one has changed the column in between."""
@@ -26,7 +26,7 @@ def swap(state: State, key: SyncKey, before: dict[str, str], after: dict[str, st
     if before == after:
         return True
     syncs = state.tables.syncs
-    Lease.make_row(state, key)
+    make_row(state, key)
     for _ in range(ATTEMPTS):
         found = _column(state, key)
         if _parsed(found) != before:

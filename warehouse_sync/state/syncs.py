@@ -60,6 +60,25 @@ def read(state: State, key: SyncKey) -> SyncRow:
     return SyncRow(generation=reached or 1)
 
 
+def make_row(state: State, key: SyncKey) -> None:
+    """The sync has its row, whoever else makes it at the same time."""
+    warehouse, syncs = state.warehouse, state.tables.syncs
+    present = sa.select(syncs.c.sync).where(key.match(syncs))
+    with warehouse.connect("look for the sync's row") as connection:
+        if connection.scalar(present) is not None:
+            return
+    # The key is unique only where the warehouse keeps constraints; there it may be refused as made meanwhile.
+    first = sa.select(*key.columns(), sa.literal(0), warehouse.utc_now()).where(~sa.exists(present))
+    names = [*key.values(), "lease_token", "created_at"]
+    try:
+        with warehouse.write("make the sync's row") as connection:
+            connection.execute(sa.insert(syncs).from_select(names, first))
+    except QueryFailed:
+        with warehouse.connect("look for the sync's row") as connection:
+            if connection.scalar(present) is None:
+                raise
+
+
 POLL = 0.2
 """Seconds until a wish to stop is noticed by whoever waits; a signal handler may not wake them itself."""
 
@@ -114,7 +133,7 @@ class Lease:
         """The lease, or None while another worker holds it."""
         warehouse, syncs = state.warehouse, state.tables.syncs
         holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"[-100:]
-        cls.make_row(state, key)
+        make_row(state, key)
         asked = _clock()
         with warehouse.write("take the lease") as connection:
             free = sa.or_(
@@ -137,25 +156,6 @@ class Lease:
         if found.lease_holder != holder:
             return None
         return cls(state, key, int(found.lease_token), asked + warehouse.lease, stop or Stop())
-
-    @staticmethod
-    def make_row(state: State, key: SyncKey) -> None:
-        """The sync has its row, whoever else makes it at the same time."""
-        warehouse, syncs = state.warehouse, state.tables.syncs
-        present = sa.select(syncs.c.sync).where(key.match(syncs))
-        with warehouse.connect("look for the sync's row") as connection:
-            if connection.scalar(present) is not None:
-                return
-        # The key is unique only where the warehouse keeps constraints; there it may be refused as made meanwhile.
-        first = sa.select(*key.columns(), sa.literal(0), warehouse.utc_now()).where(~sa.exists(present))
-        names = [*key.values(), "lease_token", "created_at"]
-        try:
-            with warehouse.write("make the sync's row") as connection:
-                connection.execute(sa.insert(syncs).from_select(names, first))
-        except QueryFailed:
-            with warehouse.connect("look for the sync's row") as connection:
-                if connection.scalar(present) is None:
-                    raise
 
     def __enter__(self) -> Lease:
         self._thread.start()
@@ -229,6 +229,8 @@ class Lease:
             if self.stop.requested and not self.ending.is_set():
                 self.context.run(self._tell_of_stop)
                 self.ending.set()
+            if self.stop.breaks_off and self.stop.from_elsewhere:
+                self.state.warehouse.interrupt()
             if _clock() < due:
                 continue
             due = _clock() + every
