@@ -78,7 +78,7 @@ def run_once(world: World) -> None:
 
 
 def serving(workers: Workers, world: World, *words: str, **settings: float) -> Worker:
-    return workers.start(world.folder, "serve", *words, **{"batch_size": BATCH, **settings})
+    return workers.start(world.folder, "serve", "--port", "0", *words, **{"batch_size": BATCH, **settings})
 
 
 def ended(world: World, worker: Worker, text: str, times: int = 1) -> None:

@@ -197,7 +197,7 @@ def test_what_the_loader_refuses_the_editor_marks(tmp_path: Path, path: tuple[st
 
 def test_every_key_has_a_description() -> None:
     parts = {name: part for name, part in config_schema()["$defs"].items() if "properties" in part}
-    assert len(parts) == 9
+    assert len(parts) == 10
     without = [
         f"{name}.{key}"
         for name, part in parts.items()
