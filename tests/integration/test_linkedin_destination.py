@@ -611,7 +611,7 @@ def test_neither_logs_nor_outcomes_nor_errors_hold_a_secret_or_a_value(start: St
     assert {entry["event"] for entry in logs} >= {"linkedin_answered", "linkedin_trouble", "linkedin_token_renewed"}
     assert any(entry.get("uuid") for entry in logs)
     everything = "\n".join([*shown, *map(str, logs), repr(linkedin._settings)])
-    minted = linkedin._tokens._token
+    minted = linkedin._tokens._grant.token
     assert minted
     for secret in (
         "ann@example.com", hash_of(1), hash_of(2), hash_of(3), minted,

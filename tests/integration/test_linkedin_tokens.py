@@ -210,3 +210,18 @@ def test_a_fetched_token_stays_hidden_while_it_is_used_and_a_good_while_after(la
     assert logs.redact(token) == logs.REDACTED
     others(logs.KEPT)
     assert logs.redact(token) == token
+
+
+def test_syncs_that_run_side_by_side_take_no_token_away_from_each_other(lab: Lab) -> None:
+    """With the same credentials one token is fetched for all, even where a refresh ends the tokens before it."""
+    sandbox = lab.start(refresh_kills_old_tokens=True)
+    side_by_side = [lab.connect(sandbox, token_patience=0.4) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda linkedin: linkedin.check(), side_by_side))
+    side_by_side[0].close()
+    for linkedin in side_by_side[1:]:
+        linkedin.check()
+        linkedin.close()
+    assert len(sandbox.requests("token")) == 1
+    lab.connect(sandbox).check()
+    assert len(sandbox.requests("token")) == 2

@@ -8,7 +8,8 @@ import time
 import pytest
 
 from warehouse_sync.destinations.linkedin.endings import GaveUp
-from warehouse_sync.destinations.linkedin.pace import DEFAULT_REQUESTS_PER_MINUTE, Budget, Pace, shared_budget
+from warehouse_sync.destinations.linkedin.pace import DEFAULT_REQUESTS_PER_MINUTE, Budget, Pace
+from warehouse_sync.destinations.linkedin.sharing import Shared
 
 
 class Waits:
@@ -81,8 +82,9 @@ def test_a_pause_longer_than_our_patience_is_not_waited_for() -> None:
 def test_those_who_send_with_one_token_share_its_limit_and_its_pauses() -> None:
     """Several syncs at once keep together below what LinkedIn allows a member; another one has limits of its own."""
     limits, waits = {"user": 3}, Waits()
-    one, two = (Pace(shared_budget(limits, "api", "app", "token"), waits, longest_hold=300) for _ in range(2))
-    other = Pace(shared_budget(limits, "api", "app", "another token"), waits, longest_hold=300)
+    shared: Shared[Budget] = Shared()
+    shares = [shared.join(token, lambda: Budget(limits)) for token in ("one", "one", "another")]
+    one, two, other = (Pace(share.value, waits, longest_hold=300) for share in shares)
     for pace in (one, two, one):
         pace.turn("user")
     with pytest.raises(GaveUp):
@@ -92,3 +94,6 @@ def test_those_who_send_with_one_token_share_its_limit_and_its_pauses() -> None:
     with pytest.raises(GaveUp):
         two.turn(None)
     other.turn(None)
+    for share in (*shares, *shares):
+        share.leave()
+    assert shared.join("one", lambda: Budget(limits)).value is not shares[0].value

@@ -15,7 +15,7 @@ from warehouse_sync.destinations.linkedin.conditions import warned
 from warehouse_sync.destinations.linkedin.elements import body, elements
 from warehouse_sync.destinations.linkedin.endings import GaveUp, Refused
 from warehouse_sync.destinations.linkedin.fields import AUDIENCE_FIELDS, MEMBER_PATHS
-from warehouse_sync.destinations.linkedin.pace import DEFAULT_REQUESTS_PER_MINUTE, Pace, shared_budget
+from warehouse_sync.destinations.linkedin.pace import DEFAULT_REQUESTS_PER_MINUTE, Budget, Pace, budgets
 from warehouse_sync.destinations.linkedin.responses import Next, Verdict, judge, what_next
 from warehouse_sync.destinations.linkedin.segments import PATH, Segment, Segments
 from warehouse_sync.destinations.linkedin.settings import LinkedInSettings
@@ -49,10 +49,9 @@ class LinkedIn:
         self.progress = Progress()
         self._client = Client(settings, lambda: self.may_send(), lambda *request: self.progress.answered(*request))
         limits = {kind: self.requests_per_minute(kind) for kind in MEMBER_PATHS}
-        sender = settings.api_url, settings.client_id, settings.refresh_token or settings.access_token
-        pace = Pace(
-            shared_budget(limits, *sender), self._wait, settings.patience, lambda *wait: self.progress.waited(*wait)
-        )
+        sender = settings.api_url, settings.client_id, settings.refresh_token, settings.access_token, limits
+        self._budget = budgets.join(sender, lambda: Budget(limits))
+        pace = Pace(self._budget.value, self._wait, settings.patience, lambda *wait: self.progress.waited(*wait))
         with _before_a_run():
             self._tokens = Tokens(self._client, settings)
         self._calls = Calls(self._client, self._tokens, pace, settings, self._wait)
@@ -139,6 +138,7 @@ class LinkedIn:
         """Close the connections."""
         self._client.close()
         self._tokens.close()
+        self._budget.leave()
 
     def _wait(self, seconds: float) -> bool:
         return self.stopping.wait(seconds)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from collections.abc import Callable, Mapping
-from weakref import WeakValueDictionary
 
 from pyrate_limiter import Duration, InMemoryBucket, Rate, RateItem
 
 from warehouse_sync.destinations.linkedin.endings import GaveUp, stopped
+from warehouse_sync.destinations.linkedin.sharing import Shared
 from warehouse_sync.progress import Waiting
 
 DEFAULT_REQUESTS_PER_MINUTE = {"user": 480, "company": 240}
@@ -57,22 +56,8 @@ class Budget:
         self.held_until = 0.0
 
 
-_budgets: WeakValueDictionary[tuple[object, ...], Budget] = WeakValueDictionary()
-_budgets_lock = threading.Lock()
-
-
-def shared_budget(limits: Mapping[str, int], *sender: str | None) -> Budget:
-    """The budget of those in this process who send as `sender` with these limits, for as long as any of them does.
-
-    sender: what LinkedIn counts by: its address and the credentials; they are kept as a hash.
-    """
-    digest = hashlib.sha256(repr(sender).encode()).hexdigest()
-    key = (digest, *sorted(limits.items()))
-    with _budgets_lock:
-        budget = _budgets.get(key)
-        if budget is None:
-            budget = _budgets[key] = Budget(limits)
-        return budget
+budgets: Shared[Budget] = Shared()
+"""Those of this process, by the credentials and limits of who sends."""
 
 
 class Pace:

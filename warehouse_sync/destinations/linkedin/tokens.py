@@ -16,6 +16,7 @@ from warehouse_sync.destinations.linkedin.client import Client, NoAnswer, Respon
 from warehouse_sync.destinations.linkedin.endings import GaveUp, Refused, dead_refresh_token, refresh_refused
 from warehouse_sync.destinations.linkedin.responses import Next, retry_after, what_next
 from warehouse_sync.destinations.linkedin.settings import LinkedInSettings
+from warehouse_sync.destinations.linkedin.sharing import Shared
 from warehouse_sync.logs import hide, retire
 from warehouse_sync.progress import Action
 
@@ -31,38 +32,69 @@ PASSING_ERRORS = frozenset({"server_error", "temporarily_unavailable"})
 """Errors of OAuth (RFC 6749, section 4.1.2.1) that do not speak of the credentials."""
 
 
+class Grant:
+    """What LinkedIn has granted to one set of credentials. `lock` is held by whoever looks at more than one part of it.
+
+    It is shared by all who use the credentials at the same time: whether a refresh ends the life of the access tokens
+    before it is not documented, and if it does, syncs that run side by side would take each other's tokens away.
+    """
+
+    def __init__(self, settings: LinkedInSettings) -> None:
+        self.lock = threading.Lock()
+        self.refresh_token = settings.refresh_token
+        self.token = _sendable(settings.access_token, settings.key("access_token"))
+        self.accepted: str | None = None
+        self.fetched_at: float | None = None
+        self.renew_at = self.expires_at = float("inf")
+        self.dead: Refused | None = None
+        self.announced: list[str] = []
+        self.refresh_token_expires: date | None = None
+
+    def end(self) -> None:
+        """Nobody sends its tokens any more."""
+        while self.announced:
+            retire(self.announced.pop())
+
+
+grants: Shared[Grant] = Shared(Grant.end)
+"""Those of this process, by credentials."""
+
+
+def _credentials(settings: LinkedInSettings) -> tuple[str | None, ...]:
+    app = settings.oauth_url, settings.client_id, settings.client_secret
+    return (settings.api_url, *app, settings.refresh_token, settings.access_token)
+
+
 class Tokens:
     """Thread-safe: of many threads that need a new token one fetches it, the others wait for that."""
 
     def __init__(self, client: Client, settings: LinkedInSettings) -> None:
         self._client = client
         self._settings = settings
-        self._lock = threading.Lock()
-        self._refresh_token = settings.refresh_token
-        self._token = _sendable(settings.access_token, settings.key("access_token"))
-        self._accepted: str | None = None
-        self._fetched_at: float | None = None
-        self._renew_at = self._expires_at = float("inf")
-        self._dead: Refused | None = None
-        self._announced: list[str] = []
-        self.refresh_token_expires: date | None = None
+        self._share = grants.join(_credentials(settings), lambda: Grant(settings))
+        self._grant = self._share.value
+
+    @property
+    def refresh_token_expires(self) -> date | None:
+        """When the refresh token ends, as far as LinkedIn has told."""
+        return self._grant.refresh_token_expires
 
     def current(self) -> str:
         """A token that is worth sending. Raises Refused or GaveUp when there is none."""
-        with self._lock:
+        with self._grant.lock:
             self._raise_if_dead()
-            if self._token is None:
+            if self._grant.token is None:
                 self._fetch()
-            elif time.monotonic() >= self._renew_at:
+            elif time.monotonic() >= self._grant.renew_at:
                 try:
                     self._fetch()
                 except GaveUp as trouble:
-                    if time.monotonic() >= self._expires_at:
+                    if time.monotonic() >= self._grant.expires_at:
                         raise
-                    self._renew_at = min(self._expires_at, time.monotonic() + RENEW_AGAIN_AFTER)
+                    self._grant.renew_at = min(self._grant.expires_at, time.monotonic() + RENEW_AGAIN_AFTER)
                     log.warning("linkedin_token_not_renewed_yet", reason=trouble.reason)
-            assert self._token is not None
-            return self._token
+            assert self._grant.token is not None
+            return self._grant.token
 
     def renew(self, refused: str) -> bool:
         """LinkedIn has answered 401 to the token `refused`: see to another one.
@@ -71,68 +103,68 @@ class Tokens:
         refuses new tokens for a few seconds, with the very code of a revoked one; one that was never taken gets longer,
         since a further one would start from the beginning. Raises Refused or GaveUp.
         """
-        with self._lock:
+        with self._grant.lock:
             self._raise_if_dead()
-            if self._token != refused:
+            if self._grant.token != refused:
                 return True
             settings = self._settings
-            bear_with = settings.token_propagation if self._accepted == refused else settings.token_patience
-            if self._fetched_at is not None and self._age() < bear_with:
+            bear_with = settings.token_propagation if self._grant.accepted == refused else settings.token_patience
+            if self._grant.fetched_at is not None and self._age() < bear_with:
                 return False
             self._fetch()
             return True
 
     def accepted(self, token: str) -> None:
         """LinkedIn has answered to `token`."""
-        self._accepted = token
+        self._grant.accepted = token
 
     def refused_for(self, token: str, since: float, *, renewed: bool) -> float:
         """Seconds for which LinkedIn has refused `token` although it is a renewed one; 0 for one that once was good.
 
         since: the first 401, on the monotonic clock. renewed: the token was renewed after that.
         """
-        with self._lock:
-            if token != self._token or self._fetched_at is None:
+        with self._grant.lock:
+            if token != self._grant.token or self._grant.fetched_at is None:
                 return 0.0
-            if token == self._accepted and not renewed:
+            if token == self._grant.accepted and not renewed:
                 return 0.0
-            return time.monotonic() - max(since, self._fetched_at)
+            return time.monotonic() - max(since, self._grant.fetched_at)
 
     def seconds_to_propagate(self) -> float:
         """How long a refusal of the current token says nothing; 0 for one that was given to us."""
-        with self._lock:
-            if self._fetched_at is None:
+        with self._grant.lock:
+            if self._grant.fetched_at is None:
                 return 0.0
             return max(0.0, self._settings.token_propagation - self._age())
 
     @property
     def renewable(self) -> bool:
         """Whether another token can be had at all."""
-        return self._refresh_token is not None
+        return self._grant.refresh_token is not None
 
     def give_up(self, dead: Refused) -> None:
         """Let every later call fail with `dead`, without asking LinkedIn again."""
-        with self._lock:
-            self._dead = self._dead or dead
+        with self._grant.lock:
+            self._grant.dead = self._grant.dead or dead
 
     def _age(self) -> float:
-        assert self._fetched_at is not None
-        return time.monotonic() - self._fetched_at
+        assert self._grant.fetched_at is not None
+        return time.monotonic() - self._grant.fetched_at
 
     def _raise_if_dead(self) -> None:
-        if self._dead is not None:
-            raise Refused(str(self._dead), credentials=True)
+        if self._grant.dead is not None:
+            raise Refused(str(self._grant.dead), credentials=True)
 
     def _fetch(self) -> None:
         settings = self._settings
-        if self._refresh_token is None:
+        if self._grant.refresh_token is None:
             raise Refused(
                 f"There is no LinkedIn token: set {settings.key('refresh_token')} or {settings.key('access_token')}.",
                 credentials=True,
             )
         form = {
             "grant_type": "refresh_token",
-            "refresh_token": self._refresh_token,
+            "refresh_token": self._grant.refresh_token,
             "client_id": settings.client_id or "",
             "client_secret": settings.client_secret or "",
         }
@@ -159,9 +191,9 @@ class Tokens:
         """Only an answer in the words of OAuth is final; a page of some server in between is trouble that passes."""
         settings, error = self._settings, body.get("error")
         if error == "invalid_grant":
-            self._dead = dead_refresh_token(settings, response)
+            self._grant.dead = dead_refresh_token(settings, response)
         elif isinstance(error, str) and error not in PASSING_ERRORS:
-            self._dead = refresh_refused(settings, response)
+            self._grant.dead = refresh_refused(settings, response)
         self._raise_if_dead()
         raise GaveUp(
             f"oauth_http_{response.status}",
@@ -172,30 +204,31 @@ class Tokens:
 
     def _accept(self, token: str, body: dict[str, Any]) -> None:
         self._hide(token)
-        self._token = _sendable(token, "access_token in the answer of LinkedIn's token endpoint")
-        self._fetched_at = time.monotonic()
+        self._grant.token = _sendable(token, "access_token in the answer of LinkedIn's token endpoint")
+        self._grant.fetched_at = time.monotonic()
         life = _seconds(body.get("expires_in"))
-        self._renew_at = self._expires_at = float("inf")
+        self._grant.renew_at = self._grant.expires_at = float("inf")
         if life is not None:
-            self._expires_at = self._fetched_at + life
-            self._renew_at = self._expires_at - min(RENEW_BEFORE, life / 10)
+            self._grant.expires_at = self._grant.fetched_at + life
+            self._grant.renew_at = self._grant.expires_at - min(RENEW_BEFORE, life / 10)
         # A reply without a refresh token leaves the old one in force.
         if isinstance(body.get("refresh_token"), str) and body["refresh_token"]:
             self._hide(body["refresh_token"])
-            self._refresh_token = body["refresh_token"]
+            self._grant.refresh_token = body["refresh_token"]
         left = _seconds(body.get("refresh_token_expires_in"))
         if left is not None:
-            self.refresh_token_expires = (datetime.now(UTC) + timedelta(seconds=left)).date()
-        log.info("linkedin_token_renewed", expires_in=life, refresh_token_expires=str(self.refresh_token_expires))
+            self._grant.refresh_token_expires = (datetime.now(UTC) + timedelta(seconds=left)).date()
+        log.info(
+            "linkedin_token_renewed", expires_in=life, refresh_token_expires=str(self._grant.refresh_token_expires)
+        )
 
     def _hide(self, token: str) -> None:
         hide(token, passing=True)
-        self._announced.append(token)
+        self._grant.announced.append(token)
 
     def close(self) -> None:
-        """The tokens that were fetched are forgotten."""
-        while self._announced:
-            retire(self._announced.pop())
+        """The tokens that were fetched are forgotten, once nobody uses them any more."""
+        self._share.leave()
 
 
 def _seconds(value: Any) -> float | None:
