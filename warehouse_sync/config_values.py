@@ -23,6 +23,12 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _TABLE_PART = re.compile(r'"((?:[^"]|"")+)"|([^\W\d][\w$]*)')
 
 
+class Quoted(str):
+    """A part of a table's name that was written in double quotes: its case is as it stands."""
+
+    __slots__ = ()
+
+
 def folder(info: ValidationInfo) -> Path:
     """The folder that relative file names start from: that of the YAML file, else the current one."""
     return (info.context or {}).get("folder") or Path()
@@ -65,8 +71,8 @@ def _warehouse_url(value: Any, info: ValidationInfo) -> Any:
     for hidden in {password, unquote(password)}:
         hide(hidden)
     backend, _, driver = scheme.lower().partition("+")
-    if backend == "snowflake":
-        raise wrong("Snowflake arrives with release 0.3; until then duckdb:/// and postgresql+psycopg:// are taken")
+    if backend == "snowflake" and not driver and separator:
+        return f"snowflake://{rest}"
     if backend == "duckdb" and not driver and separator:
         return _duckdb_url(value, rest)
     if backend in ("postgresql", "postgres") and driver in ("", "psycopg") and separator:
@@ -210,13 +216,13 @@ def _distinct(value: tuple[str, ...]) -> tuple[str, ...]:
 def table_parts(name: str) -> tuple[str, ...]:
     """The parts of `table`, `schema.table` or `database.schema.table`.
 
-    A part in double quotes is taken as it is; any other is lower-cased, which SQL and SQLAlchemy read as "any case".
+    A part in double quotes is taken as it is, and `Quoted`; any other is lower-cased, which SQL and SQLAlchemy read as "any case".
     Raises ValueError when `name` is no such name.
     """
-    parts, position = [], 0
+    parts, position = list[str](), 0
     while found := _TABLE_PART.match(name, position):
         quoted, bare = found.groups()
-        parts.append(quoted.replace('""', '"') if quoted else bare.lower())
+        parts.append(Quoted(quoted.replace('""', '"')) if quoted else bare.lower())
         position = found.end()
         if position == len(name) and len(parts) <= 3:
             return tuple(parts)

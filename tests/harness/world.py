@@ -76,6 +76,15 @@ def make_impatient(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> None:
     monkeypatch.setattr(linkedin_settings, "LinkedInSettings", quick)
 
 
+def engine_of(url: str) -> sa.Engine:
+    """An engine of the test's own, apart from the worker's."""
+    if url.startswith("snowflake:"):
+        from warehouse_sync.warehouses.snowflake import make_engine
+
+        return make_engine(sa.make_url(url), poolclass=sa.NullPool)
+    return sa.create_engine(url, poolclass=sa.NullPool)
+
+
 @dataclass
 class World:
     """One sync `people` over table `people`. `sandbox.members()` tells what the audience holds."""
@@ -116,7 +125,7 @@ class World:
 
     @contextmanager
     def connect(self) -> Iterator[sa.Connection]:
-        engine = sa.create_engine(self.url, poolclass=sa.NullPool)
+        engine = engine_of(self.url)
         with engine.begin() as connection:
             yield connection
 

@@ -74,7 +74,7 @@ def one_statement(sql: str) -> str:
 def query_text(warehouse: Warehouse, model: Model) -> str:
     """The query that goes into brackets. Raises ConfigurationError."""
     if model.table is not None:
-        return "SELECT * FROM " + warehouse.quote(*model.table)  # noqa: S608 - quoted
+        return "SELECT * FROM " + warehouse.table_name(model.table)  # noqa: S608 - quoted
     try:
         return one_statement(model.sql or "")
     except ValueError as error:

@@ -15,13 +15,16 @@ def make_warehouse(config: WarehouseConfig) -> Warehouse:
     from warehouse_sync.errors import ConfigurationError
 
     url = config.url.get_secret_value()
+    extra = "snowflake" if url.startswith("snowflake:") else "postgres"
     try:
         if url.startswith("duckdb:"):
             from warehouse_sync.warehouses.duckdb import DuckDB as Chosen
+        elif extra == "snowflake":
+            from warehouse_sync.warehouses.snowflake import Snowflake as Chosen  # type: ignore[assignment]
         else:
             from warehouse_sync.warehouses.postgres import PostgreSQL as Chosen  # type: ignore[assignment]
         return Chosen(config.name, url, config.schema_, config.lease)
     except ImportError as error:
         raise ConfigurationError(
-            f"warehouses.{config.name}.url: the driver is not installed: pip install 'warehouse-sync[postgres]'"
+            f"warehouses.{config.name}.url: the driver is not installed: pip install 'warehouse-sync[{extra}]'"
         ) from error

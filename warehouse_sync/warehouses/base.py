@@ -154,6 +154,10 @@ class Warehouse:
         # Not the dialect's own quoting: some double per cent signs, which `verbatim()` does once more.
         return ".".join('"' + name.replace('"', '""') + '"' for name in names)
 
+    def table_name(self, parts: Sequence[str]) -> str:
+        """A table that the configuration names, for the user's SQL; parts as `config_values.table_parts` tells them."""
+        return self.quote(*parts)
+
     def computed_once(self, select: sa.Select[Any], name: str) -> sa.Subquery:
         """A subquery whose expressions are evaluated once per row, however often its columns are named above it."""
         return select.subquery(name)
@@ -180,9 +184,18 @@ class Warehouse:
         """Until this transaction ends no other worker migrates; for engines that let several in at a time."""
 
     def create_table_as(
-        self, connection: sa.Connection, table: sa.TableClause, select: sa.SelectBase, *, temporary: bool = False
+        self,
+        connection: sa.Connection,
+        table: sa.TableClause,
+        select: sa.SelectBase,
+        *,
+        temporary: bool = False,
+        ordered_by: str = "",
     ) -> None:
-        """`table` holds the rows of `select`. A temporary one is gone with the connection."""
+        """`table` holds the rows of `select`. A temporary one is gone with the connection.
+
+        ordered_by: a column by whose windows the table is read; for engines that find rows by where they lie.
+        """
         connection.execute(sa.CreateTableAs(select, table.name, schema=table.schema, temporary=temporary))
 
     def after_load(self, connection: sa.Connection, table: sa.TableClause, *columns: str, ordered_by: str = "") -> None:

@@ -1,0 +1,348 @@
+"""A Snowflake of our own: fakesnow's server, in a process of its own, made to get on with the connector of today.
+
+What it is good for and what it is not stands in docs/snowflake.md. `PYTHONPATH=tests python -m harness.snowflake` starts it alone.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import importlib
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+import types
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+NOTHING_TO_DO = [r"\s*alter\s+session", r"\s*create\s+warehouse", r"\s*grant\b", r"\s*use\s+(role|warehouse)\b"]
+"""Statements that a local server has nothing to do for."""
+
+LOCK_PATIENCE = 10.0
+"""Seconds that a writer waits for another one, as on the service; DuckDB, below, refuses the second one at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class SnowflakeServer:
+    """A running local server. `database()` gives a fresh database in it."""
+
+    port: int
+
+    def url(self, database: str, **query: str) -> str:
+        """The URL that a user would write for this database."""
+        given = {"host": "127.0.0.1", "port": str(self.port), "protocol": "http", "warehouse": "wh", **query}
+        return f"snowflake://worker:secret-of-snowflake@local/{database}/public?" + "&".join(
+            f"{name}={value}" for name, value in given.items()
+        )
+
+    @contextmanager
+    def database(self, name: str) -> Iterator[str]:
+        """The URL of a database of that name; it is gone afterwards."""
+        yield self.url(name)
+        self.ask(f"forget?database={name}")
+
+    def ask(self, what: str) -> Any:
+        """The adapter's own answers: `logins` (what clients sent to log in), `statements` (texts with their tags)."""
+        with urlopen(f"http://127.0.0.1:{self.port}/harness/{what}", timeout=10) as answer:
+            return json.load(answer)
+
+
+@contextmanager
+def snowflake_server() -> Iterator[SnowflakeServer]:
+    """A local server on a free port, until the end of the block."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harness.snowflake"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline()
+        assert line.startswith("port "), "the local Snowflake did not start"
+        yield SnowflakeServer(int(line.split()[1]))
+    finally:
+        process.stdin.close()  # type: ignore[union-attr]
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+# --- inside of the server's process
+
+
+def provide_what_the_connector_dropped() -> None:
+    """fakesnow imports two modules that the connector has no more since version 5."""
+
+    class SnowflakeConverter:
+        def to_snowflake(self, value: Any) -> Any:
+            return value
+
+        def escape(self, value: Any) -> Any:
+            return value.replace("\\", "\\\\").replace("'", "\\'") if isinstance(value, str) else value
+
+        def quote(self, value: Any) -> str:
+            return "NULL" if value is None else f"'{value}'" if isinstance(value, str) else str(value)
+
+    class SnowflakeFileUtil:
+        @staticmethod
+        def compress_file_with_gzip(source: str, folder: str) -> tuple[str, int]:
+            target = Path(folder) / (Path(source).name + "_c.gz")
+            target.write_bytes(gzip.compress(Path(source).read_bytes()))
+            return str(target), target.stat().st_size
+
+    for name, content in (("converter", SnowflakeConverter), ("file_util", SnowflakeFileUtil)):
+        module = types.ModuleType(f"snowflake.connector.{name}")
+        setattr(module, content.__name__, content)
+        sys.modules[module.__name__] = module
+        setattr(importlib.import_module("snowflake.connector"), name, module)
+
+
+class Seen:
+    """What clients have asked, for tests that look at the client's side."""
+
+    def __init__(self) -> None:
+        self.logins: list[dict[str, Any]] = []
+        self.statements: list[dict[str, str]] = []
+        self.tags: dict[str, str] = {}
+        self.databases: dict[str, str] = {}
+
+    def statement(self, token: str, text: str) -> None:
+        if found := re.match(r"\s*alter\s+session\s+set\s+query_tag\s*=\s*'(.*)'", text, re.I | re.S):
+            self.tags[token] = found[1]
+        told = {"database": self.databases.get(token, ""), "tag": self.tags.get(token, ""), "sql": text}
+        self.statements.append(told)
+
+
+def speak_as_the_service_does() -> None:
+    """Functions that fakesnow lacks, or translates so that patterns and texts come out otherwise."""
+    from fakesnow.cursor import FakeSnowflakeCursor
+    from sqlglot import exp
+
+    def called(name: str, *arguments: Any) -> Any:
+        return exp.Anonymous(this=name, expressions=list(arguments))
+
+    def own(node: Any) -> Any:
+        match node:
+            case exp.GT(this=exp.RegexpInstr() as found, expression=exp.Literal(this="0")):
+                return called("regexp_matches", found.this, found.expression)
+            case exp.RegexpReplace():
+                replacement = node.args.get("replacement") or exp.Literal.string("")
+                return called("regexp_replace", node.this, node.expression, replacement, exp.Literal.string("g"))
+            case exp.RegexpExtract():
+                found = called("regexp_extract", node.this, node.expression, node.args["group"])
+                return exp.Nullif(this=found, expression=exp.Literal.string(""))
+            case exp.SHA2() if (length := node.args.get("length")) and length.name == "512":
+                return called("sha512", node.this)
+            case exp.ByteLength():
+                return called("strlen", node.this)
+        return node
+
+    theirs = FakeSnowflakeCursor._transform
+
+    def transform(self: Any, expression: Any, params: Any) -> Any:
+        # From the leaves up: sqlglot's own walk does not go into what it has just replaced.
+        for node in reversed(list(expression.dfs())):
+            if (better := own(node)) is not node:
+                node.replace(better)
+        return theirs(self, expression, params)
+
+    FakeSnowflakeCursor._transform = transform
+    # A dollar sign in a text is no variable.
+    FakeSnowflakeCursor._inline_variables = lambda self, sql: sql
+
+
+def answer_whole() -> None:
+    """Answers with NULL among their times, and answers of several record batches, reach the connector."""
+    import fakesnow.arrow
+    import pyarrow
+    import pyarrow.compute
+
+    theirs, server = fakesnow.arrow.timestamp_to_sf_struct, importlib.import_module("fakesnow.server")
+    to_ipc = fakesnow.arrow.to_ipc
+
+    def times(column: Any) -> Any:
+        column = column.combine_chunks() if isinstance(column, pyarrow.ChunkedArray) else column
+        whole = theirs(column.fill_null(datetime(1970, 1, 1, tzinfo=UTC if column.type.tz else None)))
+        fields = [whole.type.field(place) for place in range(whole.type.num_fields)]
+        return pyarrow.StructArray.from_arrays(whole.flatten(), fields=fields, mask=column.is_null())
+
+    fakesnow.arrow.timestamp_to_sf_struct = times
+    server.to_ipc = lambda table: to_ipc(table.combine_chunks())
+
+
+def write_out_parameters(body: dict[str, Any]) -> None:
+    """A statement with its parameters in it: on the way to DuckDB an expression with a question mark may be doubled."""
+    import sqlglot
+    from fakesnow.converter import from_binding
+
+    bindings = body.get("bindings") or {}
+    if not bindings or any(isinstance(binding["value"], list) for binding in bindings.values()):
+        return
+    text, parts, last = body["sqlText"], [], 0
+    marks = [token for token in sqlglot.tokenize(text, read="snowflake") if token.text == "?" and token.end == token.start]
+    for place, mark in enumerate(marks, 1):
+        value = None if bindings[str(place)]["value"] is None else from_binding(bindings[str(place)])
+        if isinstance(value, str) and bindings[str(place)]["type"] == "TEXT":
+            written = "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
+        elif isinstance(value, datetime):
+            written = f"'{value:%Y-%m-%d %H:%M:%S.%f}'::timestamp_ntz"
+        else:
+            written = "null" if value is None else str(value)
+        parts += [text[last : mark.start], written]
+        last = mark.end + 1
+    body["sqlText"] = "".join(parts) + text[last:]
+    del body["bindings"]
+
+
+def make_app() -> Any:
+    """fakesnow's application, with everything put right that the connector or we stumble over."""
+    provide_what_the_connector_dropped()
+    import duckdb
+
+    # Not `from fakesnow import server`: the package has a function of that name.
+    server: Any = importlib.import_module("fakesnow.server")
+    speak_as_the_service_does()
+    answer_whole()
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import JSONResponse
+    from starlette.routing import Route
+
+    logging.getLogger("fakesnow.server").setLevel(logging.CRITICAL if "-q" in sys.argv else logging.ERROR)
+    seen = Seen()
+    server.shared_fs.nop_regexes = NOTHING_TO_DO
+
+    def sha512(text: str) -> str:
+        return hashlib.sha512(text.encode()).hexdigest()
+
+    server.shared_fs.duck_conn.create_function("sha512", sha512, ["VARCHAR"], "VARCHAR")
+
+    async def body_of(request: Request) -> dict[str, Any]:
+        body = await request.body()
+        if request.headers.get("Content-Encoding") == "gzip":
+            body = gzip.decompress(body)
+        found: dict[str, Any] = json.loads(body)
+        return found
+
+    def with_body(request: Request, body: dict[str, Any]) -> Request:
+        request._body = json.dumps(body).encode()
+        request.scope["headers"] = [pair for pair in request.scope["headers"] if pair[0] != b"content-encoding"]
+        again = Request(request.scope)
+        again._body = request._body
+        return again
+
+    async def login(request: Request) -> JSONResponse:
+        body = await body_of(request)
+        data = body["data"]
+        parameters = data.setdefault("SESSION_PARAMETERS", {})
+        seen.logins.append({**data, "query": dict(request.query_params)})
+        if isinstance(parameters.get("AUTOCOMMIT"), str):
+            parameters["AUTOCOMMIT"] = parameters["AUTOCOMMIT"].lower() == "true"
+        answer = await server.login_request(with_body(request, body))
+        told = json.loads(answer.body)
+        token = told["data"]["token"]
+        seen.tags[token] = parameters.get("QUERY_TAG", "")
+        seen.databases[token] = (request.query_params.get("databaseName") or "").upper()
+        told["data"] |= {
+            "masterToken": token,
+            "validityInSeconds": 3600,
+            "masterValidityInSeconds": 14400,
+            "sessionId": len(seen.logins),
+        }
+        return JSONResponse(told)
+
+    async def query(request: Request) -> Any:
+        body = await body_of(request)
+        token = request.headers.get("Authorization", "")[17:-1]
+        seen.statement(token, body["sqlText"])
+        write_out_parameters(body)
+        if asked := re.fullmatch(r"\s*describe schema (\w+)\s*", body["sqlText"], re.I):
+            connection = server.sessions[token]
+            known = connection._duck_conn.execute(
+                "select 1 from information_schema.schemata where catalog_name ilike ? and schema_name ilike ?",
+                [connection.database, asked[1]],
+            ).fetchone()
+            if not known:
+                return told_as_absent(asked[1])
+            body["sqlText"] = "select 1"
+        return await server.query_request(with_body(request, body))
+
+    def told_as_absent(name: str) -> JSONResponse:
+        message = f"SQL compilation error:\nSchema '{name}' does not exist or not authorized."
+        data = {"errorCode": "002043", "sqlState": "02000"}
+        return JSONResponse({"data": data, "code": "002043", "message": message, "success": False})
+
+    async def logins(_: Request) -> JSONResponse:
+        return JSONResponse(seen.logins)
+
+    async def statements(_: Request) -> JSONResponse:
+        return JSONResponse(seen.statements)
+
+    async def forget(request: Request) -> JSONResponse:
+        """No test sees what another one has done, and the sessions that it left open are gone."""
+        database = request.query_params["database"].upper()
+        for token in [token for token, name in seen.databases.items() if name == database]:
+            if connection := server.sessions.pop(token, None):
+                connection._duck_conn.close()
+            del seen.databases[token]
+        seen.logins.clear()
+        seen.statements.clear()
+        try:
+            server.shared_fs.duck_conn.execute(f"DETACH DATABASE IF EXISTS {database}")
+        except duckdb.Error as error:
+            return JSONResponse({"error": str(error)})
+        return JSONResponse({})
+
+    own = {
+        "/session/v1/login-request": Route("/session/v1/login-request", login, methods=["POST"]),
+        "/queries/v1/query-request": Route("/queries/v1/query-request", query, methods=["POST"]),
+    }
+    routes = [own.get(route.path, route) for route in server.routes]
+    routes += [
+        Route("/telemetry/send", lambda _: JSONResponse({"success": True, "data": None}), methods=["POST"]),
+        Route("/harness/logins", logins),
+        Route("/harness/statements", statements),
+        Route("/harness/forget", forget),
+    ]
+    return Starlette(routes=routes)
+
+
+def serve() -> None:
+    """Serve until standard input is closed, so that nothing outlives whoever started us."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: Any = None) -> None:
+            await super().startup(sockets)
+            print("port", self.servers[0].sockets[0].getsockname()[1], flush=True)
+
+    running = Server(uvicorn.Config(make_app(), host="127.0.0.1", port=0, log_level="error"))
+
+    def end_with_input() -> None:
+        sys.stdin.read()
+        running.should_exit = True
+        time.sleep(3)
+        os._exit(0)
+
+    threading.Thread(target=end_with_input, daemon=True).start()
+    running.run()
+
+
+Handler = Callable[[Any], Awaitable[Any]]
+
+if __name__ == "__main__":
+    serve()
