@@ -234,6 +234,34 @@ def migrate(context: typer.Context, as_json: Json = False) -> None:
 
 
 @app.command()
+def grants(
+    context: typer.Context,
+    warehouses: Annotated[list[str] | None, typer.Argument(metavar="WAREHOUSE", show_default=False)] = None,
+    role: Annotated[
+        str | None, typer.Option(metavar="ROLE", help="Who gets them; by default who the URL names.")
+    ] = None,
+    create_schema: Annotated[
+        bool, typer.Option("--create-schema", help="The role makes the schema of the worker's tables itself.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Print the SQL that gives the worker its rights (no WAREHOUSE: all)."""
+    from warehouse_sync.grants import Grants, grants
+
+    config, display = _opened(context)
+
+    def one(name: str) -> Grants:
+        return grants(config, name, role=role, may_create_schema=create_schema)
+
+    def failed(name: str, reason: str, _: object) -> Grants:
+        return Grants(name, error=reason)
+
+    found, codes = each(warehouses or list(config.warehouses), one, failed, told=not as_json and display.live)
+    _show(display, found, display.grants, as_json=as_json)
+    end(codes)
+
+
+@app.command()
 def sandbox(
     context: typer.Context,
     port: Annotated[int, typer.Option(min=0, max=65535, help="On this machine only; 0 takes a free one.")] = 8080,

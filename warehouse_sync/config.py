@@ -68,10 +68,11 @@ class Config(Part):
 
     def sync(self, name: str) -> SyncConfig:
         """The sync of that name. Raises ConfigurationError that lists the known ones."""
-        if name in self.syncs:
-            return self.syncs[name]
-        hint = did_you_mean(name, self.syncs)
-        raise ConfigurationError(f"there is no sync {name!r}{hint}; known here: {listed(self.syncs)}")
+        return _named("sync", name, self.syncs)
+
+    def warehouse(self, name: str) -> WarehouseConfig:
+        """The warehouse of that name. Raises ConfigurationError that lists the known ones."""
+        return _named("warehouse", name, self.warehouses)
 
     def warehouse_of(self, sync: SyncConfig) -> WarehouseConfig:
         """The warehouse that `sync` reads from."""
@@ -80,6 +81,12 @@ class Config(Part):
     def destination_of(self, sync: SyncConfig) -> LinkedInConfig:
         """The destination that `sync` sends to."""
         return self.destinations[sync.destination]
+
+
+def _named(what: str, name: str, entries: Mapping[str, Named]) -> Named:
+    if name in entries:
+        return entries[name]
+    raise ConfigurationError(f"there is no {what} {name!r}{did_you_mean(name, entries)}; known here: {listed(entries)}")
 
 
 def load_config(path: str | Path, *, environ: Mapping[str, str] | None = None) -> Config:

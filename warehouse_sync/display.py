@@ -23,6 +23,7 @@ from warehouse_sync import wording
 from warehouse_sync.progress import Phase, Progress
 
 if TYPE_CHECKING:
+    from warehouse_sync.grants import Grants
     from warehouse_sync.operations import PlanReport, RunReport
     from warehouse_sync.status import SyncStatus
     from warehouse_sync.validate import Check
@@ -156,6 +157,11 @@ class Display:
         """A line per warehouse."""
         for one in done:
             self._verdict("failed" if one.error else "ok", one.warehouse, wording.preparation(one))
+
+    def grants(self, found: Sequence[Grants]) -> None:
+        """SQL to copy, warehouse by warehouse."""
+        for one in found:
+            self.text(wording.grants(one))
 
     def text(self, text: str) -> None:
         """Text on standard output as it stands, at once."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, replace
 
 import sqlalchemy as sa
@@ -56,6 +57,7 @@ class Mirror(LeasedRun):
         fingerprint = self.job.sync.fingerprint()
         run = runs.begin(self.state, self.lease, self.wish.kind, self.wish.trigger, fingerprint, previous)
         structlog.contextvars.bind_contextvars(run=run.run_id)
+        self.job.warehouse.tag(self.job.sync.name, run.run_id)
         log.info("run begun", kind=self.wish.kind.value)
         if self.wish.kind is RunKind.RETRY:
             run = replace(run, snapshot_table=self.promoted.snapshot_table if self.promoted else None)
@@ -241,9 +243,8 @@ class Mirror(LeasedRun):
     def _send(self, delivery: Delivery, recorder: Recorder, kind: OperationKind, after: int, until: int) -> None:
         job = self.job
         job.progress.begin(Phase.REMOVE if kind is OperationKind.REMOVE else Phase.ADD, until - after)
-        with job.warehouse.connect("read the changes") as connection:
-            size = job.destination.batch_size
-            work = batches(connection, self.changes, job.model.fields, kind, after, until, size)
+        size = job.destination.batch_size
+        with closing(batches(job.warehouse, self.changes, job.model.fields, kind, after, until, size)) as work:
             for batch, outcomes in delivery.deliver(work):
                 recorder.take(batch, outcomes)
                 job.progress.advance(len(batch))

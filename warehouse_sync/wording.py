@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from warehouse_sync.grants import Grants
     from warehouse_sync.operations import PlanReport
     from warehouse_sync.sandbox import SandboxSettings
     from warehouse_sync.status import AudienceStatus, SyncStatus
@@ -129,6 +130,18 @@ def preparation(done: Preparation) -> str:
     file = "the file was made, " if done.created else ""
     did = "were brought to" if done.migrated else "were already at"
     return f"{file}the state tables {did} version {done.version}"
+
+
+def grants(found: Grants) -> str:
+    """The SQL for one warehouse, with what it does not cover as comments."""
+    if found.error:
+        return f"-- warehouse {found.warehouse}: {found.error}"
+    if found.role is None:
+        return f"-- warehouse {found.warehouse} has no roles: whoever may write its file and the folder may run syncs."
+    lines = [f"-- warehouse {found.warehouse}: as an administrator"]
+    lines += [f"{statement};" for statement in found.statements]
+    lines += [f"-- and SELECT on whatever the query of sync {name} reads" for name in found.queries]
+    return "\n".join(lines)
 
 
 def sandbox(url: str, settings: SandboxSettings) -> str:

@@ -13,13 +13,13 @@ from harness.faults import FAULTS, TROUBLES, WISHES
 from harness.oracle import check_converged, check_fields, check_nobody_surplus, refused_members
 from harness.people import CODE, People
 from harness.seams import Trouble
+from harness.world import read_anew_for_each_batch
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize
 
 from warehouse_sync.destinations.linkedin.destination import LinkedIn
 from warehouse_sync.errors import WarehouseSyncError
 from warehouse_sync.operations import RunReport, RunStatus
-from warehouse_sync.pipeline import delivery
 from warehouse_sync.warehouses.base import Warehouse
 
 LENIENT = {"max_removed_percent": 100, "min_members": 0}
@@ -64,7 +64,7 @@ class History(RuleBasedStateMachine):
 
     @initialize(
         batch_size=st.sampled_from([2, 3, 7, 5000]),
-        window=st.sampled_from([1, 10]),
+        anew=st.booleans(),
         in_flight=st.sampled_from([1, 1, 3]),
         record_interval=st.sampled_from([0.0, 1.0]),
         propagation=st.sampled_from([0.0, 0.0, 0.002]),
@@ -75,7 +75,7 @@ class History(RuleBasedStateMachine):
     def begin(
         self,
         batch_size: int,
-        window: int,
+        anew: bool,
         in_flight: int,
         record_interval: float,
         propagation: float,
@@ -84,9 +84,10 @@ class History(RuleBasedStateMachine):
         data: st.DataObject,
     ) -> None:
         patch = self.stack.enter_context(pytest.MonkeyPatch.context())
-        # So that a handful of members make several batches, in flight together and over several windows.
+        # So that a handful of members make several batches, in flight together and read by several statements.
         patch.setattr(LinkedIn, "batch_size", batch_size)
-        patch.setattr(delivery, "WINDOW", window)
+        if anew:
+            read_anew_for_each_batch(patch)
         patch.setattr(Warehouse, "record_interval", record_interval)
         settings = {
             "token_propagation": propagation,

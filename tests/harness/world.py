@@ -19,6 +19,7 @@ from warehouse_sync.destinations.linkedin import settings as linkedin_settings
 from warehouse_sync.operations import PlanReport, RunReport
 from warehouse_sync.run import retry_sync, run_sync
 from warehouse_sync.sandbox import Sandbox, SandboxSettings
+from warehouse_sync.warehouses.base import Warehouse
 
 Row = Mapping[str, Any]
 Member = frozenset[tuple[str, str]]
@@ -85,6 +86,12 @@ def engine_of(url: str) -> sa.Engine:
     return sa.create_engine(url, poolclass=sa.NullPool)
 
 
+def read_anew_for_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No statement that reads changes stands open for longer than one batch, on any warehouse."""
+    at_once = property(lambda _: 0.0, lambda _, value: None)
+    monkeypatch.setattr(Warehouse, "cursor_seconds", at_once)
+
+
 @dataclass
 class World:
     """One sync `people` over table `people`. `sandbox.members()` tells what the audience holds."""
@@ -97,6 +104,8 @@ class World:
     """Keys of the sync that differ from the standard ones."""
     account: dict[str, Any] = field(default_factory=dict)
     """Keys of the destination that differ from the standard ones."""
+    home: dict[str, Any] = field(default_factory=dict)
+    """Keys of the warehouse that differ from the standard ones."""
     destination_name: str = "ads"
 
     @property
@@ -112,16 +121,19 @@ class World:
             **self.changes,
         }
         return {
-            "warehouses": {"analytics": {"url": self.url}},
+            "warehouses": {"analytics": {"url": self.url, **self.home}},
             "destinations": {self.destination_name: {**destination(self.sandbox), **self.account}},
             "syncs": {SYNC: sync},
         }
 
     @property
     def config(self) -> Config:
-        path = self.folder / "config.yaml"
-        path.write_text(yaml.safe_dump(self.written))
-        return load_config(path)
+        return load_config(self.save() / "config.yaml")
+
+    def save(self) -> Path:
+        """The folder in which the configuration lies, as `config.yaml`."""
+        (self.folder / "config.yaml").write_text(yaml.safe_dump(self.written))
+        return self.folder
 
     @contextmanager
     def connect(self) -> Iterator[sa.Connection]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,8 +14,12 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from warehouse_sync.errors import ConfigurationError, QueryFailed
+from warehouse_sync.destinations import audience_fields
+from warehouse_sync.errors import ConfigurationError, QueryFailed, StateDamaged
+from warehouse_sync.operations import OperationKind
+from warehouse_sync.pipeline.delivery import batches
 from warehouse_sync.pipeline.snapshot import check_hashing
+from warehouse_sync.state.tables import state_tables
 from warehouse_sync.warehouses import values
 from warehouse_sync.warehouses.base import Warehouse
 from warehouse_sync.warehouses.letters import WHITE_SPACE, upper_and_lower
@@ -185,3 +191,77 @@ def test_the_address_in_messages_has_no_password(warehouse: Warehouse) -> None:
     assert "postgres:postgres" not in warehouse.address
     assert "@" not in warehouse.address
     assert (warehouse.url.database or "?") in warehouse.address
+
+
+def test_rows_are_streamed_by_one_statement(warehouse: Warehouse) -> None:
+    """Pieces of the asked size come in order; while they do, other connections write, and one may stop early."""
+    make_numbers(warehouse, 1_000)
+    statements: list[str] = []
+    sa.event.listen(warehouse.engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
+    select = sa.select(NUMBERS.c.n).order_by(NUMBERS.c.n)
+    with warehouse.connect("stream numbers") as connection:
+        sizes: list[int] = []
+        seen: list[int] = []
+        for rows in warehouse.stream(connection, select, 300):
+            sizes.append(len(rows))
+            seen.extend(number for (number,) in rows)
+    assert (sizes, seen) == ([300, 300, 300, 100], list(range(1, 1_001)))
+    assert len(statements) == 1
+    with warehouse.connect("stream numbers") as connection:
+        first = next(iter(warehouse.stream(connection, select, 300)))
+        with warehouse.write("write meanwhile") as other:
+            other.execute(sa.delete(NUMBERS).where(NUMBERS.c.n == 1))
+    assert len(first) == 300
+
+
+USER = audience_fields("linkedin", "user")
+
+
+def make_changes(warehouse: Warehouse, count: int) -> sa.TableClause:
+    changes = state_tables(warehouse.schema).changes("changes_people_1", USER.names)
+    values = {"seq": sa.column("n"), "operation": sa.literal("ADD", sa.Text)}
+    columns = [values.get(column.name, sa.cast(sa.null(), column.type)).label(column.name) for column in changes.c]
+    numbers = warehouse.model(f"select n from generate_series(1, {count}) as g(n)")
+    with warehouse.write("make changes") as connection:
+        warehouse.create_schema(connection)
+        warehouse.create_table_as(connection, changes, sa.select(*columns).select_from(numbers))
+        warehouse.after_load(connection, changes, "seq", ordered_by="seq")
+    return changes
+
+
+@pytest.mark.parametrize("lease", [60.0, 0.2])
+def test_batches_come_whole_however_slowly_they_are_sent(warehouse: Warehouse, lease: float) -> None:
+    """A statement that stood open for too long, or was ended by the server meanwhile, is begun anew behind its rows."""
+    changes = make_changes(warehouse, 25)
+    slow = type(warehouse)("slow", warehouse.url.render_as_string(hide_password=False), warehouse.schema, lease)
+    found = []
+    with (
+        contextlib.closing(slow),
+        contextlib.closing(batches(slow, changes, USER, OperationKind.ADD, 3, 25, 6)) as work,
+    ):
+        for batch in work:
+            found.append((batch.first_seq, len(batch)))
+            if lease < 1:
+                time.sleep(0.3)
+    assert found == [(4, 6), (10, 6), (16, 6), (22, 4)]
+
+
+def test_reading_may_be_given_up_after_a_long_pause(warehouse: Warehouse) -> None:
+    """A delivery that the destination has stalled for longer than the lease ends without an error of the warehouse."""
+    changes = make_changes(warehouse, 25)
+    slow = type(warehouse)("slow", warehouse.url.render_as_string(hide_password=False), warehouse.schema, 0.2)
+    with (
+        contextlib.closing(slow),
+        contextlib.closing(batches(slow, changes, USER, OperationKind.ADD, 0, 25, 6)) as work,
+    ):
+        assert len(next(work)) == 6
+        time.sleep(0.4)
+
+
+def test_changes_that_are_gone_are_not_passed_over(warehouse: Warehouse) -> None:
+    """Where rows of changes have been deleted by somebody, the run fails; it does not take them for sent."""
+    changes = make_changes(warehouse, 25)
+    with warehouse.write("lose rows") as connection:
+        connection.execute(sa.delete(changes).where(changes.c.seq > 20))
+    with pytest.raises(StateDamaged, match="has lost operations"):
+        list(batches(warehouse, changes, USER, OperationKind.ADD, 0, 25, 6))

@@ -1,20 +1,20 @@
-"""Operations become outcomes: windows of changes, batches, several requests in flight, answers in sending order."""
+"""Operations become outcomes: batches of changes, several requests in flight, answers in sending order."""
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import sqlalchemy as sa
 
 from warehouse_sync.destinations.base import Audience, Destination
+from warehouse_sync.errors import StateDamaged
 from warehouse_sync.fields import AudienceFields
 from warehouse_sync.operations import Batch, OperationKind, Outcome, OutcomeStatus
 from warehouse_sync.state.syncs import Lease
-
-WINDOW = 10
-"""Batches per statement that reads changes: statements are slow on some warehouses, and a window must fit in memory."""
+from warehouse_sync.warehouses.base import Warehouse
 
 QUEUED = 2
 """Batches prepared per request in flight, so that a free connection never waits for the warehouse."""
@@ -24,27 +24,45 @@ HOPELESS = 3
 
 
 def batches(
-    connection: sa.Connection,
+    warehouse: Warehouse,
     changes: sa.TableClause,
     fields: AudienceFields,
     operation: OperationKind,
     after: int,
     last: int,
     size: int,
-) -> Iterator[Batch]:
-    """The operations with `after` < seq <= `last`, all of one kind, in batches of at most `size`."""
+) -> Generator[Batch, None, None]:
+    """The operations with `after` < seq <= `last`, all of one kind, in batches of at most `size`.
+
+    They are read by one statement, which is begun anew only where the warehouse wants none to stand open for long.
+    Raises StateDamaged when operations are missing.
+    """
     columns = fields.names
-    for start in range(after, last, size * WINDOW):
-        end = min(start + size * WINDOW, last)
-        window = (
+    while after < last:
+        rest = (
             sa.select(*(changes.c[name] for name in columns))
-            .where(changes.c.seq > start, changes.c.seq <= end)
+            .where(changes.c.seq > after, changes.c.seq <= last)
             .order_by(changes.c.seq)
         )
-        rows: Sequence[tuple[str | None, ...]] = connection.execute(window).all()
-        connection.rollback()  # A transaction left open would keep PostgreSQL from cleaning up during the delivery.
-        for place in range(0, len(rows), size):
-            yield Batch(operation, start + 1 + place, columns, rows[place : place + size])
+        opened = time.monotonic()
+        is_read = False
+        with warehouse.connect("read the changes") as connection:
+            try:
+                for rows in warehouse.stream(connection, rest, size):
+                    yield Batch(operation, after + 1, columns, rows)
+                    after += len(rows)
+                    if time.monotonic() - opened >= warehouse.cursor_seconds:
+                        break
+                else:
+                    is_read = True
+            finally:
+                if not is_read:
+                    connection.invalidate()  # The server may have ended its session meanwhile.
+        if is_read and after < last:
+            raise StateDamaged(
+                f"warehouse {warehouse.name}: table {changes.schema}.{changes.name} has lost operations while it was "
+                "sent. What was sent is recorded, the rest waits; run the sync again."
+            )
 
 
 class Delivery:

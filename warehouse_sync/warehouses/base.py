@@ -5,6 +5,7 @@ All SQL of a run is made of these pieces, so that it is the same everywhere; the
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -39,8 +40,14 @@ class Warehouse:
     seconds after which a silent worker loses its sync.
     """
 
-    record_interval = 1.0
+    record_interval = 5.0
     """Seconds between two writes of outcomes while a run delivers; few and large, as each one costs a round trip."""
+
+    cursor_seconds = math.inf
+    """How long a statement may stand open while its rows are sent, before it is begun anew behind them."""
+
+    ddl_is_transactional = True
+    """Whether what is made is gone when its transaction is rolled back; otherwise migrations must be repeatable."""
 
     def __init__(self, name: str, url: str, schema: str, lease: float) -> None:
         self.name = name
@@ -124,6 +131,24 @@ class Warehouse:
         """The driver's message without values of rows. Engines that know their messages say more."""
         return type(error.orig).__name__
 
+    def tag(self, sync: str, run: int | None = None) -> None:
+        """What is asked from now on is done for this run; for engines whose histories tell what for."""
+
+    # --- rights
+
+    @property
+    def role(self) -> str | None:
+        """Who the worker is to the warehouse; None where the URL does not say it, or where there are no roles."""
+        return self.url.username
+
+    def grants(self, role: str, tables: Sequence[tuple[str, ...]], *, may_create_schema: bool) -> list[str]:
+        """The statements by which an administrator gives `role` what runs need, and nothing else.
+
+        tables: what is read, in parts. may_create_schema: the role makes the schema of the worker's own tables itself;
+        otherwise it is made here. Empty where the warehouse knows no roles. Nothing is connected to.
+        """
+        return []
+
     # --- the user's query
 
     def model(self, sql: str) -> sa.TextClause:
@@ -162,6 +187,13 @@ class Warehouse:
         """A subquery whose expressions are evaluated once per row, however often its columns are named above it."""
         return select.subquery(name)
 
+    def stream(
+        self, connection: sa.Connection, select: sa.Select[Any], size: int
+    ) -> Iterator[Sequence[tuple[Any, ...]]]:
+        """The rows of `select` in pieces of `size`, by one statement; a piece is fetched when it is asked for."""
+        result = connection.execution_options(stream_results=True, yield_per=size).execute(select)
+        yield from result.partitions()
+
     # --- tables
 
     def has_schema(self, connection: sa.Connection) -> bool:
@@ -180,8 +212,13 @@ class Warehouse:
     def prepare_migrations(self) -> None:
         """Called before Alembic is used, for dialects that it does not know by itself."""
 
-    def lock_migrations(self, connection: sa.Connection) -> None:
-        """Until this transaction ends no other worker migrates; for engines that let several in at a time."""
+    @contextmanager
+    def lock_migrations(self, connection: sa.Connection) -> Iterator[None]:
+        """Within this block no other worker migrates; for engines that let several in at a time."""
+        yield
+
+    def take_turns(self, connection: sa.Connection, table: sa.Table) -> None:
+        """Until this transaction ends others that come here wait; for engines that do not keep keys unique."""
 
     def create_table_as(
         self,
@@ -206,6 +243,14 @@ class Warehouse:
         connection.execute(sa.schema.DropTable(sa.Table(name, sa.MetaData(), schema=self.schema), if_exists=True))
 
     # --- values
+
+    def among(self, column: sa.ColumnElement[int], ranges: Sequence[tuple[int, int]]) -> sa.ColumnElement[bool]:
+        """Whether the number lies in one of the ranges, from the first to the last of each."""
+        single = [first for first, last in ranges if first == last]
+        conditions = [column.between(first, last) for first, last in ranges if first != last]
+        if single:
+            conditions.append(column.in_(single))
+        return sa.or_(sa.false(), *conditions)
 
     def utc_now(self, plus: float | sa.ColumnElement[Any] = 0) -> sa.ColumnElement[Any]:
         """The warehouse's own time as UTC without a zone, `plus` seconds later: workers' clocks may differ."""

@@ -39,6 +39,10 @@ class DuckDB(Warehouse):
         return sa.create_engine(self.url, hide_parameters=True, poolclass=sa.NullPool)
 
     @property
+    def role(self) -> None:
+        return None
+
+    @property
     def path(self) -> Path:
         """The database file."""
         return Path(self.url.database or "")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
@@ -23,6 +25,11 @@ GONE = ("08", "25P03", "57P")
 class PostgreSQL(Warehouse):
     """A PostgreSQL database, through psycopg 3."""
 
+    def __init__(self, name: str, url: str, schema: str, lease: float) -> None:
+        super().__init__(name, url, schema, lease)
+        # An open cursor is an open transaction: it keeps the server from cleaning up, and is ended with the lease.
+        self.cursor_seconds = lease / 3
+
     def make_engine(self) -> sa.Engine:
         engine = sa.create_engine(
             self.url,
@@ -39,8 +46,23 @@ class PostgreSQL(Warehouse):
         driver.execute(f"SET idle_in_transaction_session_timeout = {round(self.lease * 1000)}")
         driver.commit()
 
-    def lock_migrations(self, connection: sa.Connection) -> None:
+    def grants(self, role: str, tables: Sequence[tuple[str, ...]], *, may_create_schema: bool) -> list[str]:
+        worker, schema = self.quote(role), self.quote(self.schema)
+        database = self.quote(self.url.database or role)  # As libpq has it.
+        on_database = "CONNECT, TEMPORARY, CREATE" if may_create_schema else "CONNECT, TEMPORARY"
+        own = [f"CREATE SCHEMA IF NOT EXISTS {schema}", f"GRANT USAGE, CREATE ON SCHEMA {schema} TO {worker}"]
+        homes = dict.fromkeys(self.quote(table[-2]) for table in tables if len(table) > 1)
+        return [
+            f"GRANT {on_database} ON DATABASE {database} TO {worker}",
+            *([] if may_create_schema else own),
+            *(f"GRANT USAGE ON SCHEMA {home} TO {worker}" for home in homes),
+            *dict.fromkeys(f"GRANT SELECT ON TABLE {self.quote(*table)} TO {worker}" for table in tables),
+        ]
+
+    @contextmanager
+    def lock_migrations(self, connection: sa.Connection) -> Iterator[None]:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext("warehouse-sync " + self.schema))))
+        yield
 
     def check_server(self, connection: sa.Connection) -> None:
         encoding = connection.scalar(sa.text("show server_encoding"))
@@ -75,8 +97,8 @@ class PostgreSQL(Warehouse):
     def after_load(self, connection: sa.Connection, table: sa.TableClause, *columns: str, ordered_by: str = "") -> None:
         name = self.quote(*filter(None, (table.schema, table.name)))
         if ordered_by:
-            # The table was written in this order, so a few pages per range find any window of it.
-            connection.execute(self.verbatim(f"CREATE INDEX ON {name} USING brin ({self.quote(ordered_by)})"))
+            # Rows are read in this order without sorting them, and any window of them is found.
+            connection.execute(self.verbatim(f"CREATE INDEX ON {name} ({self.quote(ordered_by)})"))
         # A table made by CREATE TABLE AS has no statistics until autovacuum comes by, and the diff comes first.
         connection.execute(self.verbatim(f"ANALYZE {name} ({', '.join(map(self.quote, columns))})"))
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+import time
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import sqlalchemy as sa
@@ -14,6 +18,7 @@ from warehouse_sync.errors import ConfigurationError, WarehouseSyncError, Wareho
 from warehouse_sync.fields import Field
 from warehouse_sync.warehouses.base import ModelColumn, Text, Warehouse, as_told
 from warehouse_sync.warehouses.letters import BLANK
+from warehouse_sync.warehouses.values import EMAIL, EMAIL_WITHIN, HOST, JSON_ARRAY, JSON_BEGINS, NOT_A_LIST
 
 APPLICATION = "warehouse_sync"
 """How sessions of ours are named in the account's login and query history."""
@@ -32,6 +37,36 @@ SESSION_OVER = range(390100, 390400)
 """The session, or the token that it was opened with, is no longer taken."""
 
 
+EXISTS_ALREADY = 2002
+
+MIGRATING = "migrating"
+"""The table that is there while a worker migrates: of two who make it, Snowflake lets one go through."""
+
+MIGRATION_PATIENCE = 60.0
+"""Seconds to wait for another worker that migrates."""
+
+MIGRATION_STALE = 600.0
+"""Seconds after which a worker that migrates counts as dead."""
+
+PROBES = (
+    (EMAIL, "ann@example.com", True),
+    (EMAIL, "ann@example", False),
+    (HOST, "https://user@www.example.com:443/x", True),
+    (HOST, "[example].com", False),
+    (HOST, "exa\x01mple.com", False),
+    (JSON_ARRAY, r'["a\\b", "c\"d", "\u00e9"]', True),
+    (JSON_ARRAY, r'["\ud800"]', False),
+    (JSON_ARRAY, r'["a\b"c]', False),
+    (JSON_BEGINS, " [a", True),
+    ("^[0-9a-f]{4}$", "00ff", True),
+    ("^[0-9a-f]{4}$", "x00ff", False),
+)
+"""Patterns, texts, and whether one is found in the other: engines differ in what they make of brackets and escapes."""
+
+SHORT_RANGE = 100
+"""Ranges up to this length are written out as single numbers, so that conditions stay few."""
+
+
 def make_engine(url: sa.URL, arguments: Mapping[str, Any] | None = None, **options: Any) -> sa.Engine:
     """An engine for a URL of the configuration; `arguments` are the connector's.
 
@@ -39,7 +74,7 @@ def make_engine(url: sa.URL, arguments: Mapping[str, Any] | None = None, **optio
     """
     given = dict(url.query)
     address = {name: str(given.pop(name)) for name in ("host", "port", "protocol") if name in given}
-    return sa.create_engine(
+    engine = sa.create_engine(
         url.set(query=given),
         # Values go to the server beside the statement: per cent signs mean nothing, and histories hold no values.
         paramstyle="qmark",
@@ -47,6 +82,31 @@ def make_engine(url: sa.URL, arguments: Mapping[str, Any] | None = None, **optio
         hide_parameters=True,
         **options,
     )
+    _end_only_what_was_begun(engine)
+    return engine
+
+
+def _end_only_what_was_begun(engine: sa.Engine) -> None:
+    """No COMMIT or ROLLBACK is sent where no transaction is open: a third of all statements of a run would be these.
+
+    Reading opens none here, and what makes or drops tables commits by itself.
+    """
+    writing: weakref.WeakSet[Any] = weakref.WeakSet()
+    dialect = engine.dialect
+    commit, rollback = dialect.do_commit, dialect.do_rollback
+
+    def note(connection: sa.Connection, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.lstrip()[:6].upper() in ("INSERT", "UPDATE", "DELETE", "MERGE "):
+            writing.add(connection.connection.dbapi_connection)
+
+    def end(how: Any, connection: Any) -> None:
+        if connection in writing:
+            how(connection)
+            writing.discard(connection)
+
+    sa.event.listen(engine, "before_cursor_execute", note)
+    dialect.do_commit = lambda connection: end(commit, connection)  # type: ignore[method-assign]
+    dialect.do_rollback = lambda connection: end(rollback, connection)  # type: ignore[method-assign]
 
 
 class Snowflake(Warehouse):
@@ -54,18 +114,74 @@ class Snowflake(Warehouse):
 
     record_interval = 5.0
 
-    def __init__(self, name: str, url: str, schema: str, lease: float) -> None:
+    ddl_is_transactional = False
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        schema: str,
+        lease: float,
+        *,
+        private_key: bytes | None = None,
+        oauth_token: str | None = None,
+    ) -> None:
+        """private_key: DER of PKCS #8, not encrypted. oauth_token: an access token. Without both: the URL's password."""
+        self._login = _login(private_key, oauth_token)
+        self._tag = ""
         # Without quotes, in any case: so it is written in queries by hand, too.
         super().__init__(name, url, schema.lower(), lease)
 
     def make_engine(self) -> sa.Engine:
-        parameters = {"LOCK_TIMEOUT": round(self.lease), "TIMEZONE": "UTC", "CLIENT_TELEMETRY_ENABLED": False}
         arguments = {
+            **self._login,
             "application": APPLICATION,
+            # Bounded, so that a lost network ends a run long before its lease would be worth nothing.
             "login_timeout": 30,
-            "session_parameters": parameters,
+            # A session that nobody uses may end, and the virtual warehouse may suspend.
+            "client_session_keep_alive": False,
+            "session_parameters": {
+                # Long enough for another worker to commit, short enough not to hang behind one that stands still.
+                "LOCK_TIMEOUT": max(round(self.lease), 10),
+                "TIMEZONE": "UTC",
+                "CLIENT_TELEMETRY_ENABLED": False,
+                # The forms of keys in the log, whatever the account says.
+                "BINARY_OUTPUT_FORMAT": "HEX",
+                "DATE_OUTPUT_FORMAT": "YYYY-MM-DD",
+                "TIMESTAMP_NTZ_OUTPUT_FORMAT": "YYYY-MM-DD HH24:MI:SS.FF6",
+            },
         }
-        return make_engine(self.url, arguments)
+        # Logging in takes a second, so connections are used again; an hour is well below the life of a session.
+        engine = make_engine(self.url, arguments, pool_recycle=3600)
+        sa.event.listen(engine, "do_connect", self._log_in_tagged)
+        sa.event.listen(engine, "checkout", self._tag_again)
+        return engine
+
+    def tag(self, sync: str, run: int | None = None) -> None:
+        self._tag = f"warehouse_sync:{sync}" if run is None else f"warehouse_sync:{sync}:{run}"
+
+    def _log_in_tagged(self, _: Any, record: Any, __: Any, arguments: dict[str, Any]) -> None:
+        if self._tag:
+            arguments["session_parameters"] = {**arguments["session_parameters"], "QUERY_TAG": self._tag}
+        record.info["tag"] = self._tag
+
+    def _tag_again(self, driver: Any, record: Any, _: Any) -> None:
+        if record.info.get("tag") != self._tag:
+            tag = self._tag.replace("\\", "\\\\").replace("'", "\\'")
+            with driver.cursor() as cursor:
+                cursor.execute(f"ALTER SESSION SET QUERY_TAG = '{tag}'")
+            record.info["tag"] = self._tag
+
+    def check_server(self, connection: sa.Connection) -> None:
+        found = connection.execute(
+            sa.select(*(self.matches(sa.literal(text, sa.Text), pattern) for pattern, text, _ in PROBES))
+        ).one()
+        host = connection.scalar(sa.select(self.extract(sa.literal("http://www.example.com/", sa.Text), HOST)))
+        if tuple(map(bool, found)) != tuple(expected for *_, expected in PROBES) or host != "www.example.com":
+            raise ConfigurationError(
+                f"warehouses.{self.name}.url: this server reads regular expressions in a way that would take wrong "
+                "values for right ones (its test came out wrong). Nothing was touched; please report this."
+            )
 
     @property
     def address(self) -> str:
@@ -125,6 +241,42 @@ class Snowflake(Warehouse):
         class SnowflakeImpl(DefaultImpl):
             __dialect__ = "snowflake"
 
+    @contextmanager
+    def lock_migrations(self, connection: sa.Connection) -> Iterator[None]:
+        self.create_schema(connection)
+        table = sa.table(MIGRATING, sa.column("since", sa.DateTime), schema=self.schema)
+        patience = time.monotonic() + MIGRATION_PATIENCE
+        while not self._lock(connection, table):
+            if time.monotonic() >= patience:
+                raise WarehouseUnavailable(
+                    f"warehouse {self.name}: another worker has been migrating schema {self.schema} for over a minute. "
+                    f"Nothing was touched; try again. If none is alive, drop table {self.schema}.{MIGRATING}."
+                )
+            time.sleep(1)
+        try:
+            yield
+        finally:
+            # This commits what the migrations wrote, before others are let in.
+            self.drop_table(connection, MIGRATING)
+
+    def _lock(self, connection: sa.Connection, table: sa.TableClause) -> bool:
+        try:
+            self.create_table_as(connection, table, sa.select(self.utc_now().label("since")))
+        except sa.exc.DBAPIError as error:
+            if _number(error) != EXISTS_ALREADY:
+                raise
+        else:
+            return True
+        stale = table.c.since < self.utc_now(-MIGRATION_STALE)
+        taken = connection.execute(sa.update(table).where(stale).values(since=self.utc_now()))
+        connection.commit()
+        return taken.rowcount == 1
+
+    def take_turns(self, connection: sa.Connection, table: sa.Table) -> None:
+        # Keys are not kept unique, and inserts do not wait for each other. Updates of one table do.
+        column = table.columns[0]
+        connection.execute(sa.update(table).values({column: column}))
+
     def model_columns(self, sql: str) -> list[ModelColumn]:
         with self.connect("read the columns of the query") as connection:
             result = connection.execute(sa.select(sa.text("*")).select_from(self.model(sql)).where(sa.false()))
@@ -153,6 +305,16 @@ class Snowflake(Warehouse):
         connection.exec_driver_sql(f"CREATE {kind} AS\n{body}{order}")
 
     # --- values
+
+    def among(self, column: sa.ColumnElement[int], ranges: Sequence[tuple[int, int]]) -> sa.ColumnElement[bool]:
+        # Long lists make slow statements, and more than 16,384 of them none: they go beside the statement.
+        single = [number for first, last in ranges if last - first < SHORT_RANGE for number in range(first, last + 1)]
+        conditions = [column.between(first, last) for first, last in ranges if last - first >= SHORT_RANGE]
+        if single:
+            listed = sa.text("SELECT value::NUMBER FROM TABLE(FLATTEN(INPUT => PARSE_JSON(:listed)))")
+            parameter = sa.bindparam("listed", json.dumps(single), sa.Text, unique=True)
+            conditions.append(column.in_(listed.bindparams(parameter).columns(sa.column("value", sa.BigInteger))))
+        return sa.or_(sa.false(), *conditions)
 
     def utc_now(self, plus: float | sa.ColumnElement[Any] = 0) -> sa.ColumnElement[Any]:
         now: sa.ColumnElement[Any] = sa.func.sysdate(type_=sa.DateTime())
@@ -190,6 +352,52 @@ class Snowflake(Warehouse):
 
     def hash_text(self, value: Text, algorithm: str) -> Text:
         return sa.func.sha2(value, _constant(int(algorithm.removeprefix("sha"))), type_=sa.Text())
+
+
+    def prepare_hashing(self, connection: sa.Connection, algorithms: Sequence[str]) -> None:
+        if "sha512" not in algorithms:
+            return
+        expected = hashlib.sha512(b"warehouse-sync").hexdigest()
+        try:
+            found = connection.scalar(sa.select(self.hash_text(sa.literal("warehouse-sync", sa.Text), "sha512")))
+        except sa.exc.DBAPIError:
+            found = None
+        if found != expected:
+            raise ConfigurationError(
+                f"warehouses.{self.name}: this server cannot take SHA-512 (SHA2(…, 512) came out wrong), and hashing "
+                "elsewhere would take addresses out of it. Nothing was touched; leave out identifiers.sha512_email, or "
+                "have the query yield the hashes and set hash_pii: false."
+            )
+
+    def text_list(self, column: sa.ColumnElement[Any], field: Field) -> Text:
+        text = self.as_text(column)
+        items = sa.case(
+            (sa.func.is_array(sa.func.to_variant(column)), sa.func.to_variant(column)),
+            (self.matches(text, JSON_ARRAY), sa.func.try_parse_json(text)),
+            (~self.matches(text, JSON_BEGINS), sa.func.to_variant(sa.func.split(text, _constant(",")))),
+        )
+        blank = f"^[{BLANK}]+|[{BLANK}]+$"
+        plain = f"item -> REGEXP_REPLACE(REPLACE(CAST(item AS VARCHAR), CHR(0), ''), '{blank}', '')"
+        wanted = f"item -> CAST(item AS VARCHAR) <> '' AND NOT REGEXP_INSTR(CAST(item AS VARCHAR), '{EMAIL_WITHIN}') > 0"
+        trimmed = sa.func.transform(sa.func.to_array(items), sa.literal_column(plain))
+        kept = sa.func.filter(trimmed, sa.literal_column(wanted))
+        first = sa.func.array_slice(kept, _constant(0), _constant(field.max_items or 0))
+        cut = sa.func.transform(
+            first, sa.literal_column(f"item -> LEFT(CAST(item AS VARCHAR), {field.max_length})")
+        )
+        return sa.case(
+            (sa.func.array_size(cut) > _constant(0), sa.func.to_json(cut)),
+            (items.is_(None) & text.is_not(None), sa.literal(NOT_A_LIST, sa.Text)),
+        )
+
+
+def _login(private_key: bytes | None, oauth_token: str | None) -> dict[str, Any]:
+    """The connector's arguments for the ways to log in."""
+    if private_key is not None:
+        return {"authenticator": "SNOWFLAKE_JWT", "private_key": private_key}
+    if oauth_token is not None:
+        return {"authenticator": "OAUTH", "token": oauth_token}
+    return {}
 
 
 def _number(error: sa.exc.DBAPIError) -> int:
