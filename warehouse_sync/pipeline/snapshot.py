@@ -264,7 +264,8 @@ def take_snapshot(
     temporary: bool = False,
 ) -> SnapshotCounts:
     """`table` holds the members of the query as it is now, and the rows that cannot be members. Raises QueryFailed."""
-    warehouse.prepare_hashing(connection, [taken.hash for taken in model.fields.all if taken.hash])
+    hashed = [taken.hash for taken in model.fields.all if taken.hash and taken.name in model.mapping]
+    warehouse.prepare_hashing(connection, hashed)
     if model.hash_pii and any(taken.hash for taken in model.fields.identifiers):
         check_hashing(warehouse, connection)
     warehouse.create_table_as(connection, table, snapshot_select(warehouse, model, spelling), temporary=temporary)

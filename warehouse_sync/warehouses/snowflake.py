@@ -100,9 +100,10 @@ def _end_only_what_was_begun(engine: sa.Engine) -> None:
             writing.add(connection.connection.dbapi_connection)
 
     def end(how: Any, connection: Any) -> None:
-        if connection in writing:
+        driver = getattr(connection, "dbapi_connection", connection)  # The pool's cover over it, or itself.
+        if driver in writing:
             how(connection)
-            writing.discard(connection)
+            writing.discard(driver)
 
     sa.event.listen(engine, "before_cursor_execute", note)
     dialect.do_commit = lambda connection: end(commit, connection)  # type: ignore[method-assign]
