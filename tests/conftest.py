@@ -64,7 +64,29 @@ def snowflake() -> Iterator[SnowflakeServer]:
         yield server
 
 
-@pytest.fixture(params=["duckdb", "postgres", "snowflake"])
+SNOWFLAKE_TOO = (
+    "test_warehouse_contract",
+    "test_values",
+    "test_lease",
+    "test_plan",
+    "test_status",
+    "test_mirror",
+    "test_pending",
+    "test_statements",
+    "test_migrations",
+)
+"""What runs on the local Snowflake too. It takes two seconds a run; the others would add many minutes."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Whatever wants a warehouse runs on each kind."""
+    chosen = any("warehouse_url" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
+    if "warehouse_url" in metafunc.fixturenames and not chosen:
+        too = metafunc.module.__name__.endswith(SNOWFLAKE_TOO)
+        metafunc.parametrize("warehouse_url", ["duckdb", "postgres", *(["snowflake"] if too else [])], indirect=True)
+
+
+@pytest.fixture
 def warehouse_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """An empty database on each kind of warehouse."""
     if request.param == "duckdb":

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from warehouse_sync.config_problems import listed, wrong
 from warehouse_sync.config_source import Unreadable, read_text
 from warehouse_sync.logs import hide
+from warehouse_sync.snowflake_login import checked_url
 
 MAX_DURATION = 366 * 86400.0
 
@@ -34,7 +35,7 @@ def folder(info: ValidationInfo) -> Path:
     return (info.context or {}).get("folder") or Path()
 
 
-def _opened(value: Any, info: ValidationInfo) -> Any:
+def _opened(value: Any, info: ValidationInfo, *, lines: bool = False) -> Any:
     """A secret as text, from `{file: …}` too; anything but text is left for pydantic to refuse."""
     if isinstance(value, Mapping):
         if set(value) != {"file"} or not isinstance(value["file"], str) or not value["file"]:
@@ -50,8 +51,19 @@ def _opened(value: Any, info: ValidationInfo) -> Any:
     if isinstance(value, str):
         if not value.strip():
             raise wrong("must not be empty; is its environment variable set?")
-        if _CONTROL.search(value):
+        if _CONTROL.search(value.replace("\n", "").replace("\r", "") if lines else value):
             raise wrong("must be one line without control characters")
+    return value
+
+
+def _private_key(value: Any, info: ValidationInfo) -> Any:
+    value = _opened(value, info, lines=True)
+    if isinstance(value, str):
+        # Environment variables of one line carry the line breaks as escapes.
+        value = value if "\n" in value else value.replace("\\n", "\n")
+        for line in (value, *value.split("\n")):
+            if not line.startswith("-----"):
+                hide(line)
     return value
 
 
@@ -72,12 +84,12 @@ def _warehouse_url(value: Any, info: ValidationInfo) -> Any:
         hide(hidden)
     backend, _, driver = scheme.lower().partition("+")
     if backend == "snowflake" and not driver and separator:
-        return f"snowflake://{rest}"
+        return checked_url(rest)
     if backend == "duckdb" and not driver and separator:
         return _duckdb_url(value, rest)
     if backend in ("postgresql", "postgres") and driver in ("", "psycopg") and separator:
         return f"postgresql+psycopg://{rest}"
-    raise wrong("a SQLAlchemy address is expected: duckdb:///file.duckdb or postgresql+psycopg://host/database")
+    raise wrong("a SQLAlchemy address is expected: duckdb:///file.duckdb, postgresql+psycopg://host/database or snowflake://…")
 
 
 def _duckdb_url(url: str, rest: str) -> str:
@@ -189,6 +201,8 @@ def schema_problem(url: str, schema: str) -> str | None:
     name = schema.lower()
     if name == "information_schema" or name.startswith("pg_"):
         return "is a schema of the warehouse's own; choose another name, such as warehouse_sync"
+    if url.startswith("snowflake:") and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_$]*", schema):
+        return "takes letters, digits and _ on Snowflake, where it is written without quotes, in any case"
     if not url.startswith("duckdb:"):
         return None
     if name in ("system", "temp"):
@@ -274,6 +288,7 @@ def _digits_schema(pattern: str) -> WithJsonSchema:
 Text = Annotated[str, Field(min_length=1), AfterValidator(_plain)]
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_plain)]
 Secret = Annotated[SecretStr, BeforeValidator(_secret), _SECRET_SCHEMA]
+PrivateKey = Annotated[SecretStr, BeforeValidator(_private_key), _SECRET_SCHEMA]
 SecretText = Annotated[str, BeforeValidator(_opened), _SECRET_SCHEMA]
 WarehouseUrl = Annotated[SecretStr, BeforeValidator(_warehouse_url), _SECRET_SCHEMA]
 Seconds = Annotated[float, Field(le=MAX_DURATION, allow_inf_nan=False), BeforeValidator(_seconds), _SECONDS_SCHEMA]

@@ -20,7 +20,7 @@ def make_warehouse(config: WarehouseConfig) -> Warehouse:
         if url.startswith("duckdb:"):
             from warehouse_sync.warehouses.duckdb import DuckDB as Chosen
         elif extra == "snowflake":
-            from warehouse_sync.warehouses.snowflake import Snowflake as Chosen  # type: ignore[assignment]
+            return _snowflake(config)
         else:
             from warehouse_sync.warehouses.postgres import PostgreSQL as Chosen  # type: ignore[assignment]
         return Chosen(config.name, url, config.schema_, config.lease)
@@ -28,3 +28,18 @@ def make_warehouse(config: WarehouseConfig) -> Warehouse:
         raise ConfigurationError(
             f"warehouses.{config.name}.url: the driver is not installed: pip install 'warehouse-sync[{extra}]'"
         ) from error
+
+
+def _snowflake(config: WarehouseConfig) -> Warehouse:
+    from warehouse_sync.snowflake_login import private_key_der
+    from warehouse_sync.warehouses.snowflake import Snowflake
+
+    private_key, passphrase, oauth_token = config.login
+    return Snowflake(
+        config.name,
+        config.url.get_secret_value(),
+        config.schema_,
+        config.lease,
+        private_key=None if private_key is None else private_key_der(private_key, passphrase),
+        oauth_token=oauth_token,
+    )

@@ -417,7 +417,9 @@ def _constant(value: str | int) -> sa.ColumnElement[Any]:
 def _posix(pattern: str) -> str:
     """The pattern as an extended regular expression of POSIX: groups that capture, characters instead of escapes."""
     characters = re.sub(r"\\x([0-9a-f]{2})", lambda found: chr(int(found[1], 16)), pattern)
-    return characters.replace("(?:", "(")
+    for escape, character in ((r"\t", "\t"), (r"\n", "\n"), (r"\r", "\r"), ("(?:", "(")):
+        characters = characters.replace(escape, character)
+    return characters
 
 
 def _wanted_group(pattern: str) -> int:
