@@ -173,12 +173,37 @@ class Snowflake(Warehouse):
                 cursor.execute(f"ALTER SESSION SET QUERY_TAG = '{tag}'")
             record.info["tag"] = self._tag
 
+    @property
+    def role(self) -> str | None:
+        found = self.url.query.get("role")
+        return found if isinstance(found, str) else None
+
+    def grants(self, role: str, tables: Sequence[tuple[str, ...]], *, may_create_schema: bool) -> list[str]:
+        database, _, schema = (self.url.database or "").partition("/")
+        worker, home_database, home_schema = _name(role), _name(database), _name(schema or "PUBLIC")
+        own_schema = f"{home_database}.{self.schema.upper()}"
+        warehouse = self.url.query.get("warehouse")
+        named = [(home_database, home_schema)[: 3 - len(table)] + tuple(map(_part, table)) for table in tables]
+        homes = dict.fromkeys(f"{database}.{schema}" for database, schema, _ in named)
+        models = dict.fromkeys(".".join(parts) for parts in named)
+        databases = dict.fromkeys((home_database, *(database for database, _, _ in named)))
+        own = [
+            f"CREATE SCHEMA IF NOT EXISTS {own_schema}",
+            f"GRANT USAGE, CREATE TABLE ON SCHEMA {own_schema} TO ROLE {worker}",
+        ]
+        return [
+            *([f"GRANT USAGE ON WAREHOUSE {_name(warehouse)} TO ROLE {worker}"] if isinstance(warehouse, str) else []),
+            *(f"GRANT USAGE ON DATABASE {name} TO ROLE {worker}" for name in databases),
+            *([f"GRANT CREATE SCHEMA ON DATABASE {home_database} TO ROLE {worker}"] if may_create_schema else own),
+            *(f"GRANT USAGE ON SCHEMA {home} TO ROLE {worker}" for home in homes),
+            *(f"GRANT SELECT ON TABLE {model} TO ROLE {worker}" for model in models),
+        ]
+
     def check_server(self, connection: sa.Connection) -> None:
-        found = connection.execute(
-            sa.select(*(self.matches(sa.literal(text, sa.Text), pattern) for pattern, text, _ in PROBES))
-        ).one()
-        host = connection.scalar(sa.select(self.extract(sa.literal("http://www.example.com/", sa.Text), HOST)))
-        if tuple(map(bool, found)) != tuple(expected for *_, expected in PROBES) or host != "www.example.com":
+        looked_for = [self.matches(sa.literal(text, sa.Text), pattern) for pattern, text, _ in PROBES]
+        host = self.extract(sa.literal("http://www.example.com/", sa.Text), HOST)
+        *found, told = connection.execute(sa.select(*looked_for, host)).one()
+        if list(map(bool, found)) != [expected for *_, expected in PROBES] or told != "www.example.com":
             raise ConfigurationError(
                 f"warehouses.{self.name}.url: this server reads regular expressions in a way that would take wrong "
                 "values for right ones (its test came out wrong). Nothing was touched; please report this."
@@ -247,7 +272,7 @@ class Snowflake(Warehouse):
         self.create_schema(connection)
         table = sa.table(MIGRATING, sa.column("since", sa.DateTime), schema=self.schema)
         patience = time.monotonic() + MIGRATION_PATIENCE
-        while not self._lock(connection, table):
+        while not self._lock(table):
             if time.monotonic() >= patience:
                 raise WarehouseUnavailable(
                     f"warehouse {self.name}: another worker has been migrating schema {self.schema} for over a minute. "
@@ -260,18 +285,20 @@ class Snowflake(Warehouse):
             # This commits what the migrations wrote, before others are let in.
             self.drop_table(connection, MIGRATING)
 
-    def _lock(self, connection: sa.Connection, table: sa.TableClause) -> bool:
-        try:
-            self.create_table_as(connection, table, sa.select(self.utc_now().label("since")))
-        except sa.exc.DBAPIError as error:
-            if _number(error) != EXISTS_ALREADY:
-                raise
-        else:
-            return True
-        stale = table.c.since < self.utc_now(-MIGRATION_STALE)
-        taken = connection.execute(sa.update(table).where(stale).values(since=self.utc_now()))
-        connection.commit()
-        return taken.rowcount == 1
+    def _lock(self, table: sa.TableClause) -> bool:
+        # On a connection of its own, since what is done here is committed at once.
+        with self.engine.connect() as other:
+            try:
+                self.create_table_as(other, table, sa.select(self.utc_now().label("since")))
+            except sa.exc.DBAPIError as error:
+                if _number(error) != EXISTS_ALREADY:
+                    raise
+            else:
+                return True
+            stale = table.c.since < self.utc_now(-MIGRATION_STALE)
+            taken = other.execute(sa.update(table).where(stale).values(since=self.utc_now()))
+            other.commit()
+            return taken.rowcount == 1
 
     def take_turns(self, connection: sa.Connection, table: sa.Table) -> None:
         # Keys are not kept unique, and inserts do not wait for each other. Updates of one table do.
@@ -286,7 +313,7 @@ class Snowflake(Warehouse):
         return [ModelColumn(name, name) for name in names]
 
     def table_name(self, parts: Sequence[str]) -> str:
-        return self.quote(*(part if isinstance(part, Quoted) else part.upper() for part in parts))
+        return ".".join(map(_part, parts))
 
     def create_table_as(
         self,
@@ -390,6 +417,16 @@ class Snowflake(Warehouse):
             (sa.func.array_size(cut) > _constant(0), sa.func.to_json(cut)),
             (items.is_(None) & text.is_not(None), sa.literal(NOT_A_LIST, sa.Text)),
         )
+
+
+def _name(name: str) -> str:
+    """A name of the URL as the service reads it there: without quotes in any case, otherwise as it stands."""
+    return name.upper() if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_$]*", name) else '"' + name.strip('"') + '"'
+
+
+def _part(part: str) -> str:
+    """A part of a table's name as the service reads it: without quotes it is in upper case."""
+    return '"' + str(part if isinstance(part, Quoted) else part.upper()).replace('"', '""') + '"'
 
 
 def _login(private_key: bytes | None, oauth_token: str | None) -> dict[str, Any]:
