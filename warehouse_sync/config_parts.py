@@ -78,7 +78,9 @@ class WarehouseConfig(Part):
         made = handler(data)
         problem = kind.schema_problem(made.url.get_secret_value(), made.schema_)
         found: list[Found] = [(("schema",), problem)] if problem else []
-        return validate(lambda _: made, data, [*found, *snowflake_login.problems(made.url.get_secret_value(), *made.login)])
+        return validate(
+            lambda _: made, data, [*found, *snowflake_login.problems(made.url.get_secret_value(), *made.login)]
+        )
 
     @property
     def login(self) -> tuple[str | None, str | None, str | None]:

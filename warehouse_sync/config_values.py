@@ -89,7 +89,9 @@ def _warehouse_url(value: Any, info: ValidationInfo) -> Any:
         return _duckdb_url(value, rest)
     if backend in ("postgresql", "postgres") and driver in ("", "psycopg") and separator:
         return f"postgresql+psycopg://{rest}"
-    raise wrong("a SQLAlchemy address is expected: duckdb:///file.duckdb, postgresql+psycopg://host/database or snowflake://…")
+    raise wrong(
+        "a SQLAlchemy address is expected: duckdb:///file.duckdb, postgresql+psycopg://host/database or snowflake://…"
+    )
 
 
 def _duckdb_url(url: str, rest: str) -> str:
@@ -230,7 +232,8 @@ def _distinct(value: tuple[str, ...]) -> tuple[str, ...]:
 def table_parts(name: str) -> tuple[str, ...]:
     """The parts of `table`, `schema.table` or `database.schema.table`.
 
-    A part in double quotes is taken as it is, and `Quoted`; any other is lower-cased, which SQL and SQLAlchemy read as "any case".
+    A part in double quotes is taken as it is, and `Quoted`; any other is lower-cased, which SQL and SQLAlchemy read as
+    "any case".
     Raises ValueError when `name` is no such name.
     """
     parts, position = list[str](), 0

@@ -94,7 +94,9 @@ def told(runs: dict[str, Recorded]) -> str:
 
 def test_the_sql_of_a_run_is_what_was_reviewed(world: World) -> None:
     """First run, changed run, a run with rejected rows: the file tells every statement of each."""
-    people = [{"id": n, "email": f"p{n}@example.com", "device": f"{n:032x}", "country": "de"} for n in range(1, 6)]
+    people: list[dict[str, Any]] = [
+        {"id": n, "email": f"p{n}@example.com", "device": f"{n:032x}", "country": "de"} for n in range(1, 6)
+    ]
     others = [*people[2:], {"id": 6, "email": "p6@example.com", "device": people[0]["device"]}]
     broken = [*others, {"id": 7}, {"id": 8, "email": "a" * 64}]
     runs: dict[str, Recorded] = {}

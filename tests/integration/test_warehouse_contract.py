@@ -173,9 +173,9 @@ def test_columns_of_the_query_are_learnt_without_reading(warehouse: Warehouse, n
 
 def test_a_broken_query_is_told_in_the_servers_words(warehouse: Warehouse) -> None:
     """The message names what is wrong with the query."""
-    with pytest.raises(QueryFailed, match="(?i)nowhere"):
+    with pytest.raises(QueryFailed, match=r"(?i)nowhere"):
         warehouse.model_columns("select * from nowhere")
-    with pytest.raises(QueryFailed, match="syntax error|Expecting"):
+    with pytest.raises(QueryFailed, match=r"syntax error|Expecting"):
         warehouse.model_columns("selct 1")
 
 

@@ -47,7 +47,12 @@ def test_migrations_make_the_tables_that_the_code_expects(warehouse: Warehouse) 
                 # Snowflake has several names for one type.
                 names = [{"VARCHAR", "TEXT"}, {"VARCHAR", "CHAR"}, {"datetime", "TIMESTAMP_NTZ"}]
                 names += [{"BIGINT", "DECIMAL"}, {"INTEGER", "DECIMAL"}]
-                assert len(same) == 1 or same in names[: None if "snowflake" in warehouse.url.drivername else 1], (table.name, column.name, expected, actual)
+                assert len(same) == 1 or same in names[: None if "snowflake" in warehouse.url.drivername else 1], (
+                    table.name,
+                    column.name,
+                    expected,
+                    actual,
+                )
             key = inspector.get_pk_constraint(table.name, schema=warehouse.schema)["constrained_columns"]
             assert key == [column.name for column in table.primary_key.columns]
 

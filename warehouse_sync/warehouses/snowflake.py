@@ -1,4 +1,4 @@
-"""Snowflake, through its connector: every statement costs a tenth of a second, and the time that a warehouse is awake."""
+"""Snowflake, through its connector. Each statement takes a tenth of a second, and wakes what is paid by the second."""
 
 from __future__ import annotations
 
@@ -74,11 +74,15 @@ def make_engine(url: sa.URL, arguments: Mapping[str, Any] | None = None, **optio
     """
     given = dict(url.query)
     address = {name: str(given.pop(name)) for name in ("host", "port", "protocol") if name in given}
+    connect: dict[str, Any] = {"paramstyle": "qmark", **(arguments or {})}
+    connect.update(address)
+    if "workload_identity_provider" not in given:
+        connect["platform_detection_timeout_seconds"] = 0  # It asks clouds' metadata services at each login.
     engine = sa.create_engine(
         url.set(query=given),
         # Values go to the server beside the statement: per cent signs mean nothing, and histories hold no values.
         paramstyle="qmark",
-        connect_args={"paramstyle": "qmark", **address, **(arguments or {})},
+        connect_args=connect,
         hide_parameters=True,
         **options,
     )
@@ -92,7 +96,7 @@ def _end_only_what_was_begun(engine: sa.Engine) -> None:
     Reading opens none here, and what makes or drops tables commits by itself.
     """
     writing: weakref.WeakSet[Any] = weakref.WeakSet()
-    dialect = engine.dialect
+    dialect: Any = engine.dialect
     commit, rollback = dialect.do_commit, dialect.do_rollback
 
     def note(connection: sa.Connection, _cursor: Any, statement: str, *_: Any) -> None:
@@ -106,14 +110,12 @@ def _end_only_what_was_begun(engine: sa.Engine) -> None:
             writing.discard(driver)
 
     sa.event.listen(engine, "before_cursor_execute", note)
-    dialect.do_commit = lambda connection: end(commit, connection)  # type: ignore[method-assign]
-    dialect.do_rollback = lambda connection: end(rollback, connection)  # type: ignore[method-assign]
+    dialect.do_commit = lambda connection: end(commit, connection)
+    dialect.do_rollback = lambda connection: end(rollback, connection)
 
 
 class Snowflake(Warehouse):
     """A Snowflake database."""
-
-    record_interval = 5.0
 
     ddl_is_transactional = False
 
@@ -127,7 +129,7 @@ class Snowflake(Warehouse):
         private_key: bytes | None = None,
         oauth_token: str | None = None,
     ) -> None:
-        """private_key: DER of PKCS #8, not encrypted. oauth_token: an access token. Without both: the URL's password."""
+        """private_key: DER of PKCS #8, not encrypted. oauth_token: an access token. Without both the URL says how."""
         self._login = _login(private_key, oauth_token)
         self._tag = ""
         # Without quotes, in any case: so it is written in queries by hand, too.
@@ -381,7 +383,6 @@ class Snowflake(Warehouse):
     def hash_text(self, value: Text, algorithm: str) -> Text:
         return sa.func.sha2(value, _constant(int(algorithm.removeprefix("sha"))), type_=sa.Text())
 
-
     def prepare_hashing(self, connection: sa.Connection, algorithms: Sequence[str]) -> None:
         if "sha512" not in algorithms:
             return
@@ -406,13 +407,13 @@ class Snowflake(Warehouse):
         )
         blank = f"^[{BLANK}]+|[{BLANK}]+$"
         plain = f"item -> REGEXP_REPLACE(REPLACE(CAST(item AS VARCHAR), CHR(0), ''), '{blank}', '')"
-        wanted = f"item -> CAST(item AS VARCHAR) <> '' AND NOT REGEXP_INSTR(CAST(item AS VARCHAR), '{EMAIL_WITHIN}') > 0"
+        wanted = (
+            f"item -> CAST(item AS VARCHAR) <> '' AND NOT REGEXP_INSTR(CAST(item AS VARCHAR), '{EMAIL_WITHIN}') > 0"
+        )
         trimmed = sa.func.transform(sa.func.to_array(items), sa.literal_column(plain))
         kept = sa.func.filter(trimmed, sa.literal_column(wanted))
         first = sa.func.array_slice(kept, _constant(0), _constant(field.max_items or 0))
-        cut = sa.func.transform(
-            first, sa.literal_column(f"item -> LEFT(CAST(item AS VARCHAR), {field.max_length})")
-        )
+        cut = sa.func.transform(first, sa.literal_column(f"item -> LEFT(CAST(item AS VARCHAR), {field.max_length})"))
         return sa.case(
             (sa.func.array_size(cut) > _constant(0), sa.func.to_json(cut)),
             (items.is_(None) & text.is_not(None), sa.literal(NOT_A_LIST, sa.Text)),

@@ -2,7 +2,7 @@
 -- Parameters go beside the statements, as ?. COMMIT follows each group of INSERT, UPDATE and DELETE.
 
 
--- ===== first run: 71 statements
+-- ===== first run: 70 statements
 
 -- phase: open and check
 
@@ -17,19 +17,17 @@ SELECT regexp_instr(?, '^[^@]+@[^@.]+([.][^@.]+)+$') > 0 AS anon_1, regexp_instr
                                                                        '… 579 characters 7de09b04 …') > 0 AS anon_8,
        regexp_instr(?, '… 14 characters ba2c64c3 …') > 0 AS anon_9, regexp_instr(?,
                                                                       '^[0-9a-f]{4}$') > 0 AS anon_10, regexp_instr(?,
-                                                                                                         '^[0-9a-f]{4}$') > 0 AS anon_11;
+                                                                                                         '^[0-9a-f]{4}$') > 0 AS anon_11,
+       regexp_substr(?, '… 168 characters cdf87751 …', 1, 1, 'e', 3) AS regexp_substr_1;
 
 -- statement 2
-SELECT regexp_substr(?, '… 168 characters cdf87751 …', 1, 1, 'e', 3) AS regexp_substr_1;
-
--- statement 3
 SELECT *
 FROM
   (select *
    from people) AS model
 WHERE false;
 
--- statement 4
+-- statement 3
 SELECT ranked.identity, ranked.fingerprint, ranked.primary_key, ranked.query_rows, ranked.reason, ranked.left_out,
        CASE WHEN (ranked.reason IS NULL) THEN ranked.sha256_email
        END AS sha256_email, CAST(NULL AS TEXT) AS sha512_email,
@@ -147,34 +145,34 @@ LIMIT ?;
 
 -- phase: lease
 
--- statement 5
+-- statement 4
 DESCRIBE SCHEMA warehouse_sync;
 
--- as statement 5: DESCRIBE SCHEMA warehouse_sync
+-- as statement 4: DESCRIBE SCHEMA warehouse_sync
 
--- statement 6
+-- statement 5
 CREATE SCHEMA IF NOT EXISTS warehouse_sync;
 
--- statement 7
+-- statement 6
 CREATE TRANSIENT TABLE warehouse_sync.migrating AS
 SELECT SYSDATE() AS since;
 
--- as statement 5: DESCRIBE SCHEMA warehouse_sync
+-- as statement 4: DESCRIBE SCHEMA warehouse_sync
 
--- statement 8
+-- statement 7
 DESC TABLE /* sqlalchemy:_has_object */ "WAREHOUSE_SYNC"."SCHEMA_VERSION";
 
--- as statement 8: DESC TABLE /* sqlalchemy:_has_object */ "WAREHOUSE_SYNC"."SCHEMA_VERSI
+-- as statement 7: DESC TABLE /* sqlalchemy:_has_object */ "WAREHOUSE_SYNC"."SCHEMA_VERSI
 
--- statement 9
+-- statement 8
 CREATE TABLE warehouse_sync.schema_version (version_num VARCHAR(32) NOT NULL, CONSTRAINT schema_version_pkc PRIMARY KEY (version_num));
 
--- statement 10
+-- statement 9
 CREATE TABLE IF NOT EXISTS warehouse_sync.installation (id VARCHAR(36) NOT NULL, last_run BIGINT NOT NULL,
                                                                                                  created_at datetime NOT NULL,
                                                                                                                      PRIMARY KEY (id));
 
--- statement 11
+-- statement 10
 CREATE TABLE IF NOT EXISTS warehouse_sync.syncs (sync VARCHAR(200) NOT NULL, destination VARCHAR(200) NOT NULL,
                                                                                                       audience_key VARCHAR(200) NOT NULL,
                                                                                                                                 audience_type VARCHAR(20),
@@ -187,7 +185,7 @@ CREATE TABLE IF NOT EXISTS warehouse_sync.syncs (sync VARCHAR(200) NOT NULL, des
                                                                                                                                                                                                                                                 destination,
                                                                                                                                                                                                                                                 audience_key));
 
--- statement 12
+-- statement 11
 CREATE TABLE IF NOT EXISTS warehouse_sync.runs (run_id BIGINT NOT NULL, sync VARCHAR(200) NOT NULL, destination VARCHAR(200) NOT NULL,
                                                                                                                              audience_key VARCHAR(200) NOT NULL,
                                                                                                                                                        kind VARCHAR(10) NOT NULL,
@@ -216,7 +214,7 @@ CREATE TABLE IF NOT EXISTS warehouse_sync.runs (run_id BIGINT NOT NULL, sync VAR
                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                        finished_at datetime,
                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                        PRIMARY KEY (run_id));
 
--- statement 13
+-- statement 12
 CREATE TABLE IF NOT EXISTS warehouse_sync.sync_log (logged_at datetime NOT NULL, run_id BIGINT NOT NULL, sync VARCHAR(200) NOT NULL,
                                                                                                                            destination VARCHAR(200) NOT NULL,
                                                                                                                                                     audience_key VARCHAR(200) NOT NULL,
@@ -226,7 +224,7 @@ CREATE TABLE IF NOT EXISTS warehouse_sync.sync_log (logged_at datetime NOT NULL,
                                                                                                                                                                                                                                message TEXT, primary_key TEXT, identity CHAR(32),
                                                                                                                                                                                                                                                                         attempt INTEGER);
 
--- statement 14
+-- statement 13
 CREATE TABLE IF NOT EXISTS warehouse_sync.retry_queue (run_id BIGINT NOT NULL, seq BIGINT NOT NULL, sync VARCHAR(200) NOT NULL,
                                                                                                                       destination VARCHAR(200) NOT NULL,
                                                                                                                                                audience_key VARCHAR(200) NOT NULL,
@@ -240,62 +238,62 @@ CREATE TABLE IF NOT EXISTS warehouse_sync.retry_queue (run_id BIGINT NOT NULL, s
                                                                                                                                                                                                                                                                                                     message TEXT, PRIMARY KEY (run_id,
                                                                                                                                                                                                                                                                                                                                seq));
 
--- statement 15
+-- statement 14
 INSERT INTO warehouse_sync.schema_version (version_num)
 VALUES ('0001');
 
--- statement 16
+-- statement 15
 ALTER TABLE warehouse_sync.syncs ADD COLUMN IF NOT EXISTS generation INTEGER DEFAULT '1';
 
--- statement 17
+-- statement 16
 UPDATE warehouse_sync.syncs
 SET generation=?
 WHERE warehouse_sync.syncs.generation IS NULL;
 
--- statement 18
+-- statement 17
 ALTER TABLE warehouse_sync.syncs
 ALTER COLUMN generation
 SET NOT NULL;
 
--- statement 19
+-- statement 18
 UPDATE warehouse_sync.schema_version
 SET version_num='0002'
 WHERE warehouse_sync.schema_version.version_num = '0001';
 
--- statement 20
+-- statement 19
 ALTER TABLE warehouse_sync.syncs ADD COLUMN IF NOT EXISTS last_tick datetime;
 
--- statement 21
+-- statement 20
 ALTER TABLE warehouse_sync.syncs ADD COLUMN IF NOT EXISTS alerted VARCHAR(20);
 
--- statement 22
+-- statement 21
 UPDATE warehouse_sync.schema_version
 SET version_num='0003'
 WHERE warehouse_sync.schema_version.version_num = '0002';
 
--- statement 23
+-- statement 22
 SELECT count(*) AS count_1
 FROM warehouse_sync.installation;
 
--- statement 24
+-- statement 23
 INSERT INTO warehouse_sync.installation (id, last_run, created_at)
 VALUES (?, ?, SYSDATE());
 
--- statement 25
+-- statement 24
 DROP TABLE IF EXISTS warehouse_sync.migrating;
 
--- statement 26
+-- statement 25
 SELECT warehouse_sync.syncs.sync
 FROM warehouse_sync.syncs
 WHERE warehouse_sync.syncs.sync = ?
   AND warehouse_sync.syncs.destination = ?
   AND warehouse_sync.syncs.audience_key = ?;
 
--- statement 27
+-- statement 26
 UPDATE warehouse_sync.installation
 SET id=warehouse_sync.installation.id;
 
--- statement 28
+-- statement 27
 INSERT INTO warehouse_sync.syncs (sync,
                               destination, audience_key, lease_token, created_at)
 SELECT ? AS sync, ? AS destination, ? AS audience_key, ? AS anon_1, SYSDATE() AS sysdate_1
@@ -306,7 +304,7 @@ WHERE NOT (EXISTS
                 AND warehouse_sync.syncs.destination = ?
                 AND warehouse_sync.syncs.audience_key = ?));
 
--- statement 29
+-- statement 28
 UPDATE warehouse_sync.syncs
 SET lease_holder=?, lease_token=(warehouse_sync.syncs.lease_token + ?), lease_expires_at=dateadd(millisecond,
                                                                                            ?, SYSDATE())
@@ -317,27 +315,27 @@ WHERE warehouse_sync.syncs.sync = ?
        OR warehouse_sync.syncs.lease_expires_at IS NULL
        OR warehouse_sync.syncs.lease_expires_at < SYSDATE());
 
--- statement 30
+-- statement 29
 SELECT warehouse_sync.syncs.lease_holder, warehouse_sync.syncs.lease_token
 FROM warehouse_sync.syncs
 WHERE warehouse_sync.syncs.sync = ?
   AND warehouse_sync.syncs.destination = ?
   AND warehouse_sync.syncs.audience_key = ?;
 
--- statement 31
+-- statement 30
 SELECT warehouse_sync.syncs.audience_type, warehouse_sync.syncs.audience_id, warehouse_sync.syncs.promoted_run, warehouse_sync.syncs.generation
 FROM warehouse_sync.syncs
 WHERE warehouse_sync.syncs.sync = ?
   AND warehouse_sync.syncs.destination = ?
   AND warehouse_sync.syncs.audience_key = ?;
 
--- statement 32
+-- statement 31
 SELECT max(warehouse_sync.syncs.generation) AS max_1
 FROM warehouse_sync.syncs
 WHERE warehouse_sync.syncs.sync = ?
   AND warehouse_sync.syncs.audience_key = ?;
 
--- statement 33
+-- statement 32
 SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse_sync.runs.destination, warehouse_sync.runs.audience_key,
        warehouse_sync.runs.kind, warehouse_sync.runs.triggered_by, warehouse_sync.runs.status, warehouse_sync.runs.phase,
        warehouse_sync.runs.reason, warehouse_sync.runs.lease_token, warehouse_sync.runs.config_fingerprint, warehouse_sync.runs.audience_id,
@@ -355,11 +353,11 @@ WHERE warehouse_sync.runs.run_id IN
      GROUP BY warehouse_sync.runs.audience_id)
 ORDER BY warehouse_sync.runs.run_id DESC;
 
--- statement 34
+-- statement 33
 SELECT warehouse_sync.installation.id
 FROM warehouse_sync.installation;
 
--- statement 35
+-- statement 34
 UPDATE warehouse_sync.syncs
 SET lease_expires_at=dateadd(millisecond, ?, SYSDATE())
 WHERE warehouse_sync.syncs.sync = ?
@@ -368,24 +366,24 @@ WHERE warehouse_sync.syncs.sync = ?
   AND warehouse_sync.syncs.lease_token = ?
   AND warehouse_sync.syncs.lease_holder IS NOT NULL;
 
--- statement 36
+-- statement 35
 SELECT warehouse_sync.installation.last_run
 FROM warehouse_sync.installation;
 
--- statement 37
+-- statement 36
 UPDATE warehouse_sync.installation
 SET last_run=?
 WHERE warehouse_sync.installation.last_run = ?;
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 38
+-- statement 37
 INSERT INTO warehouse_sync.runs (run_id,
                               sync, destination, audience_key, kind, triggered_by, status, phase, lease_token,
                               config_fingerprint, previous_run, snapshot_table, changes_table, started_at)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, SYSDATE());
 
--- statement 39
+-- statement 38
 SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse_sync.runs.destination, warehouse_sync.runs.audience_key,
        warehouse_sync.runs.kind, warehouse_sync.runs.triggered_by, warehouse_sync.runs.status, warehouse_sync.runs.phase,
        warehouse_sync.runs.reason, warehouse_sync.runs.lease_token, warehouse_sync.runs.config_fingerprint, warehouse_sync.runs.audience_id,
@@ -404,7 +402,7 @@ ORDER BY warehouse_sync.runs.run_id;
 
 -- phase: snapshot
 
--- statement 40
+-- statement 39
 SELECT sha2(regexp_replace(CASE
                                WHEN (octet_length(vector.address) = length(vector.address)) THEN lower(vector.address) ELSE translate(vector.address,
                                                                                                                               ?,
@@ -413,7 +411,7 @@ SELECT sha2(regexp_replace(CASE
 FROM (
       VALUES (?), (?), (?), (?)) AS vector (address);
 
--- statement 41
+-- statement 40
 CREATE TRANSIENT TABLE warehouse_sync.snapshot_people_1 AS
 SELECT ranked.identity, ranked.fingerprint, ranked.primary_key, ranked.query_rows, ranked.reason, ranked.left_out,
        CASE WHEN (ranked.reason IS NULL) THEN ranked.sha256_email
@@ -531,22 +529,22 @@ FROM
                   from people) AS model) AS cleaned) AS judged) AS encoded) AS keyed) AS ranked
 WHERE ranked.place = 1;
 
--- statement 42
+-- statement 41
 SELECT warehouse_sync.snapshot_people_1.reason, warehouse_sync.snapshot_people_1.left_out, count(*) AS lines,
        CAST(coalesce(sum(warehouse_sync.snapshot_people_1.query_rows), ?) AS BIGINT) AS query_rows
 FROM warehouse_sync.snapshot_people_1
 GROUP BY warehouse_sync.snapshot_people_1.reason, warehouse_sync.snapshot_people_1.left_out;
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 43
+-- statement 42
 UPDATE warehouse_sync.runs
 SET phase=?, query_rows=?, members=?, rejected_rows=?
 WHERE warehouse_sync.runs.run_id = ?;
 
 -- phase: changes
 
--- statement 44
+-- statement 43
 CREATE TRANSIENT TABLE warehouse_sync.changes_people_1 AS WITH removes AS
   (SELECT 'ADD' AS operation, 'pending' AS cause, false AS held, anon_4.identity AS identity,
                                                            anon_4.fingerprint AS fingerprint, anon_4.primary_key AS primary_key,
@@ -673,7 +671,7 @@ FROM
       FROM readds) AS anon_7) AS operations
 ORDER BY seq;
 
--- statement 45
+-- statement 44
 SELECT coalesce(sum(CASE WHEN warehouse_sync.changes_people_1.held THEN ? ELSE ?
                     END), ?) AS coalesce_1,
        coalesce(sum(CASE
@@ -694,22 +692,22 @@ SELECT coalesce(sum(CASE WHEN warehouse_sync.changes_people_1.held THEN ? ELSE ?
                     END), ?) AS coalesce_11
 FROM warehouse_sync.changes_people_1;
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 46
+-- statement 45
 UPDATE warehouse_sync.runs
 SET phase=?, planned_add=?, planned_remove=?, last_seq=?
 WHERE warehouse_sync.runs.run_id = ?;
 
 -- phase: audience
 
--- as statement 34: SELECT warehouse_sync.installation.id FROM warehouse_sync.installation
+-- as statement 33: SELECT warehouse_sync.installation.id FROM warehouse_sync.installation
 
 -- phase: promote
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 47
+-- statement 46
 INSERT INTO warehouse_sync.sync_log (logged_at,
                               run_id, sync, destination, audience_key, seq, operation, outcome, reason, message,
                               primary_key, identity, attempt)
@@ -721,7 +719,7 @@ SELECT SYSDATE() AS sysdate_1, ? AS anon_1, ? AS sync, ? AS destination, ? AS au
 FROM warehouse_sync.snapshot_people_1
 WHERE warehouse_sync.snapshot_people_1.reason IS NOT NULL;
 
--- statement 48
+-- statement 47
 UPDATE warehouse_sync.syncs
 SET audience_type=?, audience_id=?, promoted_run=?, generation=?
 WHERE warehouse_sync.syncs.sync = ?
@@ -729,14 +727,14 @@ WHERE warehouse_sync.syncs.sync = ?
   AND warehouse_sync.syncs.audience_key = ?
   AND warehouse_sync.syncs.lease_token = ?;
 
--- statement 49
+-- statement 48
 UPDATE warehouse_sync.runs
 SET phase=?, audience_id=?, watermark=?, promoted_at=SYSDATE()
 WHERE warehouse_sync.runs.run_id = ?;
 
 -- phase: add
 
--- statement 50
+-- statement 49
 SELECT warehouse_sync.changes_people_1.sha256_email, warehouse_sync.changes_people_1.sha512_email, warehouse_sync.changes_people_1.google_aid,
        warehouse_sync.changes_people_1.first_name, warehouse_sync.changes_people_1.last_name, warehouse_sync.changes_people_1.title,
        warehouse_sync.changes_people_1.company, warehouse_sync.changes_people_1.country
@@ -745,9 +743,9 @@ WHERE warehouse_sync.changes_people_1.seq > ?
   AND warehouse_sync.changes_people_1.seq <= ?
 ORDER BY warehouse_sync.changes_people_1.seq;
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 51
+-- statement 50
 INSERT INTO warehouse_sync.sync_log (logged_at,
                               run_id, sync, destination, audience_key, seq, operation, outcome, reason, message,
                               primary_key, identity, attempt)
@@ -758,23 +756,23 @@ FROM warehouse_sync.changes_people_1
 WHERE warehouse_sync.changes_people_1.seq > ?
   AND warehouse_sync.changes_people_1.seq <= ?;
 
--- statement 52
+-- statement 51
 UPDATE warehouse_sync.runs
 SET delivered_add=?, delivered_remove=?, rejected_operations=?, watermark=?
 WHERE warehouse_sync.runs.run_id = ?;
 
 -- phase: finish
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 53
+-- statement 52
 UPDATE warehouse_sync.runs
 SET phase=?
 WHERE warehouse_sync.runs.run_id = ?;
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 54
+-- statement 53
 DELETE
 FROM warehouse_sync.retry_queue
 WHERE warehouse_sync.retry_queue.run_id IN
@@ -784,7 +782,7 @@ WHERE warehouse_sync.retry_queue.run_id IN
        AND warehouse_sync.runs.audience_id = ?
        AND warehouse_sync.runs.run_id < ?);
 
--- statement 55
+-- statement 54
 DELETE
 FROM warehouse_sync.sync_log
 WHERE warehouse_sync.sync_log.sync = ?
@@ -792,7 +790,7 @@ WHERE warehouse_sync.sync_log.sync = ?
   AND warehouse_sync.sync_log.audience_key = ?
   AND warehouse_sync.sync_log.logged_at < dateadd(millisecond, ?, SYSDATE());
 
--- statement 56
+-- statement 55
 SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse_sync.runs.destination, warehouse_sync.runs.audience_key,
        warehouse_sync.runs.kind, warehouse_sync.runs.triggered_by, warehouse_sync.runs.status, warehouse_sync.runs.phase,
        warehouse_sync.runs.reason, warehouse_sync.runs.lease_token, warehouse_sync.runs.config_fingerprint, warehouse_sync.runs.audience_id,
@@ -809,7 +807,7 @@ WHERE warehouse_sync.runs.sync = ?
        OR warehouse_sync.runs.changes_table IS NOT NULL)
 ORDER BY warehouse_sync.runs.run_id DESC;
 
--- statement 57
+-- statement 56
 SELECT warehouse_sync.retry_queue.state, count(*) AS count_1
 FROM warehouse_sync.retry_queue
 WHERE warehouse_sync.retry_queue.sync = ?
@@ -818,14 +816,14 @@ WHERE warehouse_sync.retry_queue.sync = ?
   AND warehouse_sync.retry_queue.run_id = ?
 GROUP BY warehouse_sync.retry_queue.state;
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 58
+-- statement 57
 UPDATE warehouse_sync.runs
 SET status=?, reason=?, deferred=?, dead=?, finished_at=SYSDATE()
 WHERE warehouse_sync.runs.run_id = ?;
 
--- statement 59
+-- statement 58
 UPDATE warehouse_sync.syncs
 SET lease_holder=?, lease_expires_at=?
 WHERE warehouse_sync.syncs.sync = ?
@@ -834,42 +832,40 @@ WHERE warehouse_sync.syncs.sync = ?
   AND warehouse_sync.syncs.lease_token = ?;
 
 
--- ===== changed run: 53 statements
+-- ===== changed run: 52 statements
 
 -- phase: open and check
 
 -- as statement 1: SELECT regexp_instr(?, '^[^@]+@[^@.]+([.][^@.]+)+$') > 0 AS anon_1, re
 
--- as statement 2: SELECT regexp_substr(?, '… 168 characters cdf87751 …', 1, 1, 'e', 3) A
+-- as statement 2: SELECT * FROM (select * from people) AS model WHERE false
 
--- as statement 3: SELECT * FROM (select * from people) AS model WHERE false
-
--- as statement 4: SELECT ranked.identity, ranked.fingerprint, ranked.primary_key, ranked
+-- as statement 3: SELECT ranked.identity, ranked.fingerprint, ranked.primary_key, ranked
 
 -- phase: lease
 
--- as statement 5: DESCRIBE SCHEMA warehouse_sync
+-- as statement 4: DESCRIBE SCHEMA warehouse_sync
 
--- statement 60
+-- statement 59
 DESCRIBE TABLE warehouse_sync.schema_version;
 
--- statement 61
+-- statement 60
 SELECT warehouse_sync.schema_version.version_num
 FROM warehouse_sync.schema_version;
 
--- as statement 26: SELECT warehouse_sync.syncs.sync FROM warehouse_sync.syncs WHERE wareh
+-- as statement 25: SELECT warehouse_sync.syncs.sync FROM warehouse_sync.syncs WHERE wareh
 
--- as statement 29: UPDATE warehouse_sync.syncs SET lease_holder=?, lease_token=(warehouse
+-- as statement 28: UPDATE warehouse_sync.syncs SET lease_holder=?, lease_token=(warehouse
 
--- as statement 30: SELECT warehouse_sync.syncs.lease_holder, warehouse_sync.syncs.lease_t
+-- as statement 29: SELECT warehouse_sync.syncs.lease_holder, warehouse_sync.syncs.lease_t
 
--- as statement 31: SELECT warehouse_sync.syncs.audience_type, warehouse_sync.syncs.audien
+-- as statement 30: SELECT warehouse_sync.syncs.audience_type, warehouse_sync.syncs.audien
 
--- as statement 33: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
+-- as statement 32: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
 
--- as statement 34: SELECT warehouse_sync.installation.id FROM warehouse_sync.installation
+-- as statement 33: SELECT warehouse_sync.installation.id FROM warehouse_sync.installation
 
--- statement 62
+-- statement 61
 SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse_sync.runs.destination, warehouse_sync.runs.audience_key,
        warehouse_sync.runs.kind, warehouse_sync.runs.triggered_by, warehouse_sync.runs.status, warehouse_sync.runs.phase,
        warehouse_sync.runs.reason, warehouse_sync.runs.lease_token, warehouse_sync.runs.config_fingerprint, warehouse_sync.runs.audience_id,
@@ -881,43 +877,43 @@ SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse_sync.runs
 FROM warehouse_sync.runs
 WHERE warehouse_sync.runs.run_id = ?;
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 36: SELECT warehouse_sync.installation.last_run FROM warehouse_sync.instal
+-- as statement 35: SELECT warehouse_sync.installation.last_run FROM warehouse_sync.instal
 
--- as statement 37: UPDATE warehouse_sync.installation SET last_run=? WHERE warehouse_sync
+-- as statement 36: UPDATE warehouse_sync.installation SET last_run=? WHERE warehouse_sync
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 38: INSERT INTO warehouse_sync.runs (run_id, sync, destination, audience_k
+-- as statement 37: INSERT INTO warehouse_sync.runs (run_id, sync, destination, audience_k
 
--- statement 63
+-- statement 62
 DESCRIBE TABLE warehouse_sync.snapshot_people_1;
 
--- statement 64
+-- statement 63
 SELECT count(*) AS count_1
 FROM warehouse_sync.snapshot_people_1
 WHERE warehouse_sync.snapshot_people_1.reason IS NULL;
 
--- statement 65
+-- statement 64
 DESCRIBE TABLE warehouse_sync.changes_people_1;
 
--- statement 66
+-- statement 65
 SELECT count(*) AS count_1
 FROM warehouse_sync.changes_people_1;
 
--- statement 67
+-- statement 66
 SELECT DISTINCT warehouse_sync.retry_queue.operation
 FROM warehouse_sync.retry_queue
 WHERE warehouse_sync.retry_queue.run_id = ?;
 
--- as statement 39: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
+-- as statement 38: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
 
 -- phase: snapshot
 
--- as statement 40: SELECT sha2(regexp_replace(CASE WHEN (octet_length(vector.address) = l
+-- as statement 39: SELECT sha2(regexp_replace(CASE WHEN (octet_length(vector.address) = l
 
--- statement 68
+-- statement 67
 CREATE TRANSIENT TABLE warehouse_sync.snapshot_people_2 AS
 SELECT ranked.identity, ranked.fingerprint, ranked.primary_key, ranked.query_rows, ranked.reason, ranked.left_out,
        CASE WHEN (ranked.reason IS NULL) THEN ranked.sha256_email
@@ -1035,19 +1031,19 @@ FROM
                   from people) AS model) AS cleaned) AS judged) AS encoded) AS keyed) AS ranked
 WHERE ranked.place = 1;
 
--- statement 69
+-- statement 68
 SELECT warehouse_sync.snapshot_people_2.reason, warehouse_sync.snapshot_people_2.left_out, count(*) AS lines,
        CAST(coalesce(sum(warehouse_sync.snapshot_people_2.query_rows), ?) AS BIGINT) AS query_rows
 FROM warehouse_sync.snapshot_people_2
 GROUP BY warehouse_sync.snapshot_people_2.reason, warehouse_sync.snapshot_people_2.left_out;
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 43: UPDATE warehouse_sync.runs SET phase=?, query_rows=?, members=?, rejec
+-- as statement 42: UPDATE warehouse_sync.runs SET phase=?, query_rows=?, members=?, rejec
 
 -- phase: changes
 
--- statement 70
+-- statement 69
 CREATE TRANSIENT TABLE warehouse_sync.changes_people_2 AS WITH pending AS
   (SELECT left_undelivered.operation AS operation, left_undelivered.identity AS identity, left_undelivered.fingerprint AS fingerprint,
           left_undelivered.primary_key AS primary_key, left_undelivered.sha256_email AS sha256_email, left_undelivered.sha512_email AS sha512_email,
@@ -1286,7 +1282,7 @@ FROM
       FROM readds) AS anon_10) AS operations
 ORDER BY seq;
 
--- statement 71
+-- statement 70
 SELECT coalesce(sum(CASE WHEN warehouse_sync.changes_people_2.held THEN ? ELSE ?
                     END), ?) AS coalesce_1,
        coalesce(sum(CASE
@@ -1307,15 +1303,15 @@ SELECT coalesce(sum(CASE WHEN warehouse_sync.changes_people_2.held THEN ? ELSE ?
                     END), ?) AS coalesce_11
 FROM warehouse_sync.changes_people_2;
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 46: UPDATE warehouse_sync.runs SET phase=?, planned_add=?, planned_remove=
+-- as statement 45: UPDATE warehouse_sync.runs SET phase=?, planned_add=?, planned_remove=
 
 -- phase: promote
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 72
+-- statement 71
 INSERT INTO warehouse_sync.sync_log (logged_at,
                               run_id, sync, destination, audience_key, seq, operation, outcome, reason, message,
                               primary_key, identity, attempt)
@@ -1333,13 +1329,13 @@ WHERE warehouse_sync.snapshot_people_2.reason IS NOT NULL
                 AND coalesce(warehouse_sync.snapshot_people_1.primary_key, ?) = coalesce(warehouse_sync.snapshot_people_2.primary_key,
                                                                                   ?)));
 
--- as statement 48: UPDATE warehouse_sync.syncs SET audience_type=?, audience_id=?, promot
+-- as statement 47: UPDATE warehouse_sync.syncs SET audience_type=?, audience_id=?, promot
 
--- as statement 49: UPDATE warehouse_sync.runs SET phase=?, audience_id=?, watermark=?, pr
+-- as statement 48: UPDATE warehouse_sync.runs SET phase=?, audience_id=?, watermark=?, pr
 
 -- phase: remove
 
--- statement 73
+-- statement 72
 SELECT warehouse_sync.changes_people_2.sha256_email, warehouse_sync.changes_people_2.sha512_email, warehouse_sync.changes_people_2.google_aid,
        warehouse_sync.changes_people_2.first_name, warehouse_sync.changes_people_2.last_name, warehouse_sync.changes_people_2.title,
        warehouse_sync.changes_people_2.company, warehouse_sync.changes_people_2.country
@@ -1350,11 +1346,11 @@ ORDER BY warehouse_sync.changes_people_2.seq;
 
 -- phase: add
 
--- as statement 73: SELECT warehouse_sync.changes_people_2.sha256_email, warehouse_sync.ch
+-- as statement 72: SELECT warehouse_sync.changes_people_2.sha256_email, warehouse_sync.ch
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 74
+-- statement 73
 INSERT INTO warehouse_sync.sync_log (logged_at,
                               run_id, sync, destination, audience_key, seq, operation, outcome, reason, message,
                               primary_key, identity, attempt)
@@ -1365,99 +1361,97 @@ FROM warehouse_sync.changes_people_2
 WHERE warehouse_sync.changes_people_2.seq > ?
   AND warehouse_sync.changes_people_2.seq <= ?;
 
--- as statement 52: UPDATE warehouse_sync.runs SET delivered_add=?, delivered_remove=?, re
+-- as statement 51: UPDATE warehouse_sync.runs SET delivered_add=?, delivered_remove=?, re
 
 -- phase: finish
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 53: UPDATE warehouse_sync.runs SET phase=? WHERE warehouse_sync.runs.run_i
+-- as statement 52: UPDATE warehouse_sync.runs SET phase=? WHERE warehouse_sync.runs.run_i
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 54: DELETE FROM warehouse_sync.retry_queue WHERE warehouse_sync.retry_queu
+-- as statement 53: DELETE FROM warehouse_sync.retry_queue WHERE warehouse_sync.retry_queu
 
--- as statement 55: DELETE FROM warehouse_sync.sync_log WHERE warehouse_sync.sync_log.sync
+-- as statement 54: DELETE FROM warehouse_sync.sync_log WHERE warehouse_sync.sync_log.sync
 
--- as statement 56: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
+-- as statement 55: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
 
--- as statement 57: SELECT warehouse_sync.retry_queue.state, count(*) AS count_1 FROM ware
+-- as statement 56: SELECT warehouse_sync.retry_queue.state, count(*) AS count_1 FROM ware
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 58: UPDATE warehouse_sync.runs SET status=?, reason=?, deferred=?, dead=?,
+-- as statement 57: UPDATE warehouse_sync.runs SET status=?, reason=?, deferred=?, dead=?,
 
--- as statement 59: UPDATE warehouse_sync.syncs SET lease_holder=?, lease_expires_at=? WHE
+-- as statement 58: UPDATE warehouse_sync.syncs SET lease_holder=?, lease_expires_at=? WHE
 
 
--- ===== run with rejected rows: 52 statements
+-- ===== run with rejected rows: 51 statements
 
 -- phase: open and check
 
 -- as statement 1: SELECT regexp_instr(?, '^[^@]+@[^@.]+([.][^@.]+)+$') > 0 AS anon_1, re
 
--- as statement 2: SELECT regexp_substr(?, '… 168 characters cdf87751 …', 1, 1, 'e', 3) A
+-- as statement 2: SELECT * FROM (select * from people) AS model WHERE false
 
--- as statement 3: SELECT * FROM (select * from people) AS model WHERE false
-
--- as statement 4: SELECT ranked.identity, ranked.fingerprint, ranked.primary_key, ranked
+-- as statement 3: SELECT ranked.identity, ranked.fingerprint, ranked.primary_key, ranked
 
 -- phase: lease
 
--- as statement 5: DESCRIBE SCHEMA warehouse_sync
+-- as statement 4: DESCRIBE SCHEMA warehouse_sync
 
--- as statement 60: DESCRIBE TABLE warehouse_sync.schema_version
+-- as statement 59: DESCRIBE TABLE warehouse_sync.schema_version
 
--- as statement 61: SELECT warehouse_sync.schema_version.version_num FROM warehouse_sync.s
+-- as statement 60: SELECT warehouse_sync.schema_version.version_num FROM warehouse_sync.s
 
--- as statement 26: SELECT warehouse_sync.syncs.sync FROM warehouse_sync.syncs WHERE wareh
+-- as statement 25: SELECT warehouse_sync.syncs.sync FROM warehouse_sync.syncs WHERE wareh
 
--- as statement 29: UPDATE warehouse_sync.syncs SET lease_holder=?, lease_token=(warehouse
+-- as statement 28: UPDATE warehouse_sync.syncs SET lease_holder=?, lease_token=(warehouse
 
--- as statement 30: SELECT warehouse_sync.syncs.lease_holder, warehouse_sync.syncs.lease_t
+-- as statement 29: SELECT warehouse_sync.syncs.lease_holder, warehouse_sync.syncs.lease_t
 
--- as statement 31: SELECT warehouse_sync.syncs.audience_type, warehouse_sync.syncs.audien
+-- as statement 30: SELECT warehouse_sync.syncs.audience_type, warehouse_sync.syncs.audien
 
--- as statement 33: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
+-- as statement 32: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
 
--- as statement 34: SELECT warehouse_sync.installation.id FROM warehouse_sync.installation
+-- as statement 33: SELECT warehouse_sync.installation.id FROM warehouse_sync.installation
 
--- as statement 62: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
+-- as statement 61: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 36: SELECT warehouse_sync.installation.last_run FROM warehouse_sync.instal
+-- as statement 35: SELECT warehouse_sync.installation.last_run FROM warehouse_sync.instal
 
--- as statement 37: UPDATE warehouse_sync.installation SET last_run=? WHERE warehouse_sync
+-- as statement 36: UPDATE warehouse_sync.installation SET last_run=? WHERE warehouse_sync
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 38: INSERT INTO warehouse_sync.runs (run_id, sync, destination, audience_k
+-- as statement 37: INSERT INTO warehouse_sync.runs (run_id, sync, destination, audience_k
 
--- statement 75
+-- statement 74
 DESCRIBE TABLE warehouse_sync.snapshot_people_2;
 
--- statement 76
+-- statement 75
 SELECT count(*) AS count_1
 FROM warehouse_sync.snapshot_people_2
 WHERE warehouse_sync.snapshot_people_2.reason IS NULL;
 
--- statement 77
+-- statement 76
 DESCRIBE TABLE warehouse_sync.changes_people_2;
 
--- statement 78
+-- statement 77
 SELECT count(*) AS count_1
 FROM warehouse_sync.changes_people_2;
 
--- as statement 67: SELECT DISTINCT warehouse_sync.retry_queue.operation FROM warehouse_sy
+-- as statement 66: SELECT DISTINCT warehouse_sync.retry_queue.operation FROM warehouse_sy
 
--- as statement 39: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
+-- as statement 38: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
 
 -- phase: snapshot
 
--- as statement 40: SELECT sha2(regexp_replace(CASE WHEN (octet_length(vector.address) = l
+-- as statement 39: SELECT sha2(regexp_replace(CASE WHEN (octet_length(vector.address) = l
 
--- statement 79
+-- statement 78
 CREATE TRANSIENT TABLE warehouse_sync.snapshot_people_3 AS
 SELECT ranked.identity, ranked.fingerprint, ranked.primary_key, ranked.query_rows, ranked.reason, ranked.left_out,
        CASE WHEN (ranked.reason IS NULL) THEN ranked.sha256_email
@@ -1575,19 +1569,19 @@ FROM
                   from people) AS model) AS cleaned) AS judged) AS encoded) AS keyed) AS ranked
 WHERE ranked.place = 1;
 
--- statement 80
+-- statement 79
 SELECT warehouse_sync.snapshot_people_3.reason, warehouse_sync.snapshot_people_3.left_out, count(*) AS lines,
        CAST(coalesce(sum(warehouse_sync.snapshot_people_3.query_rows), ?) AS BIGINT) AS query_rows
 FROM warehouse_sync.snapshot_people_3
 GROUP BY warehouse_sync.snapshot_people_3.reason, warehouse_sync.snapshot_people_3.left_out;
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 43: UPDATE warehouse_sync.runs SET phase=?, query_rows=?, members=?, rejec
+-- as statement 42: UPDATE warehouse_sync.runs SET phase=?, query_rows=?, members=?, rejec
 
 -- phase: changes
 
--- statement 81
+-- statement 80
 CREATE TRANSIENT TABLE warehouse_sync.changes_people_3 AS WITH pending AS
   (SELECT left_undelivered.operation AS operation, left_undelivered.identity AS identity, left_undelivered.fingerprint AS fingerprint,
           left_undelivered.primary_key AS primary_key, left_undelivered.sha256_email AS sha256_email, left_undelivered.sha512_email AS sha512_email,
@@ -1826,7 +1820,7 @@ FROM
       FROM readds) AS anon_10) AS operations
 ORDER BY seq;
 
--- statement 82
+-- statement 81
 SELECT coalesce(sum(CASE WHEN warehouse_sync.changes_people_3.held THEN ? ELSE ?
                     END), ?) AS coalesce_1,
        coalesce(sum(CASE
@@ -1847,15 +1841,15 @@ SELECT coalesce(sum(CASE WHEN warehouse_sync.changes_people_3.held THEN ? ELSE ?
                     END), ?) AS coalesce_11
 FROM warehouse_sync.changes_people_3;
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 46: UPDATE warehouse_sync.runs SET phase=?, planned_add=?, planned_remove=
+-- as statement 45: UPDATE warehouse_sync.runs SET phase=?, planned_add=?, planned_remove=
 
 -- phase: promote
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 83
+-- statement 82
 INSERT INTO warehouse_sync.sync_log (logged_at,
                               run_id, sync, destination, audience_key, seq, operation, outcome, reason, message,
                               primary_key, identity, attempt)
@@ -1873,41 +1867,41 @@ WHERE warehouse_sync.snapshot_people_3.reason IS NOT NULL
                 AND coalesce(warehouse_sync.snapshot_people_2.primary_key, ?) = coalesce(warehouse_sync.snapshot_people_3.primary_key,
                                                                                   ?)));
 
--- as statement 48: UPDATE warehouse_sync.syncs SET audience_type=?, audience_id=?, promot
+-- as statement 47: UPDATE warehouse_sync.syncs SET audience_type=?, audience_id=?, promot
 
--- as statement 49: UPDATE warehouse_sync.runs SET phase=?, audience_id=?, watermark=?, pr
+-- as statement 48: UPDATE warehouse_sync.runs SET phase=?, audience_id=?, watermark=?, pr
 
 -- phase: finish
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 53: UPDATE warehouse_sync.runs SET phase=? WHERE warehouse_sync.runs.run_i
+-- as statement 52: UPDATE warehouse_sync.runs SET phase=? WHERE warehouse_sync.runs.run_i
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 54: DELETE FROM warehouse_sync.retry_queue WHERE warehouse_sync.retry_queu
+-- as statement 53: DELETE FROM warehouse_sync.retry_queue WHERE warehouse_sync.retry_queu
 
--- as statement 55: DELETE FROM warehouse_sync.sync_log WHERE warehouse_sync.sync_log.sync
+-- as statement 54: DELETE FROM warehouse_sync.sync_log WHERE warehouse_sync.sync_log.sync
 
--- as statement 56: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
+-- as statement 55: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 84
+-- statement 83
 DROP TABLE IF EXISTS warehouse_sync.snapshot_people_1;
 
--- statement 85
+-- statement 84
 DROP TABLE IF EXISTS warehouse_sync.changes_people_1;
 
--- statement 86
+-- statement 85
 UPDATE warehouse_sync.runs
 SET snapshot_table=?, changes_table=?
 WHERE warehouse_sync.runs.run_id = ?;
 
--- as statement 57: SELECT warehouse_sync.retry_queue.state, count(*) AS count_1 FROM ware
+-- as statement 56: SELECT warehouse_sync.retry_queue.state, count(*) AS count_1 FROM ware
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 58: UPDATE warehouse_sync.runs SET status=?, reason=?, deferred=?, dead=?,
+-- as statement 57: UPDATE warehouse_sync.runs SET status=?, reason=?, deferred=?, dead=?,
 
--- as statement 59: UPDATE warehouse_sync.syncs SET lease_holder=?, lease_expires_at=? WHE
+-- as statement 58: UPDATE warehouse_sync.syncs SET lease_holder=?, lease_expires_at=? WHE
