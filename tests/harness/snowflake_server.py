@@ -16,7 +16,9 @@ import sys
 import threading
 import time
 import types
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -119,34 +121,51 @@ def speak_as_the_service_does() -> None:
     FakeSnowflakeCursor._inline_variables = lambda self, sql: sql
 
 
-OTHER_STATEMENTS = re.compile(
-    r"show_|describe|stage|user|clone|database|comment|sequence|sample|random|haversine|hex_|object_|_decimal|"
-    r"variables|session|result_scan|file_format|array_agg|to_date|offsets"
-)
-"""Steps of fakesnow's translation that have nothing to do in statements of ours that read or write rows."""
+KNOWN = threading.local()
+"""The statement that is being translated (`root`), and the kinds of nodes that it has (`kinds`)."""
+
+
+@cache
+def kinds_named(code: types.CodeType) -> tuple[type, ...]:
+    """The kinds of nodes that a step of fakesnow's translation asks for; without any of them it has nothing to do."""
+    import fakesnow.transforms
+    from sqlglot import exp
+
+    found = [getattr(exp, name) for name in code.co_names if isinstance(getattr(exp, name, None), type)]
+    for name in code.co_names if code.co_name == "<lambda>" else ():
+        inner = getattr(fakesnow.transforms, name, None)
+        found += kinds_named(inner.__code__) if isinstance(inner, types.FunctionType) else ()
+    return tuple(kind for kind in found if issubclass(kind, exp.Expression))
+
+
+def nodes_below(root: Any) -> Iterator[Any]:
+    from sqlglot import exp
+
+    rest = [root]
+    while rest:
+        node = rest.pop()
+        yield node
+        for value in node.args.values():
+            if type(value) is list:
+                rest += [child for child in value if isinstance(child, exp.Expression)]
+            elif isinstance(value, exp.Expression):
+                rest.append(value)
 
 
 def changed_in_place(root: Any, change: Any, *given: Any, copy: bool = False, **named: Any) -> Any:
     """What sqlglot's `transform` gives, without copying the tree: its many walks took most of a run."""
-    from sqlglot import exp
-
-    names = " ".join((change.__name__, *change.__code__.co_names))
-    is_ours = isinstance(root, exp.Select | exp.Insert | exp.Update | exp.Delete | exp.Create)
-    if is_ours and OTHER_STATEMENTS.search(names) and (not isinstance(root, exp.Create) or root.find(exp.Select)):
+    if getattr(KNOWN, "root", None) is not root:
+        KNOWN.root, KNOWN.kinds = root, {type(node) for node in nodes_below(root)}
+    wanted = kinds_named(change.__code__)
+    if wanted and not any(issubclass(kind, wanted) for kind in KNOWN.kinds):
         return root
-    rest = [root]
-    while rest:
-        node = rest.pop()
+    for node in list(nodes_below(root)):
         better = change(node, *given, **named)
         if better is not node:
+            KNOWN.root = None
             if node is root:
-                root = better
-            else:
-                node.replace(better)
-            continue
-        for value in node.args.values():
-            children = value if type(value) is list else (value,)
-            rest.extend(child for child in children if isinstance(child, exp.Expression))
+                return better
+            node.replace(better)
     return root
 
 
