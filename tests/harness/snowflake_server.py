@@ -122,7 +122,7 @@ def speak_as_the_service_does() -> None:
 
 
 KNOWN = threading.local()
-"""The statement that is being translated (`root`), and the kinds of nodes that it has (`kinds`)."""
+"""The statement that is being translated (`root`), its `nodes` and their `kinds`."""
 
 
 @cache
@@ -155,11 +155,14 @@ def nodes_below(root: Any) -> Iterator[Any]:
 def changed_in_place(root: Any, change: Any, *given: Any, copy: bool = False, **named: Any) -> Any:
     """What sqlglot's `transform` gives, without copying the tree: its many walks took most of a run."""
     if getattr(KNOWN, "root", None) is not root:
-        KNOWN.root, KNOWN.kinds = root, {type(node) for node in nodes_below(root)}
+        KNOWN.root, KNOWN.nodes = root, list(nodes_below(root))
+        KNOWN.kinds = {type(node) for node in KNOWN.nodes}
     wanted = kinds_named(change.__code__)
     if wanted and not any(issubclass(kind, wanted) for kind in KNOWN.kinds):
         return root
-    for node in list(nodes_below(root)):
+    for node in KNOWN.nodes:
+        if wanted and not isinstance(node, wanted):
+            continue
         better = change(node, *given, **named)
         if better is not node:
             KNOWN.root = None
