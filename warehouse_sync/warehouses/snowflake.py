@@ -73,9 +73,8 @@ def make_engine(url: sa.URL, arguments: Mapping[str, Any] | None = None, **optio
     `host`, `port` and `protocol` may stand in the URL's query: the dialect takes them as arguments only.
     """
     given = dict(url.query)
-    address = {name: str(given.pop(name)) for name in ("host", "port", "protocol") if name in given}
-    connect: dict[str, Any] = {"paramstyle": "qmark", **(arguments or {})}
-    connect.update(address)
+    address: dict[str, Any] = {name: str(given.pop(name)) for name in ("host", "port", "protocol") if name in given}
+    connect: dict[str, Any] = {"paramstyle": "qmark", **address, **(arguments or {})}
     if "workload_identity_provider" not in given:
         connect["platform_detection_timeout_seconds"] = 0  # It asks clouds' metadata services at each login.
     engine = sa.create_engine(
