@@ -27,8 +27,7 @@ settings.load_profile("suite")
 @pytest.fixture(autouse=True)
 def nothing_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     """Words that one test announces as secrets do not eat holes into another one's messages."""
-    monkeypatch.setattr(logs, "_hidden", set())
-    monkeypatch.setattr(logs, "_hidden_pattern", None)
+    monkeypatch.setattr(logs, "_hidden", logs.Hidden())
 
 
 @pytest.fixture(autouse=True)

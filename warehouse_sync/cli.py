@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from enum import StrEnum
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from warehouse_sync.config import Config
     from warehouse_sync.display import Display
     from warehouse_sync.errors import Problem
+    from warehouse_sync.observer import Observer
     from warehouse_sync.operations import PlanReport, RunReport
     from warehouse_sync.progress import Progress
 
@@ -37,8 +39,19 @@ GONE_THROUGH = ("succeeded", "incomplete")
 """Statuses of a run behind which more may be done."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of text.")]
+MetricsPath = Annotated[
+    Path | None,
+    typer.Option("--metrics-file", metavar="PATH", help="Write metrics there, for the node exporter's textfiles."),
+]
 Syncs = Annotated[list[str] | None, typer.Argument(metavar="SYNC", show_default=False)]
 Sync = Annotated[str, typer.Argument(metavar="SYNC", show_default=False)]
+
+
+class LogFormat(StrEnum):
+    """How log lines are written."""
+
+    TEXT = "text"
+    JSON = "json"
 
 
 def _version(wanted: bool) -> None:
@@ -59,6 +72,9 @@ def options(
         str | None,
         typer.Option(metavar="LEVEL", help="debug, info, warning or error; by default info, on a terminal warning."),
     ] = None,
+    log_format: Annotated[
+        LogFormat, typer.Option(envvar="WAREHOUSE_SYNC_LOG_FORMAT", help="text, or json: one object a line.")
+    ] = LogFormat.TEXT,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
     ] = False,
@@ -67,8 +83,9 @@ def options(
     from warehouse_sync.display import Display
     from warehouse_sync.logs import configure_logs
 
-    display = Display()
-    configure_logs(log_level or ("warning" if display.live else "info"), stream=display.log_stream())
+    as_json = log_format is LogFormat.JSON
+    display = Display(plain=as_json)
+    configure_logs(log_level or ("warning" if display.live else "info"), as_json, display.log_stream())
     context.obj = (config, display)
     verb_is_known(context)
 
@@ -86,6 +103,7 @@ def run(
     purge: Annotated[
         bool, typer.Option("--purge", help="Then take out of earlier audiences what this sync has put there.")
     ] = False,
+    metrics_file: MetricsPath = None,
     as_json: Json = False,
 ) -> None:
     """Sync now."""
@@ -112,7 +130,8 @@ def run(
         return purge_sync(config, name, trigger="manual", progress=progress, stop=stop)
 
     names = _named(config, syncs or list(config.syncs))
-    _run_each(display, names, one, then=earlier if purge else None, as_json=as_json)
+    observer = _observer(config, metrics_file)
+    _run_each(display, names, one, observer, then=earlier if purge else None, as_json=as_json)
 
 
 @app.command()
@@ -142,6 +161,7 @@ def retry(
     context: typer.Context,
     sync: Sync,
     dead: Annotated[bool, typer.Option("--dead", help="Also what is no longer retried by itself.")] = False,
+    metrics_file: MetricsPath = None,
     as_json: Json = False,
 ) -> None:
     """Send what waits in the retry queue of SYNC now."""
@@ -152,7 +172,7 @@ def retry(
     def one(name: str, progress: Progress) -> RunReport:
         return retry_sync(config, name, dead=dead, trigger="manual", progress=progress, stop=stop_of(context))
 
-    _run_each(display, _named(config, [sync]), one, as_json=as_json)
+    _run_each(display, _named(config, [sync]), one, _observer(config, metrics_file), retry=True, as_json=as_json)
 
 
 @app.command()
@@ -228,7 +248,13 @@ def migrate(context: typer.Context, as_json: Json = False) -> None:
         return Preparation(name, error=reason)
 
     names = list(config.warehouses)
-    done, codes = each(names, lambda name: prepare(config.warehouses[name]), failed, told=not as_json and display.live)
+    done, codes = each(
+        names,
+        lambda name: prepare(config.warehouses[name]),
+        failed,
+        told=not as_json and display.live,
+        what="warehouse",
+    )
     _show(display, done, display.preparations, as_json=as_json)
     end(codes)
 
@@ -256,9 +282,26 @@ def grants(
     def failed(name: str, reason: str, _: object) -> Grants:
         return Grants(name, error=reason)
 
-    found, codes = each(warehouses or list(config.warehouses), one, failed, told=not as_json and display.live)
+    found, codes = each(
+        warehouses or list(config.warehouses), one, failed, told=not as_json and display.live, what="warehouse"
+    )
     _show(display, found, display.grants, as_json=as_json)
     end(codes)
+
+
+@app.command()
+def serve(
+    context: typer.Context,
+    workers: Annotated[int, typer.Option(min=1, max=64, metavar="N", help="How many syncs run at once.")] = 4,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Of /healthz, /readyz and /metrics; 0 takes a free one.")
+    ] = 8080,
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where that port is open.")] = "0.0.0.0",  # noqa: S104
+) -> None:
+    """Run every sync on its schedule until Ctrl-C or SIGTERM; SIGHUP reads the configuration again."""
+    from warehouse_sync.serve import serve
+
+    serve(context.obj[0], workers=workers, port=port, host=host, stop=stop_of(context))
 
 
 @app.command()
@@ -317,27 +360,63 @@ def _run_each(
     display: Display,
     names: Sequence[str],
     one: Callable[[str, Progress], RunReport],
+    observer: Observer,
     *,
     then: Callable[[str, Progress], Sequence[RunReport]] | None = None,
+    retry: bool = False,
     as_json: bool,
 ) -> None:
     """Run one sync after the other, show how each went, and end. `then` follows where that did not fail or block."""
+    from warehouse_sync.errors import WarehouseSyncError
     from warehouse_sync.operations import RunReport, RunStatus
+    from warehouse_sync.progress import EachProgress
 
     reports: list[RunReport] = []
+    told: set[str] = set()
+
+    def ended(report: RunReport) -> None:
+        reports.append(report)
+        if report.sync not in told:  # What comes behind a sync's run is a purge, which says nothing of the sync.
+            told.add(report.sync)
+            observer.ended(report.sync, report, retry=retry)
 
     def shown(name: str) -> None:
-        with display.progress(name) as progress:
-            reports.append(one(name, progress))
+        with display.progress(name) as shown_progress:
+            progress = EachProgress(shown_progress, observer.progress(name))
+            try:
+                ended(one(name, progress))
+            except WarehouseSyncError:
+                raise
+            except Exception as error:
+                ended(RunReport(name, RunStatus.FAILED, reason=f"internal error ({type(error).__name__})"))
+                raise
             if then is not None and reports[-1].status in GONE_THROUGH:
                 reports.extend(then(name, progress))
 
     def failed(name: str, reason: str, report: RunReport | None) -> None:
-        reports.append(replace(report or RunReport(name, RunStatus.FAILED), reason=reason))
+        ended(replace(report or RunReport(name, RunStatus.FAILED), reason=reason))
 
     _, codes = each(names, shown, failed, told=not as_json and display.live)
     _show(display, reports, display.reports, as_json=as_json)
     end([*codes, *(EXIT[report.status] for report in reports)])
+
+
+def _observer(config: Config, metrics_file: Path | None) -> Observer:
+    """Who is told of the runs. Raises ConfigurationError."""
+    from warehouse_sync.observer import EachObserver
+
+    observers: list[Observer] = []
+    if metrics_file is not None:
+        from warehouse_sync.metrics import Metrics
+        from warehouse_sync.metrics_file import MetricsFile
+
+        metrics = Metrics(config)
+        observers += [metrics, MetricsFile(metrics, metrics_file)]
+    if config.webhooks:
+        from warehouse_sync.alerts import Alerts
+
+        observers.append(Alerts(config))
+    return EachObserver(*observers)
 
 
 def _show(display: Display, results: Sequence[Any], as_text: Callable[[Any], None], *, as_json: bool) -> None:

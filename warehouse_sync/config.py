@@ -4,9 +4,11 @@ load_config(path)  →  Config ─┬─ warehouses     WarehouseConfig
                               ├─ destinations   LinkedInConfig
                               └─ syncs          SyncConfig ─┬─ model       ModelConfig
                                                             ├─ audience    AudienceConfig
+                                                            ├─ schedule    ScheduleConfig
                                                             ├─ guard       GuardConfig
                                                             ├─ retry       RetryConfig
                                                             └─ retention   RetentionConfig
+                     └─ webhooks       WebhookConfig
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ from warehouse_sync.config_parts import (
     WarehouseConfig,
 )
 from warehouse_sync.config_problems import Part, did_you_mean, listed, problems_of, unknown_key
+from warehouse_sync.config_schedule import ScheduleConfig
 from warehouse_sync.config_source import Sections, merge, read_documents
+from warehouse_sync.config_webhook import WebhookConfig
 from warehouse_sync.errors import ConfigurationError
 
 __all__ = [
@@ -44,8 +48,10 @@ __all__ = [
     "ModelConfig",
     "RetentionConfig",
     "RetryConfig",
+    "ScheduleConfig",
     "SyncConfig",
     "WarehouseConfig",
+    "WebhookConfig",
     "load_config",
 ]
 
@@ -64,6 +70,11 @@ class Config(Part):
     ]
     syncs: Annotated[
         dict[str, SyncConfig], Field(default_factory=dict, description="Queries mirrored into audiences, by name")
+    ]
+
+    webhooks: Annotated[
+        dict[str, WebhookConfig],
+        Field(default_factory=dict, description="Who is told when a sync goes wrong, by a name of yours"),
     ]
 
     def sync(self, name: str) -> SyncConfig:
@@ -100,14 +111,16 @@ def load_config(path: str | Path, *, environ: Mapping[str, str] | None = None) -
     warehouses = _entries(sections, "warehouses", WarehouseConfig)
     destinations = _entries(sections, "destinations", LinkedInConfig)
     syncs = _entries(sections, "syncs", SyncConfig)
+    webhooks = _entries(sections, "webhooks", WebhookConfig)
     _check_references(sections)
+    _check_webhooks(sections)
     _check_audiences(sections, syncs, destinations)
     problems = [
         problem for document in documents for problem in sorted(document.problems, key=lambda found: found.line or 0)
     ]
     if problems:
         raise ConfigurationError(problems)
-    return Config(warehouses=warehouses, destinations=destinations, syncs=syncs)
+    return Config(warehouses=warehouses, destinations=destinations, syncs=syncs, webhooks=webhooks)
 
 
 def _entries(sections: Sections, section: str, part: type[Named]) -> dict[str, Named]:
@@ -136,6 +149,17 @@ def _check_references(sections: Sections) -> None:
                 known = sections[section]
                 message = f"there is no {key} {target!r}{did_you_mean(target, known)}; known here: {listed(known)}"
                 entry.document.add(message, ("syncs", name, key))
+
+
+def _check_webhooks(sections: Sections) -> None:
+    """Every sync that a webhook names is defined, be it validly or not."""
+    known = sections["syncs"]
+    for name, entry in sections["webhooks"].items():
+        syncs = entry.value.get("syncs") if isinstance(entry.value, dict) else None
+        for index, sync in enumerate(syncs if isinstance(syncs, list) else ()):
+            if isinstance(sync, str) and sync not in known:
+                message = f"there is no sync {sync!r}{did_you_mean(sync, known)}; known here: {listed(known)}"
+                entry.document.add(message, ("webhooks", name, "syncs", index))
 
 
 def _check_audiences(

@@ -16,6 +16,7 @@ from pydantic import Field, ModelWrapValidatorHandler, PrivateAttr, ValidationIn
 from warehouse_sync import config_values as kind
 from warehouse_sync import snowflake_login
 from warehouse_sync.config_problems import Found, Part, did_you_mean, listed, validate, wrong
+from warehouse_sync.config_schedule import ScheduleConfig
 from warehouse_sync.config_source import Unreadable, read_text
 
 IDENTIFIERS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -259,10 +260,6 @@ class SyncConfig(Part):
     """One query mirrored into one audience."""
 
     named: ClassVar[bool] = True
-    later: ClassVar[Mapping[str, str]] = {
-        "schedule": "the scheduler arrives with release 0.3; leave this key out and start "
-        "`warehouse-sync run` from cron or a CronJob until then"
-    }
 
     name: kind.Name
     warehouse: Annotated[str, Field(description="One of the warehouses")]
@@ -283,6 +280,9 @@ class SyncConfig(Part):
         dict[str, kind.Text],
         Field(default_factory=dict, description="What else LinkedIn is told of a member, and the column"),
     ]
+    schedule: Annotated[
+        ScheduleConfig | None, Field(description="When `warehouse-sync serve` runs it; left out: never by itself")
+    ] = None
     guard: Annotated[
         GuardConfig, Field(default_factory=GuardConfig, description="When a run stops before sending anything")
     ]

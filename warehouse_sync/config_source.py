@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,8 +37,22 @@ class Unreadable(ValueError):
     """A file cannot be read as text; `str()` says why in words that follow the file's name."""
 
 
+_note: ContextVar[Callable[[Path], object]] = ContextVar("note", default=lambda _path: None)
+
+
+@contextmanager
+def noting_files(note: Callable[[Path], object]) -> Iterator[None]:
+    """Within the block `note` is called with each file before it is read, and with folders before they are searched."""
+    token = _note.set(note)
+    try:
+        yield
+    finally:
+        _note.reset(token)
+
+
 def read_text(path: Path) -> str:
     """The UTF-8 text of a file, without a byte order mark. Raises Unreadable."""
+    _note.get()(path)
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
@@ -108,6 +124,7 @@ Sections = dict[str, dict[str, Entry]]
 
 def read_documents(path: Path, environ: Mapping[str, str]) -> list[Document]:
     """The file at `path`, or the *.yaml and *.yml files directly in the folder, by name. Never raises."""
+    _note.get()(path)
     try:
         is_folder = path.is_dir()
         files = sorted(_yaml_files(path)) if is_folder else [path]

@@ -18,6 +18,8 @@ from warehouse_sync.snowflake_login import checked_url
 
 MAX_DURATION = 366 * 86400.0
 
+_SHORTEST_CREDENTIAL = 12
+
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhd])+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -166,6 +168,22 @@ def _web_address(value: str) -> str:
     return value.rstrip("/")
 
 
+def _webhook_url(value: Any, info: ValidationInfo) -> Any:
+    value = _opened(value, info)
+    if not isinstance(value, str):
+        return value
+    address, _, query = value.partition("?")
+    if re.search(r"[\s#?]", query):
+        raise wrong("an address is expected here, such as https://hooks.slack.com/services/…")
+    _web_address(address)
+    hide(value)
+    # What comes behind the host is the credential, and some messages show that alone. Short, it is a plain word.
+    for part in (urlsplit(value).path.strip("/"), query):
+        if len(part) >= _SHORTEST_CREDENTIAL:
+            hide(part)
+    return value
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -227,6 +245,13 @@ def _distinct(value: tuple[str, ...]) -> tuple[str, ...]:
     if twice:
         raise wrong(f"{listed(twice)} is named twice")
     return value
+
+
+def _words(value: tuple[str, ...]) -> tuple[str, ...]:
+    # Not by min_length: of a list whose only word is wrong pydantic would say that it is too short as well.
+    if not value:
+        raise wrong("needs at least 1 entry")
+    return _distinct(value)
 
 
 def table_parts(name: str) -> tuple[str, ...]:
@@ -293,6 +318,7 @@ Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_plain
 Secret = Annotated[SecretStr, BeforeValidator(_secret), _SECRET_SCHEMA]
 PrivateKey = Annotated[SecretStr, BeforeValidator(_private_key), _SECRET_SCHEMA]
 SecretText = Annotated[str, BeforeValidator(_opened), _SECRET_SCHEMA]
+WebhookUrl = Annotated[SecretStr, BeforeValidator(_webhook_url), _SECRET_SCHEMA]
 WarehouseUrl = Annotated[SecretStr, BeforeValidator(_warehouse_url), _SECRET_SCHEMA]
 Seconds = Annotated[float, Field(le=MAX_DURATION, allow_inf_nan=False), BeforeValidator(_seconds), _SECONDS_SCHEMA]
 Count = Annotated[int, BeforeValidator(_no_bool)]
@@ -307,6 +333,7 @@ WebAddress = Annotated[str, AfterValidator(_web_address)]
 Schema = Annotated[str, AfterValidator(_schema)]
 Query = Annotated[str, AfterValidator(_query)]
 TableName = Annotated[str, AfterValidator(_table)]
+WORDS = AfterValidator(_words)
 Columns = Annotated[
     tuple[Text, ...],
     Field(min_length=1),

@@ -61,16 +61,20 @@ COLOURS = {
 
 
 class Display:
-    """Standard output for results, standard error for everything else; colours only on a terminal without NO_COLOR."""
+    """Standard output for results, standard error for everything else; colours only on a terminal without NO_COLOR.
 
-    def __init__(self) -> None:
+    plain: standard error is for programs, also on a terminal.
+    """
+
+    def __init__(self, *, plain: bool = False) -> None:
+        self._plain = plain
         self.out = _console(sys.stdout)
         self.err = _console(sys.stderr)
 
     @property
     def live(self) -> bool:
         """Whether somebody watches standard error."""
-        return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        return not self._plain and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
     def log_stream(self) -> TextIO:
         """Where log lines go: on a terminal above the progress bars, not through them."""

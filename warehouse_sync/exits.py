@@ -20,6 +20,7 @@ from typing import Any, Final, TypeVar
 import typer
 from typer.core import TyperGroup
 
+from warehouse_sync.logs import as_line
 from warehouse_sync.stopping import Interrupted, Stop
 
 FAILED: Final = 1
@@ -29,9 +30,12 @@ GRAVITY: Final = (0, 3, 4, FAILED, CONFIGURATION)
 SIGNALS: Final = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 """The signals that ask for an end, as a reader knows them. The exit code is 128 and the number, as shells have it."""
 
+HEEDING: Final = ("run", "retry", "serve")
+"""Verbs that end by themselves soon after the first signal: runs tell of it by their reports, a service has drained."""
+
 STOPPED: Final = 128 + signal.SIGINT
 
-AT_ONCE: Final = b"stopped at once; nothing is lost: the next run goes on from here, once the lease has run out\n"
+AT_ONCE: Final = "stopped at once; nothing is lost: the next run goes on from here, once the lease has run out"
 
 STOP: Final = "warehouse_sync.stop"
 """Where the context of a command keeps its wish to stop."""
@@ -74,18 +78,25 @@ class Verbs(TyperGroup):
 
 
 def each(
-    names: Sequence[str], one: Callable[[str], Result], failed: Callable[[str, str, Any], Result], *, told: bool
+    names: Sequence[str],
+    one: Callable[[str], Result],
+    failed: Callable[[str, str, Any], Result],
+    *,
+    told: bool,
+    what: str = "sync",
 ) -> tuple[list[Result], list[int]]:
     """A result for each name and the exit codes of the failures; a failure does not keep the others from their turn.
 
     failed: makes the result of a failure from a name, the reason and the error's own report, if it has one.
     told: whoever reads standard error will read the results too, so failures need no log line.
+    what: the names are names of.
     """
     import structlog
 
     from warehouse_sync.errors import ConfigurationError, WarehouseSyncError
     from warehouse_sync.logs import redact
 
+    log = structlog.get_logger(__name__)
     results: list[Result] = []
     codes: list[int] = []
     for name in names:
@@ -95,7 +106,7 @@ def each(
             reason = redact(str(error))
             logged = getattr(error.report, "run_id", None) is not None
             if not told and not logged:
-                structlog.get_logger(__name__).error("failed", name=name, reason=reason)
+                log.error("failed", **{what: name}, reason=reason)
             results.append(failed(name, reason, error.report))
             codes.append(CONFIGURATION if isinstance(error, ConfigurationError) else FAILED)
     return results, codes
@@ -113,9 +124,9 @@ def stop_of(ctx: Any) -> Stop:
 
 
 def verb_is_known(ctx: Any) -> None:
-    """From now on a signal breaks off the verb, but for a run: that tells of it by its report. Raises Interrupted."""
+    """From now on a signal breaks off the verb, but for one that heeds it itself (HEEDING). Raises Interrupted."""
     stop = stop_of(ctx)
-    stop.draining = ctx.invoked_subcommand in ("run", "retry")
+    stop.draining = ctx.invoked_subcommand in HEEDING
     if stop.breaks_off:
         raise Interrupted
 
@@ -125,7 +136,7 @@ def _heeding(stop: Stop) -> Callable[[int, Any], None]:
 
     def heed(number: int, _frame: Any) -> None:
         if stop.requested:
-            os.write(2, AT_ONCE)
+            os.write(2, as_line(AT_ONCE).encode() + b"\n")
             os._exit(128 + number)
         stop.request(SIGNALS[signal.Signals(number)])
         if stop.breaks_off:
@@ -151,9 +162,14 @@ def _stopped(stop: Stop) -> typer.Exit:
 
 
 def _tell(message: str) -> None:
-    from warehouse_sync.logs import redact
+    from warehouse_sync.logs import is_json, redact
 
-    typer.echo(redact(message), err=True)
+    if is_json():
+        import structlog
+
+        structlog.get_logger(__name__).error(message)
+    else:
+        typer.echo(redact(message), err=True)
 
 
 def _tell_error(error: Exception) -> None:

@@ -103,8 +103,9 @@ def open_job(config: Config, name: str, progress: Progress, *, with_query: bool 
         spelling = check_model(warehouse, model) if with_query else {}
         destination = open_destination(config.destination_of(sync))
         try:
+            destination.progress = progress
             progress.begin(Phase.AUDIENCE)
-            destination.check()
+            progress.credentials(destination.check().refresh_token_expires)
             wanted = sync.audience
             existing = None
             if wanted.id is not None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 import structlog
 
 from warehouse_sync.destinations.base import Audience
-from warehouse_sync.errors import LeaseLost, WarehouseSyncError
+from warehouse_sync.errors import LeaseLost, TryLater, WarehouseSyncError
 from warehouse_sync.job import Job
 from warehouse_sync.operations import OperationCounts, RunKind, RunReport, RunStatus
 from warehouse_sync.pipeline import housekeeping
@@ -17,7 +18,7 @@ from warehouse_sync.pipeline.changes import ChangeCounts
 from warehouse_sync.pipeline.recording import Recorder
 from warehouse_sync.pipeline.snapshot import SnapshotCounts
 from warehouse_sync.progress import Phase
-from warehouse_sync.state import retry_queue, runs
+from warehouse_sync.state import retry_queue, runs, ticks
 from warehouse_sync.state.runs import Run
 from warehouse_sync.state.syncs import Lease
 from warehouse_sync.stopping import Stop
@@ -30,7 +31,7 @@ class Wish:
     """What is asked of a run.
 
     force: pass the guard. dead: send dead operations too. due_only: hold back waiting ones whose time has not come.
-    recreate: fill a fresh audience instead of the sync's own.
+    recreate: fill a fresh audience instead of the sync's own. tick: the time of the schedule that it is run for.
     """
 
     kind: RunKind = RunKind.DIFF
@@ -39,6 +40,17 @@ class Wish:
     due_only: bool = False
     recreate: bool = False
     trigger: str = "library"
+    tick: datetime | None = None
+
+
+def needless(job: Job, wish: Wish) -> str | None:
+    """Why nothing is left to do for `wish`, asked under the lease; None for what somebody asked for by hand."""
+    if wish.tick is None and not wish.due_only:
+        return None
+    outlook = ticks.look(job.state, job.key)
+    if wish.tick is not None:
+        return "this tick was run by another worker" if outlook.has_run(wish.tick) else None
+    return None if outlook.retry_is_due else "nothing in the retry queue is due"
 
 
 class LeasedRun:
@@ -69,7 +81,7 @@ class LeasedRun:
         self.stop.draining = True
         log.warning("blocked by the guard", reason=objection)
         housekeeping.discard(self.state, self.lease, self.row)
-        self._record(status=RunStatus.BLOCKED, reason=objection, finished_at=self._now())
+        self._end(status=RunStatus.BLOCKED, reason=objection)
         return self._report(RunStatus.BLOCKED, objection)
 
     def finish(self) -> RunReport:
@@ -88,17 +100,20 @@ class LeasedRun:
         waiting, dead = self._queue()
         status = RunStatus.INCOMPLETE if waiting + dead else RunStatus.SUCCEEDED
         reason = "; ".join(part for part in (self.ended_early, self._what_waits(waiting, dead)) if part) or None
-        self._record(status=status, reason=reason, deferred=waiting, dead=dead, finished_at=self._now())
+        self._end(status=status, reason=reason, deferred=waiting, dead=dead)
         report = self._report(status, reason, waiting, dead)
         log.info("run ended", status=status.value, delivered=asdict(report.delivered), deferred=waiting, dead=dead)
         return report
 
     def broken_off(self) -> RunReport:
-        """The run ends before its commit point because a stop was wished; nothing has happened, its tables are gone."""
+        """The run ends before its commit point because a stop was wished; nothing has happened, its tables are gone.
+
+        Its tick is still to be run.
+        """
         reason = f"stopped by {self.stop.why} before anything was sent"
         log.warning("run broken off", reason=reason)
         housekeeping.discard(self.state, self.lease, self.row)
-        self._record(status=RunStatus.INCOMPLETE, reason=reason, finished_at=self._now())
+        self._end(ran=False, status=RunStatus.INCOMPLETE, reason=reason)
         return self._report(RunStatus.INCOMPLETE, reason)
 
     def failed(self, error: BaseException) -> None:
@@ -109,7 +124,7 @@ class LeasedRun:
         waiting = dead = 0
         try:
             if not isinstance(error, LeaseLost):
-                waiting, dead = self._record_failure(reason)
+                waiting, dead = self._record_failure(reason, ran=not isinstance(error, TryLater))
             elif not self.is_promoted:
                 # Whoever took over has cleaned up behind this run, perhaps before its table was there.
                 housekeeping.drop_rubbish(self.state, self.row)
@@ -118,7 +133,7 @@ class LeasedRun:
         if isinstance(error, WarehouseSyncError):
             error.report = self._report(RunStatus.FAILED, reason, waiting, dead)
 
-    def _record_failure(self, reason: str) -> tuple[int, int]:
+    def _record_failure(self, reason: str, *, ran: bool) -> tuple[int, int]:
         # An answer that was lost leaves open whether the promotion went through; the row knows.
         promoted = self.is_promoted or runs.load(self.state, self.row.run_id).promoted
         if not promoted:
@@ -126,7 +141,7 @@ class LeasedRun:
         elif self.recorder is None or self.recorder.watermark < self.counts.last_seq:
             return 0, 0  # The row stays open: the next run puts what was not sent into the retry queue.
         waiting, dead = self._queue() if promoted else (0, 0)
-        self._record(status=RunStatus.FAILED, reason=reason, deferred=waiting, dead=dead, finished_at=self._now())
+        self._end(ran=ran or promoted, status=RunStatus.FAILED, reason=reason, deferred=waiting, dead=dead)
         return waiting, dead
 
     def _report(self, status: RunStatus, reason: str | None, waiting: int = 0, dead: int = 0) -> RunReport:
@@ -160,7 +175,9 @@ class LeasedRun:
 
     def _queue(self) -> tuple[int, int]:
         with self.job.warehouse.connect("count the retry queue") as connection:
-            return retry_queue.count(self.state, connection, self.job.key, self.row.run_id)
+            waiting, dead = retry_queue.count(self.state, connection, self.job.key, self.row.run_id)
+        self.job.progress.queued(self.wish.kind, waiting, dead)
+        return waiting, dead
 
     def _recorder(self, run: Run, changes: sa.TableClause) -> Recorder:
         return Recorder(
@@ -171,6 +188,7 @@ class LeasedRun:
             self.job.retry_policy,
             watermark=run.watermark,
             keeps_log=self._keeps_log(),
+            settled=self.job.progress.settled,
         )
 
     def _keeps_log(self) -> bool:
@@ -178,6 +196,11 @@ class LeasedRun:
 
     def _record(self, run_id: int | None = None, **values: Any) -> None:
         runs.update(self.state, self.lease, run_id or self.row.run_id, **values)
+
+    def _end(self, *, ran: bool = True, **values: Any) -> None:
+        """The row says how the run ended. ran: its tick is done with; otherwise it comes up again."""
+        tick = self.wish.tick if ran else None
+        runs.end(self.state, self.lease, self.row.run_id, tick, finished_at=self._now(), **values)
 
     def _now(self) -> sa.ColumnElement[Any]:
         return self.job.warehouse.utc_now()

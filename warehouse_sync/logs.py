@@ -6,12 +6,15 @@ was announced with `hide()`. Log calls are made on `structlog.get_logger()` or `
 
 from __future__ import annotations
 
+import codecs
 import logging
 import os
 import re
 import sys
 import threading
+from collections import Counter, deque
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from json import dumps
 from typing import TYPE_CHECKING, Any, TextIO
 from urllib.parse import quote
@@ -47,31 +50,83 @@ _PIECES = (re.compile(r"[^\s\"<>()\[\],;:\\]+"), re.compile(r"\S+"))
 """Where an address may begin and end: first between characters that no plain address holds (RFC 5322), which keeps what
 stands around it; then whatever is still of the form x@y.z goes with its whole word."""
 
-_hidden: set[str] = set()
-_hidden_pattern: re.Pattern[str] | None = None
-_hidden_lock = threading.Lock()
+KEPT = 64
+"""Retired secrets that stay hidden: every run of a long-lived worker fetches a token of its own."""
 
 
-def hide(secret: str) -> None:
+class Hidden:
+    """The secrets to hide. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lasting: set[str] = set()
+        self._passing: Counter[str] = Counter()
+        self._retired: deque[str] = deque(maxlen=KEPT)
+        self._words: tuple[str, ...] = ()
+        self._short_words: re.Pattern[str] | None = None
+
+    def add(self, secret: str, *, passing: bool) -> None:
+        """Hide it, however many ask for it; a lasting one for ever."""
+        if len(secret) < 4 or secret in REDACTED:
+            return
+        with self._lock:
+            if passing:
+                self._passing[secret] += 1
+            else:
+                self._lasting.add(secret)
+            self._arrange()
+
+    def retire(self, secret: str) -> None:
+        """One of those who asked for a passing secret needs it no more."""
+        with self._lock:
+            if secret not in self._passing:
+                return
+            self._passing[secret] -= 1
+            if not self._passing[secret]:
+                del self._passing[secret]
+                if secret in self._retired:
+                    self._retired.remove(secret)
+                self._retired.append(secret)
+                self._arrange()
+
+    def take_out(self, text: str) -> str:
+        """`text` with REDACTED in place of each."""
+        for word in self._words:
+            if word in text:
+                text = text.replace(word, REDACTED)
+        return self._short_words.sub(REDACTED, text) if self._short_words else text
+
+    def _arrange(self) -> None:
+        forms = {
+            form
+            for secret in {*self._lasting, *self._passing, *self._retired}
+            for form in (secret, quote(secret, safe=""), dumps(secret)[1:-1])
+        }
+        words = sorted(forms, key=len, reverse=True)
+        short = [rf"(?<!\w){re.escape(word)}(?!\w)" for word in words if len(word) < _SHORT]
+        self._short_words = re.compile("|".join(short)) if short else None
+        self._words = tuple(word for word in words if len(word) >= _SHORT)
+
+
+_hidden = Hidden()
+
+
+def hide(secret: str, *, passing: bool = False) -> None:
     """Take `secret` out of everything that is logged or redacted from now on; shorter than 4 characters: ignored.
 
-    Its percent-encoded and its escaped form are hidden too. Thread-safe.
+    Its percent-encoded and its escaped form are hidden too. A passing one is given back with `retire()`. Thread-safe.
     """
-    global _hidden_pattern
-    if len(secret) < 4:
-        return
-    with _hidden_lock:
-        _hidden.update({secret, quote(secret, safe=""), dumps(secret)[1:-1]})
-        words = sorted(_hidden, key=len, reverse=True)
-        _hidden_pattern = re.compile(
-            "|".join(rf"(?<!\w){re.escape(word)}(?!\w)" if len(word) < _SHORT else re.escape(word) for word in words)
-        )
+    _hidden.add(secret, passing=passing)
+
+
+def retire(secret: str) -> None:
+    """Whoever hid this passing secret has forgotten it; it stays hidden until KEPT others have been retired."""
+    _hidden.retire(secret)
 
 
 def redact(text: str) -> str:
     """`text` without e-mail addresses, bearer tokens, values of credentials and hidden secrets."""
-    if _hidden_pattern is not None:
-        text = _hidden_pattern.sub(REDACTED, text)
+    text = _hidden.take_out(text)
     if "://" in text:
         text = _USER_INFO.sub(REDACTED, text)
     text = _BEARER.sub(rf"\1 {REDACTED}", text)
@@ -108,9 +163,25 @@ class _Handler(logging.StreamHandler[TextIO]):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         """Say where a line was lost, without what it said."""
         try:
-            self.stream.write(f"a log line of {record.name}:{record.lineno} could not be written\n")
+            self.stream.write(as_line(f"a log line of {record.name}:{record.lineno} could not be written") + "\n")
         except (OSError, ValueError):
             return
+
+
+_json = False
+
+
+def is_json() -> bool:
+    """Whether this process promises one JSON object per line on standard error."""
+    return _json
+
+
+def as_line(message: str) -> str:
+    """An error as the log has it, for those who cannot log; without a line break."""
+    if not _json:
+        return message
+    now = datetime.now(UTC).isoformat()
+    return dumps({"event": message, "level": "error", "timestamp": now, "logger": __name__})
 
 
 def configure_logs(
@@ -120,7 +191,8 @@ def configure_logs(
 ) -> None:
     """Send the log lines of this process to `stream` (standard error), from `level` up; may be called again.
 
-    On a terminal a line is made for reading, in colour unless NO_COLOR is set; elsewhere it is logfmt, or JSON.
+    On a terminal a line is made for reading, in colour unless NO_COLOR is set; elsewhere it is logfmt. With `json`
+    each line is one object, with the name of its logger. Python's warnings are log lines too.
     Other libraries speak from `warning` up only: at debug level SQLAlchemy would print rows.
     Raises ConfigurationError when `level` is none of LEVELS.
     """
@@ -128,6 +200,8 @@ def configure_logs(
 
     if level.lower() not in LEVELS:
         raise ConfigurationError(f"unknown log level {level!r}; known are {', '.join(LEVELS)}")
+    global _json
+    _json = json
     stream = sys.stderr if stream is None else stream
     threshold = logging.getLevelNamesMapping()[level.upper()]
     before: list[Processor] = [
@@ -135,6 +209,8 @@ def configure_logs(
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+    if json:
+        before.append(structlog.stdlib.add_logger_name)
     handler = _Handler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -152,6 +228,7 @@ def configure_logs(
         root.removeHandler(earlier)
     root.addHandler(handler)
     root.setLevel(max(threshold, logging.WARNING))
+    logging.captureWarnings(True)
     logging.getLogger("warehouse_sync").setLevel(threshold)
     structlog.configure(
         processors=[
@@ -193,7 +270,8 @@ def _renderer(json: bool, stream: TextIO) -> Processor:
     import structlog
 
     if json:
-        return structlog.processors.JSONRenderer(ensure_ascii=False)
+        # What a stream cannot encode it escapes in Python's way, which is not JSON's.
+        return structlog.processors.JSONRenderer(ensure_ascii=codecs.lookup(stream.encoding or "utf-8").name != "utf-8")
     if stream.isatty():
         return structlog.dev.ConsoleRenderer(
             colors=not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb",

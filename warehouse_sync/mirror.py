@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
+from contextvars import copy_context
 from dataclasses import asdict, replace
 
 import sqlalchemy as sa
@@ -55,10 +56,12 @@ class Mirror(LeasedRun):
         self.job.destination.may_send = self.lease.is_fresh
         previous = self.promoted.run_id if self.promoted else None
         fingerprint = self.job.sync.fingerprint()
-        run = runs.begin(self.state, self.lease, self.wish.kind, self.wish.trigger, fingerprint, previous)
+        wish = self.wish
+        run = runs.begin(self.state, self.lease, wish.kind, wish.trigger, fingerprint, previous, wish.tick)
         structlog.contextvars.bind_contextvars(run=run.run_id)
         self.job.warehouse.tag(self.job.sync.name, run.run_id)
-        log.info("run begun", kind=self.wish.kind.value)
+        self.lease.context = copy_context()
+        log.info("run begun", kind=wish.kind.value, **({} if wish.tick is None else {"tick": wish.tick.isoformat()}))
         if self.wish.kind is RunKind.RETRY:
             run = replace(run, snapshot_table=self.promoted.snapshot_table if self.promoted else None)
             runs.update(self.state, self.lease, run.run_id, snapshot_table=run.snapshot_table)
@@ -127,6 +130,7 @@ class Mirror(LeasedRun):
                 self.rows = count_snapshot(connection, self.current)
             else:
                 self.rows = take_snapshot(job.warehouse, connection, job.model, job.spelling, self.current)
+        job.progress.rejected_rows(self.rows.reasons)
         counts = {"query_rows": self.rows.rows, "members": self.rows.members, "rejected_rows": self.rows.rejected}
         self._record(phase=Phase.CHANGES, **counts)
 
@@ -202,6 +206,7 @@ class Mirror(LeasedRun):
                 sync_log.add_rejected_rows(self.state, connection, key, run_id, self.current, self.previous)
             self._commit(connection, held)
         self.is_promoted = True
+        self.job.progress.promoted(self.wish.kind, self.rows.members)
         self.row = replace(self.row, watermark=held, last_seq=self.counts.last_seq)
 
     def _commit(self, connection: sa.Connection, held: int) -> None:

@@ -143,6 +143,7 @@ def _reaching(config: Config, job: Job, old: Run) -> Iterator[tuple[Job, Audienc
             "put it back for the purge, or delete the audience at the destination."
         )
     destination = open_destination(config.destinations[old.destination])
+    destination.progress = job.progress
     try:
         yield replace(job, destination=destination), destination.look(audience_id)
     finally:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 
 import structlog
 
 from warehouse_sync.config import Config
 from warehouse_sync.errors import WarehouseSyncError
 from warehouse_sync.job import Job, open_job
-from warehouse_sync.leased_run import Wish
+from warehouse_sync.leased_run import Wish, needless
 from warehouse_sync.logs import ensure_configured
 from warehouse_sync.mirror import Mirror
 from warehouse_sync.operations import RunKind, RunReport, RunStatus
@@ -52,19 +53,22 @@ def run_sync(
     force: bool = False,
     recreate: bool = False,
     trigger: str = "library",
+    tick: datetime | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> RunReport:
     """Make the audience of sync `name` equal to its query.
 
     full: send every member. force: pass the guard. recreate: fill a fresh audience instead of the one so far.
+    tick: run it for this time of its schedule, unless that was done; a run that comes to nothing leaves it to be done.
     stop: once it is requested, from any thread, no request is started any more and the run ends incomplete.
 
     Returns how it went: succeeded, incomplete, blocked or skipped. Raises ConfigurationError when something must be
     changed first, and another WarehouseSyncError when the run failed; its `report` says how far it came. After any of
     these the next run goes on from where this one was left.
     """
-    wish = Wish(RunKind.FULL if full else RunKind.DIFF, force=force, recreate=recreate, trigger=trigger)
+    kind = RunKind.FULL if full else RunKind.DIFF
+    wish = Wish(kind, force=force, recreate=recreate, trigger=trigger, tick=tick)
     return _run(config, name, wish, progress or Progress(), stop or Stop())
 
 
@@ -80,7 +84,8 @@ def retry_sync(
 ) -> RunReport:
     """Send what waits in the retry queue of sync `name` once more, with `dead` also what was given up.
 
-    With `due_only` what waits for a later time goes on waiting. No query is run. Returns and raises like `run_sync`.
+    With `due_only` what waits for a later time goes on waiting; where that is all, the pass is skipped. No query is
+    run. Returns and raises like `run_sync`.
     """
     wish = Wish(RunKind.RETRY, dead=dead, due_only=due_only, trigger=trigger)
     return _run(config, name, wish, progress or Progress(), stop or Stop())
@@ -88,6 +93,8 @@ def retry_sync(
 
 def _run(config: Config, name: str, wish: Wish, progress: Progress, stop: Stop) -> RunReport:
     def one(job: Job, lease: Lease) -> list[RunReport]:
+        if reason := needless(job, wish):
+            return [RunReport(name, RunStatus.SKIPPED, reason=reason)]
         return [mirror(Mirror(job, lease, wish, stop))]
 
     return under_lease(config, name, one, progress, stop, with_query=wish.kind is not RunKind.RETRY)[0]
@@ -114,7 +121,7 @@ def under_lease(
         return [RunReport(name, RunStatus.INCOMPLETE, reason=f"stopped by {stop.why} before it began")]
     stop.draining = is_broken_off = False
     ensure_configured()
-    structlog.contextvars.bind_contextvars(sync=name)
+    before = structlog.contextvars.bind_contextvars(sync=name)
     try:
         with open_job(config, name, progress, with_query=with_query) as job:
             progress.begin(Phase.LEASE)
@@ -140,7 +147,9 @@ def under_lease(
             raise
     finally:
         stop.draining = True
-        structlog.contextvars.unbind_contextvars("sync", "run")
+        progress.end()
+        structlog.contextvars.unbind_contextvars("run")
+        structlog.contextvars.reset_contextvars(**before)
     return [replace(report, seconds=_since(started)) for report in reports]
 
 

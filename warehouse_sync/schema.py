@@ -31,7 +31,7 @@ def config_schema() -> Schema:
         "pattern": r"\$\{[A-Za-z_][A-Za-z0-9_]*(:-[^{}]*)?\}",
         "description": "Taken from the environment: ${NAME} or ${NAME:-default}",
     }
-    for named in ("WarehouseConfig", "LinkedInConfig", "SyncConfig"):
+    for named in ("WarehouseConfig", "LinkedInConfig", "SyncConfig", "WebhookConfig"):
         del parts[named]["properties"]["name"]
         parts[named]["required"].remove("name")
     parts["ModelConfig"]["oneOf"] = [{"required": [key]} for key in ("sql", "file", "table")]
@@ -43,6 +43,7 @@ def config_schema() -> Schema:
         {"required": ["refresh_token", "client_id", "client_secret"]},
         {"required": ["access_token"]},
     ]
+    parts["ScheduleConfig"]["oneOf"] = [{"required": ["every"]}, {"required": ["cron"], "properties": {"at": False}}]
     parts["SyncConfig"]["allOf"] = [_keys_of(audience_type) for audience_type in IDENTIFIERS]
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",

@@ -58,8 +58,8 @@ class AudienceStatus:
 class SyncStatus:
     """What `status --json` prints for one sync.
 
-    running: a worker holds its lease now. last_run: its newest run, None before the first. next_run: always None, as
-    runs are not scheduled by warehouse-sync itself yet. members: of the promoted run's snapshot. pending, dead:
+    running: a worker holds its lease now. last_run: its newest run, None before the first. next_run: the next time of
+    its schedule, None without one and while it is disabled. members: of the promoted run's snapshot. pending, dead:
     operations that wait, and that are no longer retried by themselves. dead_removes: REMOVEs among the dead, each of a
     member that is still in the audience. left: how many members the sync has put into audiences that it feeds no more,
     by their ids.
@@ -107,6 +107,7 @@ def sync_status(config: Config, name: str) -> SyncStatus:
         enabled=sync.enabled,
         running=local.running,
         last_run=local.last_run,
+        next_run=next_run(sync),
         members=local.members,
         pending=local.pending,
         dead=local.dead,
@@ -117,6 +118,13 @@ def sync_status(config: Config, name: str) -> SyncStatus:
         refresh_token_expires=expires.isoformat() if expires else None,
         refresh_token_warning=expiry_warning(expires, datetime.now(UTC).date()),
     )
+
+
+def next_run(sync: SyncConfig) -> str | None:
+    """The next time of the sync's schedule, as `as_iso` has it; None when it is not run by itself."""
+    if sync.schedule is None or not sync.enabled:
+        return None
+    return as_iso(sync.schedule.schedule.next_after(datetime.now(UTC)))
 
 
 def sync_log_lines(config: Config, name: str, *, failed: bool, limit: int) -> list[dict[str, Any]]:

@@ -12,11 +12,14 @@ class Stop:
 
     why: what asked for it, as a reader should see it ("SIGTERM", "Ctrl-C"); None while nobody has.
     draining: work must not be broken off any more; it heeds the wish by itself and ends soon.
+    from_elsewhere: the wish comes from another thread than the work, which is broken off at its statement in the
+    warehouse; a signal handler does it by raising Interrupted.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, from_elsewhere: bool = False) -> None:
         self.why: str | None = None
         self.draining = False
+        self.from_elsewhere = from_elsewhere
 
     def request(self, why: str) -> None:
         """Have the work end soon. The first wish counts."""

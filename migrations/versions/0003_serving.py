@@ -1,4 +1,4 @@
-"""What workers that serve share: the newest tick of a schedule that was taken up, and what the webhooks were told."""
+"""What workers that serve share: the newest tick of a schedule that was run, and what the webhooks were told."""
 
 from __future__ import annotations
 
@@ -16,4 +16,5 @@ def upgrade() -> None:
     # Where tables do not go away with a transaction that fails, another try finds some of them.
     again = context.config.attributes.get("repeatable", False)
     op.add_column("syncs", sa.Column("last_tick", sa.DateTime), schema=schema, if_not_exists=again)
-    op.add_column("syncs", sa.Column("alerted", sa.String(20)), schema=schema, if_not_exists=again)
+    op.add_column("syncs", sa.Column("alerted", sa.Text), schema=schema, if_not_exists=again)
+    op.add_column("runs", sa.Column("tick", sa.DateTime), schema=schema, if_not_exists=again)

@@ -170,7 +170,8 @@ def changed(written: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, An
         pytest.param("syncs.people.model", {"file": "no.sql", "primary_key": "id"}, "no.sql", id="query file missing"),
         pytest.param("syncs.people.model.sql", " ", "empty|blank", id="empty query"),
         pytest.param("syncs.people.mode", "upsert", "write mirror or leave this key out", id="another mode"),
-        pytest.param("syncs.people.schedule", {"every": "1h"}, "release 0.3", id="a later release's key"),
+        pytest.param("syncs.people.schedule", {"every": "2h"}, "'1h', '3h'", id="no interval"),
+        pytest.param("syncs.people.schedule", {"cron": "@daily"}, "five fields", id="no cron expression"),
         pytest.param("warehouses.analytics.url", "mysql://host/db", "duckdb.*//host/database", id="another warehouse"),
     ],
 )

@@ -421,18 +421,30 @@ def test_an_expired_audience_is_filled_again(world: World) -> None:
 
 
 def test_a_retry_pass_can_wait_for_what_is_not_due(world: World) -> None:
-    """With due_only, operations whose time has not come are carried along unsent, and sent when it has."""
-    world.fill(people(1))
+    """With due_only, operations whose time has not come are carried along unsent, and sent when it has.
+
+    Where none is due there is no pass, and no row of one.
+    """
+    world.fill(people(1, 2))
     world.sandbox.inject(Fault("503", on="users", times=0))
     world.run()
     world.sandbox.clear_faults()
     report = world.retry(due_only=True)
-    assert (report.status, report.deferred, report.planned) == (RunStatus.INCOMPLETE, 1, OperationCounts())
-    assert queue(world) == [("ADD", "waiting", "1", 1)]
+    assert (report.status, report.reason, report.run_id) == (
+        RunStatus.SKIPPED,
+        "nothing in the retry queue is due",
+        None,
+    )
+    past = "update warehouse_sync.retry_queue set next_attempt_at = timestamp '2020-01-01'"
     with world.connect() as connection:
-        connection.execute(sa.text("update warehouse_sync.retry_queue set next_attempt_at = timestamp '2020-01-01'"))
+        connection.execute(sa.text(f"{past} where primary_key = '1'"))
+    report = world.retry(due_only=True)
+    assert (report.status, report.deferred, report.planned) == (RunStatus.INCOMPLETE, 1, OperationCounts(add=1))
+    assert queue(world) == [("ADD", "waiting", "2", 1)]
+    with world.connect() as connection:
+        connection.execute(sa.text(past))
     assert world.retry(due_only=True).status is RunStatus.SUCCEEDED
-    world.check(people(1))
+    world.check(people(1, 2))
 
 
 def test_a_failure_before_the_commit_point_changes_nothing(world: World) -> None:

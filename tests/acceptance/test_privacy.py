@@ -161,8 +161,7 @@ def life(
     warehouse_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> Iterator[Life]:
     make_impatient(monkeypatch)
-    monkeypatch.setattr(logs, "_hidden", set())
-    monkeypatch.setattr(logs, "_hidden_pattern", None)
+    monkeypatch.setattr(logs, "_hidden", logs.Hidden())
     tokens: list[str] = []
 
     def minted(length: int) -> str:

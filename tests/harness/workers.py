@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import gc
 import importlib
 import json
@@ -260,11 +261,12 @@ def become(wish: Mapping[str, Any]) -> None:
     time.sleep(max(0.0, wish["at"] - time.time()))
 
 
-def tune(clock: float = 0.0, batch_size: float = 0, lock_patience: float = 0.0) -> None:
+def tune(clock: float = 0.0, batch_size: float = 0, lock_patience: float = 0.0, wait_first: float = 0.0) -> None:
     """Settings of a worker that no configuration has.
 
     clock: seconds by which its wall clock is ahead. batch_size: operations per request, so that few members make many
-    requests. lock_patience: seconds for which it waits for a DuckDB file.
+    requests. lock_patience: seconds for which it waits for a DuckDB file. wait_first: seconds that a scheduler waits
+    after a failure.
     """
     if batch_size:
         importlib.import_module("warehouse_sync.destinations.linkedin.destination").LinkedIn.batch_size = int(
@@ -272,6 +274,9 @@ def tune(clock: float = 0.0, batch_size: float = 0, lock_patience: float = 0.0) 
         )
     if lock_patience:
         vars(importlib.import_module("warehouse_sync.warehouses.duckdb"))["LOCK_PATIENCE"] = lock_patience
+    if wait_first:
+        scheduler = importlib.import_module("warehouse_sync.scheduler")
+        vars(scheduler)["Pace"] = functools.partial(scheduler.Pace, wait_first=wait_first)
     if clock:
         set_clock(clock)
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from harness.linkedin import ACCOUNT, SPEC, Lab, adds, hash_of, reasons
 
+from warehouse_sync import logs
 from warehouse_sync.destinations.base import Audience
 from warehouse_sync.destinations.linkedin.destination import LinkedIn
 from warehouse_sync.errors import AuthenticationFailed, ConfigurationError
@@ -189,3 +190,23 @@ def test_losing_the_scope_or_the_role_names_both(lab: Lab) -> None:
             linkedin.deliver(Audience("10804", "user", "x"), adds(1))
         for word in (str(ACCOUNT), "rw_dmp_segments", "CAMPAIGN_MANAGER", "VIEWER", "destinations.ads.account_id"):
             assert word in str(caught.value)
+
+
+def test_a_fetched_token_stays_hidden_while_it_is_used_and_a_good_while_after(lab: Lab) -> None:
+    """However many others come meanwhile; a worker that runs for years does not keep it for ever."""
+    linkedin = lab.connect(lab.start())
+    linkedin.check()
+    token = linkedin._tokens.current()
+
+    def others(count: int) -> None:
+        for number in range(count):
+            logs.hide(f"another-token-{number}", passing=True)
+            logs.retire(f"another-token-{number}")
+
+    others(2 * logs.KEPT)
+    assert logs.redact(token) == logs.REDACTED
+    linkedin.close()
+    others(logs.KEPT - 1)
+    assert logs.redact(token) == logs.REDACTED
+    others(logs.KEPT)
+    assert logs.redact(token) == token

@@ -51,6 +51,22 @@ def status_of(world: World) -> SyncStatus:
     return sync_status(world.config, SYNC)
 
 
+def test_the_next_run_is_that_of_the_schedule(duckdb_world: World) -> None:
+    """Without a schedule, or disabled, a sync has none."""
+    world = duckdb_world
+    world.fill(people(1))
+    world.changes = {"schedule": {"every": "24h", "at": "02:30", "timezone": "Asia/Kathmandu"}}
+    status = status_of(world)
+    assert status.next_run is not None
+    assert status.next_run.endswith("T20:45:00Z")  # Nepal is 5:45 ahead.
+    assert timedelta() < datetime.fromisoformat(status.next_run) - datetime.now(UTC) <= timedelta(days=1)
+    assert status_facts(status)["next run"] == status.next_run
+    world.changes |= {"enabled": False}
+    assert status_of(world).next_run is None
+    world.changes = {}
+    assert status_facts(status_of(world))["next run"] == "not scheduled"
+
+
 def test_a_sync_that_has_never_run_has_neither_run_nor_audience(world: World) -> None:
     world.fill(people(1))
     status = status_of(world)

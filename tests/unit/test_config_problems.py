@@ -49,12 +49,17 @@ def destination(**keys: str) -> str:
     return "destinations:\n  ads:\n" + "".join(f"    {key}: {value}\n" for key, value in lines.items())
 
 
-MODEL, AUDIENCE = "syncs.vips.model", "syncs.vips.audience"
+def webhook(**keys: str) -> str:
+    lines = {"url": "https://example.com/x"} | keys
+    return "webhooks:\n  chat:\n" + "".join(f"    {key}: {value}\n" for key, value in lines.items())
+
+
+MODEL, AUDIENCE, SCHEDULE = "syncs.vips.model", "syncs.vips.audience", "syncs.vips.schedule"
 DUCKDB = "duckdb:///x.duckdb"
 
 SINGLE = [
     # the shape
-    (WAREHOUSE + "sinks: {}\n", "sinks", 4, "a configuration has warehouses, destinations and syncs"),
+    (WAREHOUSE + "sinks: {}\n", "sinks", 4, "a configuration has warehouses, destinations, syncs and webhooks"),
     ("syncs: [a]\n", "syncs", 1, "a mapping of names to their settings is expected"),
     ("syncs:\n  vips: 3\n", "syncs.vips", 2, "a mapping (lines of key: value) is expected here, found a number"),
     ("syncs:\n  ? [a, b]\n  : {}\n", "syncs", 2, "a key must be plain text"),
@@ -136,12 +141,18 @@ SINGLE = [
     ),
     (sync(destination="meta"), "syncs.vips.destination", 4, "there is no destination 'meta'; known here: ads"),
     (sync(enabled="perhaps"), "syncs.vips.enabled", 8, "true or false is expected here"),
-    (
-        sync(schedule="{every: 1h}"),
-        "syncs.vips.schedule",
-        8,
-        "the scheduler arrives with release 0.3; leave this key out",
-    ),
+    (sync(schedule="{every: 2h}"), "syncs.vips.schedule.every", 8, "must be '5m', '10m',"),
+    (sync(schedule="1h"), SCHEDULE, 8, "a mapping (lines of key: value) is expected here, found text"),
+    (sync(schedule="{}"), SCHEDULE, 8, "exactly one of every and cron is needed, found none"),
+    (sync(schedule='{every: 1h, cron: "0 * * * *"}'), SCHEDULE, 8, "exactly one of every and cron is needed, found bo"),
+    (sync(schedule="{every: 1h, at: 12:30}"), "syncs.vips.schedule.at", 8, 'put it in quotes: "12:30"'),
+    (sync(schedule='{every: 1h, at: "24:00"}'), "syncs.vips.schedule.at", 8, 'a time is expected here, "00:00" to'),
+    (sync(schedule='{cron: "0 * * * *", at: "2:00"}'), "syncs.vips.schedule.at", 8, "says itself at what time"),
+    (sync(schedule='{cron: "0 0 * * * *"}'), "syncs.vips.schedule.cron", 8, "has five fields"),
+    (sync(schedule='{cron: "0 25 * * *"}'), "syncs.vips.schedule.cron", 8, "this is no cron expression: bad hour"),
+    (sync(schedule='{cron: "0 0 31 2 *"}'), "syncs.vips.schedule.cron", 8, "bad day-of-month"),
+    (sync(schedule="{every: 1h, timezone: Europe/Bärlin}"), "syncs.vips.schedule.timezone", 8, "there is no time zone"),
+    (sync(schedule="{every: 1h, zone: UTC}"), "syncs.vips.schedule.zone", 8, "did you mean timezone?"),
     (sync(mode="upsert"), "syncs.vips.mode", 8, "mode upsert is not offered"),
     (sync(mode="mirrored"), "syncs.vips.mode", 8, "must be 'mirror'"),
     (sync(model="select 1"), MODEL, 5, "a mapping (lines of key: value) is expected here, found text"),
@@ -185,6 +196,19 @@ SINGLE = [
     (sync(retry="{max_age: 0}"), "syncs.vips.retry.max_age", 8, "must be more than 0"),
     (sync(retention="{snapshots: 1}"), "syncs.vips.retention.snapshots", 8, "must be at least 2"),
     (sync(retention="{sync_log_days: -1}"), "syncs.vips.retention.sync_log_days", 8, "must be at least 0"),
+    # webhooks
+    (webhook(url="''"), "webhooks.chat.url", 3, "must not be empty"),
+    (webhook(url="hooks.slack.com/x"), "webhooks.chat.url", 3, "an address is expected here"),
+    (webhook(url="http://hooks.slack.com/x"), "webhooks.chat.url", 3, "http:// is taken for this machine only"),
+    (webhook(url="https://u:p@example.com/x"), "webhooks.chat.url", 3, "must not carry a user or a password"),
+    (webhook(url="https://example.com/x#y"), "webhooks.chat.url", 3, "an address is expected here"),
+    (webhook(url="'https://example.com/x?a b'"), "webhooks.chat.url", 3, "an address is expected here"),
+    (webhook(on="[failing]"), "webhooks.chat.on[0]", 4, "must be 'failed', 'blocked', 'dead' or 'recovered'"),
+    (webhook(on="failed"), "webhooks.chat.on", 4, "a list"),
+    (webhook(on="[dead, dead]"), "webhooks.chat.on", 4, "named twice"),
+    (webhook(on="[]"), "webhooks.chat.on", 4, "at least 1"),
+    (webhook(syncs="[vip]"), "webhooks.chat.syncs[0]", 4, "there is no sync 'vip'; did you mean vips?"),
+    (webhook(to="x"), "webhooks.chat.to", 4, "unknown key"),
 ]
 
 
@@ -271,7 +295,7 @@ def test_everything_is_told_at_once_in_the_order_of_lines(tmp_path: Path) -> Non
             audience: {type: company, name: x, id: 1}
             identifiers: {email: email}
             fields: {first_name: no}
-            schedule: {every: 1h}
+            schedule: {every: 1d}
             guard: {max_removed_percent: '${PERCENT}'}
           other: {}
         """)
@@ -289,7 +313,7 @@ def test_everything_is_told_at_once_in_the_order_of_lines(tmp_path: Path) -> Non
         (11, "syncs.vips.identifiers.email"),
         (12, "syncs.vips.fields.first_name"),
         (12, "syncs.vips.fields.first_name"),
-        (13, "syncs.vips.schedule"),
+        (13, "syncs.vips.schedule.every"),
         (14, "syncs.vips.guard.max_removed_percent"),
         (15, "syncs.other.warehouse"),
         (15, "syncs.other.destination"),

@@ -17,7 +17,9 @@ from typer.main import get_command
 
 import warehouse_sync
 from warehouse_sync.config import load_config
-from warehouse_sync.operations import PlanReport, RunReport
+from warehouse_sync.metric_names import METRICS, OPEN, OPERATION_REASONS, ROW_REASONS, VALUE_REASONS
+from warehouse_sync.operations import PlanReport, RunReport, RunStatus
+from warehouse_sync.progress import Action, Phase, Waiting
 from warehouse_sync.sandbox import Fault, SandboxSettings
 from warehouse_sync.sandbox.faults import KINDS, OPERATIONS
 from warehouse_sync.state.tables import VERSION_TABLE, StateTables
@@ -78,6 +80,7 @@ CONFIGURATIONS = [
 def test_a_whole_configuration_of_the_documentation_loads(text: str, tmp_path: Path) -> None:
     """Every YAML example with all three sections is a configuration that loads as it stands."""
     (tmp_path / "linkedin-refresh-token").write_text("a-token\n")
+    (tmp_path / "slack-webhook").write_text("https://hooks.slack.com/services/T0/B0/a-token\n")
     path = tmp_path / "sync.yaml"
     path.write_text(text.replace("/run/secrets", str(tmp_path)))
     assert load_config(path, environ=ENVIRONMENT).syncs
@@ -250,3 +253,45 @@ def test_the_messages_of_the_operations_page_exist() -> None:
     quoted = cells(section("docs/operations.md", "Messages and what to do"))
     assert len(quoted) > 20
     assert [text for text in quoted if text.rstrip(" …") not in source] == []
+
+
+def rows_in_backticks(title: str) -> list[list[str]]:
+    """The rows of the table under a heading whose first cell is a name."""
+    rows = [line.strip("| ").split(" | ") for line in section("docs/observability.md", title).splitlines()]
+    return [row for row in rows if row[0].startswith("`")]
+
+
+def test_the_observability_page_tells_every_metric() -> None:
+    """Name, type, labels and meaning are those that are exposed, in the same order."""
+    rows = [line.strip("| ").split(" | ") for line in section("docs/observability.md", "Metrics").splitlines()]
+    told = [
+        (*INLINE.findall(row[0]), row[1], tuple(INLINE.findall(row[2])), row[3]) for row in rows if row[0][:1] == "`"
+    ]
+    assert told == [(metric.name, metric.kind, metric.labels, metric.help) for metric in METRICS]
+
+
+def test_the_observability_page_tells_every_value_of_a_label() -> None:
+    """The closed sets are told, and of the reasons those that are its examples exist."""
+    rows = [
+        line.strip("| ").split(" | ") for line in section("docs/observability.md", "Values of the labels").splitlines()
+    ]
+    told = {label: set(INLINE.findall(row[1])) for row in rows if row[0][:1] == "`" for label in INLINE.findall(row[0])}
+    assert set(told) == {label for metric in METRICS for label in metric.labels} - {"version"}
+    assert told["phase"] == {OPEN, *Phase}
+    assert told["action"] == set(Action)
+    assert told["cause"] == set(Waiting)
+    assert told["kind"] == {"run", "retry"}
+    assert told["status"] == set(RunStatus) - {"running"}
+    assert told["reason"] - {"http_503"} <= VALUE_REASONS | OPERATION_REASONS | set(ROW_REASONS)
+
+
+def test_the_rules_of_the_observability_page_name_metrics_that_exist() -> None:
+    """So do all pages."""
+    names = {metric.name for metric in METRICS}
+    for page in PAGES:
+        spoken = re.findall(
+            r"\bwarehouse_sync_[a-z_]*(?:total|seconds|info|left|members|rows|operations)\b", page.read_text()
+        )
+        assert set(spoken) <= names, page
+    (rules,) = (yaml.safe_load(text) for text in blocks(ROOT / "docs" / "observability.md", "yaml"))
+    assert all(names & set(re.findall(r"\w+", rule["expr"])) for rule in rules["groups"][0]["rules"])

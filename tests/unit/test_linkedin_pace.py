@@ -8,7 +8,7 @@ import time
 import pytest
 
 from warehouse_sync.destinations.linkedin.endings import GaveUp
-from warehouse_sync.destinations.linkedin.pace import DEFAULT_REQUESTS_PER_MINUTE, Pace
+from warehouse_sync.destinations.linkedin.pace import DEFAULT_REQUESTS_PER_MINUTE, Budget, Pace, shared_budget
 
 
 class Waits:
@@ -28,7 +28,7 @@ def test_the_defaults_are_80_percent_of_linkedins_limits() -> None:
 
 def test_the_request_beyond_the_limit_waits_for_the_first_to_be_a_minute_old() -> None:
     waits = Waits()
-    pace = Pace({"user": 3, "company": 1}, waits, longest_hold=300)
+    pace = Pace(Budget({"user": 3, "company": 1}), waits, longest_hold=300)
     for _ in range(3):
         pace.turn("user")
     assert waits.seconds == [0, 0, 0]
@@ -39,7 +39,7 @@ def test_the_request_beyond_the_limit_waits_for_the_first_to_be_a_minute_old() -
 
 
 def test_endpoints_do_not_share_their_limits() -> None:
-    pace = Pace({"user": 1, "company": 1}, Waits(), longest_hold=300)
+    pace = Pace(Budget({"user": 1, "company": 1}), Waits(), longest_hold=300)
     pace.turn("user")
     pace.turn("company")
     for _ in range(5):
@@ -50,7 +50,7 @@ def test_endpoints_do_not_share_their_limits() -> None:
 
 def test_a_pause_holds_every_endpoint_and_a_shorter_one_does_not_cut_it() -> None:
     waits = Waits()
-    pace = Pace({"user": 100}, waits, longest_hold=300)
+    pace = Pace(Budget({"user": 100}), waits, longest_hold=300)
     pace.hold(20)
     pace.hold(1)
     for endpoint in ("user", None):
@@ -60,7 +60,7 @@ def test_a_pause_holds_every_endpoint_and_a_shorter_one_does_not_cut_it() -> Non
 
 
 def test_a_pause_ends() -> None:
-    pace = Pace({"user": 100}, threading.Event().wait, longest_hold=300)
+    pace = Pace(Budget({"user": 100}), threading.Event().wait, longest_hold=300)
     pace.hold(0.05)
     started = time.monotonic()
     pace.turn("user")
@@ -69,10 +69,26 @@ def test_a_pause_ends() -> None:
 
 def test_a_pause_longer_than_our_patience_is_not_waited_for() -> None:
     waits = Waits()
-    pace = Pace({"user": 100}, waits, longest_hold=300)
+    pace = Pace(Budget({"user": 100}), waits, longest_hold=300)
     pace.hold(3600)
     with pytest.raises(GaveUp) as caught:
         pace.turn("user")
     assert caught.value.reason == "throttled"
     assert caught.value.retry_after == pytest.approx(3600, abs=1)
     assert waits.seconds == []
+
+
+def test_those_who_send_with_one_token_share_its_limit_and_its_pauses() -> None:
+    """Several syncs at once keep together below what LinkedIn allows a member; another one has limits of its own."""
+    limits, waits = {"user": 3}, Waits()
+    one, two = (Pace(shared_budget(limits, "api", "app", "token"), waits, longest_hold=300) for _ in range(2))
+    other = Pace(shared_budget(limits, "api", "app", "another token"), waits, longest_hold=300)
+    for pace in (one, two, one):
+        pace.turn("user")
+    with pytest.raises(GaveUp):
+        two.turn("user")
+    other.turn("user")
+    one.hold(20)
+    with pytest.raises(GaveUp):
+        two.turn(None)
+    other.turn(None)

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 
 from warehouse_sync import logs
 from warehouse_sync.errors import ConfigurationError
-from warehouse_sync.logs import REDACTED, configure_logs, hide, redact, redact_event
+from warehouse_sync.logs import REDACTED, configure_logs, hide, redact, redact_event, retire
 
 # x@y.z with nothing empty; what stands before the @ may be the mark of an earlier redaction
 ADDRESS = re.compile(r"[^\s@](?<!\[redacted\])@[^\s@]+\.[^\s@]")
@@ -26,8 +27,8 @@ ADDRESS = re.compile(r"[^\s@](?<!\[redacted\])@[^\s@]+\.[^\s@]")
 @pytest.fixture(autouse=True)
 def _logging_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Handlers, levels, structlog's settings and the hidden secrets are those of before."""
-    monkeypatch.setattr(logs, "_hidden", set())
-    monkeypatch.setattr(logs, "_hidden_pattern", None)
+    monkeypatch.setattr(logs, "_hidden", logs.Hidden())
+    monkeypatch.setattr(logs, "_json", False)
     root, ours = logging.getLogger(), logging.getLogger("warehouse_sync")
     before = list(root.handlers), root.level, ours.level
     yield
@@ -211,3 +212,55 @@ def test_a_line_that_cannot_be_rendered_is_dropped_without_its_content(monkeypat
 def test_an_unknown_level_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ConfigurationError, match="debug, info, warning, error, critical"):
         configure_logs("loud")
+
+
+def test_a_worker_that_fetches_tokens_for_years_keeps_the_last_of_them_hidden_and_no_more() -> None:
+    """Retired tokens fall out one by one; those in use, however old, and the configured secrets stay hidden."""
+    hide("configured-secret")
+    hide("configured-secret", passing=True)
+    retire("configured-secret")
+    hide("token-in-use-by-two", passing=True)
+    hide("token-in-use-by-two", passing=True)
+    retire("token-in-use-by-two")
+    for number in range(10 * logs.KEPT):
+        hide(f"passing-token-{number:04}", passing=True)
+        retire(f"passing-token-{number:04}")
+    assert redact("configured-secret token-in-use-by-two") == f"{REDACTED} {REDACTED}"
+    shown = [number for number in range(10 * logs.KEPT) if redact(f"passing-token-{number:04}") != REDACTED]
+    assert shown == list(range(9 * logs.KEPT))
+
+
+def test_a_token_that_is_fetched_again_and_again_stays_hidden() -> None:
+    """A sandbox, or a server that answers from a cache, gives the same one each time."""
+    for _ in range(3 * logs.KEPT):
+        hide("the-same-token", passing=True)
+        retire("the-same-token")
+    hide("another-token", passing=True)
+    assert redact("the-same-token another-token") == f"{REDACTED} {REDACTED}"
+
+
+def test_json_lines_of_other_libraries_and_of_python_itself_are_objects_too() -> None:
+    """Records of logging with arguments and tracebacks, warnings, and a stream that knows no Unicode."""
+    raw = io.BytesIO()
+    logging.captureWarnings(False)  # pytest takes them back behind each test, which logging does not notice.
+    configure_logs(json=True, stream=io.TextIOWrapper(raw, "ascii", errors="backslashreplace", write_through=True))
+    try:
+        logging.getLogger("urllib3.connectionpool").warning("pool of %s is full: %d", "café", 3)
+        try:
+            raise ValueError("anna@example.com")
+        except ValueError:
+            logging.getLogger("apscheduler").exception("job failed")
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.warn("old", DeprecationWarning, stacklevel=1)
+        structlog.get_logger("warehouse_sync.x").info("event\nin two lines", at=REDACTED)
+    finally:
+        logging.captureWarnings(False)
+    lines = [json.loads(line) for line in raw.getvalue().decode().splitlines()]
+    names = ["urllib3.connectionpool", "apscheduler", "py.warnings", "warehouse_sync.x"]
+    assert [line["level"] for line in lines] == ["warning", "error", "warning", "info"]
+    assert [line["logger"] for line in lines] == names
+    assert lines[0]["event"] == "pool of café is full: 3"
+    assert "Traceback" in lines[1]["exception"]
+    assert "anna" not in str(lines)
+    assert all("timestamp" in line for line in lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,9 @@ ROOT = Path(__file__).parents[2]
 COMMITTED = ROOT / "docs" / "configuration.schema.json"
 
 GOOD = """
+webhooks:
+  chat: {url: "https://hooks.slack.com/services/T0/B0/x", syncs: [users]}
+  pager: {url: "http://127.0.0.1:9/x?y=z", "on": [failed]}
 warehouses:
   a: {url: duckdb:///a.duckdb, schema: s, lease: 90}
   b: {url: {file: secret}, lease: 1h30m}
@@ -49,6 +53,7 @@ syncs:
     identifiers: {sha256_email: a, sha512_email: b, google_aid: c}
     fields: {first_name: a, last_name: b, title: c, company: d, country: e}
     guard: {max_removed_percent: "${SHARE:-12.5}", min_members: 0, ignore_below: 0}
+    schedule: {every: "${PACE:-1h}", at: "2:30", timezone: "Europe/Berlin"}
     retry: {enabled: false, max_age: 2d}
     retention: {sync_log_days: 0, snapshots: 5}
   companies:
@@ -62,6 +67,7 @@ syncs:
       company_website_domain: c
       company_page_url: d
       organization_urn: e
+    schedule: {cron: "0 */2 * * MON-FRI"}
     fields: {stock_symbol: a, industries: b, city: c, state: d, country: e, postal_code: f}
 """
 
@@ -86,7 +92,11 @@ BAD: list[tuple[tuple[str, ...], Any]] = [
     ((*ADS, "max_in_flight"), 65),
     ((*ADS, "requests_per_minute"), "fast"),
     ((*ADS, "requests_per_minute"), 0),
-    ((*SYNC, "schedule"), {"every": "1h"}),
+    ((*SYNC, "schedule"), {}),
+    ((*SYNC, "schedule"), {"every": "2h"}),
+    ((*SYNC, "schedule"), {"every": "1h", "cron": "0 * * * *"}),
+    ((*SYNC, "schedule"), {"every": "1h", "at": "24:00"}),
+    ((*SYNC, "schedule"), {"cron": "0 * * * *", "at": "02:00"}),
     ((*SYNC, "mode"), "upsert"),
     ((*SYNC, "enabled"), "perhaps"),
     ((*SYNC, "warehouse"), 3),
@@ -107,11 +117,29 @@ BAD: list[tuple[tuple[str, ...], Any]] = [
     ((*SYNC, "guard", "ignore_below"), "few"),
     ((*SYNC, "retry", "max_age"), "long"),
     ((*SYNC, "retention", "snapshots"), 1),
+    (("webhooks", "chat", "on"), ["success"]),
+    (("webhooks", "chat", "on"), []),
+    (("webhooks", "chat", "syncs"), []),
+    (("webhooks", "chat", "channel"), "#ops"),
 ]
 
 
 def is_valid(value: Any) -> bool:
     return bool(jsonschema.Draft7Validator(config_schema()).is_valid(value))
+
+
+def as_editors_read(text: str) -> Any:
+    """By YAML 1.2, where `on` is a word, and not by the 1.1 of PyYAML, where it is `true`."""
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    Loader.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|false)$"), list("tf"))
+    return yaml.load(text, Loader)
 
 
 def loads(value: Any, folder: Path) -> bool:
@@ -169,7 +197,7 @@ def test_what_the_loader_refuses_the_editor_marks(tmp_path: Path, path: tuple[st
 
 def test_every_key_has_a_description() -> None:
     parts = {name: part for name, part in config_schema()["$defs"].items() if "properties" in part}
-    assert len(parts) == 8
+    assert len(parts) == 10
     without = [
         f"{name}.{key}"
         for name, part in parts.items()
@@ -188,10 +216,14 @@ def test_the_reference_tells_of_every_key() -> None:
 
 def test_the_example_of_the_reference_is_valid_and_has_every_key_that_can_stand_together() -> None:
     reference = (ROOT / "docs" / "configuration.md").read_text()
-    example = yaml.safe_load(reference.split("```yaml\n")[1].split("```")[0])
+    example = as_editors_read(reference.split("```yaml\n")[1].split("```")[0])
     assert is_valid(example)
     parts = config_schema()["$defs"]
     of_snowflake = {"private_key", "private_key_passphrase", "oauth_token"}
     assert set(example["warehouses"]["analytics"]) == set(parts["WarehouseConfig"]["properties"]) - of_snowflake
     assert set(example["destinations"]["ads"]) == set(parts["LinkedInConfig"]["properties"]) - {"access_token"}
+    assert set(example["webhooks"]["chat"]) == set(parts["WebhookConfig"]["properties"])
+    assert {"cron"} == set(parts["ScheduleConfig"]["properties"]) - set(
+        example["syncs"]["high_value_customers"]["schedule"]
+    )
     assert set(example["syncs"]["high_value_customers"]) == set(parts["SyncConfig"]["properties"])

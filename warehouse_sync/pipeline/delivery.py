@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 
 import sqlalchemy as sa
 
@@ -96,7 +97,7 @@ class Delivery:
                 for batch in work:
                     if self.is_over:
                         break
-                    flying.append((batch, threads.submit(self._send, batch)))
+                    flying.append((batch, threads.submit(copy_context().run, self._send, batch)))
                     if len(flying) >= at_once * QUEUED:
                         yield self._landed(*flying.popleft())
                 while flying:

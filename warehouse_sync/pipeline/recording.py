@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -47,7 +47,7 @@ class _Unrecorded:
 class Recorder:
     """Writes the outcomes of one run. The watermark moves in the transaction that holds everything before it.
 
-    tally: counts what was handed over, on disk or not.
+    tally: counts what was handed over, on disk or not. settled: is told of each such count.
     """
 
     def __init__(
@@ -60,7 +60,9 @@ class Recorder:
         *,
         watermark: int,
         keeps_log: bool,
+        settled: Callable[[OperationKind, Outcome, int], None] = lambda *_: None,
     ) -> None:
+        self.settled = settled
         self.state = state
         self.lease = lease
         self.run_id = run_id
@@ -187,6 +189,7 @@ class Recorder:
         return self._open.exceptions.setdefault((operation, outcome), Selection())
 
     def _count(self, operation: OperationKind, outcome: Outcome, count: int) -> None:
+        self.settled(operation, outcome, count)
         match outcome.status:
             case OutcomeStatus.DELIVERED if operation is OperationKind.ADD:
                 self.tally.delivered_add += count

@@ -112,3 +112,10 @@ def kinds(state: State, connection: sa.Connection, run_id: int) -> set[str]:
     """Which operations of the run stand in the queue, waiting or dead."""
     queue = state.tables.retry_queue
     return set(connection.scalars(sa.select(queue.c.operation).where(queue.c.run_id == run_id).distinct()))
+
+
+def next_due(state: State, key: SyncKey) -> sa.Select[Any]:
+    """For each run of the sync, `run_id` and `next_due`: when the first operation that waits may be sent again."""
+    queue = state.tables.retry_queue
+    due = sa.func.min(sa.func.coalesce(queue.c.next_attempt_at, queue.c.deferred_since)).label("next_due")
+    return sa.select(queue.c.run_id, due).where(key.match(queue), queue.c.state == WAITING).group_by(queue.c.run_id)

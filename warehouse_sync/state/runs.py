@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,6 +13,7 @@ import sqlalchemy as sa
 from warehouse_sync.destinations.base import Audience
 from warehouse_sync.errors import StateDamaged
 from warehouse_sync.operations import RunKind, RunStatus
+from warehouse_sync.state import ticks
 from warehouse_sync.state.store import State, SyncKey
 from warehouse_sync.state.syncs import Lease
 
@@ -59,7 +61,13 @@ def table_slug(key: SyncKey) -> str:
 
 
 def begin(
-    state: State, lease: Lease, kind: RunKind, trigger: str, config_fingerprint: str, previous: int | None
+    state: State,
+    lease: Lease,
+    kind: RunKind,
+    trigger: str,
+    config_fingerprint: str,
+    previous: int | None,
+    tick: datetime | None = None,
 ) -> Run:
     """A new run with a number of its own.
 
@@ -81,6 +89,7 @@ def begin(
                 config_fingerprint=config_fingerprint,
                 previous_run=previous,
                 started_at=state.warehouse.utc_now(),
+                tick=None if tick is None else ticks.stored(tick),
                 **tables,
             )
         )
@@ -113,6 +122,12 @@ def _next_number(state: State, lease: Lease) -> int:
             )
             if raised.rowcount == 1:
                 return int(last) + 1
+
+
+def newest(state: State) -> int:
+    """The newest number that a run of any sync was given; 0 before the first."""
+    with state.warehouse.connect("read the newest run's number") as connection:
+        return int(connection.scalar(sa.select(state.tables.installation.c.last_run)) or 0)
 
 
 def load(state: State, run_id: int) -> Run:
@@ -151,6 +166,14 @@ def update(state: State, lease: Lease, run_id: int, **values: Any) -> None:
     """The run's row holds these values. Raises LeaseLost."""
     with state.fenced(lease.key, lease.token, "record the run") as connection:
         connection.execute(sa.update(state.tables.runs).where(state.tables.runs.c.run_id == run_id).values(**values))
+
+
+def end(state: State, lease: Lease, run_id: int, tick: datetime | None, **values: Any) -> None:
+    """The run's row holds these values, and the tick that it was run for counts as run. Raises LeaseLost."""
+    with state.fenced(lease.key, lease.token, "record the end of the run") as connection:
+        connection.execute(sa.update(state.tables.runs).where(state.tables.runs.c.run_id == run_id).values(**values))
+        if tick is not None:
+            ticks.settle(state, connection, lease.key, tick)
 
 
 def promote(
@@ -216,6 +239,17 @@ def with_tables(state: State, key: SyncKey) -> list[Run]:
             .order_by(runs.c.run_id.desc())
         ).all()
     return [_run(row) for row in rows]
+
+
+def last_success(state: State, key: SyncKey) -> datetime | None:
+    """When a run of the sync last ended as succeeded, in UTC; retry passes and purges run no query."""
+    runs = state.tables.runs
+    ran = runs.c.kind.not_in([RunKind.RETRY, RunKind.PURGE])
+    with state.warehouse.connect("read the last success") as connection:
+        found: datetime | None = connection.scalar(
+            sa.select(sa.func.max(runs.c.finished_at)).where(key.match(runs), runs.c.status == RunStatus.SUCCEEDED, ran)
+        )
+    return None if found is None else found.replace(tzinfo=UTC)
 
 
 def latest(state: State, key: SyncKey) -> sa.Row[Any] | None:

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 import uuid
+from contextvars import copy_context
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -59,6 +60,26 @@ def read(state: State, key: SyncKey) -> SyncRow:
     return SyncRow(generation=reached or 1)
 
 
+def make_row(state: State, key: SyncKey) -> None:
+    """The sync has its row, whoever else makes it at the same time."""
+    warehouse, syncs = state.warehouse, state.tables.syncs
+    present = sa.select(syncs.c.sync).where(key.match(syncs))
+    with warehouse.connect("look for the sync's row") as connection:
+        if connection.scalar(present) is not None:
+            return
+    # The key is unique only where the warehouse keeps constraints; there it may be refused as made meanwhile.
+    first = sa.select(*key.columns(), sa.literal(0), warehouse.utc_now()).where(~sa.exists(present))
+    names = [*key.values(), "lease_token", "created_at"]
+    try:
+        with warehouse.write("make the sync's row") as connection:
+            warehouse.take_turns(connection, state.tables.installation)
+            connection.execute(sa.insert(syncs).from_select(names, first))
+    except QueryFailed:
+        with warehouse.connect("look for the sync's row") as connection:
+            if connection.scalar(present) is None:
+                raise
+
+
 POLL = 0.2
 """Seconds until a wish to stop is noticed by whoever waits; a signal handler may not wake them itself."""
 
@@ -91,6 +112,8 @@ class Lease:
     A thread renews it three times per lease. `token` fences every write to state. `ending` is set when another worker
     has taken over, and soon after `stop` was wished; whoever waits for it, or calls `hold()`, before each request never
     sends without the lease: a worker that was frozen finds out when it wakes.
+
+    context: whose variables the log lines of that thread bear; replaced as more becomes known.
     """
 
     def __init__(self, state: State, key: SyncKey, token: int, deadline: float, stop: Stop) -> None:
@@ -103,6 +126,7 @@ class Lease:
         self._over = threading.Event()
         self._holding = threading.Lock()
         self.ending: threading.Event = _Ending(self)
+        self.context = copy_context()
         self._thread = threading.Thread(target=self._renew, name=f"lease of {key.sync}", daemon=True)
 
     @classmethod
@@ -110,7 +134,7 @@ class Lease:
         """The lease, or None while another worker holds it."""
         warehouse, syncs = state.warehouse, state.tables.syncs
         holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"[-100:]
-        cls._make_row(state, key)
+        make_row(state, key)
         asked = _clock()
         with warehouse.write("take the lease") as connection:
             free = sa.or_(
@@ -133,26 +157,6 @@ class Lease:
         if found.lease_holder != holder:
             return None
         return cls(state, key, int(found.lease_token), asked + warehouse.lease, stop or Stop())
-
-    @staticmethod
-    def _make_row(state: State, key: SyncKey) -> None:
-        """The sync has its row, whoever else makes it at the same time."""
-        warehouse, syncs = state.warehouse, state.tables.syncs
-        present = sa.select(syncs.c.sync).where(key.match(syncs))
-        with warehouse.connect("look for the sync's row") as connection:
-            if connection.scalar(present) is not None:
-                return
-        # The key is unique only where the warehouse keeps constraints; there it may be refused as made meanwhile.
-        first = sa.select(*key.columns(), sa.literal(0), warehouse.utc_now()).where(~sa.exists(present))
-        names = [*key.values(), "lease_token", "created_at"]
-        try:
-            with warehouse.write("make the sync's row") as connection:
-                warehouse.take_turns(connection, state.tables.installation)
-                connection.execute(sa.insert(syncs).from_select(names, first))
-        except QueryFailed:
-            with warehouse.connect("look for the sync's row") as connection:
-                if connection.scalar(present) is None:
-                    raise
 
     def __enter__(self) -> Lease:
         self._thread.start()
@@ -224,14 +228,25 @@ class Lease:
         due = _clock() + every
         while not self._over.wait(min(POLL, every)):
             if self.stop.requested and not self.ending.is_set():
-                log.warning("stopping: no new request is started, those under way are awaited", why=self.stop.why)
+                self.context.run(self._tell_of_stop)
                 self.ending.set()
+            if self.stop.breaks_off and self.stop.from_elsewhere:
+                self.state.warehouse.interrupt()
             if _clock() < due:
                 continue
             due = _clock() + every
-            try:
-                self.renew()
-            except LeaseLost:
+            if not self.context.run(self._renewed):
                 return
-            except WarehouseSyncError as error:
-                log.warning("lease not renewed, trying again", error=str(error))
+
+    def _tell_of_stop(self) -> None:
+        log.warning("stopping: no new request is started, those under way are awaited", why=self.stop.why)
+
+    def _renewed(self) -> bool:
+        """False once the lease is lost."""
+        try:
+            self.renew()
+        except LeaseLost:
+            return False
+        except WarehouseSyncError as error:
+            log.warning("lease not renewed, trying again", error=str(error))
+        return True

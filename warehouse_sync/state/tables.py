@@ -42,8 +42,8 @@ class StateTables:
             sa.Column("lease_expires_at", sa.DateTime),
             sa.Column("created_at", sa.DateTime, nullable=False),
             sa.Column("generation", sa.Integer, nullable=False, server_default="1", doc="of the audience of our own"),
-            sa.Column("last_tick", sa.DateTime, doc="the newest time of its schedule that was taken up by a worker"),
-            sa.Column("alerted", sa.String(20), doc="the state that the webhooks were told last"),
+            sa.Column("last_tick", sa.DateTime, doc="the newest time of its schedule whose run has ended"),
+            sa.Column("alerted", sa.Text, doc="JSON: webhooks that were told last of a state that is not ok, and that"),
         )
         self.runs = sa.Table(
             "runs",
@@ -76,6 +76,7 @@ class StateTables:
             sa.Column("started_at", sa.DateTime, nullable=False),
             sa.Column("promoted_at", sa.DateTime),
             sa.Column("finished_at", sa.DateTime),
+            sa.Column("tick", sa.DateTime, doc="the time of the schedule that it was run for"),
         )
         self.sync_log = sa.Table(
             "sync_log",

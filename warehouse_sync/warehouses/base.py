@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -56,10 +56,16 @@ class Warehouse:
         self.url = sa.make_url(url)
         self.engine = self.make_engine()
         self._writing = threading.RLock()
+        self._connected: set[sa.Connection] = set()
 
     def make_engine(self) -> sa.Engine:
         """The engine; parameters never appear in its messages."""
         return sa.create_engine(self.url, hide_parameters=True)
+
+    @property
+    def one_at_a_time(self) -> str | None:
+        """What only one run of this process may use at a time; None where runs do not get into each other's way."""
+        return None
 
     def create_database(self) -> bool:
         """The database exists afterwards where it is a file of our own to make; True: it was made, empty."""
@@ -104,9 +110,22 @@ class Warehouse:
         """
         try:
             with self.engine.connect() as connection:
-                yield connection
+                self._connected.add(connection)
+                try:
+                    yield connection
+                finally:
+                    self._connected.discard(connection)
         except sa.exc.DBAPIError as error:
             raise self.translate(error, doing) from None
+
+    def interrupt(self) -> None:
+        """Break off the statements that are under way, from another thread: they fail in their own. Never raises."""
+        for connection in list(self._connected):
+            with suppress(Exception):
+                self.cancel(connection.connection.dbapi_connection)
+
+    def cancel(self, driver: Any) -> None:
+        """Break off what a connection of the driver executes, if it does; it may go on where there is no way to."""
 
     @contextmanager
     def write(self, doing: str) -> Iterator[sa.Connection]:

@@ -47,6 +47,11 @@ class DuckDB(Warehouse):
         """The database file."""
         return Path(self.url.database or "")
 
+    @property
+    def one_at_a_time(self) -> str:
+        # Writers of one process get into conflicts, whichever connections they have.
+        return str(self.path.resolve())
+
     def open(self) -> None:
         if not self.path.exists():
             raise ConfigurationError(
@@ -105,6 +110,9 @@ class DuckDB(Warehouse):
                 with contextlib.suppress(Exception):
                     connection.connection.dbapi_connection.interrupt()  # type: ignore[union-attr]
                 raise
+
+    def cancel(self, driver: Any) -> None:
+        driver.interrupt()
 
     def prepare_migrations(self) -> None:
         # The dialect registers itself with Alembic only where that was imported before the engine was made.

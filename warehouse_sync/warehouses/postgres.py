@@ -72,6 +72,9 @@ class PostgreSQL(Warehouse):
                 "are taken from UTF-8. Nothing was touched; use a database with ENCODING 'UTF8'."
             )
 
+    def cancel(self, driver: Any) -> None:
+        driver.cancel_safe(timeout=5.0)
+
     def translate(self, error: sa.exc.DBAPIError, doing: str) -> WarehouseSyncError:
         state = getattr(error.orig, "sqlstate", None)
         if isinstance(error, sa.exc.OperationalError) and (state is None or state.startswith(GONE)):

@@ -215,6 +215,10 @@ class Snowflake(Warehouse):
         url = self.url
         return sa.URL.create(url.drivername, host=url.host, database=url.database).render_as_string()
 
+    def cancel(self, driver: Any) -> None:
+        with self.engine.connect() as other:
+            other.exec_driver_sql(f"SELECT SYSTEM$CANCEL_ALL_QUERIES({int(driver.session_id)})")
+
     def translate(self, error: sa.exc.DBAPIError, doing: str) -> WarehouseSyncError:
         number, state = _number(error), _state(error)
         if "lock" in str(error.orig).lower() and state == "57014":

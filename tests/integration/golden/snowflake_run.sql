@@ -2,7 +2,7 @@
 -- Parameters go beside the statements, as ?. COMMIT follows each group of INSERT, UPDATE and DELETE.
 
 
--- ===== first run: 70 statements
+-- ===== first run: 71 statements
 
 -- phase: open and check
 
@@ -264,36 +264,39 @@ WHERE warehouse_sync.schema_version.version_num = '0001';
 ALTER TABLE warehouse_sync.syncs ADD COLUMN IF NOT EXISTS last_tick datetime;
 
 -- statement 20
-ALTER TABLE warehouse_sync.syncs ADD COLUMN IF NOT EXISTS alerted VARCHAR(20);
+ALTER TABLE warehouse_sync.syncs ADD COLUMN IF NOT EXISTS alerted TEXT;
 
 -- statement 21
+ALTER TABLE warehouse_sync.runs ADD COLUMN IF NOT EXISTS tick datetime;
+
+-- statement 22
 UPDATE warehouse_sync.schema_version
 SET version_num='0003'
 WHERE warehouse_sync.schema_version.version_num = '0002';
 
--- statement 22
+-- statement 23
 SELECT count(*) AS count_1
 FROM warehouse_sync.installation;
 
--- statement 23
+-- statement 24
 INSERT INTO warehouse_sync.installation (id, last_run, created_at)
 VALUES (?, ?, SYSDATE());
 
--- statement 24
+-- statement 25
 DROP TABLE IF EXISTS warehouse_sync.migrating;
 
--- statement 25
+-- statement 26
 SELECT warehouse_sync.syncs.sync
 FROM warehouse_sync.syncs
 WHERE warehouse_sync.syncs.sync = ?
   AND warehouse_sync.syncs.destination = ?
   AND warehouse_sync.syncs.audience_key = ?;
 
--- statement 26
+-- statement 27
 UPDATE warehouse_sync.installation
 SET id=warehouse_sync.installation.id;
 
--- statement 27
+-- statement 28
 INSERT INTO warehouse_sync.syncs (sync,
                               destination, audience_key, lease_token, created_at)
 SELECT ? AS sync, ? AS destination, ? AS audience_key, ? AS anon_1, SYSDATE() AS sysdate_1
@@ -304,7 +307,7 @@ WHERE NOT (EXISTS
                 AND warehouse_sync.syncs.destination = ?
                 AND warehouse_sync.syncs.audience_key = ?));
 
--- statement 28
+-- statement 29
 UPDATE warehouse_sync.syncs
 SET lease_holder=?, lease_token=(warehouse_sync.syncs.lease_token + ?), lease_expires_at=dateadd(millisecond,
                                                                                            ?, SYSDATE())
@@ -315,27 +318,27 @@ WHERE warehouse_sync.syncs.sync = ?
        OR warehouse_sync.syncs.lease_expires_at IS NULL
        OR warehouse_sync.syncs.lease_expires_at < SYSDATE());
 
--- statement 29
+-- statement 30
 SELECT warehouse_sync.syncs.lease_holder, warehouse_sync.syncs.lease_token
 FROM warehouse_sync.syncs
 WHERE warehouse_sync.syncs.sync = ?
   AND warehouse_sync.syncs.destination = ?
   AND warehouse_sync.syncs.audience_key = ?;
 
--- statement 30
+-- statement 31
 SELECT warehouse_sync.syncs.audience_type, warehouse_sync.syncs.audience_id, warehouse_sync.syncs.promoted_run, warehouse_sync.syncs.generation
 FROM warehouse_sync.syncs
 WHERE warehouse_sync.syncs.sync = ?
   AND warehouse_sync.syncs.destination = ?
   AND warehouse_sync.syncs.audience_key = ?;
 
--- statement 31
+-- statement 32
 SELECT max(warehouse_sync.syncs.generation) AS max_1
 FROM warehouse_sync.syncs
 WHERE warehouse_sync.syncs.sync = ?
   AND warehouse_sync.syncs.audience_key = ?;
 
--- statement 32
+-- statement 33
 SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse_sync.runs.destination, warehouse_sync.runs.audience_key,
        warehouse_sync.runs.kind, warehouse_sync.runs.triggered_by, warehouse_sync.runs.status, warehouse_sync.runs.phase,
        warehouse_sync.runs.reason, warehouse_sync.runs.lease_token, warehouse_sync.runs.config_fingerprint, warehouse_sync.runs.audience_id,
@@ -343,7 +346,7 @@ SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse_sync.runs
        warehouse_sync.runs.members, warehouse_sync.runs.rejected_rows, warehouse_sync.runs.planned_add, warehouse_sync.runs.planned_remove,
        warehouse_sync.runs.delivered_add, warehouse_sync.runs.delivered_remove, warehouse_sync.runs.rejected_operations,
        warehouse_sync.runs.deferred, warehouse_sync.runs.dead, warehouse_sync.runs.last_seq, warehouse_sync.runs.watermark,
-       warehouse_sync.runs.started_at, warehouse_sync.runs.promoted_at, warehouse_sync.runs.finished_at
+       warehouse_sync.runs.started_at, warehouse_sync.runs.promoted_at, warehouse_sync.runs.finished_at, warehouse_sync.runs.tick
 FROM warehouse_sync.runs
 WHERE warehouse_sync.runs.run_id IN
     (SELECT max(warehouse_sync.runs.run_id) AS max_1
@@ -353,11 +356,11 @@ WHERE warehouse_sync.runs.run_id IN
      GROUP BY warehouse_sync.runs.audience_id)
 ORDER BY warehouse_sync.runs.run_id DESC;
 
--- statement 33
+-- statement 34
 SELECT warehouse_sync.installation.id
 FROM warehouse_sync.installation;
 
--- statement 34
+-- statement 35
 UPDATE warehouse_sync.syncs
 SET lease_expires_at=dateadd(millisecond, ?, SYSDATE())
 WHERE warehouse_sync.syncs.sync = ?
@@ -366,24 +369,24 @@ WHERE warehouse_sync.syncs.sync = ?
   AND warehouse_sync.syncs.lease_token = ?
   AND warehouse_sync.syncs.lease_holder IS NOT NULL;
 
--- statement 35
+-- statement 36
 SELECT warehouse_sync.installation.last_run
 FROM warehouse_sync.installation;
 
--- statement 36
+-- statement 37
 UPDATE warehouse_sync.installation
 SET last_run=?
 WHERE warehouse_sync.installation.last_run = ?;
 
--- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
-
--- statement 37
-INSERT INTO warehouse_sync.runs (run_id,
-                              sync, destination, audience_key, kind, triggered_by, status, phase, lease_token,
-                              config_fingerprint, previous_run, snapshot_table, changes_table, started_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, SYSDATE());
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
 -- statement 38
+INSERT INTO warehouse_sync.runs (run_id,
+                              sync, destination, audience_key, kind, triggered_by, status, phase, lease_token,
+                              config_fingerprint, previous_run, snapshot_table, changes_table, started_at, tick)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, SYSDATE(), ?);
+
+-- statement 39
 SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse_sync.runs.destination, warehouse_sync.runs.audience_key,
        warehouse_sync.runs.kind, warehouse_sync.runs.triggered_by, warehouse_sync.runs.status, warehouse_sync.runs.phase,
        warehouse_sync.runs.reason, warehouse_sync.runs.lease_token, warehouse_sync.runs.config_fingerprint, warehouse_sync.runs.audience_id,
@@ -391,7 +394,7 @@ SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse_sync.runs
        warehouse_sync.runs.members, warehouse_sync.runs.rejected_rows, warehouse_sync.runs.planned_add, warehouse_sync.runs.planned_remove,
        warehouse_sync.runs.delivered_add, warehouse_sync.runs.delivered_remove, warehouse_sync.runs.rejected_operations,
        warehouse_sync.runs.deferred, warehouse_sync.runs.dead, warehouse_sync.runs.last_seq, warehouse_sync.runs.watermark,
-       warehouse_sync.runs.started_at, warehouse_sync.runs.promoted_at, warehouse_sync.runs.finished_at
+       warehouse_sync.runs.started_at, warehouse_sync.runs.promoted_at, warehouse_sync.runs.finished_at, warehouse_sync.runs.tick
 FROM warehouse_sync.runs
 WHERE warehouse_sync.runs.sync = ?
   AND warehouse_sync.runs.destination = ?
@@ -402,7 +405,7 @@ ORDER BY warehouse_sync.runs.run_id;
 
 -- phase: snapshot
 
--- statement 39
+-- statement 40
 SELECT sha2(regexp_replace(CASE
                                WHEN (octet_length(vector.address) = length(vector.address)) THEN lower(vector.address) ELSE translate(vector.address,
                                                                                                                               ?,
@@ -411,7 +414,7 @@ SELECT sha2(regexp_replace(CASE
 FROM (
       VALUES (?), (?), (?), (?)) AS vector (address);
 
--- statement 40
+-- statement 41
 CREATE TRANSIENT TABLE warehouse_sync.snapshot_people_1 AS
 SELECT ranked.identity, ranked.fingerprint, ranked.primary_key, ranked.query_rows, ranked.reason, ranked.left_out,
        CASE WHEN (ranked.reason IS NULL) THEN ranked.sha256_email
@@ -529,22 +532,22 @@ FROM
                   from people) AS model) AS cleaned) AS judged) AS encoded) AS keyed) AS ranked
 WHERE ranked.place = 1;
 
--- statement 41
+-- statement 42
 SELECT warehouse_sync.snapshot_people_1.reason, warehouse_sync.snapshot_people_1.left_out, count(*) AS lines,
        CAST(coalesce(sum(warehouse_sync.snapshot_people_1.query_rows), ?) AS BIGINT) AS query_rows
 FROM warehouse_sync.snapshot_people_1
 GROUP BY warehouse_sync.snapshot_people_1.reason, warehouse_sync.snapshot_people_1.left_out;
 
--- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 42
+-- statement 43
 UPDATE warehouse_sync.runs
 SET phase=?, query_rows=?, members=?, rejected_rows=?
 WHERE warehouse_sync.runs.run_id = ?;
 
 -- phase: changes
 
--- statement 43
+-- statement 44
 CREATE TRANSIENT TABLE warehouse_sync.changes_people_1 AS WITH removes AS
   (SELECT 'ADD' AS operation, 'pending' AS cause, false AS held, anon_4.identity AS identity,
                                                            anon_4.fingerprint AS fingerprint, anon_4.primary_key AS primary_key,
@@ -671,7 +674,7 @@ FROM
       FROM readds) AS anon_7) AS operations
 ORDER BY seq;
 
--- statement 44
+-- statement 45
 SELECT coalesce(sum(CASE WHEN warehouse_sync.changes_people_1.held THEN ? ELSE ?
                     END), ?) AS coalesce_1,
        coalesce(sum(CASE
@@ -692,22 +695,22 @@ SELECT coalesce(sum(CASE WHEN warehouse_sync.changes_people_1.held THEN ? ELSE ?
                     END), ?) AS coalesce_11
 FROM warehouse_sync.changes_people_1;
 
--- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 45
+-- statement 46
 UPDATE warehouse_sync.runs
 SET phase=?, planned_add=?, planned_remove=?, last_seq=?
 WHERE warehouse_sync.runs.run_id = ?;
 
 -- phase: audience
 
--- as statement 33: SELECT warehouse_sync.installation.id FROM warehouse_sync.installation
+-- as statement 34: SELECT warehouse_sync.installation.id FROM warehouse_sync.installation
 
 -- phase: promote
 
--- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 46
+-- statement 47
 INSERT INTO warehouse_sync.sync_log (logged_at,
                               run_id, sync, destination, audience_key, seq, operation, outcome, reason, message,
                               primary_key, identity, attempt)
@@ -719,7 +722,7 @@ SELECT SYSDATE() AS sysdate_1, ? AS anon_1, ? AS sync, ? AS destination, ? AS au
 FROM warehouse_sync.snapshot_people_1
 WHERE warehouse_sync.snapshot_people_1.reason IS NOT NULL;
 
--- statement 47
+-- statement 48
 UPDATE warehouse_sync.syncs
 SET audience_type=?, audience_id=?, promoted_run=?, generation=?
 WHERE warehouse_sync.syncs.sync = ?
@@ -727,14 +730,14 @@ WHERE warehouse_sync.syncs.sync = ?
   AND warehouse_sync.syncs.audience_key = ?
   AND warehouse_sync.syncs.lease_token = ?;
 
--- statement 48
+-- statement 49
 UPDATE warehouse_sync.runs
 SET phase=?, audience_id=?, watermark=?, promoted_at=SYSDATE()
 WHERE warehouse_sync.runs.run_id = ?;
 
 -- phase: add
 
--- statement 49
+-- statement 50
 SELECT warehouse_sync.changes_people_1.sha256_email, warehouse_sync.changes_people_1.sha512_email, warehouse_sync.changes_people_1.google_aid,
        warehouse_sync.changes_people_1.first_name, warehouse_sync.changes_people_1.last_name, warehouse_sync.changes_people_1.title,
        warehouse_sync.changes_people_1.company, warehouse_sync.changes_people_1.country
@@ -743,9 +746,9 @@ WHERE warehouse_sync.changes_people_1.seq > ?
   AND warehouse_sync.changes_people_1.seq <= ?
 ORDER BY warehouse_sync.changes_people_1.seq;
 
--- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 50
+-- statement 51
 INSERT INTO warehouse_sync.sync_log (logged_at,
                               run_id, sync, destination, audience_key, seq, operation, outcome, reason, message,
                               primary_key, identity, attempt)
@@ -756,23 +759,23 @@ FROM warehouse_sync.changes_people_1
 WHERE warehouse_sync.changes_people_1.seq > ?
   AND warehouse_sync.changes_people_1.seq <= ?;
 
--- statement 51
+-- statement 52
 UPDATE warehouse_sync.runs
 SET delivered_add=?, delivered_remove=?, rejected_operations=?, watermark=?
 WHERE warehouse_sync.runs.run_id = ?;
 
 -- phase: finish
 
--- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 52
+-- statement 53
 UPDATE warehouse_sync.runs
 SET phase=?
 WHERE warehouse_sync.runs.run_id = ?;
 
--- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 53
+-- statement 54
 DELETE
 FROM warehouse_sync.retry_queue
 WHERE warehouse_sync.retry_queue.run_id IN
@@ -782,7 +785,7 @@ WHERE warehouse_sync.retry_queue.run_id IN
        AND warehouse_sync.runs.audience_id = ?
        AND warehouse_sync.runs.run_id < ?);
 
--- statement 54
+-- statement 55
 DELETE
 FROM warehouse_sync.sync_log
 WHERE warehouse_sync.sync_log.sync = ?
@@ -790,7 +793,7 @@ WHERE warehouse_sync.sync_log.sync = ?
   AND warehouse_sync.sync_log.audience_key = ?
   AND warehouse_sync.sync_log.logged_at < dateadd(millisecond, ?, SYSDATE());
 
--- statement 55
+-- statement 56
 SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse_sync.runs.destination, warehouse_sync.runs.audience_key,
        warehouse_sync.runs.kind, warehouse_sync.runs.triggered_by, warehouse_sync.runs.status, warehouse_sync.runs.phase,
        warehouse_sync.runs.reason, warehouse_sync.runs.lease_token, warehouse_sync.runs.config_fingerprint, warehouse_sync.runs.audience_id,
@@ -798,7 +801,7 @@ SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse_sync.runs
        warehouse_sync.runs.members, warehouse_sync.runs.rejected_rows, warehouse_sync.runs.planned_add, warehouse_sync.runs.planned_remove,
        warehouse_sync.runs.delivered_add, warehouse_sync.runs.delivered_remove, warehouse_sync.runs.rejected_operations,
        warehouse_sync.runs.deferred, warehouse_sync.runs.dead, warehouse_sync.runs.last_seq, warehouse_sync.runs.watermark,
-       warehouse_sync.runs.started_at, warehouse_sync.runs.promoted_at, warehouse_sync.runs.finished_at
+       warehouse_sync.runs.started_at, warehouse_sync.runs.promoted_at, warehouse_sync.runs.finished_at, warehouse_sync.runs.tick
 FROM warehouse_sync.runs
 WHERE warehouse_sync.runs.sync = ?
   AND warehouse_sync.runs.destination = ?
@@ -807,7 +810,7 @@ WHERE warehouse_sync.runs.sync = ?
        OR warehouse_sync.runs.changes_table IS NOT NULL)
 ORDER BY warehouse_sync.runs.run_id DESC;
 
--- statement 56
+-- statement 57
 SELECT warehouse_sync.retry_queue.state, count(*) AS count_1
 FROM warehouse_sync.retry_queue
 WHERE warehouse_sync.retry_queue.sync = ?
@@ -816,14 +819,14 @@ WHERE warehouse_sync.retry_queue.sync = ?
   AND warehouse_sync.retry_queue.run_id = ?
 GROUP BY warehouse_sync.retry_queue.state;
 
--- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 57
+-- statement 58
 UPDATE warehouse_sync.runs
 SET status=?, reason=?, deferred=?, dead=?, finished_at=SYSDATE()
 WHERE warehouse_sync.runs.run_id = ?;
 
--- statement 58
+-- statement 59
 UPDATE warehouse_sync.syncs
 SET lease_holder=?, lease_expires_at=?
 WHERE warehouse_sync.syncs.sync = ?
@@ -846,26 +849,26 @@ WHERE warehouse_sync.syncs.sync = ?
 
 -- as statement 4: DESCRIBE SCHEMA warehouse_sync
 
--- statement 59
+-- statement 60
 DESCRIBE TABLE warehouse_sync.schema_version;
 
--- statement 60
+-- statement 61
 SELECT warehouse_sync.schema_version.version_num
 FROM warehouse_sync.schema_version;
 
--- as statement 25: SELECT warehouse_sync.syncs.sync FROM warehouse_sync.syncs WHERE wareh
+-- as statement 26: SELECT warehouse_sync.syncs.sync FROM warehouse_sync.syncs WHERE wareh
 
--- as statement 28: UPDATE warehouse_sync.syncs SET lease_holder=?, lease_token=(warehouse
+-- as statement 29: UPDATE warehouse_sync.syncs SET lease_holder=?, lease_token=(warehouse
 
--- as statement 29: SELECT warehouse_sync.syncs.lease_holder, warehouse_sync.syncs.lease_t
+-- as statement 30: SELECT warehouse_sync.syncs.lease_holder, warehouse_sync.syncs.lease_t
 
--- as statement 30: SELECT warehouse_sync.syncs.audience_type, warehouse_sync.syncs.audien
+-- as statement 31: SELECT warehouse_sync.syncs.audience_type, warehouse_sync.syncs.audien
 
--- as statement 32: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
+-- as statement 33: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
 
--- as statement 33: SELECT warehouse_sync.installation.id FROM warehouse_sync.installation
+-- as statement 34: SELECT warehouse_sync.installation.id FROM warehouse_sync.installation
 
--- statement 61
+-- statement 62
 SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse_sync.runs.destination, warehouse_sync.runs.audience_key,
        warehouse_sync.runs.kind, warehouse_sync.runs.triggered_by, warehouse_sync.runs.status, warehouse_sync.runs.phase,
        warehouse_sync.runs.reason, warehouse_sync.runs.lease_token, warehouse_sync.runs.config_fingerprint, warehouse_sync.runs.audience_id,
@@ -873,47 +876,47 @@ SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse_sync.runs
        warehouse_sync.runs.members, warehouse_sync.runs.rejected_rows, warehouse_sync.runs.planned_add, warehouse_sync.runs.planned_remove,
        warehouse_sync.runs.delivered_add, warehouse_sync.runs.delivered_remove, warehouse_sync.runs.rejected_operations,
        warehouse_sync.runs.deferred, warehouse_sync.runs.dead, warehouse_sync.runs.last_seq, warehouse_sync.runs.watermark,
-       warehouse_sync.runs.started_at, warehouse_sync.runs.promoted_at, warehouse_sync.runs.finished_at
+       warehouse_sync.runs.started_at, warehouse_sync.runs.promoted_at, warehouse_sync.runs.finished_at, warehouse_sync.runs.tick
 FROM warehouse_sync.runs
 WHERE warehouse_sync.runs.run_id = ?;
 
--- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 35: SELECT warehouse_sync.installation.last_run FROM warehouse_sync.instal
+-- as statement 36: SELECT warehouse_sync.installation.last_run FROM warehouse_sync.instal
 
--- as statement 36: UPDATE warehouse_sync.installation SET last_run=? WHERE warehouse_sync
+-- as statement 37: UPDATE warehouse_sync.installation SET last_run=? WHERE warehouse_sync
 
--- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 37: INSERT INTO warehouse_sync.runs (run_id, sync, destination, audience_k
-
--- statement 62
-DESCRIBE TABLE warehouse_sync.snapshot_people_1;
+-- as statement 38: INSERT INTO warehouse_sync.runs (run_id, sync, destination, audience_k
 
 -- statement 63
+DESCRIBE TABLE warehouse_sync.snapshot_people_1;
+
+-- statement 64
 SELECT count(*) AS count_1
 FROM warehouse_sync.snapshot_people_1
 WHERE warehouse_sync.snapshot_people_1.reason IS NULL;
 
--- statement 64
+-- statement 65
 DESCRIBE TABLE warehouse_sync.changes_people_1;
 
--- statement 65
+-- statement 66
 SELECT count(*) AS count_1
 FROM warehouse_sync.changes_people_1;
 
--- statement 66
+-- statement 67
 SELECT DISTINCT warehouse_sync.retry_queue.operation
 FROM warehouse_sync.retry_queue
 WHERE warehouse_sync.retry_queue.run_id = ?;
 
--- as statement 38: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
+-- as statement 39: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
 
 -- phase: snapshot
 
--- as statement 39: SELECT sha2(regexp_replace(CASE WHEN (octet_length(vector.address) = l
+-- as statement 40: SELECT sha2(regexp_replace(CASE WHEN (octet_length(vector.address) = l
 
--- statement 67
+-- statement 68
 CREATE TRANSIENT TABLE warehouse_sync.snapshot_people_2 AS
 SELECT ranked.identity, ranked.fingerprint, ranked.primary_key, ranked.query_rows, ranked.reason, ranked.left_out,
        CASE WHEN (ranked.reason IS NULL) THEN ranked.sha256_email
@@ -1031,19 +1034,19 @@ FROM
                   from people) AS model) AS cleaned) AS judged) AS encoded) AS keyed) AS ranked
 WHERE ranked.place = 1;
 
--- statement 68
+-- statement 69
 SELECT warehouse_sync.snapshot_people_2.reason, warehouse_sync.snapshot_people_2.left_out, count(*) AS lines,
        CAST(coalesce(sum(warehouse_sync.snapshot_people_2.query_rows), ?) AS BIGINT) AS query_rows
 FROM warehouse_sync.snapshot_people_2
 GROUP BY warehouse_sync.snapshot_people_2.reason, warehouse_sync.snapshot_people_2.left_out;
 
--- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 42: UPDATE warehouse_sync.runs SET phase=?, query_rows=?, members=?, rejec
+-- as statement 43: UPDATE warehouse_sync.runs SET phase=?, query_rows=?, members=?, rejec
 
 -- phase: changes
 
--- statement 69
+-- statement 70
 CREATE TRANSIENT TABLE warehouse_sync.changes_people_2 AS WITH pending AS
   (SELECT left_undelivered.operation AS operation, left_undelivered.identity AS identity, left_undelivered.fingerprint AS fingerprint,
           left_undelivered.primary_key AS primary_key, left_undelivered.sha256_email AS sha256_email, left_undelivered.sha512_email AS sha512_email,
@@ -1282,7 +1285,7 @@ FROM
       FROM readds) AS anon_10) AS operations
 ORDER BY seq;
 
--- statement 70
+-- statement 71
 SELECT coalesce(sum(CASE WHEN warehouse_sync.changes_people_2.held THEN ? ELSE ?
                     END), ?) AS coalesce_1,
        coalesce(sum(CASE
@@ -1303,15 +1306,15 @@ SELECT coalesce(sum(CASE WHEN warehouse_sync.changes_people_2.held THEN ? ELSE ?
                     END), ?) AS coalesce_11
 FROM warehouse_sync.changes_people_2;
 
--- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 45: UPDATE warehouse_sync.runs SET phase=?, planned_add=?, planned_remove=
+-- as statement 46: UPDATE warehouse_sync.runs SET phase=?, planned_add=?, planned_remove=
 
 -- phase: promote
 
--- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 71
+-- statement 72
 INSERT INTO warehouse_sync.sync_log (logged_at,
                               run_id, sync, destination, audience_key, seq, operation, outcome, reason, message,
                               primary_key, identity, attempt)
@@ -1329,13 +1332,13 @@ WHERE warehouse_sync.snapshot_people_2.reason IS NOT NULL
                 AND coalesce(warehouse_sync.snapshot_people_1.primary_key, ?) = coalesce(warehouse_sync.snapshot_people_2.primary_key,
                                                                                   ?)));
 
--- as statement 47: UPDATE warehouse_sync.syncs SET audience_type=?, audience_id=?, promot
+-- as statement 48: UPDATE warehouse_sync.syncs SET audience_type=?, audience_id=?, promot
 
--- as statement 48: UPDATE warehouse_sync.runs SET phase=?, audience_id=?, watermark=?, pr
+-- as statement 49: UPDATE warehouse_sync.runs SET phase=?, audience_id=?, watermark=?, pr
 
 -- phase: remove
 
--- statement 72
+-- statement 73
 SELECT warehouse_sync.changes_people_2.sha256_email, warehouse_sync.changes_people_2.sha512_email, warehouse_sync.changes_people_2.google_aid,
        warehouse_sync.changes_people_2.first_name, warehouse_sync.changes_people_2.last_name, warehouse_sync.changes_people_2.title,
        warehouse_sync.changes_people_2.company, warehouse_sync.changes_people_2.country
@@ -1346,11 +1349,11 @@ ORDER BY warehouse_sync.changes_people_2.seq;
 
 -- phase: add
 
--- as statement 72: SELECT warehouse_sync.changes_people_2.sha256_email, warehouse_sync.ch
+-- as statement 73: SELECT warehouse_sync.changes_people_2.sha256_email, warehouse_sync.ch
 
--- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 73
+-- statement 74
 INSERT INTO warehouse_sync.sync_log (logged_at,
                               run_id, sync, destination, audience_key, seq, operation, outcome, reason, message,
                               primary_key, identity, attempt)
@@ -1361,29 +1364,29 @@ FROM warehouse_sync.changes_people_2
 WHERE warehouse_sync.changes_people_2.seq > ?
   AND warehouse_sync.changes_people_2.seq <= ?;
 
--- as statement 51: UPDATE warehouse_sync.runs SET delivered_add=?, delivered_remove=?, re
+-- as statement 52: UPDATE warehouse_sync.runs SET delivered_add=?, delivered_remove=?, re
 
 -- phase: finish
 
--- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 52: UPDATE warehouse_sync.runs SET phase=? WHERE warehouse_sync.runs.run_i
+-- as statement 53: UPDATE warehouse_sync.runs SET phase=? WHERE warehouse_sync.runs.run_i
 
--- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 53: DELETE FROM warehouse_sync.retry_queue WHERE warehouse_sync.retry_queu
+-- as statement 54: DELETE FROM warehouse_sync.retry_queue WHERE warehouse_sync.retry_queu
 
--- as statement 54: DELETE FROM warehouse_sync.sync_log WHERE warehouse_sync.sync_log.sync
+-- as statement 55: DELETE FROM warehouse_sync.sync_log WHERE warehouse_sync.sync_log.sync
 
--- as statement 55: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
+-- as statement 56: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
 
--- as statement 56: SELECT warehouse_sync.retry_queue.state, count(*) AS count_1 FROM ware
+-- as statement 57: SELECT warehouse_sync.retry_queue.state, count(*) AS count_1 FROM ware
 
--- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 57: UPDATE warehouse_sync.runs SET status=?, reason=?, deferred=?, dead=?,
+-- as statement 58: UPDATE warehouse_sync.runs SET status=?, reason=?, deferred=?, dead=?,
 
--- as statement 58: UPDATE warehouse_sync.syncs SET lease_holder=?, lease_expires_at=? WHE
+-- as statement 59: UPDATE warehouse_sync.syncs SET lease_holder=?, lease_expires_at=? WHE
 
 
 -- ===== run with rejected rows: 51 statements
@@ -1400,58 +1403,58 @@ WHERE warehouse_sync.changes_people_2.seq > ?
 
 -- as statement 4: DESCRIBE SCHEMA warehouse_sync
 
--- as statement 59: DESCRIBE TABLE warehouse_sync.schema_version
+-- as statement 60: DESCRIBE TABLE warehouse_sync.schema_version
 
--- as statement 60: SELECT warehouse_sync.schema_version.version_num FROM warehouse_sync.s
+-- as statement 61: SELECT warehouse_sync.schema_version.version_num FROM warehouse_sync.s
 
--- as statement 25: SELECT warehouse_sync.syncs.sync FROM warehouse_sync.syncs WHERE wareh
+-- as statement 26: SELECT warehouse_sync.syncs.sync FROM warehouse_sync.syncs WHERE wareh
 
--- as statement 28: UPDATE warehouse_sync.syncs SET lease_holder=?, lease_token=(warehouse
+-- as statement 29: UPDATE warehouse_sync.syncs SET lease_holder=?, lease_token=(warehouse
 
--- as statement 29: SELECT warehouse_sync.syncs.lease_holder, warehouse_sync.syncs.lease_t
+-- as statement 30: SELECT warehouse_sync.syncs.lease_holder, warehouse_sync.syncs.lease_t
 
--- as statement 30: SELECT warehouse_sync.syncs.audience_type, warehouse_sync.syncs.audien
+-- as statement 31: SELECT warehouse_sync.syncs.audience_type, warehouse_sync.syncs.audien
 
--- as statement 32: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
+-- as statement 33: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
 
--- as statement 33: SELECT warehouse_sync.installation.id FROM warehouse_sync.installation
+-- as statement 34: SELECT warehouse_sync.installation.id FROM warehouse_sync.installation
 
--- as statement 61: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
+-- as statement 62: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
 
--- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 35: SELECT warehouse_sync.installation.last_run FROM warehouse_sync.instal
+-- as statement 36: SELECT warehouse_sync.installation.last_run FROM warehouse_sync.instal
 
--- as statement 36: UPDATE warehouse_sync.installation SET last_run=? WHERE warehouse_sync
+-- as statement 37: UPDATE warehouse_sync.installation SET last_run=? WHERE warehouse_sync
 
--- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 37: INSERT INTO warehouse_sync.runs (run_id, sync, destination, audience_k
-
--- statement 74
-DESCRIBE TABLE warehouse_sync.snapshot_people_2;
+-- as statement 38: INSERT INTO warehouse_sync.runs (run_id, sync, destination, audience_k
 
 -- statement 75
+DESCRIBE TABLE warehouse_sync.snapshot_people_2;
+
+-- statement 76
 SELECT count(*) AS count_1
 FROM warehouse_sync.snapshot_people_2
 WHERE warehouse_sync.snapshot_people_2.reason IS NULL;
 
--- statement 76
+-- statement 77
 DESCRIBE TABLE warehouse_sync.changes_people_2;
 
--- statement 77
+-- statement 78
 SELECT count(*) AS count_1
 FROM warehouse_sync.changes_people_2;
 
--- as statement 66: SELECT DISTINCT warehouse_sync.retry_queue.operation FROM warehouse_sy
+-- as statement 67: SELECT DISTINCT warehouse_sync.retry_queue.operation FROM warehouse_sy
 
--- as statement 38: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
+-- as statement 39: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
 
 -- phase: snapshot
 
--- as statement 39: SELECT sha2(regexp_replace(CASE WHEN (octet_length(vector.address) = l
+-- as statement 40: SELECT sha2(regexp_replace(CASE WHEN (octet_length(vector.address) = l
 
--- statement 78
+-- statement 79
 CREATE TRANSIENT TABLE warehouse_sync.snapshot_people_3 AS
 SELECT ranked.identity, ranked.fingerprint, ranked.primary_key, ranked.query_rows, ranked.reason, ranked.left_out,
        CASE WHEN (ranked.reason IS NULL) THEN ranked.sha256_email
@@ -1569,19 +1572,19 @@ FROM
                   from people) AS model) AS cleaned) AS judged) AS encoded) AS keyed) AS ranked
 WHERE ranked.place = 1;
 
--- statement 79
+-- statement 80
 SELECT warehouse_sync.snapshot_people_3.reason, warehouse_sync.snapshot_people_3.left_out, count(*) AS lines,
        CAST(coalesce(sum(warehouse_sync.snapshot_people_3.query_rows), ?) AS BIGINT) AS query_rows
 FROM warehouse_sync.snapshot_people_3
 GROUP BY warehouse_sync.snapshot_people_3.reason, warehouse_sync.snapshot_people_3.left_out;
 
--- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 42: UPDATE warehouse_sync.runs SET phase=?, query_rows=?, members=?, rejec
+-- as statement 43: UPDATE warehouse_sync.runs SET phase=?, query_rows=?, members=?, rejec
 
 -- phase: changes
 
--- statement 80
+-- statement 81
 CREATE TRANSIENT TABLE warehouse_sync.changes_people_3 AS WITH pending AS
   (SELECT left_undelivered.operation AS operation, left_undelivered.identity AS identity, left_undelivered.fingerprint AS fingerprint,
           left_undelivered.primary_key AS primary_key, left_undelivered.sha256_email AS sha256_email, left_undelivered.sha512_email AS sha512_email,
@@ -1820,7 +1823,7 @@ FROM
       FROM readds) AS anon_10) AS operations
 ORDER BY seq;
 
--- statement 81
+-- statement 82
 SELECT coalesce(sum(CASE WHEN warehouse_sync.changes_people_3.held THEN ? ELSE ?
                     END), ?) AS coalesce_1,
        coalesce(sum(CASE
@@ -1841,15 +1844,15 @@ SELECT coalesce(sum(CASE WHEN warehouse_sync.changes_people_3.held THEN ? ELSE ?
                     END), ?) AS coalesce_11
 FROM warehouse_sync.changes_people_3;
 
--- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 45: UPDATE warehouse_sync.runs SET phase=?, planned_add=?, planned_remove=
+-- as statement 46: UPDATE warehouse_sync.runs SET phase=?, planned_add=?, planned_remove=
 
 -- phase: promote
 
--- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 82
+-- statement 83
 INSERT INTO warehouse_sync.sync_log (logged_at,
                               run_id, sync, destination, audience_key, seq, operation, outcome, reason, message,
                               primary_key, identity, attempt)
@@ -1867,41 +1870,41 @@ WHERE warehouse_sync.snapshot_people_3.reason IS NOT NULL
                 AND coalesce(warehouse_sync.snapshot_people_2.primary_key, ?) = coalesce(warehouse_sync.snapshot_people_3.primary_key,
                                                                                   ?)));
 
--- as statement 47: UPDATE warehouse_sync.syncs SET audience_type=?, audience_id=?, promot
+-- as statement 48: UPDATE warehouse_sync.syncs SET audience_type=?, audience_id=?, promot
 
--- as statement 48: UPDATE warehouse_sync.runs SET phase=?, audience_id=?, watermark=?, pr
+-- as statement 49: UPDATE warehouse_sync.runs SET phase=?, audience_id=?, watermark=?, pr
 
 -- phase: finish
 
--- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 52: UPDATE warehouse_sync.runs SET phase=? WHERE warehouse_sync.runs.run_i
+-- as statement 53: UPDATE warehouse_sync.runs SET phase=? WHERE warehouse_sync.runs.run_i
 
--- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 53: DELETE FROM warehouse_sync.retry_queue WHERE warehouse_sync.retry_queu
+-- as statement 54: DELETE FROM warehouse_sync.retry_queue WHERE warehouse_sync.retry_queu
 
--- as statement 54: DELETE FROM warehouse_sync.sync_log WHERE warehouse_sync.sync_log.sync
+-- as statement 55: DELETE FROM warehouse_sync.sync_log WHERE warehouse_sync.sync_log.sync
 
--- as statement 55: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
+-- as statement 56: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
 
--- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
-
--- statement 83
-DROP TABLE IF EXISTS warehouse_sync.snapshot_people_1;
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
 -- statement 84
-DROP TABLE IF EXISTS warehouse_sync.changes_people_1;
+DROP TABLE IF EXISTS warehouse_sync.snapshot_people_1;
 
 -- statement 85
+DROP TABLE IF EXISTS warehouse_sync.changes_people_1;
+
+-- statement 86
 UPDATE warehouse_sync.runs
 SET snapshot_table=?, changes_table=?
 WHERE warehouse_sync.runs.run_id = ?;
 
--- as statement 56: SELECT warehouse_sync.retry_queue.state, count(*) AS count_1 FROM ware
+-- as statement 57: SELECT warehouse_sync.retry_queue.state, count(*) AS count_1 FROM ware
 
--- as statement 34: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 57: UPDATE warehouse_sync.runs SET status=?, reason=?, deferred=?, dead=?,
+-- as statement 58: UPDATE warehouse_sync.runs SET status=?, reason=?, deferred=?, dead=?,
 
--- as statement 58: UPDATE warehouse_sync.syncs SET lease_holder=?, lease_expires_at=? WHE
+-- as statement 59: UPDATE warehouse_sync.syncs SET lease_holder=?, lease_expires_at=? WHE

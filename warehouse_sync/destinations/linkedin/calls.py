@@ -16,6 +16,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import structlog
@@ -36,6 +37,7 @@ from warehouse_sync.destinations.linkedin.pace import Pace, Wait
 from warehouse_sync.destinations.linkedin.responses import Next, describe, is_segment_limit, retry_after, what_next
 from warehouse_sync.destinations.linkedin.settings import LinkedInSettings
 from warehouse_sync.destinations.linkedin.tokens import Tokens
+from warehouse_sync.progress import Action
 
 log = structlog.get_logger(__name__)
 
@@ -76,6 +78,7 @@ class Calls:
         method: str,
         path: str,
         *,
+        action: Action = Action.READ,
         query: Mapping[str, str] | None = None,
         body: bytes | None = None,
         restli_method: str | None = None,
@@ -86,9 +89,9 @@ class Calls:
     ) -> Response:
         """The first answer that repeating would not change: 2xx, or a refusal of just this request.
 
-        endpoint: whose limit of requests a minute counts this one. json_wanted: a 2xx whose body is not JSON counts as
-        trouble. once: trouble is not borne with (a create must look before it repeats). new_until: until when, on the
-        monotonic clock, 404 only means that the audience is new.
+        action: what it is for. endpoint: whose limit of requests a minute counts this one. json_wanted: a 2xx whose
+        body is not JSON counts as trouble. once: trouble is not borne with (a create must look before it repeats).
+        new_until: until when, on the monotonic clock, 404 only means that the audience is new.
 
         Raises GaveUp, or Refused for 401, 403, 426 and a full account.
         """
@@ -101,7 +104,7 @@ class Calls:
                 token = self._admitted(limited, endpoint, course)
                 course.sent = True
                 response = self._client.request(
-                    method, path, token=token, query=query, body=body, restli_method=restli_method
+                    method, path, action=action, token=token, query=query, body=body, restli_method=restli_method
                 )
                 self._note_limit(limited, response)
                 following = what_next(response.status)
@@ -133,7 +136,8 @@ class Calls:
             if course.attempts >= most or course.seconds_of_trouble + pause > self._settings.patience:
                 self._outage = self._outage or not once
                 raise trouble
-            self._pause(pause, course)
+            with self._pace.throttled if trouble.reason == "throttled" else nullcontext():
+                self._pause(pause, course)
 
     def _admitted(self, limited: str, endpoint: str | None, course: _Course) -> str:
         """A token to send now. The pace comes last, as whoever waits for its turn also makes sure of the lease."""

@@ -17,6 +17,7 @@ from urllib3.exceptions import HTTPError
 
 from warehouse_sync.destinations.linkedin.deadline import WATCHED_POOLS, Watchman
 from warehouse_sync.destinations.linkedin.settings import LinkedInSettings
+from warehouse_sync.progress import Action
 
 log = structlog.get_logger(__name__)
 
@@ -52,9 +53,16 @@ class Client:
     """Thread-safe; holds at most `max_in_flight` connections per host, alive between requests.
 
     may_send: asked when everything else is done and the first byte would leave; if not, none does.
+    answered: is told of each request: what it is for, its status or the reason why none came, and its seconds.
     """
 
-    def __init__(self, settings: LinkedInSettings, may_send: Callable[[], bool] = lambda: True) -> None:
+    def __init__(
+        self,
+        settings: LinkedInSettings,
+        may_send: Callable[[], bool] = lambda: True,
+        answered: Callable[[Action, str, float], None] = lambda *_: None,
+    ) -> None:
+        self._answered = answered
         self._api_url = settings.api_url.rstrip("/")
         self._oauth_url = settings.oauth_url.rstrip("/")
         self._timeouts = (settings.connect_timeout, settings.read_timeout)
@@ -79,6 +87,7 @@ class Client:
         method: str,
         path: str,
         *,
+        action: Action = Action.READ,
         token: str | None = None,
         query: Mapping[str, str] | None = None,
         body: bytes | None = None,
@@ -122,17 +131,20 @@ class Client:
         except (requests.RequestException, HTTPError, ValueError) as error:  # Odd answers slip out as the latter two.
             if not deadline.over:
                 failure = NoAnswer("connection", type(error).__name__)
+        seconds = time.monotonic() - started
         if response is not None and not deadline.over:
+            self._answered(action, str(response.status), seconds)
             log.debug(
                 "linkedin_answered",
                 method=method,
                 path=path,
                 status=response.status,
-                seconds=round(time.monotonic() - started, 3),
+                seconds=round(seconds, 3),
                 request_id=response.headers.get("x-li-request-id"),
                 uuid=response.headers.get("x-li-uuid"),
             )
             return response
+        self._answered(action, failure.reason, seconds)
         log.debug("linkedin_silent", method=method, path=path, reason=str(failure))
         # Raised out here so that the library's error, which may quote headers, is not chained to it.
         raise failure

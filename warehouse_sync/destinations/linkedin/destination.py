@@ -15,7 +15,7 @@ from warehouse_sync.destinations.linkedin.conditions import warned
 from warehouse_sync.destinations.linkedin.elements import body, elements
 from warehouse_sync.destinations.linkedin.endings import GaveUp, Refused
 from warehouse_sync.destinations.linkedin.fields import AUDIENCE_FIELDS, MEMBER_PATHS
-from warehouse_sync.destinations.linkedin.pace import DEFAULT_REQUESTS_PER_MINUTE, Pace
+from warehouse_sync.destinations.linkedin.pace import DEFAULT_REQUESTS_PER_MINUTE, Pace, shared_budget
 from warehouse_sync.destinations.linkedin.responses import Next, Verdict, judge, what_next
 from warehouse_sync.destinations.linkedin.segments import PATH, Segment, Segments
 from warehouse_sync.destinations.linkedin.settings import LinkedInSettings
@@ -23,10 +23,13 @@ from warehouse_sync.destinations.linkedin.settling import settle
 from warehouse_sync.destinations.linkedin.tokens import Tokens
 from warehouse_sync.errors import AuthenticationFailed, ConfigurationError, DestinationUnavailable, StopRun
 from warehouse_sync.fields import AudienceFields
-from warehouse_sync.operations import Batch, Outcome
+from warehouse_sync.operations import Batch, OperationKind, Outcome
+from warehouse_sync.progress import Action, Progress
 
 BATCH_SIZE = 5000
 """Elements that LinkedIn takes in one request."""
+
+ACTIONS = {OperationKind.ADD: Action.ADD, OperationKind.REMOVE: Action.REMOVE}
 
 
 class LinkedIn:
@@ -43,9 +46,13 @@ class LinkedIn:
         self.stopping = threading.Event()
         self.may_send: Callable[[], bool] = lambda: True
         self._settings = settings
-        self._client = Client(settings, lambda: self.may_send())
+        self.progress = Progress()
+        self._client = Client(settings, lambda: self.may_send(), lambda *request: self.progress.answered(*request))
         limits = {kind: self.requests_per_minute(kind) for kind in MEMBER_PATHS}
-        pace = Pace(limits, self._wait, longest_hold=settings.patience)
+        sender = settings.api_url, settings.client_id, settings.refresh_token or settings.access_token
+        pace = Pace(
+            shared_budget(limits, *sender), self._wait, settings.patience, lambda *wait: self.progress.waited(*wait)
+        )
         with _before_a_run():
             self._tokens = Tokens(self._client, settings)
         self._calls = Calls(self._client, self._tokens, pace, settings, self._wait)
@@ -107,6 +114,7 @@ class LinkedIn:
             response = self._calls.send(
                 "POST",
                 path,
+                action=ACTIONS[batch.operation],
                 body=body(everything, positions),
                 restli_method="BATCH_CREATE",
                 endpoint=audience.type,
@@ -130,6 +138,7 @@ class LinkedIn:
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+        self._tokens.close()
 
     def _wait(self, seconds: float) -> bool:
         return self.stopping.wait(seconds)

@@ -24,6 +24,7 @@ from warehouse_sync.destinations.linkedin.fields import SEGMENT_TYPES
 from warehouse_sync.destinations.linkedin.pace import Wait
 from warehouse_sync.destinations.linkedin.responses import Next, clean, describe, what_next
 from warehouse_sync.destinations.linkedin.settings import LinkedInSettings
+from warehouse_sync.progress import Action
 
 log = structlog.get_logger(__name__)
 
@@ -137,7 +138,9 @@ class Segments:
         }
         if spec.description:
             wanted["description"] = spec.description
-        response = self._calls.send("POST", PATH, body=orjson.dumps(wanted), json_wanted=False, once=True)
+        response = self._calls.send(
+            "POST", PATH, action=Action.CREATE, body=orjson.dumps(wanted), json_wanted=False, once=True
+        )
         following = what_next(response.status)
         if following is Next.NOT_FOUND:
             raise forbidden(settings, response)
@@ -175,7 +178,7 @@ class Segments:
 
     def _page(self, query: Mapping[str, str]) -> Mapping[str, Any]:
         full_query = {"q": "account", "account": self._settings.account_urn, **query}
-        response = self._calls.send("GET", PATH, query=full_query)
+        response = self._calls.send("GET", PATH, action=Action.FIND, query=full_query)
         following = what_next(response.status)
         if following is Next.NOT_FOUND:
             raise forbidden(self._settings, response)

@@ -16,7 +16,8 @@ from warehouse_sync.destinations.linkedin.client import Client, NoAnswer, Respon
 from warehouse_sync.destinations.linkedin.endings import GaveUp, Refused, dead_refresh_token, refresh_refused
 from warehouse_sync.destinations.linkedin.responses import Next, retry_after, what_next
 from warehouse_sync.destinations.linkedin.settings import LinkedInSettings
-from warehouse_sync.logs import hide
+from warehouse_sync.logs import hide, retire
+from warehouse_sync.progress import Action
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +44,7 @@ class Tokens:
         self._fetched_at: float | None = None
         self._renew_at = self._expires_at = float("inf")
         self._dead: Refused | None = None
+        self._announced: list[str] = []
         self.refresh_token_expires: date | None = None
 
     def current(self) -> str:
@@ -135,7 +137,7 @@ class Tokens:
             "client_secret": settings.client_secret or "",
         }
         try:
-            response = self._client.request("POST", TOKEN_PATH, form=form)
+            response = self._client.request("POST", TOKEN_PATH, action=Action.TOKEN, form=form)
         except NoAnswer as silence:
             raise GaveUp(f"oauth_{silence.reason}", f"LinkedIn's token endpoint did not answer: {silence}") from None
         following = what_next(response.status)
@@ -169,9 +171,8 @@ class Tokens:
         )
 
     def _accept(self, token: str, body: dict[str, Any]) -> None:
-        hide(token)
+        self._hide(token)
         self._token = _sendable(token, "access_token in the answer of LinkedIn's token endpoint")
-        hide(token)
         self._fetched_at = time.monotonic()
         life = _seconds(body.get("expires_in"))
         self._renew_at = self._expires_at = float("inf")
@@ -180,12 +181,21 @@ class Tokens:
             self._renew_at = self._expires_at - min(RENEW_BEFORE, life / 10)
         # A reply without a refresh token leaves the old one in force.
         if isinstance(body.get("refresh_token"), str) and body["refresh_token"]:
-            hide(body["refresh_token"])
+            self._hide(body["refresh_token"])
             self._refresh_token = body["refresh_token"]
         left = _seconds(body.get("refresh_token_expires_in"))
         if left is not None:
             self.refresh_token_expires = (datetime.now(UTC) + timedelta(seconds=left)).date()
         log.info("linkedin_token_renewed", expires_in=life, refresh_token_expires=str(self.refresh_token_expires))
+
+    def _hide(self, token: str) -> None:
+        hide(token, passing=True)
+        self._announced.append(token)
+
+    def close(self) -> None:
+        """The tokens that were fetched are forgotten."""
+        while self._announced:
+            retire(self._announced.pop())
 
 
 def _seconds(value: Any) -> float | None:
