@@ -80,7 +80,7 @@ def make_impatient(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> None:
 def engine_of(url: str) -> sa.Engine:
     """An engine of the test's own, apart from the worker's."""
     if url.startswith("snowflake:"):
-        from warehouse_sync.warehouses.snowflake import make_engine
+        from warehouse_sync.warehouses.snowflake_engine import make_engine
 
         return make_engine(sa.make_url(url), poolclass=sa.NullPool)
     return sa.create_engine(url, poolclass=sa.NullPool)
