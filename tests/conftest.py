@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import os
 import re
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from harness.postgres import NoPostgres, Server, postgres_server
+from harness.snowflake import SnowflakeServer, snowflake_server
 from harness.world import World, make_impatient, sandbox
 from hypothesis import HealthCheck, settings
 
@@ -16,6 +18,7 @@ from warehouse_sync.errors import WarehouseSyncError
 from warehouse_sync.warehouses.base import Warehouse
 from warehouse_sync.warehouses.duckdb import DuckDB
 from warehouse_sync.warehouses.postgres import PostgreSQL
+from warehouse_sync.warehouses.snowflake import Snowflake
 
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 settings.load_profile("suite")
@@ -54,13 +57,45 @@ def postgres() -> Iterator[Server]:
         pytest.skip(f"NO POSTGRESQL, half of the warehouse tests do not run: {reason}")
 
 
-@pytest.fixture(params=["duckdb", "postgres"])
+@pytest.fixture(scope="session")
+def snowflake() -> Iterator[SnowflakeServer]:
+    with snowflake_server() as server:
+        yield server
+
+
+SNOWFLAKE_TOO = (
+    "test_warehouse_contract",
+    "test_values",
+    "test_lease",
+    "test_plan",
+    "test_status",
+    "test_mirror",
+    "test_pending",
+    "test_statements",
+    "test_migrations",
+)
+"""What runs on the local Snowflake too. It takes two seconds a run; the others would add many minutes."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Whatever wants a warehouse runs on each kind."""
+    chosen = any("warehouse_url" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
+    if "warehouse_url" in metafunc.fixturenames and not chosen:
+        too = metafunc.module.__name__.endswith(SNOWFLAKE_TOO)
+        metafunc.parametrize("warehouse_url", ["duckdb", "postgres", *(["snowflake"] if too else [])], indirect=True)
+
+
+@pytest.fixture
 def warehouse_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """An empty database on each kind of warehouse."""
     if request.param == "duckdb":
         path = tmp_path / "warehouse.duckdb"
         sa.create_engine(f"duckdb:///{path}", poolclass=sa.NullPool).connect().close()
         yield f"duckdb:///{path}"
+    elif request.param == "snowflake":
+        local: SnowflakeServer = request.getfixturevalue("snowflake")
+        with local.database(f"t{uuid.uuid4().hex[:12]}") as url:
+            yield url
     else:
         server: Server = request.getfixturevalue("postgres")
         with server.database() as url:
@@ -70,8 +105,8 @@ def warehouse_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[st
 @pytest.fixture
 def warehouse(warehouse_url: str) -> Iterator[Warehouse]:
     """An open warehouse of each kind, without any table."""
-    kind = DuckDB if warehouse_url.startswith("duckdb") else PostgreSQL
-    opened = kind("analytics", warehouse_url, "warehouse_sync", 60.0)
+    kinds = {"duckdb": DuckDB, "postgresql": PostgreSQL, "snowflake": Snowflake}
+    opened = kinds[re.split("[+:]", warehouse_url)[0]]("analytics", warehouse_url, "warehouse_sync", 60.0)
     opened.open()
     yield opened
     opened.close()

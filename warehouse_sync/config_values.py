@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from warehouse_sync.config_problems import listed, wrong
 from warehouse_sync.config_source import Unreadable, read_text
 from warehouse_sync.logs import hide
+from warehouse_sync.snowflake_login import checked_url
 
 MAX_DURATION = 366 * 86400.0
 
@@ -25,12 +26,18 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _TABLE_PART = re.compile(r'"((?:[^"]|"")+)"|([^\W\d][\w$]*)')
 
 
+class Quoted(str):
+    """A part of a table's name that was written in double quotes: its case is as it stands."""
+
+    __slots__ = ()
+
+
 def folder(info: ValidationInfo) -> Path:
     """The folder that relative file names start from: that of the YAML file, else the current one."""
     return (info.context or {}).get("folder") or Path()
 
 
-def _opened(value: Any, info: ValidationInfo) -> Any:
+def _opened(value: Any, info: ValidationInfo, *, lines: bool = False) -> Any:
     """A secret as text, from `{file: …}` too; anything but text is left for pydantic to refuse."""
     if isinstance(value, Mapping):
         if set(value) != {"file"} or not isinstance(value["file"], str) or not value["file"]:
@@ -46,8 +53,19 @@ def _opened(value: Any, info: ValidationInfo) -> Any:
     if isinstance(value, str):
         if not value.strip():
             raise wrong("must not be empty; is its environment variable set?")
-        if _CONTROL.search(value):
+        if _CONTROL.search(value.replace("\n", "").replace("\r", "") if lines else value):
             raise wrong("must be one line without control characters")
+    return value
+
+
+def _private_key(value: Any, info: ValidationInfo) -> Any:
+    value = _opened(value, info, lines=True)
+    if isinstance(value, str):
+        # Environment variables of one line carry the line breaks as escapes.
+        value = value if "\n" in value else value.replace("\\n", "\n")
+        for line in (value, *value.split("\n")):
+            if not line.startswith("-----"):
+                hide(line)
     return value
 
 
@@ -67,13 +85,15 @@ def _warehouse_url(value: Any, info: ValidationInfo) -> Any:
     for hidden in {password, unquote(password)}:
         hide(hidden)
     backend, _, driver = scheme.lower().partition("+")
-    if backend == "snowflake":
-        raise wrong("Snowflake arrives with release 0.3; until then duckdb:/// and postgresql+psycopg:// are taken")
+    if backend == "snowflake" and not driver and separator:
+        return checked_url(rest)
     if backend == "duckdb" and not driver and separator:
         return _duckdb_url(value, rest)
     if backend in ("postgresql", "postgres") and driver in ("", "psycopg") and separator:
         return f"postgresql+psycopg://{rest}"
-    raise wrong("a SQLAlchemy address is expected: duckdb:///file.duckdb or postgresql+psycopg://host/database")
+    raise wrong(
+        "a SQLAlchemy address is expected: duckdb:///file.duckdb, postgresql+psycopg://host/database or snowflake://…"
+    )
 
 
 def _duckdb_url(url: str, rest: str) -> str:
@@ -201,6 +221,8 @@ def schema_problem(url: str, schema: str) -> str | None:
     name = schema.lower()
     if name == "information_schema" or name.startswith("pg_"):
         return "is a schema of the warehouse's own; choose another name, such as warehouse_sync"
+    if url.startswith("snowflake:") and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_$]*", schema):
+        return "takes letters, digits and _ on Snowflake, where it is written without quotes, in any case"
     if not url.startswith("duckdb:"):
         return None
     if name in ("system", "temp"):
@@ -235,13 +257,14 @@ def _words(value: tuple[str, ...]) -> tuple[str, ...]:
 def table_parts(name: str) -> tuple[str, ...]:
     """The parts of `table`, `schema.table` or `database.schema.table`.
 
-    A part in double quotes is taken as it is; any other is lower-cased, which SQL and SQLAlchemy read as "any case".
+    A part in double quotes is taken as it is, and `Quoted`; any other is lower-cased, which SQL and SQLAlchemy read as
+    "any case".
     Raises ValueError when `name` is no such name.
     """
-    parts, position = [], 0
+    parts, position = list[str](), 0
     while found := _TABLE_PART.match(name, position):
         quoted, bare = found.groups()
-        parts.append(quoted.replace('""', '"') if quoted else bare.lower())
+        parts.append(Quoted(quoted.replace('""', '"')) if quoted else bare.lower())
         position = found.end()
         if position == len(name) and len(parts) <= 3:
             return tuple(parts)
@@ -293,6 +316,7 @@ def _digits_schema(pattern: str) -> WithJsonSchema:
 Text = Annotated[str, Field(min_length=1), AfterValidator(_plain)]
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_plain)]
 Secret = Annotated[SecretStr, BeforeValidator(_secret), _SECRET_SCHEMA]
+PrivateKey = Annotated[SecretStr, BeforeValidator(_private_key), _SECRET_SCHEMA]
 SecretText = Annotated[str, BeforeValidator(_opened), _SECRET_SCHEMA]
 WebhookUrl = Annotated[SecretStr, BeforeValidator(_webhook_url), _SECRET_SCHEMA]
 WarehouseUrl = Annotated[SecretStr, BeforeValidator(_warehouse_url), _SECRET_SCHEMA]

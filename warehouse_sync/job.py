@@ -67,6 +67,7 @@ def audience_spec(sync: SyncConfig, key: SyncKey, installation_id: str, generati
 def open_warehouse(config: Config, sync: SyncConfig) -> Iterator[Warehouse]:
     """The sync's warehouse, connected. Raises ConfigurationError and WarehouseUnavailable."""
     warehouse = make_warehouse(config.warehouse_of(sync))
+    warehouse.tag(sync.name)
     try:
         warehouse.open()
         yield warehouse

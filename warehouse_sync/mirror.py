@@ -59,6 +59,7 @@ class Mirror(LeasedRun):
         wish = self.wish
         run = runs.begin(self.state, self.lease, wish.kind, wish.trigger, fingerprint, previous, wish.tick)
         structlog.contextvars.bind_contextvars(run=run.run_id)
+        self.job.warehouse.tag(self.job.sync.name, run.run_id)
         self.lease.context = copy_context()
         log.info("run begun", kind=wish.kind.value, **({} if wish.tick is None else {"tick": wish.tick.isoformat()}))
         if self.wish.kind is RunKind.RETRY:

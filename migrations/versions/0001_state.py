@@ -24,12 +24,15 @@ def count(name: str) -> sa.Column[int]:
 
 def upgrade() -> None:
     schema = context.config.attributes["schema"]
+    # Where tables do not go away with a transaction that fails, another try finds some of them.
+    again = context.config.attributes.get("repeatable", False)
     op.create_table(
         "installation",
         sa.Column("id", sa.String(36), primary_key=True),
         sa.Column("last_run", sa.BigInteger, nullable=False),
         sa.Column("created_at", sa.DateTime, nullable=False),
         schema=schema,
+        if_not_exists=again,
     )
     op.create_table(
         "syncs",
@@ -42,6 +45,7 @@ def upgrade() -> None:
         sa.Column("lease_expires_at", sa.DateTime),
         sa.Column("created_at", sa.DateTime, nullable=False),
         schema=schema,
+        if_not_exists=again,
     )
     op.create_table(
         "runs",
@@ -74,6 +78,7 @@ def upgrade() -> None:
         sa.Column("promoted_at", sa.DateTime),
         sa.Column("finished_at", sa.DateTime),
         schema=schema,
+        if_not_exists=again,
     )
     op.create_table(
         "sync_log",
@@ -89,6 +94,7 @@ def upgrade() -> None:
         sa.Column("identity", sa.Uuid),
         sa.Column("attempt", sa.Integer),
         schema=schema,
+        if_not_exists=again,
     )
     op.create_table(
         "retry_queue",
@@ -105,4 +111,5 @@ def upgrade() -> None:
         sa.Column("reason", sa.String(100)),
         sa.Column("message", sa.Text),
         schema=schema,
+        if_not_exists=again,
     )

@@ -13,6 +13,8 @@ depends_on = None
 
 def upgrade() -> None:
     schema = context.config.attributes["schema"]
-    op.add_column("syncs", sa.Column("last_tick", sa.DateTime), schema=schema)
-    op.add_column("syncs", sa.Column("alerted", sa.Text), schema=schema)
-    op.add_column("runs", sa.Column("tick", sa.DateTime), schema=schema)
+    # Where tables do not go away with a transaction that fails, another try finds some of them.
+    again = context.config.attributes.get("repeatable", False)
+    op.add_column("syncs", sa.Column("last_tick", sa.DateTime), schema=schema, if_not_exists=again)
+    op.add_column("syncs", sa.Column("alerted", sa.Text), schema=schema, if_not_exists=again)
+    op.add_column("runs", sa.Column("tick", sa.DateTime), schema=schema, if_not_exists=again)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +58,18 @@ def clean(rows: Rows) -> Rows:
     ]
 
 
+on_snowflake: defaultdict[str, Iterator[int]] = defaultdict(lambda: count(1))
+"""Examples so far, by the kind of audience."""
+
+
 @settings(max_examples=12)
 @given(data=st.data())
 def test_every_day_ends_equal(kind: str, warehouse_url: str, tmp_path: Path, data: st.DataObject) -> None:
     """Any days, with shared, swapped and missing identifiers and keys, end with the audience equal to the query."""
     row = user_rows if kind == "user" else company_rows
     days = data.draw(st.lists(st.lists(row, max_size=8), min_size=2, max_size=4))
+    if warehouse_url.startswith("snowflake") and next(on_snowflake[kind]) > 3:
+        return  # Two seconds a run: few examples are for the dialect, the many for the logic.
     with sandbox() as running:
         world = World(warehouse_url, running, tmp_path, kind)
         world.begin_anew()

@@ -268,7 +268,7 @@ def test_a_worker_that_dies_at_any_step_leaves_nothing_to_repair(world: World, s
     world.check(people(2, 3, 4))
     statuses = {status for (status,) in world.query("select status from warehouse_sync.runs")}
     assert statuses == {"succeeded", "failed"}
-    tables = {name for (name,) in world.query("select table_name from information_schema.tables")}
+    tables = {name.lower() for (name,) in world.query("select table_name from information_schema.tables")}
     assert sum(name.startswith(f"snapshot_{SYNC}") for name in tables) == 2
 
 
@@ -324,7 +324,7 @@ def test_the_guard_blocks_and_force_passes_once(world: World) -> None:
     assert report.status is RunStatus.BLOCKED
     assert "40.0 %" in (report.reason or "")
     assert len(world.sandbox.requests("users")) == before
-    tables = {name for (name,) in world.query("select table_name from information_schema.tables")}
+    tables = {name.lower() for (name,) in world.query("select table_name from information_schema.tables")}
     assert f"snapshot_{SYNC}_{report.run_id}" not in tables
     assert world.run(force=True).status is RunStatus.SUCCEEDED
     world.check(people(*range(6)))

@@ -77,6 +77,15 @@ def make_impatient(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> None:
     monkeypatch.setattr(linkedin_settings, "LinkedInSettings", quick)
 
 
+def engine_of(url: str) -> sa.Engine:
+    """An engine of the test's own, apart from the worker's."""
+    if url.startswith("snowflake:"):
+        from warehouse_sync.warehouses.snowflake_engine import make_engine
+
+        return make_engine(sa.make_url(url), poolclass=sa.NullPool)
+    return sa.create_engine(url, poolclass=sa.NullPool)
+
+
 def read_anew_for_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """No statement that reads changes stands open for longer than one batch, on any warehouse."""
     at_once = property(lambda _: 0.0, lambda _, value: None)
@@ -128,7 +137,7 @@ class World:
 
     @contextmanager
     def connect(self) -> Iterator[sa.Connection]:
-        engine = sa.create_engine(self.url, poolclass=sa.NullPool)
+        engine = engine_of(self.url)
         with engine.begin() as connection:
             yield connection
 

@@ -270,7 +270,7 @@ def test_arrays_keep_their_commas(warehouse: Warehouse) -> None:
     field = FIELDS["company", "industries"]
     array: sa.ColumnElement[Any] = sa.literal_column(
         "['Oil, Gas', ' Banks ', '', 'x@y.z', 'Media', 'More']"
-        if warehouse.url.drivername == "duckdb"
+        if warehouse.url.drivername in ("duckdb", "snowflake")
         else "array['Oil, Gas', ' Banks ', '', 'x@y.z', 'Media', 'More']"
     )
     with warehouse.connect("test an array") as connection:
@@ -302,6 +302,8 @@ def test_a_json_column_that_the_server_cannot_read_is_no_list(warehouse: Warehou
     """PostgreSQL stores escapes in a json column that it cannot turn into text: left out, and nothing fails."""
     if warehouse.url.drivername == "duckdb" and "u0000" not in item:
         pytest.skip("DuckDB refuses to store it")
+    if warehouse.url.drivername == "snowflake":
+        pytest.skip("Snowflake has no column of text that is JSON; a VARIANT is read when it is stored")
     field = FIELDS["company", "industries"]
     found = []
     for text in (f'["{item}", "Oil"]', f'"{item}"', f'{{"a": "{item}"}}', "[1e400000]", "null"):

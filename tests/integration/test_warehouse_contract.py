@@ -167,14 +167,15 @@ def test_columns_of_the_query_are_learnt_without_reading(warehouse: Warehouse, n
     """Names of columns come back as the query spells them, and no row is computed for it."""
     quoted = warehouse.quote(name)
     sql = f"select 1 as {quoted}, 1 / n as b from generate_series(0, 0) as g(n) -- c"
-    assert warehouse.model_columns(sql) == [(name, name), ("b", "b")]
+    bare = "B" if "snowflake" in warehouse.url.drivername else "b"
+    assert warehouse.model_columns(sql) == [(name, name), (bare, bare)]
 
 
 def test_a_broken_query_is_told_in_the_servers_words(warehouse: Warehouse) -> None:
     """The message names what is wrong with the query."""
-    with pytest.raises(QueryFailed, match="nowhere"):
+    with pytest.raises(QueryFailed, match=r"(?i)nowhere"):
         warehouse.model_columns("select * from nowhere")
-    with pytest.raises(QueryFailed, match="syntax error"):
+    with pytest.raises(QueryFailed, match=r"syntax error|Expecting"):
         warehouse.model_columns("selct 1")
 
 

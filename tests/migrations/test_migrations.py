@@ -44,7 +44,15 @@ def test_migrations_make_the_tables_that_the_code_expects(warehouse: Warehouse) 
                 expected = column.type.compile(dialect=connection.dialect)
                 actual = found[column.name]["type"].compile(dialect=connection.dialect)
                 same = {expected.split("(")[0], actual.split("(")[0]}
-                assert len(same) == 1 or same <= {"VARCHAR", "TEXT"}, (table.name, column.name, expected, actual)
+                # Snowflake has several names for one type.
+                names = [{"VARCHAR", "TEXT"}, {"VARCHAR", "CHAR"}, {"datetime", "TIMESTAMP_NTZ"}]
+                names += [{"BIGINT", "DECIMAL"}, {"INTEGER", "DECIMAL"}]
+                assert len(same) == 1 or same in names[: None if "snowflake" in warehouse.url.drivername else 1], (
+                    table.name,
+                    column.name,
+                    expected,
+                    actual,
+                )
             key = inspector.get_pk_constraint(table.name, schema=warehouse.schema)["constrained_columns"]
             assert key == [column.name for column in table.primary_key.columns]
 
@@ -113,6 +121,8 @@ def test_each_older_version_is_brought_up_with_its_rows(warehouse: Warehouse, mo
 
 def test_a_schema_with_an_odd_name(warehouse: Warehouse) -> None:
     """Quotes, spaces and capitals in the schema's name are part of the name."""
+    if warehouse.url.drivername == "snowflake":
+        pytest.skip("on Snowflake the configuration takes plain names only: see config_values.schema_problem")
     warehouse.schema = 'It\'s "My" %Schema'
     state = State(warehouse)
     assert migrate(state)

@@ -85,7 +85,7 @@ def make_changes(
 ) -> ChangeCounts:
     """`table` holds the operations of the run, numbered by `seq` from 1. Raises QueryFailed."""
     select = changes_select(warehouse, tables, fields, basis)
-    warehouse.create_table_as(connection, table, select, temporary=temporary)
+    warehouse.create_table_as(connection, table, select, temporary=temporary, ordered_by="seq")
     if not temporary:
         warehouse.after_load(connection, table, "seq", ordered_by="seq")
         connection.commit()

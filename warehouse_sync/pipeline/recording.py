@@ -125,7 +125,7 @@ class Recorder:
             excepted.join(selection)
             if self.keeps_log:
                 sync_log.add_operations(
-                    self.state, connection, key, run_id, self.changes, selection.condition(self.changes.c.seq), outcome
+                    self.state, connection, key, run_id, self.changes, self._among(selection), outcome
                 )
             if outcome.status is OutcomeStatus.DEFERRED or operation is OperationKind.REMOVE:
                 # A REMOVE that is refused is not forgotten: it would target somebody for ever.
@@ -135,7 +135,7 @@ class Recorder:
                     key,
                     run_id,
                     self.changes,
-                    selection.condition(self.changes.c.seq),
+                    self._among(selection),
                     outcome,
                     dead=self._is_dead(outcome),
                     next_attempt_at=self.state.warehouse.utc_now(self._delay(outcome)),
@@ -144,9 +144,12 @@ class Recorder:
             delivered = sa.and_(
                 self.changes.c.seq > self.watermark,
                 self.changes.c.seq <= piece.last,
-                ~excepted.condition(self.changes.c.seq),
+                ~self._among(excepted),
             )
             sync_log.add_delivered(self.state, connection, key, run_id, self.changes, delivered)
+
+    def _among(self, selection: Selection) -> sa.ColumnElement[bool]:
+        return self.state.warehouse.among(self.changes.c.seq, selection.ranges)
 
     def _is_dead(self, outcome: Outcome) -> sa.ColumnElement[bool]:
         """Whether an operation that ends so is no longer retried by itself."""

@@ -74,7 +74,7 @@ def one_statement(sql: str) -> str:
 def query_text(warehouse: Warehouse, model: Model) -> str:
     """The query that goes into brackets. Raises ConfigurationError."""
     if model.table is not None:
-        return "SELECT * FROM " + warehouse.quote(*model.table)  # noqa: S608 - quoted
+        return "SELECT * FROM " + warehouse.table_name(model.table)  # noqa: S608 - quoted
     try:
         return one_statement(model.sql or "")
     except ValueError as error:
@@ -264,7 +264,8 @@ def take_snapshot(
     temporary: bool = False,
 ) -> SnapshotCounts:
     """`table` holds the members of the query as it is now, and the rows that cannot be members. Raises QueryFailed."""
-    warehouse.prepare_hashing(connection, [taken.hash for taken in model.fields.all if taken.hash])
+    hashed = [taken.hash for taken in model.fields.all if taken.hash and taken.name in model.mapping]
+    warehouse.prepare_hashing(connection, hashed)
     if model.hash_pii and any(taken.hash for taken in model.fields.identifiers):
         check_hashing(warehouse, connection)
     warehouse.create_table_as(connection, table, snapshot_select(warehouse, model, spelling), temporary=temporary)

@@ -82,14 +82,13 @@ def migrate(state: State) -> bool:
 
     warehouse = state.warehouse
     warehouse.prepare_migrations()
-    with warehouse.write(
-        "migrate the state schema (`warehouse-sync grants` tells the rights that this takes)"
-    ) as connection:
-        warehouse.lock_migrations(connection)
+    doing = "migrate the state schema (`warehouse-sync grants` tells the rights that this takes)"
+    with warehouse.write(doing) as connection, warehouse.lock_migrations(connection):
         warehouse.create_schema(connection)
         config = Config()
         config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
-        config.attributes.update(connection=connection, schema=warehouse.schema)
+        repeatable = not warehouse.ddl_is_transactional
+        config.attributes.update(connection=connection, schema=warehouse.schema, repeatable=repeatable)
         command.upgrade(config, "head")
         _found_installation(state, connection)
     return True

@@ -31,14 +31,6 @@ class Selection:
         """The other's members belong to the set too."""
         self.ranges.extend(other.ranges)
 
-    def condition(self, seq: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
-        """Whether `seq` is in the set."""
-        single = [first for first, last in self.ranges if first == last]
-        ranges = [seq.between(first, last) for first, last in self.ranges if first != last]
-        if single:
-            ranges.append(seq.in_(single))
-        return sa.or_(sa.false(), *ranges)
-
 
 def add(
     state: State,

@@ -72,6 +72,7 @@ def make_row(state: State, key: SyncKey) -> None:
     names = [*key.values(), "lease_token", "created_at"]
     try:
         with warehouse.write("make the sync's row") as connection:
+            warehouse.take_turns(connection, state.tables.installation)
             connection.execute(sa.insert(syncs).from_select(names, first))
     except QueryFailed:
         with warehouse.connect("look for the sync's row") as connection:

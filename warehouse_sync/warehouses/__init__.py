@@ -15,13 +15,31 @@ def make_warehouse(config: WarehouseConfig) -> Warehouse:
     from warehouse_sync.errors import ConfigurationError
 
     url = config.url.get_secret_value()
+    extra = "snowflake" if url.startswith("snowflake:") else "postgres"
     try:
         if url.startswith("duckdb:"):
             from warehouse_sync.warehouses.duckdb import DuckDB as Chosen
+        elif extra == "snowflake":
+            return _snowflake(config)
         else:
             from warehouse_sync.warehouses.postgres import PostgreSQL as Chosen  # type: ignore[assignment]
         return Chosen(config.name, url, config.schema_, config.lease)
     except ImportError as error:
         raise ConfigurationError(
-            f"warehouses.{config.name}.url: the driver is not installed: pip install 'warehouse-sync[postgres]'"
+            f"warehouses.{config.name}.url: the driver is not installed: pip install 'warehouse-sync[{extra}]'"
         ) from error
+
+
+def _snowflake(config: WarehouseConfig) -> Warehouse:
+    from warehouse_sync.snowflake_login import private_key_der
+    from warehouse_sync.warehouses.snowflake import Snowflake
+
+    private_key, passphrase, oauth_token = config.login
+    return Snowflake(
+        config.name,
+        config.url.get_secret_value(),
+        config.schema_,
+        config.lease,
+        private_key=None if private_key is None else private_key_der(private_key, passphrase),
+        oauth_token=oauth_token,
+    )

@@ -46,6 +46,9 @@ class Warehouse:
     cursor_seconds = math.inf
     """How long a statement may stand open while its rows are sent, before it is begun anew behind them."""
 
+    ddl_is_transactional = True
+    """Whether what is made is gone when its transaction is rolled back; otherwise migrations must be repeatable."""
+
     def __init__(self, name: str, url: str, schema: str, lease: float) -> None:
         self.name = name
         self.schema = schema
@@ -147,6 +150,9 @@ class Warehouse:
         """The driver's message without values of rows. Engines that know their messages say more."""
         return type(error.orig).__name__
 
+    def tag(self, sync: str, run: int | None = None) -> None:
+        """What is asked from now on is done for this run; for engines whose histories tell what for."""
+
     # --- rights
 
     @property
@@ -192,6 +198,10 @@ class Warehouse:
         # Not the dialect's own quoting: some double per cent signs, which `verbatim()` does once more.
         return ".".join('"' + name.replace('"', '""') + '"' for name in names)
 
+    def table_name(self, parts: Sequence[str]) -> str:
+        """A table that the configuration names, for the user's SQL; parts as `config_values.table_parts` tells them."""
+        return self.quote(*parts)
+
     def computed_once(self, select: sa.Select[Any], name: str) -> sa.Subquery:
         """A subquery whose expressions are evaluated once per row, however often its columns are named above it."""
         return select.subquery(name)
@@ -221,13 +231,27 @@ class Warehouse:
     def prepare_migrations(self) -> None:
         """Called before Alembic is used, for dialects that it does not know by itself."""
 
-    def lock_migrations(self, connection: sa.Connection) -> None:
-        """Until this transaction ends no other worker migrates; for engines that let several in at a time."""
+    @contextmanager
+    def lock_migrations(self, connection: sa.Connection) -> Iterator[None]:
+        """Within this block no other worker migrates; for engines that let several in at a time."""
+        yield
+
+    def take_turns(self, connection: sa.Connection, table: sa.Table) -> None:
+        """Until this transaction ends others that come here wait; for engines that do not keep keys unique."""
 
     def create_table_as(
-        self, connection: sa.Connection, table: sa.TableClause, select: sa.SelectBase, *, temporary: bool = False
+        self,
+        connection: sa.Connection,
+        table: sa.TableClause,
+        select: sa.SelectBase,
+        *,
+        temporary: bool = False,
+        ordered_by: str = "",
     ) -> None:
-        """`table` holds the rows of `select`. A temporary one is gone with the connection."""
+        """`table` holds the rows of `select`. A temporary one is gone with the connection.
+
+        ordered_by: a column by whose windows the table is read; for engines that find rows by where they lie.
+        """
         connection.execute(sa.CreateTableAs(select, table.name, schema=table.schema, temporary=temporary))
 
     def after_load(self, connection: sa.Connection, table: sa.TableClause, *columns: str, ordered_by: str = "") -> None:
@@ -238,6 +262,14 @@ class Warehouse:
         connection.execute(sa.schema.DropTable(sa.Table(name, sa.MetaData(), schema=self.schema), if_exists=True))
 
     # --- values
+
+    def among(self, column: sa.ColumnElement[int], ranges: Sequence[tuple[int, int]]) -> sa.ColumnElement[bool]:
+        """Whether the number lies in one of the ranges, from the first to the last of each."""
+        single = [first for first, last in ranges if first == last]
+        conditions = [column.between(first, last) for first, last in ranges if first != last]
+        if single:
+            conditions.append(column.in_(single))
+        return sa.or_(sa.false(), *conditions)
 
     def utc_now(self, plus: float | sa.ColumnElement[Any] = 0) -> sa.ColumnElement[Any]:
         """The warehouse's own time as UTC without a zone, `plus` seconds later: workers' clocks may differ."""

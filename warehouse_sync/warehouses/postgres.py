@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
@@ -58,8 +59,10 @@ class PostgreSQL(Warehouse):
             *dict.fromkeys(f"GRANT SELECT ON TABLE {self.quote(*table)} TO {worker}" for table in tables),
         ]
 
-    def lock_migrations(self, connection: sa.Connection) -> None:
+    @contextmanager
+    def lock_migrations(self, connection: sa.Connection) -> Iterator[None]:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext("warehouse-sync " + self.schema))))
+        yield
 
     def check_server(self, connection: sa.Connection) -> None:
         encoding = connection.scalar(sa.text("show server_encoding"))

@@ -1,0 +1,1910 @@
+-- What a mirror sends to Snowflake: written by tests/integration/test_snowflake_sql.py, compared by it.
+-- Parameters go beside the statements, as ?. COMMIT follows each group of INSERT, UPDATE and DELETE.
+
+
+-- ===== first run: 71 statements
+
+-- phase: open and check
+
+-- statement 1
+SELECT regexp_instr(?, '^[^@]+@[^@.]+([.][^@.]+)+$') > 0 AS anon_1, regexp_instr(?,
+                                                                      '^[^@]+@[^@.]+([.][^@.]+)+$') > 0 AS anon_2,
+       regexp_instr(?, '… 168 characters cdf87751 …') > 0 AS anon_3, regexp_instr(?,
+                                                                       '… 168 characters cdf87751 …') > 0 AS anon_4,
+       regexp_instr(?, '… 168 characters cdf87751 …') > 0 AS anon_5, regexp_instr(?,
+                                                                       '… 579 characters 7de09b04 …') > 0 AS anon_6,
+       regexp_instr(?, '… 579 characters 7de09b04 …') > 0 AS anon_7, regexp_instr(?,
+                                                                       '… 579 characters 7de09b04 …') > 0 AS anon_8,
+       regexp_instr(?, '… 14 characters ba2c64c3 …') > 0 AS anon_9, regexp_instr(?,
+                                                                      '^[0-9a-f]{4}$') > 0 AS anon_10, regexp_instr(?,
+                                                                                                         '^[0-9a-f]{4}$') > 0 AS anon_11,
+       regexp_substr(?, '… 168 characters cdf87751 …', 1, 1, 'e', 3) AS regexp_substr_1;
+
+-- statement 2
+SELECT *
+FROM
+  (select *
+   from people) AS model
+WHERE false;
+
+-- statement 3
+SELECT ranked.identity, ranked.fingerprint, ranked.primary_key, ranked.query_rows, ranked.reason, ranked.left_out,
+       CASE WHEN (ranked.reason IS NULL) THEN ranked.sha256_email
+       END AS sha256_email, CAST(NULL AS TEXT) AS sha512_email,
+       CASE WHEN (ranked.reason IS NULL) THEN ranked.google_aid
+       END AS google_aid, CASE WHEN (ranked.reason IS NULL) THEN ranked.first_name
+                          END AS first_name,
+       CAST(NULL AS TEXT) AS last_name, CAST(NULL AS TEXT) AS title, CAST(NULL AS TEXT) AS company,
+       CASE WHEN (ranked.reason IS NULL) THEN ranked.country
+       END AS country
+FROM
+  (SELECT keyed.primary_key AS primary_key, keyed.sha256_email AS sha256_email, keyed.google_aid AS google_aid, keyed.first_name AS first_name,
+          keyed.country AS country, keyed.reason AS reason, keyed.left_out AS left_out, keyed.identity AS identity,
+          keyed.fingerprint AS fingerprint,
+          row_number() OVER (PARTITION BY keyed.identity,
+                    keyed.reason, CASE WHEN (keyed.reason IS NOT NULL) THEN keyed.primary_key
+                                  END
+                             ORDER BY keyed."key 0" NULLS LAST, keyed.fingerprint) AS place,
+          count(*) OVER (PARTITION BY keyed.identity,
+                     keyed.reason, CASE WHEN (keyed.reason IS NOT NULL) THEN keyed.primary_key
+                                   END) AS query_rows
+   FROM
+     (SELECT encoded."key 0" AS "key 0", encoded.primary_key AS primary_key, encoded.sha256_email AS sha256_email,
+             encoded.google_aid AS google_aid, encoded.first_name AS first_name, encoded.country AS country, encoded.reason AS reason,
+             encoded.left_out AS left_out,
+             CASE WHEN (encoded.reason IS NULL) THEN CAST(left(sha2(encoded.own,
+                                                                 256),
+                                                            ?) AS CHAR(32))
+             END AS identity,
+             CASE
+                 WHEN (encoded.reason IS NULL) THEN CAST(left(sha2(encoded.own || ? || encoded.other,
+                                                                256),
+                                                           ?) AS CHAR(32))
+             END AS fingerprint
+      FROM
+        (SELECT judged."key 0" AS "key 0", judged.primary_key AS primary_key, judged.sha256_email AS sha256_email,
+                judged.google_aid AS google_aid, judged.first_name AS first_name, judged.country AS country,
+                CASE WHEN (judged."sha256_email problem" = ?) THEN ? WHEN (judged."sha256_email problem" = ?) THEN ? WHEN (judged.sha256_email IS NULL
+                                                                                                                           AND judged.google_aid IS NULL) THEN ?
+                END AS reason,
+                nullif(? || coalesce(? || judged."sha256_email problem" || ?, ?) || coalesce(? || judged."google_aid problem" || ?,
+                                                                                      ?) || coalesce(? || judged."first_name problem" || ?,
+                                                                                              ?) || coalesce(? || judged."country problem" || ?,
+                                                                                                      ?), ?) AS left_out,
+                ? || coalesce(? || CAST(length(judged.sha256_email) AS TEXT) || ? || judged.sha256_email || ?, ?) || coalesce(? || CAST(length(judged.google_aid) AS TEXT) || ? || judged.google_aid || ?,
+                                                                                                                       ?) AS own,
+                ? || coalesce(? || CAST(length(judged.first_name) AS TEXT) || ? || judged.first_name || ?, ?) || coalesce(? || CAST(length(judged.country) AS TEXT) || ? || judged.country || ?,
+                                                                                                                   ?) AS other
+         FROM
+           (SELECT cleaned."key 0" AS "key 0", cleaned.primary_key AS primary_key,
+                   CASE WHEN (cleaned.sha256_email IS NULL) THEN CAST(NULL AS TEXT)
+                       WHEN (regexp_instr(cleaned.sha256_email, '^([0-9a-f]{64}|[0-9a-f]{128})$') > 0) THEN CAST(NULL AS TEXT) WHEN (length(cleaned.sha256_email) > ?) THEN CAST(NULL AS TEXT)
+                       WHEN (regexp_instr(cleaned.sha256_email, '^[^@]+@[^@.]+([.][^@.]+)+$') <= 0) THEN CAST(NULL AS TEXT) ELSE sha2(cleaned.sha256_email,
+                                                                                                                                   256)
+                   END AS sha256_email,
+                   CASE WHEN (cleaned.google_aid IS NULL) THEN CAST(NULL AS TEXT)
+                       WHEN (regexp_instr(cleaned.google_aid, '… 77 characters e80b3148 …') <= 0) THEN CAST(NULL AS TEXT) WHEN (regexp_instr(cleaned.google_aid,
+                                                                                                                                  '^[0-]+$') > 0) THEN CAST(NULL AS TEXT) ELSE cleaned.google_aid
+                   END AS google_aid,
+                   CASE WHEN (cleaned.first_name IS NULL) THEN CAST(NULL AS TEXT)
+                       WHEN (regexp_instr(cleaned.first_name, '… 98 characters 9ede5e27 …') > 0) THEN CAST(NULL AS TEXT) ELSE left(cleaned.first_name,
+                                                                                                                                ?)
+                   END AS first_name,
+                   CASE WHEN (cleaned.country IS NULL) THEN CAST(NULL AS TEXT) WHEN (regexp_instr(cleaned.country,
+                                                                                       '^[A-Za-z]{2}$') <= 0) THEN CAST(NULL AS TEXT) ELSE upper(cleaned.country)
+                   END AS country,
+                   CASE WHEN (cleaned.sha256_email IS NULL) THEN CAST(NULL AS TEXT) WHEN (regexp_instr(cleaned.sha256_email,
+                                                                                            '^([0-9a-f]{64}|[0-9a-f]{128})$') > 0) THEN ? WHEN (length(cleaned.sha256_email) > ?) THEN ? WHEN (regexp_instr(cleaned.sha256_email,
+                                                                                                                                                                                                 '^[^@]+@[^@.]+([.][^@.]+)+$') <= 0) THEN ?
+                   END AS "sha256_email problem",
+                   CASE WHEN (cleaned.google_aid IS NULL) THEN CAST(NULL AS TEXT) WHEN (regexp_instr(cleaned.google_aid,
+                                                                                          '… 77 characters e80b3148 …') <= 0) THEN ? WHEN (regexp_instr(cleaned.google_aid,
+                                                                                                                                             '^[0-]+$') > 0) THEN ?
+                   END AS "google_aid problem",
+                   CASE WHEN (cleaned.first_name IS NULL) THEN CAST(NULL AS TEXT) WHEN (regexp_instr(cleaned.first_name,
+                                                                                          '… 98 characters 9ede5e27 …') > 0) THEN ?
+                   END AS "first_name problem",
+                   CASE WHEN (cleaned.country IS NULL) THEN CAST(NULL AS TEXT) WHEN (regexp_instr(cleaned.country,
+                                                                                       '^[A-Za-z]{2}$') <= 0) THEN ?
+                   END AS "country problem"
+            FROM
+              (SELECT "ID" AS "key 0",
+                      CASE
+                          WHEN ((replace(collate(CAST("ID" AS TEXT), ''), chr(0), '') LIKE '%' || ? || '%')
+                                OR length(replace(collate(CAST("ID" AS TEXT), ''), chr(0), '')) > ?) THEN ? || sha2(replace(collate(CAST("ID" AS TEXT),
+                                                                                                                              ''),
+                                                                                                                      chr(0), ''),
+                                                                                                                 256) ELSE replace(collate(CAST("ID" AS TEXT),
+                                                                                                                                     ''),
+                                                                                                                             chr(0),
+                                                                                                                             '')
+                      END AS primary_key,
+                      nullif(regexp_replace(CASE
+                                                WHEN (octet_length(replace(collate(CAST("EMAIL" AS TEXT),
+                                                                             ''),
+                                                                     chr(0), '')) = length(replace(collate(CAST("EMAIL" AS TEXT),
+                                                                                                     ''),
+                                                                                             chr(0), ''))) THEN lower(replace(collate(CAST("EMAIL" AS TEXT),
+                                                                                                                                ''),
+                                                                                                                        chr(0),
+                                                                                                                        ''))
+                                                ELSE translate(replace(collate(CAST("EMAIL" AS TEXT),
+                                                                         ''),
+                                                                 chr(0), ''), ?, ?)
+                                            END, '… 44 characters d3f9508b …', ''), ?) AS sha256_email,
+                      nullif(lower(regexp_replace(replace(collate(CAST("DEVICE" AS TEXT),
+                                                            ''), chr(0), ''),
+                                     '… 91 characters 7b168211 …', '')), ?) AS google_aid,
+                      nullif(regexp_replace(replace(collate(CAST("FIRST_NAME" AS TEXT), ''), chr(0), ''), '… 91 characters 7b168211 …', ''), ?) AS first_name,
+                      nullif(regexp_replace(replace(collate(CAST("COUNTRY" AS TEXT), ''), chr(0), ''), '… 91 characters 7b168211 …', ''), ?) AS country
+               FROM
+                 (select *
+                  from people) AS model) AS cleaned) AS judged) AS encoded) AS keyed) AS ranked
+WHERE ranked.place = ?
+LIMIT ?;
+
+-- phase: lease
+
+-- statement 4
+DESCRIBE SCHEMA warehouse_sync;
+
+-- as statement 4: DESCRIBE SCHEMA warehouse_sync
+
+-- statement 5
+CREATE SCHEMA IF NOT EXISTS warehouse_sync;
+
+-- statement 6
+CREATE TRANSIENT TABLE warehouse_sync.migrating AS
+SELECT SYSDATE() AS since;
+
+-- as statement 4: DESCRIBE SCHEMA warehouse_sync
+
+-- statement 7
+DESC TABLE /* sqlalchemy:_has_object */ "WAREHOUSE_SYNC"."SCHEMA_VERSION";
+
+-- as statement 7: DESC TABLE /* sqlalchemy:_has_object */ "WAREHOUSE_SYNC"."SCHEMA_VERSI
+
+-- statement 8
+CREATE TABLE warehouse_sync.schema_version (version_num VARCHAR(32) NOT NULL, CONSTRAINT schema_version_pkc PRIMARY KEY (version_num));
+
+-- statement 9
+CREATE TABLE IF NOT EXISTS warehouse_sync.installation (id VARCHAR(36) NOT NULL, last_run BIGINT NOT NULL,
+                                                                                                 created_at datetime NOT NULL,
+                                                                                                                     PRIMARY KEY (id));
+
+-- statement 10
+CREATE TABLE IF NOT EXISTS warehouse_sync.syncs (sync VARCHAR(200) NOT NULL, destination VARCHAR(200) NOT NULL,
+                                                                                                      audience_key VARCHAR(200) NOT NULL,
+                                                                                                                                audience_type VARCHAR(20),
+                                                                                                                                              audience_id VARCHAR(100),
+                                                                                                                                                          promoted_run BIGINT, lease_holder VARCHAR(100),
+                                                                                                                                                                                            lease_token BIGINT NOT NULL,
+                                                                                                                                                                                                               lease_expires_at datetime,
+                                                                                                                                                                                                               created_at datetime NOT NULL,
+                                                                                                                                                                                                                                   PRIMARY KEY (sync,
+                                                                                                                                                                                                                                                destination,
+                                                                                                                                                                                                                                                audience_key));
+
+-- statement 11
+CREATE TABLE IF NOT EXISTS warehouse_sync.runs (run_id BIGINT NOT NULL, sync VARCHAR(200) NOT NULL, destination VARCHAR(200) NOT NULL,
+                                                                                                                             audience_key VARCHAR(200) NOT NULL,
+                                                                                                                                                       kind VARCHAR(10) NOT NULL,
+                                                                                                                                                                        triggered_by VARCHAR(20) NOT NULL,
+                                                                                                                                                                                                 status VARCHAR(20) NOT NULL,
+                                                                                                                                                                                                                    phase VARCHAR(20) NOT NULL,
+                                                                                                                                                                                                                                      reason TEXT, lease_token BIGINT NOT NULL,
+                                                                                                                                                                                                                                                                      config_fingerprint VARCHAR(64) NOT NULL,
+                                                                                                                                                                                                                                                                                                     audience_id VARCHAR(100),
+                                                                                                                                                                                                                                                                                                                 previous_run BIGINT, snapshot_table VARCHAR(100),
+                                                                                                                                                                                                                                                                                                                                                     changes_table VARCHAR(100),
+                                                                                                                                                                                                                                                                                                                                                                   query_rows BIGINT NOT NULL DEFAULT '0',
+                                                                                                                                                                                                                                                                                                                                                                                                      members BIGINT NOT NULL DEFAULT '0',
+                                                                                                                                                                                                                                                                                                                                                                                                                                      rejected_rows BIGINT NOT NULL DEFAULT '0',
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                            planned_add BIGINT NOT NULL DEFAULT '0',
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                planned_remove BIGINT NOT NULL DEFAULT '0',
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                       delivered_add BIGINT NOT NULL DEFAULT '0',
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                             delivered_remove BIGINT NOT NULL DEFAULT '0',
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                      rejected_operations BIGINT NOT NULL DEFAULT '0',
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                  deferred BIGINT NOT NULL DEFAULT '0',
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                   dead BIGINT NOT NULL DEFAULT '0',
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                last_seq BIGINT NOT NULL DEFAULT '0',
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                 watermark BIGINT NOT NULL DEFAULT '0',
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                   started_at datetime NOT NULL,
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                       promoted_at datetime,
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                       finished_at datetime,
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                       PRIMARY KEY (run_id));
+
+-- statement 12
+CREATE TABLE IF NOT EXISTS warehouse_sync.sync_log (logged_at datetime NOT NULL, run_id BIGINT NOT NULL, sync VARCHAR(200) NOT NULL,
+                                                                                                                           destination VARCHAR(200) NOT NULL,
+                                                                                                                                                    audience_key VARCHAR(200) NOT NULL,
+                                                                                                                                                                              seq BIGINT, operation VARCHAR(10),
+                                                                                                                                                                                                    outcome VARCHAR(10) NOT NULL,
+                                                                                                                                                                                                                        reason VARCHAR(100),
+                                                                                                                                                                                                                               message TEXT, primary_key TEXT, identity CHAR(32),
+                                                                                                                                                                                                                                                                        attempt INTEGER);
+
+-- statement 13
+CREATE TABLE IF NOT EXISTS warehouse_sync.retry_queue (run_id BIGINT NOT NULL, seq BIGINT NOT NULL, sync VARCHAR(200) NOT NULL,
+                                                                                                                      destination VARCHAR(200) NOT NULL,
+                                                                                                                                               audience_key VARCHAR(200) NOT NULL,
+                                                                                                                                                                         state VARCHAR(10) NOT NULL,
+                                                                                                                                                                                           operation VARCHAR(10) NOT NULL,
+                                                                                                                                                                                                                 identity CHAR(32) NOT NULL,
+                                                                                                                                                                                                                                   primary_key TEXT, attempt INTEGER NOT NULL,
+                                                                                                                                                                                                                                                                     deferred_since datetime NOT NULL,
+                                                                                                                                                                                                                                                                                             next_attempt_at datetime,
+                                                                                                                                                                                                                                                                                             reason VARCHAR(100),
+                                                                                                                                                                                                                                                                                                    message TEXT, PRIMARY KEY (run_id,
+                                                                                                                                                                                                                                                                                                                               seq));
+
+-- statement 14
+INSERT INTO warehouse_sync.schema_version (version_num)
+VALUES ('0001');
+
+-- statement 15
+ALTER TABLE warehouse_sync.syncs ADD COLUMN IF NOT EXISTS generation INTEGER DEFAULT '1';
+
+-- statement 16
+UPDATE warehouse_sync.syncs
+SET generation=?
+WHERE warehouse_sync.syncs.generation IS NULL;
+
+-- statement 17
+ALTER TABLE warehouse_sync.syncs
+ALTER COLUMN generation
+SET NOT NULL;
+
+-- statement 18
+UPDATE warehouse_sync.schema_version
+SET version_num='0002'
+WHERE warehouse_sync.schema_version.version_num = '0001';
+
+-- statement 19
+ALTER TABLE warehouse_sync.syncs ADD COLUMN IF NOT EXISTS last_tick datetime;
+
+-- statement 20
+ALTER TABLE warehouse_sync.syncs ADD COLUMN IF NOT EXISTS alerted TEXT;
+
+-- statement 21
+ALTER TABLE warehouse_sync.runs ADD COLUMN IF NOT EXISTS tick datetime;
+
+-- statement 22
+UPDATE warehouse_sync.schema_version
+SET version_num='0003'
+WHERE warehouse_sync.schema_version.version_num = '0002';
+
+-- statement 23
+SELECT count(*) AS count_1
+FROM warehouse_sync.installation;
+
+-- statement 24
+INSERT INTO warehouse_sync.installation (id, last_run, created_at)
+VALUES (?, ?, SYSDATE());
+
+-- statement 25
+DROP TABLE IF EXISTS warehouse_sync.migrating;
+
+-- statement 26
+SELECT warehouse_sync.syncs.sync
+FROM warehouse_sync.syncs
+WHERE warehouse_sync.syncs.sync = ?
+  AND warehouse_sync.syncs.destination = ?
+  AND warehouse_sync.syncs.audience_key = ?;
+
+-- statement 27
+UPDATE warehouse_sync.installation
+SET id=warehouse_sync.installation.id;
+
+-- statement 28
+INSERT INTO warehouse_sync.syncs (sync,
+                              destination, audience_key, lease_token, created_at)
+SELECT ? AS sync, ? AS destination, ? AS audience_key, ? AS anon_1, SYSDATE() AS sysdate_1
+WHERE NOT (EXISTS
+             (SELECT warehouse_sync.syncs.sync
+              FROM warehouse_sync.syncs
+              WHERE warehouse_sync.syncs.sync = ?
+                AND warehouse_sync.syncs.destination = ?
+                AND warehouse_sync.syncs.audience_key = ?));
+
+-- statement 29
+UPDATE warehouse_sync.syncs
+SET lease_holder=?, lease_token=(warehouse_sync.syncs.lease_token + ?), lease_expires_at=dateadd(millisecond,
+                                                                                           ?, SYSDATE())
+WHERE warehouse_sync.syncs.sync = ?
+  AND warehouse_sync.syncs.destination = ?
+  AND warehouse_sync.syncs.audience_key = ?
+  AND (warehouse_sync.syncs.lease_holder IS NULL
+       OR warehouse_sync.syncs.lease_expires_at IS NULL
+       OR warehouse_sync.syncs.lease_expires_at < SYSDATE());
+
+-- statement 30
+SELECT warehouse_sync.syncs.lease_holder, warehouse_sync.syncs.lease_token
+FROM warehouse_sync.syncs
+WHERE warehouse_sync.syncs.sync = ?
+  AND warehouse_sync.syncs.destination = ?
+  AND warehouse_sync.syncs.audience_key = ?;
+
+-- statement 31
+SELECT warehouse_sync.syncs.audience_type, warehouse_sync.syncs.audience_id, warehouse_sync.syncs.promoted_run, warehouse_sync.syncs.generation
+FROM warehouse_sync.syncs
+WHERE warehouse_sync.syncs.sync = ?
+  AND warehouse_sync.syncs.destination = ?
+  AND warehouse_sync.syncs.audience_key = ?;
+
+-- statement 32
+SELECT max(warehouse_sync.syncs.generation) AS max_1
+FROM warehouse_sync.syncs
+WHERE warehouse_sync.syncs.sync = ?
+  AND warehouse_sync.syncs.audience_key = ?;
+
+-- statement 33
+SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse_sync.runs.destination, warehouse_sync.runs.audience_key,
+       warehouse_sync.runs.kind, warehouse_sync.runs.triggered_by, warehouse_sync.runs.status, warehouse_sync.runs.phase,
+       warehouse_sync.runs.reason, warehouse_sync.runs.lease_token, warehouse_sync.runs.config_fingerprint, warehouse_sync.runs.audience_id,
+       warehouse_sync.runs.previous_run, warehouse_sync.runs.snapshot_table, warehouse_sync.runs.changes_table, warehouse_sync.runs.query_rows,
+       warehouse_sync.runs.members, warehouse_sync.runs.rejected_rows, warehouse_sync.runs.planned_add, warehouse_sync.runs.planned_remove,
+       warehouse_sync.runs.delivered_add, warehouse_sync.runs.delivered_remove, warehouse_sync.runs.rejected_operations,
+       warehouse_sync.runs.deferred, warehouse_sync.runs.dead, warehouse_sync.runs.last_seq, warehouse_sync.runs.watermark,
+       warehouse_sync.runs.started_at, warehouse_sync.runs.promoted_at, warehouse_sync.runs.finished_at, warehouse_sync.runs.tick
+FROM warehouse_sync.runs
+WHERE warehouse_sync.runs.run_id IN
+    (SELECT max(warehouse_sync.runs.run_id) AS max_1
+     FROM warehouse_sync.runs
+     WHERE warehouse_sync.runs.sync = ?
+       AND warehouse_sync.runs.promoted_at IS NOT NULL
+     GROUP BY warehouse_sync.runs.audience_id)
+ORDER BY warehouse_sync.runs.run_id DESC;
+
+-- statement 34
+SELECT warehouse_sync.installation.id
+FROM warehouse_sync.installation;
+
+-- statement 35
+UPDATE warehouse_sync.syncs
+SET lease_expires_at=dateadd(millisecond, ?, SYSDATE())
+WHERE warehouse_sync.syncs.sync = ?
+  AND warehouse_sync.syncs.destination = ?
+  AND warehouse_sync.syncs.audience_key = ?
+  AND warehouse_sync.syncs.lease_token = ?
+  AND warehouse_sync.syncs.lease_holder IS NOT NULL;
+
+-- statement 36
+SELECT warehouse_sync.installation.last_run
+FROM warehouse_sync.installation;
+
+-- statement 37
+UPDATE warehouse_sync.installation
+SET last_run=?
+WHERE warehouse_sync.installation.last_run = ?;
+
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+
+-- statement 38
+INSERT INTO warehouse_sync.runs (run_id,
+                              sync, destination, audience_key, kind, triggered_by, status, phase, lease_token,
+                              config_fingerprint, previous_run, snapshot_table, changes_table, started_at, tick)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, SYSDATE(), ?);
+
+-- statement 39
+SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse_sync.runs.destination, warehouse_sync.runs.audience_key,
+       warehouse_sync.runs.kind, warehouse_sync.runs.triggered_by, warehouse_sync.runs.status, warehouse_sync.runs.phase,
+       warehouse_sync.runs.reason, warehouse_sync.runs.lease_token, warehouse_sync.runs.config_fingerprint, warehouse_sync.runs.audience_id,
+       warehouse_sync.runs.previous_run, warehouse_sync.runs.snapshot_table, warehouse_sync.runs.changes_table, warehouse_sync.runs.query_rows,
+       warehouse_sync.runs.members, warehouse_sync.runs.rejected_rows, warehouse_sync.runs.planned_add, warehouse_sync.runs.planned_remove,
+       warehouse_sync.runs.delivered_add, warehouse_sync.runs.delivered_remove, warehouse_sync.runs.rejected_operations,
+       warehouse_sync.runs.deferred, warehouse_sync.runs.dead, warehouse_sync.runs.last_seq, warehouse_sync.runs.watermark,
+       warehouse_sync.runs.started_at, warehouse_sync.runs.promoted_at, warehouse_sync.runs.finished_at, warehouse_sync.runs.tick
+FROM warehouse_sync.runs
+WHERE warehouse_sync.runs.sync = ?
+  AND warehouse_sync.runs.destination = ?
+  AND warehouse_sync.runs.audience_key = ?
+  AND warehouse_sync.runs.run_id < ?
+  AND warehouse_sync.runs.status = ?
+ORDER BY warehouse_sync.runs.run_id;
+
+-- phase: snapshot
+
+-- statement 40
+SELECT sha2(regexp_replace(CASE
+                               WHEN (octet_length(vector.address) = length(vector.address)) THEN lower(vector.address) ELSE translate(vector.address,
+                                                                                                                              ?,
+                                                                                                                              ?)
+                           END, '… 44 characters d3f9508b …', ''), 256) AS sha2_1
+FROM (
+      VALUES (?), (?), (?), (?)) AS vector (address);
+
+-- statement 41
+CREATE TRANSIENT TABLE warehouse_sync.snapshot_people_1 AS
+SELECT ranked.identity, ranked.fingerprint, ranked.primary_key, ranked.query_rows, ranked.reason, ranked.left_out,
+       CASE WHEN (ranked.reason IS NULL) THEN ranked.sha256_email
+       END AS sha256_email, CAST(NULL AS TEXT) AS sha512_email,
+       CASE WHEN (ranked.reason IS NULL) THEN ranked.google_aid
+       END AS google_aid, CASE WHEN (ranked.reason IS NULL) THEN ranked.first_name
+                          END AS first_name,
+       CAST(NULL AS TEXT) AS last_name, CAST(NULL AS TEXT) AS title, CAST(NULL AS TEXT) AS company,
+       CASE WHEN (ranked.reason IS NULL) THEN ranked.country
+       END AS country
+FROM
+  (SELECT keyed.primary_key AS primary_key, keyed.sha256_email AS sha256_email, keyed.google_aid AS google_aid, keyed.first_name AS first_name,
+          keyed.country AS country, keyed.reason AS reason, keyed.left_out AS left_out, keyed.identity AS identity,
+          keyed.fingerprint AS fingerprint,
+          row_number() OVER (PARTITION BY keyed.identity,
+                    keyed.reason, CASE WHEN (keyed.reason IS NOT NULL) THEN keyed.primary_key
+                                  END
+                             ORDER BY keyed."key 0" NULLS LAST, keyed.fingerprint) AS place,
+          count(*) OVER (PARTITION BY keyed.identity,
+                     keyed.reason, CASE WHEN (keyed.reason IS NOT NULL) THEN keyed.primary_key
+                                   END) AS query_rows
+   FROM
+     (SELECT encoded."key 0" AS "key 0", encoded.primary_key AS primary_key, encoded.sha256_email AS sha256_email,
+             encoded.google_aid AS google_aid, encoded.first_name AS first_name, encoded.country AS country, encoded.reason AS reason,
+             encoded.left_out AS left_out,
+             CASE WHEN (encoded.reason IS NULL) THEN CAST(left(sha2(encoded.own,
+                                                                 256),
+                                                            32) AS CHAR(32))
+             END AS identity,
+             CASE
+                 WHEN (encoded.reason IS NULL) THEN CAST(left(sha2(encoded.own || '|' || encoded.other,
+                                                                256),
+                                                           32) AS CHAR(32))
+             END AS fingerprint
+      FROM
+        (SELECT judged."key 0" AS "key 0", judged.primary_key AS primary_key, judged.sha256_email AS sha256_email,
+                judged.google_aid AS google_aid, judged.first_name AS first_name, judged.country AS country,
+                CASE WHEN (judged."sha256_email problem" = 'already_hashed') THEN 'already_hashed' WHEN (judged."sha256_email problem" = 'not_hashed') THEN 'not_hashed' WHEN (judged.sha256_email IS NULL
+                                                                                                                                                                               AND judged.google_aid IS NULL) THEN 'no_identifier'
+                END AS reason,
+                nullif('' || coalesce('sha256_email:' || judged."sha256_email problem" || ' ', '') || coalesce('google_aid:' || judged."google_aid problem" || ' ',
+                                                                                                        '') || coalesce('first_name:' || judged."first_name problem" || ' ',
+                                                                                                                 '') || coalesce('country:' || judged."country problem" || ' ',
+                                                                                                                          ''), '') AS left_out,
+                '' || coalesce('sha256_email=' || CAST(length(judged.sha256_email) AS TEXT) || ':' || judged.sha256_email || ';', '') || coalesce('google_aid=' || CAST(length(judged.google_aid) AS TEXT) || ':' || judged.google_aid || ';',
+                                                                                                                                           '') AS own,
+                '' || coalesce('first_name=' || CAST(length(judged.first_name) AS TEXT) || ':' || judged.first_name || ';', '') || coalesce('country=' || CAST(length(judged.country) AS TEXT) || ':' || judged.country || ';',
+                                                                                                                                     '') AS other
+         FROM
+           (SELECT cleaned."key 0" AS "key 0", cleaned.primary_key AS primary_key,
+                   CASE WHEN (cleaned.sha256_email IS NULL) THEN CAST(NULL AS TEXT)
+                       WHEN (regexp_instr(cleaned.sha256_email, '^([0-9a-f]{64}|[0-9a-f]{128})$') > 0) THEN CAST(NULL AS TEXT) WHEN (length(cleaned.sha256_email) > 320) THEN CAST(NULL AS TEXT)
+                       WHEN (regexp_instr(cleaned.sha256_email, '^[^@]+@[^@.]+([.][^@.]+)+$') <= 0) THEN CAST(NULL AS TEXT) ELSE sha2(cleaned.sha256_email,
+                                                                                                                                   256)
+                   END AS sha256_email,
+                   CASE WHEN (cleaned.google_aid IS NULL) THEN CAST(NULL AS TEXT)
+                       WHEN (regexp_instr(cleaned.google_aid, '… 77 characters e80b3148 …') <= 0) THEN CAST(NULL AS TEXT) WHEN (regexp_instr(cleaned.google_aid,
+                                                                                                                                  '^[0-]+$') > 0) THEN CAST(NULL AS TEXT) ELSE cleaned.google_aid
+                   END AS google_aid,
+                   CASE WHEN (cleaned.first_name IS NULL) THEN CAST(NULL AS TEXT)
+                       WHEN (regexp_instr(cleaned.first_name, '… 98 characters 9ede5e27 …') > 0) THEN CAST(NULL AS TEXT) ELSE left(cleaned.first_name,
+                                                                                                                                35)
+                   END AS first_name,
+                   CASE WHEN (cleaned.country IS NULL) THEN CAST(NULL AS TEXT) WHEN (regexp_instr(cleaned.country,
+                                                                                       '^[A-Za-z]{2}$') <= 0) THEN CAST(NULL AS TEXT) ELSE upper(cleaned.country)
+                   END AS country,
+                   CASE WHEN (cleaned.sha256_email IS NULL) THEN CAST(NULL AS TEXT)
+                       WHEN (regexp_instr(cleaned.sha256_email, '^([0-9a-f]{64}|[0-9a-f]{128})$') > 0) THEN 'already_hashed' WHEN (length(cleaned.sha256_email) > 320) THEN 'too_long'
+                       WHEN (regexp_instr(cleaned.sha256_email, '^[^@]+@[^@.]+([.][^@.]+)+$') <= 0) THEN 'not_an_address'
+                   END AS "sha256_email problem",
+                   CASE WHEN (cleaned.google_aid IS NULL) THEN CAST(NULL AS TEXT)
+                       WHEN (regexp_instr(cleaned.google_aid, '… 77 characters e80b3148 …') <= 0) THEN 'not_a_device_id' WHEN (regexp_instr(cleaned.google_aid,
+                                                                                                                                 '^[0-]+$') > 0) THEN 'opted_out'
+                   END AS "google_aid problem",
+                   CASE WHEN (cleaned.first_name IS NULL) THEN CAST(NULL AS TEXT)
+                       WHEN (regexp_instr(cleaned.first_name, '… 98 characters 9ede5e27 …') > 0) THEN 'holds_an_address'
+                   END AS "first_name problem",
+                   CASE WHEN (cleaned.country IS NULL) THEN CAST(NULL AS TEXT) WHEN (regexp_instr(cleaned.country,
+                                                                                       '^[A-Za-z]{2}$') <= 0) THEN 'not_a_country_code'
+                   END AS "country problem"
+            FROM
+              (SELECT "ID" AS "key 0",
+                      CASE
+                          WHEN ((replace(collate(CAST("ID" AS TEXT), ''), chr(0), '') LIKE '%' || '@' || '%')
+                                OR length(replace(collate(CAST("ID" AS TEXT), ''), chr(0), '')) > 200) THEN 'sha256:' || sha2(replace(collate(CAST("ID" AS TEXT),
+                                                                                                                                        ''),
+                                                                                                                                chr(0),
+                                                                                                                                ''),
+                                                                                                                           256) ELSE replace(collate(CAST("ID" AS TEXT),
+                                                                                                                                               ''),
+                                                                                                                                       chr(0),
+                                                                                                                                       '')
+                      END AS primary_key,
+                      nullif(regexp_replace(CASE
+                                                WHEN (octet_length(replace(collate(CAST("EMAIL" AS TEXT),
+                                                                             ''),
+                                                                     chr(0), '')) = length(replace(collate(CAST("EMAIL" AS TEXT),
+                                                                                                     ''),
+                                                                                             chr(0), ''))) THEN lower(replace(collate(CAST("EMAIL" AS TEXT),
+                                                                                                                                ''),
+                                                                                                                        chr(0),
+                                                                                                                        ''))
+                                                ELSE translate(replace(collate(CAST("EMAIL" AS TEXT),
+                                                                         ''),
+                                                                 chr(0), ''),
+                                                       '… 1433 characters a4624b46 …', '… 1433 characters 841cd6ec …')
+                                            END, '… 44 characters d3f9508b …', ''), '') AS sha256_email,
+                      nullif(lower(regexp_replace(replace(collate(CAST("DEVICE" AS TEXT),
+                                                            ''), chr(0), ''),
+                                     '… 91 characters 7b168211 …', '')), '') AS google_aid,
+                      nullif(regexp_replace(replace(collate(CAST("FIRST_NAME" AS TEXT), ''), chr(0), ''), '… 91 characters 7b168211 …', ''), '') AS first_name,
+                      nullif(regexp_replace(replace(collate(CAST("COUNTRY" AS TEXT), ''), chr(0), ''), '… 91 characters 7b168211 …', ''), '') AS country
+               FROM
+                 (select *
+                  from people) AS model) AS cleaned) AS judged) AS encoded) AS keyed) AS ranked
+WHERE ranked.place = 1;
+
+-- statement 42
+SELECT warehouse_sync.snapshot_people_1.reason, warehouse_sync.snapshot_people_1.left_out, count(*) AS lines,
+       CAST(coalesce(sum(warehouse_sync.snapshot_people_1.query_rows), ?) AS BIGINT) AS query_rows
+FROM warehouse_sync.snapshot_people_1
+GROUP BY warehouse_sync.snapshot_people_1.reason, warehouse_sync.snapshot_people_1.left_out;
+
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+
+-- statement 43
+UPDATE warehouse_sync.runs
+SET phase=?, query_rows=?, members=?, rejected_rows=?
+WHERE warehouse_sync.runs.run_id = ?;
+
+-- phase: changes
+
+-- statement 44
+CREATE TRANSIENT TABLE warehouse_sync.changes_people_1 AS WITH removes AS
+  (SELECT 'ADD' AS operation, 'pending' AS cause, false AS held, anon_4.identity AS identity,
+                                                           anon_4.fingerprint AS fingerprint, anon_4.primary_key AS primary_key,
+                                                           anon_4.sha256_email AS sha256_email, anon_4.sha512_email AS sha512_email,
+                                                           anon_4.google_aid AS google_aid, anon_4.first_name AS first_name,
+                                                           anon_4.last_name AS last_name, anon_4.title AS title, anon_4.company AS company,
+                                                           anon_4.country AS country, 0 AS attempt,
+                                                           CAST(NULL AS datetime) AS deferred_since, false AS dead,
+                                                                                                              CAST(NULL AS datetime) AS next_attempt_at,
+                                                                                                              CAST(NULL AS TEXT) AS last_reason,
+                                                                                                              CAST(NULL AS TEXT) AS last_message
+   FROM
+     (SELECT CAST(NULL AS CHAR(32)) AS identity, CAST(NULL AS CHAR(32)) AS fingerprint, CAST(NULL AS TEXT) AS primary_key,
+             CAST(NULL AS TEXT) AS sha256_email, CAST(NULL AS TEXT) AS sha512_email, CAST(NULL AS TEXT) AS google_aid, CAST(NULL AS TEXT) AS first_name,
+             CAST(NULL AS TEXT) AS last_name, CAST(NULL AS TEXT) AS title, CAST(NULL AS TEXT) AS company, CAST(NULL AS TEXT) AS country
+      WHERE false) AS anon_4),
+                                                               adds AS
+  (SELECT 'ADD' AS operation, 'joined' AS cause, false AS held, anon_6.identity AS identity,
+                                                          anon_6.fingerprint AS fingerprint, anon_6.primary_key AS primary_key,
+                                                          anon_6.sha256_email AS sha256_email, anon_6.sha512_email AS sha512_email,
+                                                          anon_6.google_aid AS google_aid, anon_6.first_name AS first_name,
+                                                          anon_6.last_name AS last_name, anon_6.title AS title, anon_6.company AS company,
+                                                          anon_6.country AS country, 0 AS attempt, CAST(NULL AS datetime) AS deferred_since,
+                                                          false AS dead, CAST(NULL AS datetime) AS next_attempt_at,
+                                                                   CAST(NULL AS TEXT) AS last_reason, CAST(NULL AS TEXT) AS last_message
+   FROM
+     (SELECT warehouse_sync.snapshot_people_1.identity AS identity, warehouse_sync.snapshot_people_1.fingerprint AS fingerprint,
+             warehouse_sync.snapshot_people_1.primary_key AS primary_key, warehouse_sync.snapshot_people_1.query_rows AS query_rows,
+             warehouse_sync.snapshot_people_1.reason AS reason, warehouse_sync.snapshot_people_1.left_out AS left_out,
+             warehouse_sync.snapshot_people_1.sha256_email AS sha256_email, warehouse_sync.snapshot_people_1.sha512_email AS sha512_email,
+             warehouse_sync.snapshot_people_1.google_aid AS google_aid, warehouse_sync.snapshot_people_1.first_name AS first_name,
+             warehouse_sync.snapshot_people_1.last_name AS last_name, warehouse_sync.snapshot_people_1.title AS title, warehouse_sync.snapshot_people_1.company AS company,
+             warehouse_sync.snapshot_people_1.country AS country
+      FROM warehouse_sync.snapshot_people_1
+      WHERE warehouse_sync.snapshot_people_1.reason IS NULL) AS anon_6),
+                                                               readds AS
+  (SELECT 'ADD' AS operation, 'shared' AS cause, false AS held, anon_8.identity AS identity,
+                                                          anon_8.fingerprint AS fingerprint, anon_8.primary_key AS primary_key,
+                                                          anon_8.sha256_email AS sha256_email, anon_8.sha512_email AS sha512_email,
+                                                          anon_8.google_aid AS google_aid, anon_8.first_name AS first_name,
+                                                          anon_8.last_name AS last_name, anon_8.title AS title, anon_8.company AS company,
+                                                          anon_8.country AS country, 0 AS attempt, CAST(NULL AS datetime) AS deferred_since,
+                                                          false AS dead, CAST(NULL AS datetime) AS next_attempt_at,
+                                                                   CAST(NULL AS TEXT) AS last_reason, CAST(NULL AS TEXT) AS last_message
+   FROM
+     (SELECT warehouse_sync.snapshot_people_1.identity AS identity, warehouse_sync.snapshot_people_1.fingerprint AS fingerprint,
+             warehouse_sync.snapshot_people_1.primary_key AS primary_key, warehouse_sync.snapshot_people_1.query_rows AS query_rows,
+             warehouse_sync.snapshot_people_1.reason AS reason, warehouse_sync.snapshot_people_1.left_out AS left_out,
+             warehouse_sync.snapshot_people_1.sha256_email AS sha256_email, warehouse_sync.snapshot_people_1.sha512_email AS sha512_email,
+             warehouse_sync.snapshot_people_1.google_aid AS google_aid, warehouse_sync.snapshot_people_1.first_name AS first_name,
+             warehouse_sync.snapshot_people_1.last_name AS last_name, warehouse_sync.snapshot_people_1.title AS title, warehouse_sync.snapshot_people_1.company AS company,
+             warehouse_sync.snapshot_people_1.country AS country
+      FROM warehouse_sync.snapshot_people_1
+      WHERE false) AS anon_8)
+SELECT row_number() OVER (
+                          ORDER BY operations.part) AS seq, operations.operation, operations.cause, operations.held, operations.identity, operations.fingerprint,
+       operations.primary_key, operations.sha256_email, operations.sha512_email, operations.google_aid, operations.first_name,
+       operations.last_name, operations.title, operations.company, operations.country, operations.attempt, operations.deferred_since,
+       operations.dead, operations.next_attempt_at, operations.last_reason, operations.last_message
+FROM
+  (SELECT 0 AS part, anon_1.operation AS operation, anon_1.cause AS cause, anon_1.held AS held, anon_1.identity AS identity,
+          anon_1.fingerprint AS fingerprint, anon_1.primary_key AS primary_key, anon_1.sha256_email AS sha256_email,
+          anon_1.sha512_email AS sha512_email, anon_1.google_aid AS google_aid, anon_1.first_name AS first_name, anon_1.last_name AS last_name,
+          anon_1.title AS title, anon_1.company AS company, anon_1.country AS country, anon_1.attempt AS attempt,
+          anon_1.deferred_since AS deferred_since, anon_1.dead AS dead, anon_1.next_attempt_at AS next_attempt_at, anon_1.last_reason AS last_reason,
+          anon_1.last_message AS last_message
+   FROM
+     (SELECT 'ADD' AS operation, 'pending' AS cause, false AS held, anon_2.identity AS identity,
+                                                              anon_2.fingerprint AS fingerprint, anon_2.primary_key AS primary_key,
+                                                              anon_2.sha256_email AS sha256_email, anon_2.sha512_email AS sha512_email,
+                                                              anon_2.google_aid AS google_aid, anon_2.first_name AS first_name,
+                                                              anon_2.last_name AS last_name, anon_2.title AS title, anon_2.company AS company,
+                                                              anon_2.country AS country, 0 AS attempt,
+                                                              CAST(NULL AS datetime) AS deferred_since, false AS dead,
+                                                                                                                 CAST(NULL AS datetime) AS next_attempt_at,
+                                                                                                                 CAST(NULL AS TEXT) AS last_reason,
+                                                                                                                 CAST(NULL AS TEXT) AS last_message
+      FROM
+        (SELECT CAST(NULL AS CHAR(32)) AS identity, CAST(NULL AS CHAR(32)) AS fingerprint, CAST(NULL AS TEXT) AS primary_key,
+                CAST(NULL AS TEXT) AS sha256_email, CAST(NULL AS TEXT) AS sha512_email, CAST(NULL AS TEXT) AS google_aid,
+                CAST(NULL AS TEXT) AS first_name, CAST(NULL AS TEXT) AS last_name, CAST(NULL AS TEXT) AS title, CAST(NULL AS TEXT) AS company,
+                CAST(NULL AS TEXT) AS country
+         WHERE false) AS anon_2) AS anon_1
+   UNION ALL SELECT 1 AS part, anon_3.operation AS operation, anon_3.cause AS cause, anon_3.held AS held,
+                    anon_3.identity AS identity, anon_3.fingerprint AS fingerprint, anon_3.primary_key AS primary_key,
+                    anon_3.sha256_email AS sha256_email, anon_3.sha512_email AS sha512_email, anon_3.google_aid AS google_aid,
+                    anon_3.first_name AS first_name, anon_3.last_name AS last_name, anon_3.title AS title, anon_3.company AS company,
+                    anon_3.country AS country, anon_3.attempt AS attempt, anon_3.deferred_since AS deferred_since, anon_3.dead AS dead,
+                    anon_3.next_attempt_at AS next_attempt_at, anon_3.last_reason AS last_reason, anon_3.last_message AS last_message
+   FROM
+     (SELECT removes.operation AS operation, removes.cause AS cause, removes.held AS held, removes.identity AS identity,
+             removes.fingerprint AS fingerprint, removes.primary_key AS primary_key, removes.sha256_email AS sha256_email,
+             removes.sha512_email AS sha512_email, removes.google_aid AS google_aid, removes.first_name AS first_name, removes.last_name AS last_name,
+             removes.title AS title, removes.company AS company, removes.country AS country, removes.attempt AS attempt,
+             removes.deferred_since AS deferred_since, removes.dead AS dead, removes.next_attempt_at AS next_attempt_at, removes.last_reason AS last_reason,
+             removes.last_message AS last_message
+      FROM removes) AS anon_3
+   UNION ALL SELECT 2 AS part, anon_5.operation AS operation, anon_5.cause AS cause, anon_5.held AS held,
+                    anon_5.identity AS identity, anon_5.fingerprint AS fingerprint, anon_5.primary_key AS primary_key,
+                    anon_5.sha256_email AS sha256_email, anon_5.sha512_email AS sha512_email, anon_5.google_aid AS google_aid,
+                    anon_5.first_name AS first_name, anon_5.last_name AS last_name, anon_5.title AS title, anon_5.company AS company,
+                    anon_5.country AS country, anon_5.attempt AS attempt, anon_5.deferred_since AS deferred_since, anon_5.dead AS dead,
+                    anon_5.next_attempt_at AS next_attempt_at, anon_5.last_reason AS last_reason, anon_5.last_message AS last_message
+   FROM
+     (SELECT adds.operation AS operation, adds.cause AS cause, adds.held AS held, adds.identity AS identity, adds.fingerprint AS fingerprint,
+             adds.primary_key AS primary_key, adds.sha256_email AS sha256_email, adds.sha512_email AS sha512_email, adds.google_aid AS google_aid,
+             adds.first_name AS first_name, adds.last_name AS last_name, adds.title AS title, adds.company AS company, adds.country AS country,
+             adds.attempt AS attempt, adds.deferred_since AS deferred_since, adds.dead AS dead, adds.next_attempt_at AS next_attempt_at,
+             adds.last_reason AS last_reason, adds.last_message AS last_message
+      FROM adds) AS anon_5
+   UNION ALL SELECT 3 AS part, anon_7.operation AS operation, anon_7.cause AS cause, anon_7.held AS held,
+                    anon_7.identity AS identity, anon_7.fingerprint AS fingerprint, anon_7.primary_key AS primary_key,
+                    anon_7.sha256_email AS sha256_email, anon_7.sha512_email AS sha512_email, anon_7.google_aid AS google_aid,
+                    anon_7.first_name AS first_name, anon_7.last_name AS last_name, anon_7.title AS title, anon_7.company AS company,
+                    anon_7.country AS country, anon_7.attempt AS attempt, anon_7.deferred_since AS deferred_since, anon_7.dead AS dead,
+                    anon_7.next_attempt_at AS next_attempt_at, anon_7.last_reason AS last_reason, anon_7.last_message AS last_message
+   FROM
+     (SELECT readds.operation AS operation, readds.cause AS cause, readds.held AS held, readds.identity AS identity,
+             readds.fingerprint AS fingerprint, readds.primary_key AS primary_key, readds.sha256_email AS sha256_email,
+             readds.sha512_email AS sha512_email, readds.google_aid AS google_aid, readds.first_name AS first_name, readds.last_name AS last_name,
+             readds.title AS title, readds.company AS company, readds.country AS country, readds.attempt AS attempt,
+             readds.deferred_since AS deferred_since, readds.dead AS dead, readds.next_attempt_at AS next_attempt_at, readds.last_reason AS last_reason,
+             readds.last_message AS last_message
+      FROM readds) AS anon_7) AS operations
+ORDER BY seq;
+
+-- statement 45
+SELECT coalesce(sum(CASE WHEN warehouse_sync.changes_people_1.held THEN ? ELSE ?
+                    END), ?) AS coalesce_1,
+       coalesce(sum(CASE
+                        WHEN (NOT warehouse_sync.changes_people_1.held
+                              AND warehouse_sync.changes_people_1.operation = ?) THEN ? ELSE ?
+                    END), ?) AS coalesce_3,
+       coalesce(sum(CASE
+                        WHEN (NOT warehouse_sync.changes_people_1.held
+                              AND warehouse_sync.changes_people_1.operation = ?) THEN ? ELSE ?
+                    END), ?) AS coalesce_5,
+       coalesce(sum(CASE WHEN (warehouse_sync.changes_people_1.cause = ?) THEN ? ELSE ?
+                    END), ?) AS coalesce_7,
+       coalesce(sum(CASE WHEN (warehouse_sync.changes_people_1.cause = ?) THEN ? ELSE ?
+                    END), ?) AS coalesce_9,
+       coalesce(sum(CASE
+                        WHEN (NOT warehouse_sync.changes_people_1.held
+                              AND warehouse_sync.changes_people_1.cause = ?) THEN ? ELSE ?
+                    END), ?) AS coalesce_11
+FROM warehouse_sync.changes_people_1;
+
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+
+-- statement 46
+UPDATE warehouse_sync.runs
+SET phase=?, planned_add=?, planned_remove=?, last_seq=?
+WHERE warehouse_sync.runs.run_id = ?;
+
+-- phase: audience
+
+-- as statement 34: SELECT warehouse_sync.installation.id FROM warehouse_sync.installation
+
+-- phase: promote
+
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+
+-- statement 47
+INSERT INTO warehouse_sync.sync_log (logged_at,
+                              run_id, sync, destination, audience_key, seq, operation, outcome, reason, message,
+                              primary_key, identity, attempt)
+SELECT SYSDATE() AS sysdate_1, ? AS anon_1, ? AS sync, ? AS destination, ? AS audience_key, CAST(NULL AS BIGINT) AS anon_2,
+       CAST(NULL AS VARCHAR) AS anon__1, ? AS anon_3, warehouse_sync.snapshot_people_1.reason,
+       CASE WHEN (warehouse_sync.snapshot_people_1.reason = ?) THEN ? WHEN (warehouse_sync.snapshot_people_1.reason = ?) THEN ? WHEN (warehouse_sync.snapshot_people_1.reason = ?) THEN ?
+       END AS anon_4, warehouse_sync.snapshot_people_1.primary_key, CAST(NULL AS CHAR(32)) AS anon__2,
+       CAST(NULL AS INTEGER) AS anon__3
+FROM warehouse_sync.snapshot_people_1
+WHERE warehouse_sync.snapshot_people_1.reason IS NOT NULL;
+
+-- statement 48
+UPDATE warehouse_sync.syncs
+SET audience_type=?, audience_id=?, promoted_run=?, generation=?
+WHERE warehouse_sync.syncs.sync = ?
+  AND warehouse_sync.syncs.destination = ?
+  AND warehouse_sync.syncs.audience_key = ?
+  AND warehouse_sync.syncs.lease_token = ?;
+
+-- statement 49
+UPDATE warehouse_sync.runs
+SET phase=?, audience_id=?, watermark=?, promoted_at=SYSDATE()
+WHERE warehouse_sync.runs.run_id = ?;
+
+-- phase: add
+
+-- statement 50
+SELECT warehouse_sync.changes_people_1.sha256_email, warehouse_sync.changes_people_1.sha512_email, warehouse_sync.changes_people_1.google_aid,
+       warehouse_sync.changes_people_1.first_name, warehouse_sync.changes_people_1.last_name, warehouse_sync.changes_people_1.title,
+       warehouse_sync.changes_people_1.company, warehouse_sync.changes_people_1.country
+FROM warehouse_sync.changes_people_1
+WHERE warehouse_sync.changes_people_1.seq > ?
+  AND warehouse_sync.changes_people_1.seq <= ?
+ORDER BY warehouse_sync.changes_people_1.seq;
+
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+
+-- statement 51
+INSERT INTO warehouse_sync.sync_log (logged_at,
+                              run_id, sync, destination, audience_key, seq, operation, outcome, reason, message,
+                              primary_key, identity, attempt)
+SELECT SYSDATE() AS sysdate_1, ? AS anon_1, ? AS sync, ? AS destination, ? AS audience_key, warehouse_sync.changes_people_1.seq,
+       warehouse_sync.changes_people_1.operation, ? AS anon_2, ? AS anon_3, ? AS anon_4, warehouse_sync.changes_people_1.primary_key,
+       warehouse_sync.changes_people_1.identity, warehouse_sync.changes_people_1.attempt + ? AS anon_5
+FROM warehouse_sync.changes_people_1
+WHERE warehouse_sync.changes_people_1.seq > ?
+  AND warehouse_sync.changes_people_1.seq <= ?;
+
+-- statement 52
+UPDATE warehouse_sync.runs
+SET delivered_add=?, delivered_remove=?, rejected_operations=?, watermark=?
+WHERE warehouse_sync.runs.run_id = ?;
+
+-- phase: finish
+
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+
+-- statement 53
+UPDATE warehouse_sync.runs
+SET phase=?
+WHERE warehouse_sync.runs.run_id = ?;
+
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+
+-- statement 54
+DELETE
+FROM warehouse_sync.retry_queue
+WHERE warehouse_sync.retry_queue.run_id IN
+    (SELECT warehouse_sync.runs.run_id
+     FROM warehouse_sync.runs
+     WHERE warehouse_sync.runs.sync = ?
+       AND warehouse_sync.runs.audience_id = ?
+       AND warehouse_sync.runs.run_id < ?);
+
+-- statement 55
+DELETE
+FROM warehouse_sync.sync_log
+WHERE warehouse_sync.sync_log.sync = ?
+  AND warehouse_sync.sync_log.destination = ?
+  AND warehouse_sync.sync_log.audience_key = ?
+  AND warehouse_sync.sync_log.logged_at < dateadd(millisecond, ?, SYSDATE());
+
+-- statement 56
+SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse_sync.runs.destination, warehouse_sync.runs.audience_key,
+       warehouse_sync.runs.kind, warehouse_sync.runs.triggered_by, warehouse_sync.runs.status, warehouse_sync.runs.phase,
+       warehouse_sync.runs.reason, warehouse_sync.runs.lease_token, warehouse_sync.runs.config_fingerprint, warehouse_sync.runs.audience_id,
+       warehouse_sync.runs.previous_run, warehouse_sync.runs.snapshot_table, warehouse_sync.runs.changes_table, warehouse_sync.runs.query_rows,
+       warehouse_sync.runs.members, warehouse_sync.runs.rejected_rows, warehouse_sync.runs.planned_add, warehouse_sync.runs.planned_remove,
+       warehouse_sync.runs.delivered_add, warehouse_sync.runs.delivered_remove, warehouse_sync.runs.rejected_operations,
+       warehouse_sync.runs.deferred, warehouse_sync.runs.dead, warehouse_sync.runs.last_seq, warehouse_sync.runs.watermark,
+       warehouse_sync.runs.started_at, warehouse_sync.runs.promoted_at, warehouse_sync.runs.finished_at, warehouse_sync.runs.tick
+FROM warehouse_sync.runs
+WHERE warehouse_sync.runs.sync = ?
+  AND warehouse_sync.runs.destination = ?
+  AND warehouse_sync.runs.audience_key = ?
+  AND (warehouse_sync.runs.snapshot_table IS NOT NULL
+       OR warehouse_sync.runs.changes_table IS NOT NULL)
+ORDER BY warehouse_sync.runs.run_id DESC;
+
+-- statement 57
+SELECT warehouse_sync.retry_queue.state, count(*) AS count_1
+FROM warehouse_sync.retry_queue
+WHERE warehouse_sync.retry_queue.sync = ?
+  AND warehouse_sync.retry_queue.destination = ?
+  AND warehouse_sync.retry_queue.audience_key = ?
+  AND warehouse_sync.retry_queue.run_id = ?
+GROUP BY warehouse_sync.retry_queue.state;
+
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+
+-- statement 58
+UPDATE warehouse_sync.runs
+SET status=?, reason=?, deferred=?, dead=?, finished_at=SYSDATE()
+WHERE warehouse_sync.runs.run_id = ?;
+
+-- statement 59
+UPDATE warehouse_sync.syncs
+SET lease_holder=?, lease_expires_at=?
+WHERE warehouse_sync.syncs.sync = ?
+  AND warehouse_sync.syncs.destination = ?
+  AND warehouse_sync.syncs.audience_key = ?
+  AND warehouse_sync.syncs.lease_token = ?;
+
+
+-- ===== changed run: 52 statements
+
+-- phase: open and check
+
+-- as statement 1: SELECT regexp_instr(?, '^[^@]+@[^@.]+([.][^@.]+)+$') > 0 AS anon_1, re
+
+-- as statement 2: SELECT * FROM (select * from people) AS model WHERE false
+
+-- as statement 3: SELECT ranked.identity, ranked.fingerprint, ranked.primary_key, ranked
+
+-- phase: lease
+
+-- as statement 4: DESCRIBE SCHEMA warehouse_sync
+
+-- statement 60
+DESCRIBE TABLE warehouse_sync.schema_version;
+
+-- statement 61
+SELECT warehouse_sync.schema_version.version_num
+FROM warehouse_sync.schema_version;
+
+-- as statement 26: SELECT warehouse_sync.syncs.sync FROM warehouse_sync.syncs WHERE wareh
+
+-- as statement 29: UPDATE warehouse_sync.syncs SET lease_holder=?, lease_token=(warehouse
+
+-- as statement 30: SELECT warehouse_sync.syncs.lease_holder, warehouse_sync.syncs.lease_t
+
+-- as statement 31: SELECT warehouse_sync.syncs.audience_type, warehouse_sync.syncs.audien
+
+-- as statement 33: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
+
+-- as statement 34: SELECT warehouse_sync.installation.id FROM warehouse_sync.installation
+
+-- statement 62
+SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse_sync.runs.destination, warehouse_sync.runs.audience_key,
+       warehouse_sync.runs.kind, warehouse_sync.runs.triggered_by, warehouse_sync.runs.status, warehouse_sync.runs.phase,
+       warehouse_sync.runs.reason, warehouse_sync.runs.lease_token, warehouse_sync.runs.config_fingerprint, warehouse_sync.runs.audience_id,
+       warehouse_sync.runs.previous_run, warehouse_sync.runs.snapshot_table, warehouse_sync.runs.changes_table, warehouse_sync.runs.query_rows,
+       warehouse_sync.runs.members, warehouse_sync.runs.rejected_rows, warehouse_sync.runs.planned_add, warehouse_sync.runs.planned_remove,
+       warehouse_sync.runs.delivered_add, warehouse_sync.runs.delivered_remove, warehouse_sync.runs.rejected_operations,
+       warehouse_sync.runs.deferred, warehouse_sync.runs.dead, warehouse_sync.runs.last_seq, warehouse_sync.runs.watermark,
+       warehouse_sync.runs.started_at, warehouse_sync.runs.promoted_at, warehouse_sync.runs.finished_at, warehouse_sync.runs.tick
+FROM warehouse_sync.runs
+WHERE warehouse_sync.runs.run_id = ?;
+
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+
+-- as statement 36: SELECT warehouse_sync.installation.last_run FROM warehouse_sync.instal
+
+-- as statement 37: UPDATE warehouse_sync.installation SET last_run=? WHERE warehouse_sync
+
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+
+-- as statement 38: INSERT INTO warehouse_sync.runs (run_id, sync, destination, audience_k
+
+-- statement 63
+DESCRIBE TABLE warehouse_sync.snapshot_people_1;
+
+-- statement 64
+SELECT count(*) AS count_1
+FROM warehouse_sync.snapshot_people_1
+WHERE warehouse_sync.snapshot_people_1.reason IS NULL;
+
+-- statement 65
+DESCRIBE TABLE warehouse_sync.changes_people_1;
+
+-- statement 66
+SELECT count(*) AS count_1
+FROM warehouse_sync.changes_people_1;
+
+-- statement 67
+SELECT DISTINCT warehouse_sync.retry_queue.operation
+FROM warehouse_sync.retry_queue
+WHERE warehouse_sync.retry_queue.run_id = ?;
+
+-- as statement 39: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
+
+-- phase: snapshot
+
+-- as statement 40: SELECT sha2(regexp_replace(CASE WHEN (octet_length(vector.address) = l
+
+-- statement 68
+CREATE TRANSIENT TABLE warehouse_sync.snapshot_people_2 AS
+SELECT ranked.identity, ranked.fingerprint, ranked.primary_key, ranked.query_rows, ranked.reason, ranked.left_out,
+       CASE WHEN (ranked.reason IS NULL) THEN ranked.sha256_email
+       END AS sha256_email, CAST(NULL AS TEXT) AS sha512_email,
+       CASE WHEN (ranked.reason IS NULL) THEN ranked.google_aid
+       END AS google_aid, CASE WHEN (ranked.reason IS NULL) THEN ranked.first_name
+                          END AS first_name,
+       CAST(NULL AS TEXT) AS last_name, CAST(NULL AS TEXT) AS title, CAST(NULL AS TEXT) AS company,
+       CASE WHEN (ranked.reason IS NULL) THEN ranked.country
+       END AS country
+FROM
+  (SELECT keyed.primary_key AS primary_key, keyed.sha256_email AS sha256_email, keyed.google_aid AS google_aid, keyed.first_name AS first_name,
+          keyed.country AS country, keyed.reason AS reason, keyed.left_out AS left_out, keyed.identity AS identity,
+          keyed.fingerprint AS fingerprint,
+          row_number() OVER (PARTITION BY keyed.identity,
+                    keyed.reason, CASE WHEN (keyed.reason IS NOT NULL) THEN keyed.primary_key
+                                  END
+                             ORDER BY keyed."key 0" NULLS LAST, keyed.fingerprint) AS place,
+          count(*) OVER (PARTITION BY keyed.identity,
+                     keyed.reason, CASE WHEN (keyed.reason IS NOT NULL) THEN keyed.primary_key
+                                   END) AS query_rows
+   FROM
+     (SELECT encoded."key 0" AS "key 0", encoded.primary_key AS primary_key, encoded.sha256_email AS sha256_email,
+             encoded.google_aid AS google_aid, encoded.first_name AS first_name, encoded.country AS country, encoded.reason AS reason,
+             encoded.left_out AS left_out,
+             CASE WHEN (encoded.reason IS NULL) THEN CAST(left(sha2(encoded.own,
+                                                                 256),
+                                                            32) AS CHAR(32))
+             END AS identity,
+             CASE
+                 WHEN (encoded.reason IS NULL) THEN CAST(left(sha2(encoded.own || '|' || encoded.other,
+                                                                256),
+                                                           32) AS CHAR(32))
+             END AS fingerprint
+      FROM
+        (SELECT judged."key 0" AS "key 0", judged.primary_key AS primary_key, judged.sha256_email AS sha256_email,
+                judged.google_aid AS google_aid, judged.first_name AS first_name, judged.country AS country,
+                CASE WHEN (judged."sha256_email problem" = 'already_hashed') THEN 'already_hashed' WHEN (judged."sha256_email problem" = 'not_hashed') THEN 'not_hashed' WHEN (judged.sha256_email IS NULL
+                                                                                                                                                                               AND judged.google_aid IS NULL) THEN 'no_identifier'
+                END AS reason,
+                nullif('' || coalesce('sha256_email:' || judged."sha256_email problem" || ' ', '') || coalesce('google_aid:' || judged."google_aid problem" || ' ',
+                                                                                                        '') || coalesce('first_name:' || judged."first_name problem" || ' ',
+                                                                                                                 '') || coalesce('country:' || judged."country problem" || ' ',
+                                                                                                                          ''), '') AS left_out,
+                '' || coalesce('sha256_email=' || CAST(length(judged.sha256_email) AS TEXT) || ':' || judged.sha256_email || ';', '') || coalesce('google_aid=' || CAST(length(judged.google_aid) AS TEXT) || ':' || judged.google_aid || ';',
+                                                                                                                                           '') AS own,
+                '' || coalesce('first_name=' || CAST(length(judged.first_name) AS TEXT) || ':' || judged.first_name || ';', '') || coalesce('country=' || CAST(length(judged.country) AS TEXT) || ':' || judged.country || ';',
+                                                                                                                                     '') AS other
+         FROM
+           (SELECT cleaned."key 0" AS "key 0", cleaned.primary_key AS primary_key,
+                   CASE WHEN (cleaned.sha256_email IS NULL) THEN CAST(NULL AS TEXT)
+                       WHEN (regexp_instr(cleaned.sha256_email, '^([0-9a-f]{64}|[0-9a-f]{128})$') > 0) THEN CAST(NULL AS TEXT) WHEN (length(cleaned.sha256_email) > 320) THEN CAST(NULL AS TEXT)
+                       WHEN (regexp_instr(cleaned.sha256_email, '^[^@]+@[^@.]+([.][^@.]+)+$') <= 0) THEN CAST(NULL AS TEXT) ELSE sha2(cleaned.sha256_email,
+                                                                                                                                   256)
+                   END AS sha256_email,
+                   CASE WHEN (cleaned.google_aid IS NULL) THEN CAST(NULL AS TEXT)
+                       WHEN (regexp_instr(cleaned.google_aid, '… 77 characters e80b3148 …') <= 0) THEN CAST(NULL AS TEXT) WHEN (regexp_instr(cleaned.google_aid,
+                                                                                                                                  '^[0-]+$') > 0) THEN CAST(NULL AS TEXT) ELSE cleaned.google_aid
+                   END AS google_aid,
+                   CASE WHEN (cleaned.first_name IS NULL) THEN CAST(NULL AS TEXT)
+                       WHEN (regexp_instr(cleaned.first_name, '… 98 characters 9ede5e27 …') > 0) THEN CAST(NULL AS TEXT) ELSE left(cleaned.first_name,
+                                                                                                                                35)
+                   END AS first_name,
+                   CASE WHEN (cleaned.country IS NULL) THEN CAST(NULL AS TEXT) WHEN (regexp_instr(cleaned.country,
+                                                                                       '^[A-Za-z]{2}$') <= 0) THEN CAST(NULL AS TEXT) ELSE upper(cleaned.country)
+                   END AS country,
+                   CASE WHEN (cleaned.sha256_email IS NULL) THEN CAST(NULL AS TEXT)
+                       WHEN (regexp_instr(cleaned.sha256_email, '^([0-9a-f]{64}|[0-9a-f]{128})$') > 0) THEN 'already_hashed' WHEN (length(cleaned.sha256_email) > 320) THEN 'too_long'
+                       WHEN (regexp_instr(cleaned.sha256_email, '^[^@]+@[^@.]+([.][^@.]+)+$') <= 0) THEN 'not_an_address'
+                   END AS "sha256_email problem",
+                   CASE WHEN (cleaned.google_aid IS NULL) THEN CAST(NULL AS TEXT)
+                       WHEN (regexp_instr(cleaned.google_aid, '… 77 characters e80b3148 …') <= 0) THEN 'not_a_device_id' WHEN (regexp_instr(cleaned.google_aid,
+                                                                                                                                 '^[0-]+$') > 0) THEN 'opted_out'
+                   END AS "google_aid problem",
+                   CASE WHEN (cleaned.first_name IS NULL) THEN CAST(NULL AS TEXT)
+                       WHEN (regexp_instr(cleaned.first_name, '… 98 characters 9ede5e27 …') > 0) THEN 'holds_an_address'
+                   END AS "first_name problem",
+                   CASE WHEN (cleaned.country IS NULL) THEN CAST(NULL AS TEXT) WHEN (regexp_instr(cleaned.country,
+                                                                                       '^[A-Za-z]{2}$') <= 0) THEN 'not_a_country_code'
+                   END AS "country problem"
+            FROM
+              (SELECT "ID" AS "key 0",
+                      CASE
+                          WHEN ((replace(collate(CAST("ID" AS TEXT), ''), chr(0), '') LIKE '%' || '@' || '%')
+                                OR length(replace(collate(CAST("ID" AS TEXT), ''), chr(0), '')) > 200) THEN 'sha256:' || sha2(replace(collate(CAST("ID" AS TEXT),
+                                                                                                                                        ''),
+                                                                                                                                chr(0),
+                                                                                                                                ''),
+                                                                                                                           256) ELSE replace(collate(CAST("ID" AS TEXT),
+                                                                                                                                               ''),
+                                                                                                                                       chr(0),
+                                                                                                                                       '')
+                      END AS primary_key,
+                      nullif(regexp_replace(CASE
+                                                WHEN (octet_length(replace(collate(CAST("EMAIL" AS TEXT),
+                                                                             ''),
+                                                                     chr(0), '')) = length(replace(collate(CAST("EMAIL" AS TEXT),
+                                                                                                     ''),
+                                                                                             chr(0), ''))) THEN lower(replace(collate(CAST("EMAIL" AS TEXT),
+                                                                                                                                ''),
+                                                                                                                        chr(0),
+                                                                                                                        ''))
+                                                ELSE translate(replace(collate(CAST("EMAIL" AS TEXT),
+                                                                         ''),
+                                                                 chr(0), ''),
+                                                       '… 1433 characters a4624b46 …', '… 1433 characters 841cd6ec …')
+                                            END, '… 44 characters d3f9508b …', ''), '') AS sha256_email,
+                      nullif(lower(regexp_replace(replace(collate(CAST("DEVICE" AS TEXT),
+                                                            ''), chr(0), ''),
+                                     '… 91 characters 7b168211 …', '')), '') AS google_aid,
+                      nullif(regexp_replace(replace(collate(CAST("FIRST_NAME" AS TEXT), ''), chr(0), ''), '… 91 characters 7b168211 …', ''), '') AS first_name,
+                      nullif(regexp_replace(replace(collate(CAST("COUNTRY" AS TEXT), ''), chr(0), ''), '… 91 characters 7b168211 …', ''), '') AS country
+               FROM
+                 (select *
+                  from people) AS model) AS cleaned) AS judged) AS encoded) AS keyed) AS ranked
+WHERE ranked.place = 1;
+
+-- statement 69
+SELECT warehouse_sync.snapshot_people_2.reason, warehouse_sync.snapshot_people_2.left_out, count(*) AS lines,
+       CAST(coalesce(sum(warehouse_sync.snapshot_people_2.query_rows), ?) AS BIGINT) AS query_rows
+FROM warehouse_sync.snapshot_people_2
+GROUP BY warehouse_sync.snapshot_people_2.reason, warehouse_sync.snapshot_people_2.left_out;
+
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+
+-- as statement 43: UPDATE warehouse_sync.runs SET phase=?, query_rows=?, members=?, rejec
+
+-- phase: changes
+
+-- statement 70
+CREATE TRANSIENT TABLE warehouse_sync.changes_people_2 AS WITH pending AS
+  (SELECT left_undelivered.operation AS operation, left_undelivered.identity AS identity, left_undelivered.fingerprint AS fingerprint,
+          left_undelivered.primary_key AS primary_key, left_undelivered.sha256_email AS sha256_email, left_undelivered.sha512_email AS sha512_email,
+          left_undelivered.google_aid AS google_aid, left_undelivered.first_name AS first_name, left_undelivered.last_name AS last_name,
+          left_undelivered.title AS title, left_undelivered.company AS company, left_undelivered.country AS country,
+          left_undelivered.attempt AS attempt, left_undelivered.deferred_since AS deferred_since, left_undelivered.dead AS dead,
+          left_undelivered.next_attempt_at AS next_attempt_at, left_undelivered.last_reason AS last_reason, left_undelivered.last_message AS last_message,
+          coalesce(left_undelivered.dead, false) AS held
+   FROM
+     (SELECT warehouse_sync.changes_people_1.operation AS operation, warehouse_sync.changes_people_1.identity AS identity,
+             warehouse_sync.changes_people_1.fingerprint AS fingerprint, warehouse_sync.changes_people_1.primary_key AS primary_key,
+             warehouse_sync.changes_people_1.sha256_email AS sha256_email, warehouse_sync.changes_people_1.sha512_email AS sha512_email,
+             warehouse_sync.changes_people_1.google_aid AS google_aid, warehouse_sync.changes_people_1.first_name AS first_name,
+             warehouse_sync.changes_people_1.last_name AS last_name, warehouse_sync.changes_people_1.title AS title, warehouse_sync.changes_people_1.company AS company,
+             warehouse_sync.changes_people_1.country AS country, warehouse_sync.changes_people_1.attempt AS attempt,
+             warehouse_sync.changes_people_1.deferred_since AS deferred_since, warehouse_sync.changes_people_1.dead AS dead,
+             warehouse_sync.changes_people_1.next_attempt_at AS next_attempt_at, warehouse_sync.changes_people_1.last_reason AS last_reason,
+             warehouse_sync.changes_people_1.last_message AS last_message
+      FROM warehouse_sync.changes_people_1
+      WHERE warehouse_sync.changes_people_1.seq > 5
+      UNION ALL SELECT warehouse_sync.changes_people_1.operation AS operation, warehouse_sync.changes_people_1.identity AS identity,
+                       warehouse_sync.changes_people_1.fingerprint AS fingerprint, warehouse_sync.changes_people_1.primary_key AS primary_key,
+                       warehouse_sync.changes_people_1.sha256_email AS sha256_email, warehouse_sync.changes_people_1.sha512_email AS sha512_email,
+                       warehouse_sync.changes_people_1.google_aid AS google_aid, warehouse_sync.changes_people_1.first_name AS first_name,
+                       warehouse_sync.changes_people_1.last_name AS last_name, warehouse_sync.changes_people_1.title AS title,
+                       warehouse_sync.changes_people_1.company AS company, warehouse_sync.changes_people_1.country AS country,
+                       warehouse_sync.retry_queue.attempt AS attempt, warehouse_sync.retry_queue.deferred_since AS deferred_since,
+                       warehouse_sync.retry_queue.state = 'dead' AS dead, warehouse_sync.retry_queue.next_attempt_at AS next_attempt_at,
+                       warehouse_sync.retry_queue.reason AS last_reason, warehouse_sync.retry_queue.message AS last_message
+      FROM warehouse_sync.changes_people_1
+      JOIN warehouse_sync.retry_queue ON warehouse_sync.retry_queue.run_id = 1
+      AND warehouse_sync.retry_queue.seq = warehouse_sync.changes_people_1.seq
+      WHERE warehouse_sync.changes_people_1.seq <= 5) AS left_undelivered
+   WHERE left_undelivered.operation = 'REMOVE'
+     AND NOT (EXISTS
+                (SELECT *
+                 FROM warehouse_sync.snapshot_people_2
+                 WHERE warehouse_sync.snapshot_people_2.identity = left_undelivered.identity))
+     OR left_undelivered.operation = 'ADD'
+     AND (EXISTS
+            (SELECT *
+             FROM warehouse_sync.snapshot_people_2
+             WHERE warehouse_sync.snapshot_people_2.fingerprint = left_undelivered.fingerprint))),
+                                                               removes AS
+  (SELECT 'REMOVE' AS operation, 'left' AS cause, false AS held, anon_4.identity AS identity,
+                                                           anon_4.fingerprint AS fingerprint, anon_4.primary_key AS primary_key,
+                                                           anon_4.sha256_email AS sha256_email, anon_4.sha512_email AS sha512_email,
+                                                           anon_4.google_aid AS google_aid, anon_4.first_name AS first_name,
+                                                           anon_4.last_name AS last_name, anon_4.title AS title, anon_4.company AS company,
+                                                           anon_4.country AS country, 0 AS attempt,
+                                                           CAST(NULL AS datetime) AS deferred_since, false AS dead,
+                                                                                                              CAST(NULL AS datetime) AS next_attempt_at,
+                                                                                                              CAST(NULL AS TEXT) AS last_reason,
+                                                                                                              CAST(NULL AS TEXT) AS last_message
+   FROM
+     (SELECT warehouse_sync.snapshot_people_1.identity AS identity, warehouse_sync.snapshot_people_1.fingerprint AS fingerprint,
+             warehouse_sync.snapshot_people_1.primary_key AS primary_key, warehouse_sync.snapshot_people_1.query_rows AS query_rows,
+             warehouse_sync.snapshot_people_1.reason AS reason, warehouse_sync.snapshot_people_1.left_out AS left_out,
+             warehouse_sync.snapshot_people_1.sha256_email AS sha256_email, warehouse_sync.snapshot_people_1.sha512_email AS sha512_email,
+             warehouse_sync.snapshot_people_1.google_aid AS google_aid, warehouse_sync.snapshot_people_1.first_name AS first_name,
+             warehouse_sync.snapshot_people_1.last_name AS last_name, warehouse_sync.snapshot_people_1.title AS title, warehouse_sync.snapshot_people_1.company AS company,
+             warehouse_sync.snapshot_people_1.country AS country
+      FROM warehouse_sync.snapshot_people_1
+      WHERE warehouse_sync.snapshot_people_1.reason IS NULL
+        AND NOT (EXISTS
+                   (SELECT *
+                    FROM warehouse_sync.snapshot_people_2
+                    WHERE warehouse_sync.snapshot_people_2.identity = warehouse_sync.snapshot_people_1.identity))) AS anon_4
+   UNION ALL SELECT 'REMOVE' AS operation, 'pending' AS cause, false AS held, anon_5.identity AS identity,
+                                                                        anon_5.fingerprint AS fingerprint, anon_5.primary_key AS primary_key,
+                                                                        anon_5.sha256_email AS sha256_email, anon_5.sha512_email AS sha512_email,
+                                                                        anon_5.google_aid AS google_aid, anon_5.first_name AS first_name,
+                                                                        anon_5.last_name AS last_name, anon_5.title AS title,
+                                                                        anon_5.company AS company, anon_5.country AS country,
+                                                                        anon_5.attempt AS attempt, anon_5.deferred_since AS deferred_since,
+                                                                        anon_5.dead AS dead,
+                                                                        anon_5.next_attempt_at AS next_attempt_at, anon_5.last_reason AS last_reason,
+                                                                        anon_5.last_message AS last_message
+   FROM
+     (SELECT pending.operation AS operation, pending.identity AS identity, pending.fingerprint AS fingerprint, pending.primary_key AS primary_key,
+             pending.sha256_email AS sha256_email, pending.sha512_email AS sha512_email, pending.google_aid AS google_aid,
+             pending.first_name AS first_name, pending.last_name AS last_name, pending.title AS title, pending.company AS company,
+             pending.country AS country, pending.attempt AS attempt, pending.deferred_since AS deferred_since, pending.dead AS dead,
+             pending.next_attempt_at AS next_attempt_at, pending.last_reason AS last_reason, pending.last_message AS last_message, pending.held AS held
+      FROM pending
+      WHERE pending.operation = 'REMOVE'
+        AND NOT pending.held) AS anon_5),
+                                                               adds AS
+  (SELECT 'ADD' AS operation, 'joined' AS cause, false AS held, anon_6.identity AS identity,
+                                                          anon_6.fingerprint AS fingerprint, anon_6.primary_key AS primary_key,
+                                                          anon_6.sha256_email AS sha256_email, anon_6.sha512_email AS sha512_email,
+                                                          anon_6.google_aid AS google_aid, anon_6.first_name AS first_name,
+                                                          anon_6.last_name AS last_name, anon_6.title AS title, anon_6.company AS company,
+                                                          anon_6.country AS country, 0 AS attempt, CAST(NULL AS datetime) AS deferred_since,
+                                                          false AS dead, CAST(NULL AS datetime) AS next_attempt_at,
+                                                                   CAST(NULL AS TEXT) AS last_reason, CAST(NULL AS TEXT) AS last_message
+   FROM
+     (SELECT warehouse_sync.snapshot_people_2.identity AS identity, warehouse_sync.snapshot_people_2.fingerprint AS fingerprint,
+             warehouse_sync.snapshot_people_2.primary_key AS primary_key, warehouse_sync.snapshot_people_2.query_rows AS query_rows,
+             warehouse_sync.snapshot_people_2.reason AS reason, warehouse_sync.snapshot_people_2.left_out AS left_out,
+             warehouse_sync.snapshot_people_2.sha256_email AS sha256_email, warehouse_sync.snapshot_people_2.sha512_email AS sha512_email,
+             warehouse_sync.snapshot_people_2.google_aid AS google_aid, warehouse_sync.snapshot_people_2.first_name AS first_name,
+             warehouse_sync.snapshot_people_2.last_name AS last_name, warehouse_sync.snapshot_people_2.title AS title, warehouse_sync.snapshot_people_2.company AS company,
+             warehouse_sync.snapshot_people_2.country AS country
+      FROM warehouse_sync.snapshot_people_2
+      WHERE warehouse_sync.snapshot_people_2.reason IS NULL
+        AND NOT (EXISTS
+                   (SELECT *
+                    FROM warehouse_sync.snapshot_people_1
+                    WHERE warehouse_sync.snapshot_people_1.fingerprint = warehouse_sync.snapshot_people_2.fingerprint))) AS anon_6
+   UNION ALL SELECT 'ADD' AS operation, 'pending' AS cause, false AS held, anon_7.identity AS identity,
+                                                                     anon_7.fingerprint AS fingerprint, anon_7.primary_key AS primary_key,
+                                                                     anon_7.sha256_email AS sha256_email, anon_7.sha512_email AS sha512_email,
+                                                                     anon_7.google_aid AS google_aid, anon_7.first_name AS first_name,
+                                                                     anon_7.last_name AS last_name, anon_7.title AS title,
+                                                                     anon_7.company AS company, anon_7.country AS country,
+                                                                     anon_7.attempt AS attempt, anon_7.deferred_since AS deferred_since,
+                                                                     anon_7.dead AS dead, anon_7.next_attempt_at AS next_attempt_at,
+                                                                     anon_7.last_reason AS last_reason, anon_7.last_message AS last_message
+   FROM
+     (SELECT pending.operation AS operation, pending.identity AS identity, pending.fingerprint AS fingerprint, pending.primary_key AS primary_key,
+             pending.sha256_email AS sha256_email, pending.sha512_email AS sha512_email, pending.google_aid AS google_aid,
+             pending.first_name AS first_name, pending.last_name AS last_name, pending.title AS title, pending.company AS company,
+             pending.country AS country, pending.attempt AS attempt, pending.deferred_since AS deferred_since, pending.dead AS dead,
+             pending.next_attempt_at AS next_attempt_at, pending.last_reason AS last_reason, pending.last_message AS last_message, pending.held AS held
+      FROM pending
+      WHERE pending.operation = 'ADD'
+        AND NOT pending.held) AS anon_7),
+                                                               readds AS
+  (SELECT 'ADD' AS operation, 'shared' AS cause, false AS held, anon_3.identity AS identity,
+                                                          anon_3.fingerprint AS fingerprint, anon_3.primary_key AS primary_key,
+                                                          anon_3.sha256_email AS sha256_email, anon_3.sha512_email AS sha512_email,
+                                                          anon_3.google_aid AS google_aid, anon_3.first_name AS first_name,
+                                                          anon_3.last_name AS last_name, anon_3.title AS title, anon_3.company AS company,
+                                                          anon_3.country AS country, 0 AS attempt, CAST(NULL AS datetime) AS deferred_since,
+                                                          false AS dead, CAST(NULL AS datetime) AS next_attempt_at,
+                                                                   CAST(NULL AS TEXT) AS last_reason, CAST(NULL AS TEXT) AS last_message
+   FROM
+     (SELECT warehouse_sync.snapshot_people_2.identity AS identity, warehouse_sync.snapshot_people_2.fingerprint AS fingerprint,
+             warehouse_sync.snapshot_people_2.primary_key AS primary_key, warehouse_sync.snapshot_people_2.query_rows AS query_rows,
+             warehouse_sync.snapshot_people_2.reason AS reason, warehouse_sync.snapshot_people_2.left_out AS left_out,
+             warehouse_sync.snapshot_people_2.sha256_email AS sha256_email, warehouse_sync.snapshot_people_2.sha512_email AS sha512_email,
+             warehouse_sync.snapshot_people_2.google_aid AS google_aid, warehouse_sync.snapshot_people_2.first_name AS first_name,
+             warehouse_sync.snapshot_people_2.last_name AS last_name, warehouse_sync.snapshot_people_2.title AS title, warehouse_sync.snapshot_people_2.company AS company,
+             warehouse_sync.snapshot_people_2.country AS country
+      FROM warehouse_sync.snapshot_people_2
+      JOIN
+        (SELECT warehouse_sync.snapshot_people_2.fingerprint AS fingerprint
+         FROM warehouse_sync.snapshot_people_2
+         JOIN removes ON warehouse_sync.snapshot_people_2.sha256_email = removes.sha256_email
+         UNION SELECT warehouse_sync.snapshot_people_2.fingerprint AS fingerprint
+         FROM warehouse_sync.snapshot_people_2
+         JOIN removes ON warehouse_sync.snapshot_people_2.sha512_email = removes.sha512_email
+         UNION SELECT warehouse_sync.snapshot_people_2.fingerprint AS fingerprint
+         FROM warehouse_sync.snapshot_people_2
+         JOIN removes ON warehouse_sync.snapshot_people_2.google_aid = removes.google_aid) AS hurt ON hurt.fingerprint = warehouse_sync.snapshot_people_2.fingerprint
+      WHERE NOT (EXISTS
+                   (SELECT *
+                    FROM adds
+                    WHERE adds.fingerprint = warehouse_sync.snapshot_people_2.fingerprint))) AS anon_3)
+SELECT row_number() OVER (
+                          ORDER BY operations.part) AS seq, operations.operation, operations.cause, operations.held, operations.identity, operations.fingerprint,
+       operations.primary_key, operations.sha256_email, operations.sha512_email, operations.google_aid, operations.first_name,
+       operations.last_name, operations.title, operations.company, operations.country, operations.attempt, operations.deferred_since,
+       operations.dead, operations.next_attempt_at, operations.last_reason, operations.last_message
+FROM
+  (SELECT 0 AS part, anon_1.operation AS operation, anon_1.cause AS cause, anon_1.held AS held, anon_1.identity AS identity,
+          anon_1.fingerprint AS fingerprint, anon_1.primary_key AS primary_key, anon_1.sha256_email AS sha256_email,
+          anon_1.sha512_email AS sha512_email, anon_1.google_aid AS google_aid, anon_1.first_name AS first_name, anon_1.last_name AS last_name,
+          anon_1.title AS title, anon_1.company AS company, anon_1.country AS country, anon_1.attempt AS attempt,
+          anon_1.deferred_since AS deferred_since, anon_1.dead AS dead, anon_1.next_attempt_at AS next_attempt_at, anon_1.last_reason AS last_reason,
+          anon_1.last_message AS last_message
+   FROM
+     (SELECT anon_2.operation AS operation, 'pending' AS cause, true AS held, anon_2.identity AS identity,
+                                                                        anon_2.fingerprint AS fingerprint, anon_2.primary_key AS primary_key,
+                                                                        anon_2.sha256_email AS sha256_email, anon_2.sha512_email AS sha512_email,
+                                                                        anon_2.google_aid AS google_aid, anon_2.first_name AS first_name,
+                                                                        anon_2.last_name AS last_name, anon_2.title AS title,
+                                                                        anon_2.company AS company, anon_2.country AS country,
+                                                                        anon_2.attempt AS attempt, anon_2.deferred_since AS deferred_since,
+                                                                        anon_2.dead AS dead, anon_2.next_attempt_at AS next_attempt_at,
+                                                                        anon_2.last_reason AS last_reason, anon_2.last_message AS last_message
+      FROM
+        (SELECT pending.operation AS operation, pending.identity AS identity, pending.fingerprint AS fingerprint, pending.primary_key AS primary_key,
+                pending.sha256_email AS sha256_email, pending.sha512_email AS sha512_email, pending.google_aid AS google_aid,
+                pending.first_name AS first_name, pending.last_name AS last_name, pending.title AS title, pending.company AS company,
+                pending.country AS country, pending.attempt AS attempt, pending.deferred_since AS deferred_since, pending.dead AS dead,
+                pending.next_attempt_at AS next_attempt_at, pending.last_reason AS last_reason, pending.last_message AS last_message, pending.held AS held
+         FROM pending
+         WHERE pending.held
+           AND (pending.operation = 'REMOVE'
+                OR NOT (EXISTS
+                          (SELECT *
+                           FROM readds
+                           WHERE readds.fingerprint = pending.fingerprint)))) AS anon_2) AS anon_1
+   UNION ALL SELECT 1 AS part, anon_8.operation AS operation, anon_8.cause AS cause, anon_8.held AS held,
+                    anon_8.identity AS identity, anon_8.fingerprint AS fingerprint, anon_8.primary_key AS primary_key,
+                    anon_8.sha256_email AS sha256_email, anon_8.sha512_email AS sha512_email, anon_8.google_aid AS google_aid,
+                    anon_8.first_name AS first_name, anon_8.last_name AS last_name, anon_8.title AS title, anon_8.company AS company,
+                    anon_8.country AS country, anon_8.attempt AS attempt, anon_8.deferred_since AS deferred_since, anon_8.dead AS dead,
+                    anon_8.next_attempt_at AS next_attempt_at, anon_8.last_reason AS last_reason, anon_8.last_message AS last_message
+   FROM
+     (SELECT removes.operation AS operation, removes.cause AS cause, removes.held AS held, removes.identity AS identity,
+             removes.fingerprint AS fingerprint, removes.primary_key AS primary_key, removes.sha256_email AS sha256_email,
+             removes.sha512_email AS sha512_email, removes.google_aid AS google_aid, removes.first_name AS first_name, removes.last_name AS last_name,
+             removes.title AS title, removes.company AS company, removes.country AS country, removes.attempt AS attempt,
+             removes.deferred_since AS deferred_since, removes.dead AS dead, removes.next_attempt_at AS next_attempt_at, removes.last_reason AS last_reason,
+             removes.last_message AS last_message
+      FROM removes) AS anon_8
+   UNION ALL SELECT 2 AS part, anon_9.operation AS operation, anon_9.cause AS cause, anon_9.held AS held,
+                    anon_9.identity AS identity, anon_9.fingerprint AS fingerprint, anon_9.primary_key AS primary_key,
+                    anon_9.sha256_email AS sha256_email, anon_9.sha512_email AS sha512_email, anon_9.google_aid AS google_aid,
+                    anon_9.first_name AS first_name, anon_9.last_name AS last_name, anon_9.title AS title, anon_9.company AS company,
+                    anon_9.country AS country, anon_9.attempt AS attempt, anon_9.deferred_since AS deferred_since, anon_9.dead AS dead,
+                    anon_9.next_attempt_at AS next_attempt_at, anon_9.last_reason AS last_reason, anon_9.last_message AS last_message
+   FROM
+     (SELECT adds.operation AS operation, adds.cause AS cause, adds.held AS held, adds.identity AS identity, adds.fingerprint AS fingerprint,
+             adds.primary_key AS primary_key, adds.sha256_email AS sha256_email, adds.sha512_email AS sha512_email, adds.google_aid AS google_aid,
+             adds.first_name AS first_name, adds.last_name AS last_name, adds.title AS title, adds.company AS company, adds.country AS country,
+             adds.attempt AS attempt, adds.deferred_since AS deferred_since, adds.dead AS dead, adds.next_attempt_at AS next_attempt_at,
+             adds.last_reason AS last_reason, adds.last_message AS last_message
+      FROM adds) AS anon_9
+   UNION ALL SELECT 3 AS part, anon_10.operation AS operation, anon_10.cause AS cause, anon_10.held AS held,
+                    anon_10.identity AS identity, anon_10.fingerprint AS fingerprint, anon_10.primary_key AS primary_key,
+                    anon_10.sha256_email AS sha256_email, anon_10.sha512_email AS sha512_email, anon_10.google_aid AS google_aid,
+                    anon_10.first_name AS first_name, anon_10.last_name AS last_name, anon_10.title AS title, anon_10.company AS company,
+                    anon_10.country AS country, anon_10.attempt AS attempt, anon_10.deferred_since AS deferred_since, anon_10.dead AS dead,
+                    anon_10.next_attempt_at AS next_attempt_at, anon_10.last_reason AS last_reason, anon_10.last_message AS last_message
+   FROM
+     (SELECT readds.operation AS operation, readds.cause AS cause, readds.held AS held, readds.identity AS identity,
+             readds.fingerprint AS fingerprint, readds.primary_key AS primary_key, readds.sha256_email AS sha256_email,
+             readds.sha512_email AS sha512_email, readds.google_aid AS google_aid, readds.first_name AS first_name, readds.last_name AS last_name,
+             readds.title AS title, readds.company AS company, readds.country AS country, readds.attempt AS attempt,
+             readds.deferred_since AS deferred_since, readds.dead AS dead, readds.next_attempt_at AS next_attempt_at, readds.last_reason AS last_reason,
+             readds.last_message AS last_message
+      FROM readds) AS anon_10) AS operations
+ORDER BY seq;
+
+-- statement 71
+SELECT coalesce(sum(CASE WHEN warehouse_sync.changes_people_2.held THEN ? ELSE ?
+                    END), ?) AS coalesce_1,
+       coalesce(sum(CASE
+                        WHEN (NOT warehouse_sync.changes_people_2.held
+                              AND warehouse_sync.changes_people_2.operation = ?) THEN ? ELSE ?
+                    END), ?) AS coalesce_3,
+       coalesce(sum(CASE
+                        WHEN (NOT warehouse_sync.changes_people_2.held
+                              AND warehouse_sync.changes_people_2.operation = ?) THEN ? ELSE ?
+                    END), ?) AS coalesce_5,
+       coalesce(sum(CASE WHEN (warehouse_sync.changes_people_2.cause = ?) THEN ? ELSE ?
+                    END), ?) AS coalesce_7,
+       coalesce(sum(CASE WHEN (warehouse_sync.changes_people_2.cause = ?) THEN ? ELSE ?
+                    END), ?) AS coalesce_9,
+       coalesce(sum(CASE
+                        WHEN (NOT warehouse_sync.changes_people_2.held
+                              AND warehouse_sync.changes_people_2.cause = ?) THEN ? ELSE ?
+                    END), ?) AS coalesce_11
+FROM warehouse_sync.changes_people_2;
+
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+
+-- as statement 46: UPDATE warehouse_sync.runs SET phase=?, planned_add=?, planned_remove=
+
+-- phase: promote
+
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+
+-- statement 72
+INSERT INTO warehouse_sync.sync_log (logged_at,
+                              run_id, sync, destination, audience_key, seq, operation, outcome, reason, message,
+                              primary_key, identity, attempt)
+SELECT SYSDATE() AS sysdate_1, ? AS anon_1, ? AS sync, ? AS destination, ? AS audience_key, CAST(NULL AS BIGINT) AS anon_2,
+       CAST(NULL AS VARCHAR) AS anon__1, ? AS anon_3, warehouse_sync.snapshot_people_2.reason,
+       CASE WHEN (warehouse_sync.snapshot_people_2.reason = ?) THEN ? WHEN (warehouse_sync.snapshot_people_2.reason = ?) THEN ? WHEN (warehouse_sync.snapshot_people_2.reason = ?) THEN ?
+       END AS anon_4, warehouse_sync.snapshot_people_2.primary_key, CAST(NULL AS CHAR(32)) AS anon__2,
+       CAST(NULL AS INTEGER) AS anon__3
+FROM warehouse_sync.snapshot_people_2
+WHERE warehouse_sync.snapshot_people_2.reason IS NOT NULL
+  AND NOT (EXISTS
+             (SELECT *
+              FROM warehouse_sync.snapshot_people_1
+              WHERE warehouse_sync.snapshot_people_1.reason = warehouse_sync.snapshot_people_2.reason
+                AND coalesce(warehouse_sync.snapshot_people_1.primary_key, ?) = coalesce(warehouse_sync.snapshot_people_2.primary_key,
+                                                                                  ?)));
+
+-- as statement 48: UPDATE warehouse_sync.syncs SET audience_type=?, audience_id=?, promot
+
+-- as statement 49: UPDATE warehouse_sync.runs SET phase=?, audience_id=?, watermark=?, pr
+
+-- phase: remove
+
+-- statement 73
+SELECT warehouse_sync.changes_people_2.sha256_email, warehouse_sync.changes_people_2.sha512_email, warehouse_sync.changes_people_2.google_aid,
+       warehouse_sync.changes_people_2.first_name, warehouse_sync.changes_people_2.last_name, warehouse_sync.changes_people_2.title,
+       warehouse_sync.changes_people_2.company, warehouse_sync.changes_people_2.country
+FROM warehouse_sync.changes_people_2
+WHERE warehouse_sync.changes_people_2.seq > ?
+  AND warehouse_sync.changes_people_2.seq <= ?
+ORDER BY warehouse_sync.changes_people_2.seq;
+
+-- phase: add
+
+-- as statement 73: SELECT warehouse_sync.changes_people_2.sha256_email, warehouse_sync.ch
+
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+
+-- statement 74
+INSERT INTO warehouse_sync.sync_log (logged_at,
+                              run_id, sync, destination, audience_key, seq, operation, outcome, reason, message,
+                              primary_key, identity, attempt)
+SELECT SYSDATE() AS sysdate_1, ? AS anon_1, ? AS sync, ? AS destination, ? AS audience_key, warehouse_sync.changes_people_2.seq,
+       warehouse_sync.changes_people_2.operation, ? AS anon_2, ? AS anon_3, ? AS anon_4, warehouse_sync.changes_people_2.primary_key,
+       warehouse_sync.changes_people_2.identity, warehouse_sync.changes_people_2.attempt + ? AS anon_5
+FROM warehouse_sync.changes_people_2
+WHERE warehouse_sync.changes_people_2.seq > ?
+  AND warehouse_sync.changes_people_2.seq <= ?;
+
+-- as statement 52: UPDATE warehouse_sync.runs SET delivered_add=?, delivered_remove=?, re
+
+-- phase: finish
+
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+
+-- as statement 53: UPDATE warehouse_sync.runs SET phase=? WHERE warehouse_sync.runs.run_i
+
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+
+-- as statement 54: DELETE FROM warehouse_sync.retry_queue WHERE warehouse_sync.retry_queu
+
+-- as statement 55: DELETE FROM warehouse_sync.sync_log WHERE warehouse_sync.sync_log.sync
+
+-- as statement 56: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
+
+-- as statement 57: SELECT warehouse_sync.retry_queue.state, count(*) AS count_1 FROM ware
+
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+
+-- as statement 58: UPDATE warehouse_sync.runs SET status=?, reason=?, deferred=?, dead=?,
+
+-- as statement 59: UPDATE warehouse_sync.syncs SET lease_holder=?, lease_expires_at=? WHE
+
+
+-- ===== run with rejected rows: 51 statements
+
+-- phase: open and check
+
+-- as statement 1: SELECT regexp_instr(?, '^[^@]+@[^@.]+([.][^@.]+)+$') > 0 AS anon_1, re
+
+-- as statement 2: SELECT * FROM (select * from people) AS model WHERE false
+
+-- as statement 3: SELECT ranked.identity, ranked.fingerprint, ranked.primary_key, ranked
+
+-- phase: lease
+
+-- as statement 4: DESCRIBE SCHEMA warehouse_sync
+
+-- as statement 60: DESCRIBE TABLE warehouse_sync.schema_version
+
+-- as statement 61: SELECT warehouse_sync.schema_version.version_num FROM warehouse_sync.s
+
+-- as statement 26: SELECT warehouse_sync.syncs.sync FROM warehouse_sync.syncs WHERE wareh
+
+-- as statement 29: UPDATE warehouse_sync.syncs SET lease_holder=?, lease_token=(warehouse
+
+-- as statement 30: SELECT warehouse_sync.syncs.lease_holder, warehouse_sync.syncs.lease_t
+
+-- as statement 31: SELECT warehouse_sync.syncs.audience_type, warehouse_sync.syncs.audien
+
+-- as statement 33: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
+
+-- as statement 34: SELECT warehouse_sync.installation.id FROM warehouse_sync.installation
+
+-- as statement 62: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
+
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+
+-- as statement 36: SELECT warehouse_sync.installation.last_run FROM warehouse_sync.instal
+
+-- as statement 37: UPDATE warehouse_sync.installation SET last_run=? WHERE warehouse_sync
+
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+
+-- as statement 38: INSERT INTO warehouse_sync.runs (run_id, sync, destination, audience_k
+
+-- statement 75
+DESCRIBE TABLE warehouse_sync.snapshot_people_2;
+
+-- statement 76
+SELECT count(*) AS count_1
+FROM warehouse_sync.snapshot_people_2
+WHERE warehouse_sync.snapshot_people_2.reason IS NULL;
+
+-- statement 77
+DESCRIBE TABLE warehouse_sync.changes_people_2;
+
+-- statement 78
+SELECT count(*) AS count_1
+FROM warehouse_sync.changes_people_2;
+
+-- as statement 67: SELECT DISTINCT warehouse_sync.retry_queue.operation FROM warehouse_sy
+
+-- as statement 39: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
+
+-- phase: snapshot
+
+-- as statement 40: SELECT sha2(regexp_replace(CASE WHEN (octet_length(vector.address) = l
+
+-- statement 79
+CREATE TRANSIENT TABLE warehouse_sync.snapshot_people_3 AS
+SELECT ranked.identity, ranked.fingerprint, ranked.primary_key, ranked.query_rows, ranked.reason, ranked.left_out,
+       CASE WHEN (ranked.reason IS NULL) THEN ranked.sha256_email
+       END AS sha256_email, CAST(NULL AS TEXT) AS sha512_email,
+       CASE WHEN (ranked.reason IS NULL) THEN ranked.google_aid
+       END AS google_aid, CASE WHEN (ranked.reason IS NULL) THEN ranked.first_name
+                          END AS first_name,
+       CAST(NULL AS TEXT) AS last_name, CAST(NULL AS TEXT) AS title, CAST(NULL AS TEXT) AS company,
+       CASE WHEN (ranked.reason IS NULL) THEN ranked.country
+       END AS country
+FROM
+  (SELECT keyed.primary_key AS primary_key, keyed.sha256_email AS sha256_email, keyed.google_aid AS google_aid, keyed.first_name AS first_name,
+          keyed.country AS country, keyed.reason AS reason, keyed.left_out AS left_out, keyed.identity AS identity,
+          keyed.fingerprint AS fingerprint,
+          row_number() OVER (PARTITION BY keyed.identity,
+                    keyed.reason, CASE WHEN (keyed.reason IS NOT NULL) THEN keyed.primary_key
+                                  END
+                             ORDER BY keyed."key 0" NULLS LAST, keyed.fingerprint) AS place,
+          count(*) OVER (PARTITION BY keyed.identity,
+                     keyed.reason, CASE WHEN (keyed.reason IS NOT NULL) THEN keyed.primary_key
+                                   END) AS query_rows
+   FROM
+     (SELECT encoded."key 0" AS "key 0", encoded.primary_key AS primary_key, encoded.sha256_email AS sha256_email,
+             encoded.google_aid AS google_aid, encoded.first_name AS first_name, encoded.country AS country, encoded.reason AS reason,
+             encoded.left_out AS left_out,
+             CASE WHEN (encoded.reason IS NULL) THEN CAST(left(sha2(encoded.own,
+                                                                 256),
+                                                            32) AS CHAR(32))
+             END AS identity,
+             CASE
+                 WHEN (encoded.reason IS NULL) THEN CAST(left(sha2(encoded.own || '|' || encoded.other,
+                                                                256),
+                                                           32) AS CHAR(32))
+             END AS fingerprint
+      FROM
+        (SELECT judged."key 0" AS "key 0", judged.primary_key AS primary_key, judged.sha256_email AS sha256_email,
+                judged.google_aid AS google_aid, judged.first_name AS first_name, judged.country AS country,
+                CASE WHEN (judged."sha256_email problem" = 'already_hashed') THEN 'already_hashed' WHEN (judged."sha256_email problem" = 'not_hashed') THEN 'not_hashed' WHEN (judged.sha256_email IS NULL
+                                                                                                                                                                               AND judged.google_aid IS NULL) THEN 'no_identifier'
+                END AS reason,
+                nullif('' || coalesce('sha256_email:' || judged."sha256_email problem" || ' ', '') || coalesce('google_aid:' || judged."google_aid problem" || ' ',
+                                                                                                        '') || coalesce('first_name:' || judged."first_name problem" || ' ',
+                                                                                                                 '') || coalesce('country:' || judged."country problem" || ' ',
+                                                                                                                          ''), '') AS left_out,
+                '' || coalesce('sha256_email=' || CAST(length(judged.sha256_email) AS TEXT) || ':' || judged.sha256_email || ';', '') || coalesce('google_aid=' || CAST(length(judged.google_aid) AS TEXT) || ':' || judged.google_aid || ';',
+                                                                                                                                           '') AS own,
+                '' || coalesce('first_name=' || CAST(length(judged.first_name) AS TEXT) || ':' || judged.first_name || ';', '') || coalesce('country=' || CAST(length(judged.country) AS TEXT) || ':' || judged.country || ';',
+                                                                                                                                     '') AS other
+         FROM
+           (SELECT cleaned."key 0" AS "key 0", cleaned.primary_key AS primary_key,
+                   CASE WHEN (cleaned.sha256_email IS NULL) THEN CAST(NULL AS TEXT)
+                       WHEN (regexp_instr(cleaned.sha256_email, '^([0-9a-f]{64}|[0-9a-f]{128})$') > 0) THEN CAST(NULL AS TEXT) WHEN (length(cleaned.sha256_email) > 320) THEN CAST(NULL AS TEXT)
+                       WHEN (regexp_instr(cleaned.sha256_email, '^[^@]+@[^@.]+([.][^@.]+)+$') <= 0) THEN CAST(NULL AS TEXT) ELSE sha2(cleaned.sha256_email,
+                                                                                                                                   256)
+                   END AS sha256_email,
+                   CASE WHEN (cleaned.google_aid IS NULL) THEN CAST(NULL AS TEXT)
+                       WHEN (regexp_instr(cleaned.google_aid, '… 77 characters e80b3148 …') <= 0) THEN CAST(NULL AS TEXT) WHEN (regexp_instr(cleaned.google_aid,
+                                                                                                                                  '^[0-]+$') > 0) THEN CAST(NULL AS TEXT) ELSE cleaned.google_aid
+                   END AS google_aid,
+                   CASE WHEN (cleaned.first_name IS NULL) THEN CAST(NULL AS TEXT)
+                       WHEN (regexp_instr(cleaned.first_name, '… 98 characters 9ede5e27 …') > 0) THEN CAST(NULL AS TEXT) ELSE left(cleaned.first_name,
+                                                                                                                                35)
+                   END AS first_name,
+                   CASE WHEN (cleaned.country IS NULL) THEN CAST(NULL AS TEXT) WHEN (regexp_instr(cleaned.country,
+                                                                                       '^[A-Za-z]{2}$') <= 0) THEN CAST(NULL AS TEXT) ELSE upper(cleaned.country)
+                   END AS country,
+                   CASE WHEN (cleaned.sha256_email IS NULL) THEN CAST(NULL AS TEXT)
+                       WHEN (regexp_instr(cleaned.sha256_email, '^([0-9a-f]{64}|[0-9a-f]{128})$') > 0) THEN 'already_hashed' WHEN (length(cleaned.sha256_email) > 320) THEN 'too_long'
+                       WHEN (regexp_instr(cleaned.sha256_email, '^[^@]+@[^@.]+([.][^@.]+)+$') <= 0) THEN 'not_an_address'
+                   END AS "sha256_email problem",
+                   CASE WHEN (cleaned.google_aid IS NULL) THEN CAST(NULL AS TEXT)
+                       WHEN (regexp_instr(cleaned.google_aid, '… 77 characters e80b3148 …') <= 0) THEN 'not_a_device_id' WHEN (regexp_instr(cleaned.google_aid,
+                                                                                                                                 '^[0-]+$') > 0) THEN 'opted_out'
+                   END AS "google_aid problem",
+                   CASE WHEN (cleaned.first_name IS NULL) THEN CAST(NULL AS TEXT)
+                       WHEN (regexp_instr(cleaned.first_name, '… 98 characters 9ede5e27 …') > 0) THEN 'holds_an_address'
+                   END AS "first_name problem",
+                   CASE WHEN (cleaned.country IS NULL) THEN CAST(NULL AS TEXT) WHEN (regexp_instr(cleaned.country,
+                                                                                       '^[A-Za-z]{2}$') <= 0) THEN 'not_a_country_code'
+                   END AS "country problem"
+            FROM
+              (SELECT "ID" AS "key 0",
+                      CASE
+                          WHEN ((replace(collate(CAST("ID" AS TEXT), ''), chr(0), '') LIKE '%' || '@' || '%')
+                                OR length(replace(collate(CAST("ID" AS TEXT), ''), chr(0), '')) > 200) THEN 'sha256:' || sha2(replace(collate(CAST("ID" AS TEXT),
+                                                                                                                                        ''),
+                                                                                                                                chr(0),
+                                                                                                                                ''),
+                                                                                                                           256) ELSE replace(collate(CAST("ID" AS TEXT),
+                                                                                                                                               ''),
+                                                                                                                                       chr(0),
+                                                                                                                                       '')
+                      END AS primary_key,
+                      nullif(regexp_replace(CASE
+                                                WHEN (octet_length(replace(collate(CAST("EMAIL" AS TEXT),
+                                                                             ''),
+                                                                     chr(0), '')) = length(replace(collate(CAST("EMAIL" AS TEXT),
+                                                                                                     ''),
+                                                                                             chr(0), ''))) THEN lower(replace(collate(CAST("EMAIL" AS TEXT),
+                                                                                                                                ''),
+                                                                                                                        chr(0),
+                                                                                                                        ''))
+                                                ELSE translate(replace(collate(CAST("EMAIL" AS TEXT),
+                                                                         ''),
+                                                                 chr(0), ''),
+                                                       '… 1433 characters a4624b46 …', '… 1433 characters 841cd6ec …')
+                                            END, '… 44 characters d3f9508b …', ''), '') AS sha256_email,
+                      nullif(lower(regexp_replace(replace(collate(CAST("DEVICE" AS TEXT),
+                                                            ''), chr(0), ''),
+                                     '… 91 characters 7b168211 …', '')), '') AS google_aid,
+                      nullif(regexp_replace(replace(collate(CAST("FIRST_NAME" AS TEXT), ''), chr(0), ''), '… 91 characters 7b168211 …', ''), '') AS first_name,
+                      nullif(regexp_replace(replace(collate(CAST("COUNTRY" AS TEXT), ''), chr(0), ''), '… 91 characters 7b168211 …', ''), '') AS country
+               FROM
+                 (select *
+                  from people) AS model) AS cleaned) AS judged) AS encoded) AS keyed) AS ranked
+WHERE ranked.place = 1;
+
+-- statement 80
+SELECT warehouse_sync.snapshot_people_3.reason, warehouse_sync.snapshot_people_3.left_out, count(*) AS lines,
+       CAST(coalesce(sum(warehouse_sync.snapshot_people_3.query_rows), ?) AS BIGINT) AS query_rows
+FROM warehouse_sync.snapshot_people_3
+GROUP BY warehouse_sync.snapshot_people_3.reason, warehouse_sync.snapshot_people_3.left_out;
+
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+
+-- as statement 43: UPDATE warehouse_sync.runs SET phase=?, query_rows=?, members=?, rejec
+
+-- phase: changes
+
+-- statement 81
+CREATE TRANSIENT TABLE warehouse_sync.changes_people_3 AS WITH pending AS
+  (SELECT left_undelivered.operation AS operation, left_undelivered.identity AS identity, left_undelivered.fingerprint AS fingerprint,
+          left_undelivered.primary_key AS primary_key, left_undelivered.sha256_email AS sha256_email, left_undelivered.sha512_email AS sha512_email,
+          left_undelivered.google_aid AS google_aid, left_undelivered.first_name AS first_name, left_undelivered.last_name AS last_name,
+          left_undelivered.title AS title, left_undelivered.company AS company, left_undelivered.country AS country,
+          left_undelivered.attempt AS attempt, left_undelivered.deferred_since AS deferred_since, left_undelivered.dead AS dead,
+          left_undelivered.next_attempt_at AS next_attempt_at, left_undelivered.last_reason AS last_reason, left_undelivered.last_message AS last_message,
+          coalesce(left_undelivered.dead, false) AS held
+   FROM
+     (SELECT warehouse_sync.changes_people_2.operation AS operation, warehouse_sync.changes_people_2.identity AS identity,
+             warehouse_sync.changes_people_2.fingerprint AS fingerprint, warehouse_sync.changes_people_2.primary_key AS primary_key,
+             warehouse_sync.changes_people_2.sha256_email AS sha256_email, warehouse_sync.changes_people_2.sha512_email AS sha512_email,
+             warehouse_sync.changes_people_2.google_aid AS google_aid, warehouse_sync.changes_people_2.first_name AS first_name,
+             warehouse_sync.changes_people_2.last_name AS last_name, warehouse_sync.changes_people_2.title AS title, warehouse_sync.changes_people_2.company AS company,
+             warehouse_sync.changes_people_2.country AS country, warehouse_sync.changes_people_2.attempt AS attempt,
+             warehouse_sync.changes_people_2.deferred_since AS deferred_since, warehouse_sync.changes_people_2.dead AS dead,
+             warehouse_sync.changes_people_2.next_attempt_at AS next_attempt_at, warehouse_sync.changes_people_2.last_reason AS last_reason,
+             warehouse_sync.changes_people_2.last_message AS last_message
+      FROM warehouse_sync.changes_people_2
+      WHERE warehouse_sync.changes_people_2.seq > 3
+      UNION ALL SELECT warehouse_sync.changes_people_2.operation AS operation, warehouse_sync.changes_people_2.identity AS identity,
+                       warehouse_sync.changes_people_2.fingerprint AS fingerprint, warehouse_sync.changes_people_2.primary_key AS primary_key,
+                       warehouse_sync.changes_people_2.sha256_email AS sha256_email, warehouse_sync.changes_people_2.sha512_email AS sha512_email,
+                       warehouse_sync.changes_people_2.google_aid AS google_aid, warehouse_sync.changes_people_2.first_name AS first_name,
+                       warehouse_sync.changes_people_2.last_name AS last_name, warehouse_sync.changes_people_2.title AS title,
+                       warehouse_sync.changes_people_2.company AS company, warehouse_sync.changes_people_2.country AS country,
+                       warehouse_sync.retry_queue.attempt AS attempt, warehouse_sync.retry_queue.deferred_since AS deferred_since,
+                       warehouse_sync.retry_queue.state = 'dead' AS dead, warehouse_sync.retry_queue.next_attempt_at AS next_attempt_at,
+                       warehouse_sync.retry_queue.reason AS last_reason, warehouse_sync.retry_queue.message AS last_message
+      FROM warehouse_sync.changes_people_2
+      JOIN warehouse_sync.retry_queue ON warehouse_sync.retry_queue.run_id = 2
+      AND warehouse_sync.retry_queue.seq = warehouse_sync.changes_people_2.seq
+      WHERE warehouse_sync.changes_people_2.seq <= 3) AS left_undelivered
+   WHERE left_undelivered.operation = 'REMOVE'
+     AND NOT (EXISTS
+                (SELECT *
+                 FROM warehouse_sync.snapshot_people_3
+                 WHERE warehouse_sync.snapshot_people_3.identity = left_undelivered.identity))
+     OR left_undelivered.operation = 'ADD'
+     AND (EXISTS
+            (SELECT *
+             FROM warehouse_sync.snapshot_people_3
+             WHERE warehouse_sync.snapshot_people_3.fingerprint = left_undelivered.fingerprint))),
+                                                               removes AS
+  (SELECT 'REMOVE' AS operation, 'left' AS cause, false AS held, anon_4.identity AS identity,
+                                                           anon_4.fingerprint AS fingerprint, anon_4.primary_key AS primary_key,
+                                                           anon_4.sha256_email AS sha256_email, anon_4.sha512_email AS sha512_email,
+                                                           anon_4.google_aid AS google_aid, anon_4.first_name AS first_name,
+                                                           anon_4.last_name AS last_name, anon_4.title AS title, anon_4.company AS company,
+                                                           anon_4.country AS country, 0 AS attempt,
+                                                           CAST(NULL AS datetime) AS deferred_since, false AS dead,
+                                                                                                              CAST(NULL AS datetime) AS next_attempt_at,
+                                                                                                              CAST(NULL AS TEXT) AS last_reason,
+                                                                                                              CAST(NULL AS TEXT) AS last_message
+   FROM
+     (SELECT warehouse_sync.snapshot_people_2.identity AS identity, warehouse_sync.snapshot_people_2.fingerprint AS fingerprint,
+             warehouse_sync.snapshot_people_2.primary_key AS primary_key, warehouse_sync.snapshot_people_2.query_rows AS query_rows,
+             warehouse_sync.snapshot_people_2.reason AS reason, warehouse_sync.snapshot_people_2.left_out AS left_out,
+             warehouse_sync.snapshot_people_2.sha256_email AS sha256_email, warehouse_sync.snapshot_people_2.sha512_email AS sha512_email,
+             warehouse_sync.snapshot_people_2.google_aid AS google_aid, warehouse_sync.snapshot_people_2.first_name AS first_name,
+             warehouse_sync.snapshot_people_2.last_name AS last_name, warehouse_sync.snapshot_people_2.title AS title, warehouse_sync.snapshot_people_2.company AS company,
+             warehouse_sync.snapshot_people_2.country AS country
+      FROM warehouse_sync.snapshot_people_2
+      WHERE warehouse_sync.snapshot_people_2.reason IS NULL
+        AND NOT (EXISTS
+                   (SELECT *
+                    FROM warehouse_sync.snapshot_people_3
+                    WHERE warehouse_sync.snapshot_people_3.identity = warehouse_sync.snapshot_people_2.identity))) AS anon_4
+   UNION ALL SELECT 'REMOVE' AS operation, 'pending' AS cause, false AS held, anon_5.identity AS identity,
+                                                                        anon_5.fingerprint AS fingerprint, anon_5.primary_key AS primary_key,
+                                                                        anon_5.sha256_email AS sha256_email, anon_5.sha512_email AS sha512_email,
+                                                                        anon_5.google_aid AS google_aid, anon_5.first_name AS first_name,
+                                                                        anon_5.last_name AS last_name, anon_5.title AS title,
+                                                                        anon_5.company AS company, anon_5.country AS country,
+                                                                        anon_5.attempt AS attempt, anon_5.deferred_since AS deferred_since,
+                                                                        anon_5.dead AS dead,
+                                                                        anon_5.next_attempt_at AS next_attempt_at, anon_5.last_reason AS last_reason,
+                                                                        anon_5.last_message AS last_message
+   FROM
+     (SELECT pending.operation AS operation, pending.identity AS identity, pending.fingerprint AS fingerprint, pending.primary_key AS primary_key,
+             pending.sha256_email AS sha256_email, pending.sha512_email AS sha512_email, pending.google_aid AS google_aid,
+             pending.first_name AS first_name, pending.last_name AS last_name, pending.title AS title, pending.company AS company,
+             pending.country AS country, pending.attempt AS attempt, pending.deferred_since AS deferred_since, pending.dead AS dead,
+             pending.next_attempt_at AS next_attempt_at, pending.last_reason AS last_reason, pending.last_message AS last_message, pending.held AS held
+      FROM pending
+      WHERE pending.operation = 'REMOVE'
+        AND NOT pending.held) AS anon_5),
+                                                               adds AS
+  (SELECT 'ADD' AS operation, 'joined' AS cause, false AS held, anon_6.identity AS identity,
+                                                          anon_6.fingerprint AS fingerprint, anon_6.primary_key AS primary_key,
+                                                          anon_6.sha256_email AS sha256_email, anon_6.sha512_email AS sha512_email,
+                                                          anon_6.google_aid AS google_aid, anon_6.first_name AS first_name,
+                                                          anon_6.last_name AS last_name, anon_6.title AS title, anon_6.company AS company,
+                                                          anon_6.country AS country, 0 AS attempt, CAST(NULL AS datetime) AS deferred_since,
+                                                          false AS dead, CAST(NULL AS datetime) AS next_attempt_at,
+                                                                   CAST(NULL AS TEXT) AS last_reason, CAST(NULL AS TEXT) AS last_message
+   FROM
+     (SELECT warehouse_sync.snapshot_people_3.identity AS identity, warehouse_sync.snapshot_people_3.fingerprint AS fingerprint,
+             warehouse_sync.snapshot_people_3.primary_key AS primary_key, warehouse_sync.snapshot_people_3.query_rows AS query_rows,
+             warehouse_sync.snapshot_people_3.reason AS reason, warehouse_sync.snapshot_people_3.left_out AS left_out,
+             warehouse_sync.snapshot_people_3.sha256_email AS sha256_email, warehouse_sync.snapshot_people_3.sha512_email AS sha512_email,
+             warehouse_sync.snapshot_people_3.google_aid AS google_aid, warehouse_sync.snapshot_people_3.first_name AS first_name,
+             warehouse_sync.snapshot_people_3.last_name AS last_name, warehouse_sync.snapshot_people_3.title AS title, warehouse_sync.snapshot_people_3.company AS company,
+             warehouse_sync.snapshot_people_3.country AS country
+      FROM warehouse_sync.snapshot_people_3
+      WHERE warehouse_sync.snapshot_people_3.reason IS NULL
+        AND NOT (EXISTS
+                   (SELECT *
+                    FROM warehouse_sync.snapshot_people_2
+                    WHERE warehouse_sync.snapshot_people_2.fingerprint = warehouse_sync.snapshot_people_3.fingerprint))) AS anon_6
+   UNION ALL SELECT 'ADD' AS operation, 'pending' AS cause, false AS held, anon_7.identity AS identity,
+                                                                     anon_7.fingerprint AS fingerprint, anon_7.primary_key AS primary_key,
+                                                                     anon_7.sha256_email AS sha256_email, anon_7.sha512_email AS sha512_email,
+                                                                     anon_7.google_aid AS google_aid, anon_7.first_name AS first_name,
+                                                                     anon_7.last_name AS last_name, anon_7.title AS title,
+                                                                     anon_7.company AS company, anon_7.country AS country,
+                                                                     anon_7.attempt AS attempt, anon_7.deferred_since AS deferred_since,
+                                                                     anon_7.dead AS dead, anon_7.next_attempt_at AS next_attempt_at,
+                                                                     anon_7.last_reason AS last_reason, anon_7.last_message AS last_message
+   FROM
+     (SELECT pending.operation AS operation, pending.identity AS identity, pending.fingerprint AS fingerprint, pending.primary_key AS primary_key,
+             pending.sha256_email AS sha256_email, pending.sha512_email AS sha512_email, pending.google_aid AS google_aid,
+             pending.first_name AS first_name, pending.last_name AS last_name, pending.title AS title, pending.company AS company,
+             pending.country AS country, pending.attempt AS attempt, pending.deferred_since AS deferred_since, pending.dead AS dead,
+             pending.next_attempt_at AS next_attempt_at, pending.last_reason AS last_reason, pending.last_message AS last_message, pending.held AS held
+      FROM pending
+      WHERE pending.operation = 'ADD'
+        AND NOT pending.held) AS anon_7),
+                                                               readds AS
+  (SELECT 'ADD' AS operation, 'shared' AS cause, false AS held, anon_3.identity AS identity,
+                                                          anon_3.fingerprint AS fingerprint, anon_3.primary_key AS primary_key,
+                                                          anon_3.sha256_email AS sha256_email, anon_3.sha512_email AS sha512_email,
+                                                          anon_3.google_aid AS google_aid, anon_3.first_name AS first_name,
+                                                          anon_3.last_name AS last_name, anon_3.title AS title, anon_3.company AS company,
+                                                          anon_3.country AS country, 0 AS attempt, CAST(NULL AS datetime) AS deferred_since,
+                                                          false AS dead, CAST(NULL AS datetime) AS next_attempt_at,
+                                                                   CAST(NULL AS TEXT) AS last_reason, CAST(NULL AS TEXT) AS last_message
+   FROM
+     (SELECT warehouse_sync.snapshot_people_3.identity AS identity, warehouse_sync.snapshot_people_3.fingerprint AS fingerprint,
+             warehouse_sync.snapshot_people_3.primary_key AS primary_key, warehouse_sync.snapshot_people_3.query_rows AS query_rows,
+             warehouse_sync.snapshot_people_3.reason AS reason, warehouse_sync.snapshot_people_3.left_out AS left_out,
+             warehouse_sync.snapshot_people_3.sha256_email AS sha256_email, warehouse_sync.snapshot_people_3.sha512_email AS sha512_email,
+             warehouse_sync.snapshot_people_3.google_aid AS google_aid, warehouse_sync.snapshot_people_3.first_name AS first_name,
+             warehouse_sync.snapshot_people_3.last_name AS last_name, warehouse_sync.snapshot_people_3.title AS title, warehouse_sync.snapshot_people_3.company AS company,
+             warehouse_sync.snapshot_people_3.country AS country
+      FROM warehouse_sync.snapshot_people_3
+      JOIN
+        (SELECT warehouse_sync.snapshot_people_3.fingerprint AS fingerprint
+         FROM warehouse_sync.snapshot_people_3
+         JOIN removes ON warehouse_sync.snapshot_people_3.sha256_email = removes.sha256_email
+         UNION SELECT warehouse_sync.snapshot_people_3.fingerprint AS fingerprint
+         FROM warehouse_sync.snapshot_people_3
+         JOIN removes ON warehouse_sync.snapshot_people_3.sha512_email = removes.sha512_email
+         UNION SELECT warehouse_sync.snapshot_people_3.fingerprint AS fingerprint
+         FROM warehouse_sync.snapshot_people_3
+         JOIN removes ON warehouse_sync.snapshot_people_3.google_aid = removes.google_aid) AS hurt ON hurt.fingerprint = warehouse_sync.snapshot_people_3.fingerprint
+      WHERE NOT (EXISTS
+                   (SELECT *
+                    FROM adds
+                    WHERE adds.fingerprint = warehouse_sync.snapshot_people_3.fingerprint))) AS anon_3)
+SELECT row_number() OVER (
+                          ORDER BY operations.part) AS seq, operations.operation, operations.cause, operations.held, operations.identity, operations.fingerprint,
+       operations.primary_key, operations.sha256_email, operations.sha512_email, operations.google_aid, operations.first_name,
+       operations.last_name, operations.title, operations.company, operations.country, operations.attempt, operations.deferred_since,
+       operations.dead, operations.next_attempt_at, operations.last_reason, operations.last_message
+FROM
+  (SELECT 0 AS part, anon_1.operation AS operation, anon_1.cause AS cause, anon_1.held AS held, anon_1.identity AS identity,
+          anon_1.fingerprint AS fingerprint, anon_1.primary_key AS primary_key, anon_1.sha256_email AS sha256_email,
+          anon_1.sha512_email AS sha512_email, anon_1.google_aid AS google_aid, anon_1.first_name AS first_name, anon_1.last_name AS last_name,
+          anon_1.title AS title, anon_1.company AS company, anon_1.country AS country, anon_1.attempt AS attempt,
+          anon_1.deferred_since AS deferred_since, anon_1.dead AS dead, anon_1.next_attempt_at AS next_attempt_at, anon_1.last_reason AS last_reason,
+          anon_1.last_message AS last_message
+   FROM
+     (SELECT anon_2.operation AS operation, 'pending' AS cause, true AS held, anon_2.identity AS identity,
+                                                                        anon_2.fingerprint AS fingerprint, anon_2.primary_key AS primary_key,
+                                                                        anon_2.sha256_email AS sha256_email, anon_2.sha512_email AS sha512_email,
+                                                                        anon_2.google_aid AS google_aid, anon_2.first_name AS first_name,
+                                                                        anon_2.last_name AS last_name, anon_2.title AS title,
+                                                                        anon_2.company AS company, anon_2.country AS country,
+                                                                        anon_2.attempt AS attempt, anon_2.deferred_since AS deferred_since,
+                                                                        anon_2.dead AS dead, anon_2.next_attempt_at AS next_attempt_at,
+                                                                        anon_2.last_reason AS last_reason, anon_2.last_message AS last_message
+      FROM
+        (SELECT pending.operation AS operation, pending.identity AS identity, pending.fingerprint AS fingerprint, pending.primary_key AS primary_key,
+                pending.sha256_email AS sha256_email, pending.sha512_email AS sha512_email, pending.google_aid AS google_aid,
+                pending.first_name AS first_name, pending.last_name AS last_name, pending.title AS title, pending.company AS company,
+                pending.country AS country, pending.attempt AS attempt, pending.deferred_since AS deferred_since, pending.dead AS dead,
+                pending.next_attempt_at AS next_attempt_at, pending.last_reason AS last_reason, pending.last_message AS last_message, pending.held AS held
+         FROM pending
+         WHERE pending.held
+           AND (pending.operation = 'REMOVE'
+                OR NOT (EXISTS
+                          (SELECT *
+                           FROM readds
+                           WHERE readds.fingerprint = pending.fingerprint)))) AS anon_2) AS anon_1
+   UNION ALL SELECT 1 AS part, anon_8.operation AS operation, anon_8.cause AS cause, anon_8.held AS held,
+                    anon_8.identity AS identity, anon_8.fingerprint AS fingerprint, anon_8.primary_key AS primary_key,
+                    anon_8.sha256_email AS sha256_email, anon_8.sha512_email AS sha512_email, anon_8.google_aid AS google_aid,
+                    anon_8.first_name AS first_name, anon_8.last_name AS last_name, anon_8.title AS title, anon_8.company AS company,
+                    anon_8.country AS country, anon_8.attempt AS attempt, anon_8.deferred_since AS deferred_since, anon_8.dead AS dead,
+                    anon_8.next_attempt_at AS next_attempt_at, anon_8.last_reason AS last_reason, anon_8.last_message AS last_message
+   FROM
+     (SELECT removes.operation AS operation, removes.cause AS cause, removes.held AS held, removes.identity AS identity,
+             removes.fingerprint AS fingerprint, removes.primary_key AS primary_key, removes.sha256_email AS sha256_email,
+             removes.sha512_email AS sha512_email, removes.google_aid AS google_aid, removes.first_name AS first_name, removes.last_name AS last_name,
+             removes.title AS title, removes.company AS company, removes.country AS country, removes.attempt AS attempt,
+             removes.deferred_since AS deferred_since, removes.dead AS dead, removes.next_attempt_at AS next_attempt_at, removes.last_reason AS last_reason,
+             removes.last_message AS last_message
+      FROM removes) AS anon_8
+   UNION ALL SELECT 2 AS part, anon_9.operation AS operation, anon_9.cause AS cause, anon_9.held AS held,
+                    anon_9.identity AS identity, anon_9.fingerprint AS fingerprint, anon_9.primary_key AS primary_key,
+                    anon_9.sha256_email AS sha256_email, anon_9.sha512_email AS sha512_email, anon_9.google_aid AS google_aid,
+                    anon_9.first_name AS first_name, anon_9.last_name AS last_name, anon_9.title AS title, anon_9.company AS company,
+                    anon_9.country AS country, anon_9.attempt AS attempt, anon_9.deferred_since AS deferred_since, anon_9.dead AS dead,
+                    anon_9.next_attempt_at AS next_attempt_at, anon_9.last_reason AS last_reason, anon_9.last_message AS last_message
+   FROM
+     (SELECT adds.operation AS operation, adds.cause AS cause, adds.held AS held, adds.identity AS identity, adds.fingerprint AS fingerprint,
+             adds.primary_key AS primary_key, adds.sha256_email AS sha256_email, adds.sha512_email AS sha512_email, adds.google_aid AS google_aid,
+             adds.first_name AS first_name, adds.last_name AS last_name, adds.title AS title, adds.company AS company, adds.country AS country,
+             adds.attempt AS attempt, adds.deferred_since AS deferred_since, adds.dead AS dead, adds.next_attempt_at AS next_attempt_at,
+             adds.last_reason AS last_reason, adds.last_message AS last_message
+      FROM adds) AS anon_9
+   UNION ALL SELECT 3 AS part, anon_10.operation AS operation, anon_10.cause AS cause, anon_10.held AS held,
+                    anon_10.identity AS identity, anon_10.fingerprint AS fingerprint, anon_10.primary_key AS primary_key,
+                    anon_10.sha256_email AS sha256_email, anon_10.sha512_email AS sha512_email, anon_10.google_aid AS google_aid,
+                    anon_10.first_name AS first_name, anon_10.last_name AS last_name, anon_10.title AS title, anon_10.company AS company,
+                    anon_10.country AS country, anon_10.attempt AS attempt, anon_10.deferred_since AS deferred_since, anon_10.dead AS dead,
+                    anon_10.next_attempt_at AS next_attempt_at, anon_10.last_reason AS last_reason, anon_10.last_message AS last_message
+   FROM
+     (SELECT readds.operation AS operation, readds.cause AS cause, readds.held AS held, readds.identity AS identity,
+             readds.fingerprint AS fingerprint, readds.primary_key AS primary_key, readds.sha256_email AS sha256_email,
+             readds.sha512_email AS sha512_email, readds.google_aid AS google_aid, readds.first_name AS first_name, readds.last_name AS last_name,
+             readds.title AS title, readds.company AS company, readds.country AS country, readds.attempt AS attempt,
+             readds.deferred_since AS deferred_since, readds.dead AS dead, readds.next_attempt_at AS next_attempt_at, readds.last_reason AS last_reason,
+             readds.last_message AS last_message
+      FROM readds) AS anon_10) AS operations
+ORDER BY seq;
+
+-- statement 82
+SELECT coalesce(sum(CASE WHEN warehouse_sync.changes_people_3.held THEN ? ELSE ?
+                    END), ?) AS coalesce_1,
+       coalesce(sum(CASE
+                        WHEN (NOT warehouse_sync.changes_people_3.held
+                              AND warehouse_sync.changes_people_3.operation = ?) THEN ? ELSE ?
+                    END), ?) AS coalesce_3,
+       coalesce(sum(CASE
+                        WHEN (NOT warehouse_sync.changes_people_3.held
+                              AND warehouse_sync.changes_people_3.operation = ?) THEN ? ELSE ?
+                    END), ?) AS coalesce_5,
+       coalesce(sum(CASE WHEN (warehouse_sync.changes_people_3.cause = ?) THEN ? ELSE ?
+                    END), ?) AS coalesce_7,
+       coalesce(sum(CASE WHEN (warehouse_sync.changes_people_3.cause = ?) THEN ? ELSE ?
+                    END), ?) AS coalesce_9,
+       coalesce(sum(CASE
+                        WHEN (NOT warehouse_sync.changes_people_3.held
+                              AND warehouse_sync.changes_people_3.cause = ?) THEN ? ELSE ?
+                    END), ?) AS coalesce_11
+FROM warehouse_sync.changes_people_3;
+
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+
+-- as statement 46: UPDATE warehouse_sync.runs SET phase=?, planned_add=?, planned_remove=
+
+-- phase: promote
+
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+
+-- statement 83
+INSERT INTO warehouse_sync.sync_log (logged_at,
+                              run_id, sync, destination, audience_key, seq, operation, outcome, reason, message,
+                              primary_key, identity, attempt)
+SELECT SYSDATE() AS sysdate_1, ? AS anon_1, ? AS sync, ? AS destination, ? AS audience_key, CAST(NULL AS BIGINT) AS anon_2,
+       CAST(NULL AS VARCHAR) AS anon__1, ? AS anon_3, warehouse_sync.snapshot_people_3.reason,
+       CASE WHEN (warehouse_sync.snapshot_people_3.reason = ?) THEN ? WHEN (warehouse_sync.snapshot_people_3.reason = ?) THEN ? WHEN (warehouse_sync.snapshot_people_3.reason = ?) THEN ?
+       END AS anon_4, warehouse_sync.snapshot_people_3.primary_key, CAST(NULL AS CHAR(32)) AS anon__2,
+       CAST(NULL AS INTEGER) AS anon__3
+FROM warehouse_sync.snapshot_people_3
+WHERE warehouse_sync.snapshot_people_3.reason IS NOT NULL
+  AND NOT (EXISTS
+             (SELECT *
+              FROM warehouse_sync.snapshot_people_2
+              WHERE warehouse_sync.snapshot_people_2.reason = warehouse_sync.snapshot_people_3.reason
+                AND coalesce(warehouse_sync.snapshot_people_2.primary_key, ?) = coalesce(warehouse_sync.snapshot_people_3.primary_key,
+                                                                                  ?)));
+
+-- as statement 48: UPDATE warehouse_sync.syncs SET audience_type=?, audience_id=?, promot
+
+-- as statement 49: UPDATE warehouse_sync.runs SET phase=?, audience_id=?, watermark=?, pr
+
+-- phase: finish
+
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+
+-- as statement 53: UPDATE warehouse_sync.runs SET phase=? WHERE warehouse_sync.runs.run_i
+
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+
+-- as statement 54: DELETE FROM warehouse_sync.retry_queue WHERE warehouse_sync.retry_queu
+
+-- as statement 55: DELETE FROM warehouse_sync.sync_log WHERE warehouse_sync.sync_log.sync
+
+-- as statement 56: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
+
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+
+-- statement 84
+DROP TABLE IF EXISTS warehouse_sync.snapshot_people_1;
+
+-- statement 85
+DROP TABLE IF EXISTS warehouse_sync.changes_people_1;
+
+-- statement 86
+UPDATE warehouse_sync.runs
+SET snapshot_table=?, changes_table=?
+WHERE warehouse_sync.runs.run_id = ?;
+
+-- as statement 57: SELECT warehouse_sync.retry_queue.state, count(*) AS count_1 FROM ware
+
+-- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+
+-- as statement 58: UPDATE warehouse_sync.runs SET status=?, reason=?, deferred=?, dead=?,
+
+-- as statement 59: UPDATE warehouse_sync.syncs SET lease_holder=?, lease_expires_at=? WHE

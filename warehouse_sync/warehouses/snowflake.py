@@ -1,0 +1,415 @@
+"""Snowflake, through its connector. Each statement takes a tenth of a second, and wakes what is paid by the second."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+import sqlalchemy as sa
+
+from warehouse_sync.config_values import Quoted
+from warehouse_sync.errors import ConfigurationError, WarehouseSyncError, WarehouseUnavailable
+from warehouse_sync.fields import Field
+from warehouse_sync.warehouses.base import ModelColumn, Text, Warehouse, as_told
+from warehouse_sync.warehouses.letters import BLANK
+from warehouse_sync.warehouses.snowflake_engine import login_arguments, make_engine
+from warehouse_sync.warehouses.values import EMAIL, EMAIL_WITHIN, HOST, JSON_ARRAY, JSON_BEGINS, NOT_A_LIST
+
+APPLICATION = "warehouse_sync"
+"""How sessions of ours are named in the account's login and query history."""
+
+
+TELLABLE = ("02", "08", "0A", "28", "3D", "3F", "42", "57")
+"""SQLSTATE classes whose messages speak of names, rights and resources, not of values."""
+
+NO_NAMESPACE = (90105, 90106)
+"""The session has no current database or schema."""
+
+ABSENT = (2003, 2043)
+"""The object does not exist, or we may not know of it."""
+
+SESSION_OVER = range(390100, 390400)
+"""The session, or the token that it was opened with, is no longer taken."""
+
+
+EXISTS_ALREADY = 2002
+
+MIGRATING = "migrating"
+"""The table that is there while a worker migrates: of two who make it, Snowflake lets one go through."""
+
+MIGRATION_PATIENCE = 60.0
+"""Seconds to wait for another worker that migrates."""
+
+MIGRATION_STALE = 600.0
+"""Seconds after which a worker that migrates counts as dead."""
+
+PROBES = (
+    (EMAIL, "ann@example.com", True),
+    (EMAIL, "ann@example", False),
+    (HOST, "https://user@www.example.com:443/x", True),
+    (HOST, "[example].com", False),
+    (HOST, "exa\x01mple.com", False),
+    (JSON_ARRAY, r'["a\\b", "c\"d", "\u00e9"]', True),
+    (JSON_ARRAY, r'["\ud800"]', False),
+    (JSON_ARRAY, r'["a\b"c]', False),
+    (JSON_BEGINS, " [a", True),
+    ("^[0-9a-f]{4}$", "00ff", True),
+    ("^[0-9a-f]{4}$", "x00ff", False),
+)
+"""Patterns, texts, and whether one is found in the other: engines differ in what they make of brackets and escapes."""
+
+SHORT_RANGE = 100
+"""Ranges up to this length are written out as single numbers, so that conditions stay few."""
+
+
+class Snowflake(Warehouse):
+    """A Snowflake database."""
+
+    ddl_is_transactional = False
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        schema: str,
+        lease: float,
+        *,
+        private_key: bytes | None = None,
+        oauth_token: str | None = None,
+    ) -> None:
+        """private_key: DER of PKCS #8, not encrypted. oauth_token: an access token. Without both the URL says how."""
+        self._login = login_arguments(private_key, oauth_token)
+        self._tag = ""
+        # Without quotes, in any case: so it is written in queries by hand, too.
+        super().__init__(name, url, schema.lower(), lease)
+
+    def make_engine(self) -> sa.Engine:
+        arguments = {
+            **self._login,
+            "application": APPLICATION,
+            # Bounded, so that a lost network ends a run long before its lease would be worth nothing.
+            "login_timeout": 30,
+            # A session that nobody uses may end, and the virtual warehouse may suspend.
+            "client_session_keep_alive": False,
+            "session_parameters": {
+                # Long enough for another worker to commit, short enough not to hang behind one that stands still.
+                "LOCK_TIMEOUT": max(round(self.lease), 10),
+                "TIMEZONE": "UTC",
+                "CLIENT_TELEMETRY_ENABLED": False,
+                # The forms of keys in the log, whatever the account says.
+                "BINARY_OUTPUT_FORMAT": "HEX",
+                "DATE_OUTPUT_FORMAT": "YYYY-MM-DD",
+                "TIMESTAMP_NTZ_OUTPUT_FORMAT": "YYYY-MM-DD HH24:MI:SS.FF6",
+            },
+        }
+        # Logging in takes a second, so connections are used again; an hour is well below the life of a session.
+        engine = make_engine(self.url, arguments, pool_recycle=3600)
+        sa.event.listen(engine, "do_connect", self._log_in_tagged)
+        sa.event.listen(engine, "checkout", self._tag_again)
+        return engine
+
+    def tag(self, sync: str, run: int | None = None) -> None:
+        self._tag = f"warehouse_sync:{sync}" if run is None else f"warehouse_sync:{sync}:{run}"
+
+    def _log_in_tagged(self, _: Any, record: Any, __: Any, arguments: dict[str, Any]) -> None:
+        if self._tag:
+            arguments["session_parameters"] = {**arguments["session_parameters"], "QUERY_TAG": self._tag}
+        record.info["tag"] = self._tag
+
+    def _tag_again(self, driver: Any, record: Any, _: Any) -> None:
+        if record.info.get("tag") != self._tag:
+            tag = self._tag.replace("\\", "\\\\").replace("'", "\\'")
+            with driver.cursor() as cursor:
+                cursor.execute(f"ALTER SESSION SET QUERY_TAG = '{tag}'")
+            record.info["tag"] = self._tag
+
+    @property
+    def role(self) -> str | None:
+        found = self.url.query.get("role")
+        return found if isinstance(found, str) else None
+
+    def grants(self, role: str, tables: Sequence[tuple[str, ...]], *, may_create_schema: bool) -> list[str]:
+        database, _, schema = (self.url.database or "").partition("/")
+        worker, home_database, home_schema = _name(role), _name(database), _name(schema or "PUBLIC")
+        own_schema = f"{home_database}.{self.schema.upper()}"
+        warehouse = self.url.query.get("warehouse")
+        named = [(home_database, home_schema)[: 3 - len(table)] + tuple(map(_part, table)) for table in tables]
+        homes = dict.fromkeys(f"{database}.{schema}" for database, schema, _ in named)
+        models = dict.fromkeys(".".join(parts) for parts in named)
+        databases = dict.fromkeys((home_database, *(database for database, _, _ in named)))
+        own = [
+            f"CREATE SCHEMA IF NOT EXISTS {own_schema}",
+            f"GRANT USAGE, CREATE TABLE ON SCHEMA {own_schema} TO ROLE {worker}",
+        ]
+        return [
+            *([f"GRANT USAGE ON WAREHOUSE {_name(warehouse)} TO ROLE {worker}"] if isinstance(warehouse, str) else []),
+            *(f"GRANT USAGE ON DATABASE {name} TO ROLE {worker}" for name in databases),
+            *([f"GRANT CREATE SCHEMA ON DATABASE {home_database} TO ROLE {worker}"] if may_create_schema else own),
+            *(f"GRANT USAGE ON SCHEMA {home} TO ROLE {worker}" for home in homes),
+            *(f"GRANT SELECT ON TABLE {model} TO ROLE {worker}" for model in models),
+        ]
+
+    def check_server(self, connection: sa.Connection) -> None:
+        looked_for = [self.matches(sa.literal(text, sa.Text), pattern) for pattern, text, _ in PROBES]
+        host = self.extract(sa.literal("http://www.example.com/", sa.Text), HOST)
+        *found, told = connection.execute(sa.select(*looked_for, host)).one()
+        if list(map(bool, found)) != [expected for *_, expected in PROBES] or told != "www.example.com":
+            raise ConfigurationError(
+                f"warehouses.{self.name}.url: this server reads regular expressions in a way that would take wrong "
+                "values for right ones (its test came out wrong). Nothing was touched; please report this."
+            )
+
+    @property
+    def address(self) -> str:
+        url = self.url
+        return sa.URL.create(url.drivername, host=url.host, database=url.database).render_as_string()
+
+    def cancel(self, driver: Any) -> None:
+        with self.engine.connect() as other:
+            other.exec_driver_sql(f"SELECT SYSTEM$CANCEL_ALL_QUERIES({int(driver.session_id)})")
+
+    def translate(self, error: sa.exc.DBAPIError, doing: str) -> WarehouseSyncError:
+        number, state = _number(error), _state(error)
+        if "lock" in str(error.orig).lower() and state == "57014":
+            return WarehouseUnavailable(
+                f"warehouse {self.name}: could not {doing}: another session has held a lock for longer than "
+                f"{self.lease:g} s. Nothing is lost; try again. Snowflake ends the transaction of a session that went "
+                "away after five minutes; `SHOW LOCKS` tells whose it is, SYSTEM$ABORT_TRANSACTION ends it at once."
+            )
+        unreachable = isinstance(error, sa.exc.OperationalError) and not state
+        if unreachable or state.startswith("08") or number in SESSION_OVER:
+            return self.lost(doing)
+        return super().translate(error, doing)
+
+    def explain(self, error: sa.exc.DBAPIError) -> str:
+        state, number = _state(error), _number(error)
+        if state.startswith(TELLABLE) or number in (*NO_NAMESPACE, *SESSION_OVER) or not state:
+            message = re.sub(r"^(?:\d{6}(?: \(\w{5}\))?: )+| \(request_id=[^)]*\)$", "", str(error.orig).strip())
+            hint = "; name one in the URL: snowflake://…/database/schema" if number in NO_NAMESPACE else ""
+            return as_told(message) + hint
+        kind = type(error.orig).__name__
+        return f"{kind} {number}, SQLSTATE {state} (the message is not shown because it may hold values of rows)"
+
+    def has_schema(self, connection: sa.Connection) -> bool:
+        return self._exists(connection, "SCHEMA", connection.dialect.identifier_preparer.quote_schema(self.schema))
+
+    def has_table(self, connection: sa.Connection, name: str) -> bool:
+        table = sa.table(name, schema=self.schema)
+        return self._exists(connection, "TABLE", connection.dialect.identifier_preparer.format_table(table))
+
+    def _exists(self, connection: sa.Connection, kind: str, name: str) -> bool:
+        # The dialect's inspector lists all schemas, and the information schema wants a warehouse that is awake.
+        try:
+            connection.exec_driver_sql(f"DESCRIBE {kind} {name}")
+        except sa.exc.DBAPIError as error:
+            if _number(error) in ABSENT:
+                return False
+            raise
+        return True
+
+    def create_schema(self, connection: sa.Connection) -> None:
+        if self.has_schema(connection):
+            return
+        # A session goes over to the schema that it creates, and the user's query would look for its tables there.
+        with self.engine.connect() as other:
+            other.execute(sa.schema.CreateSchema(self.schema, if_not_exists=True))
+            other.invalidate()
+
+    def prepare_migrations(self) -> None:
+        from alembic.ddl.impl import DefaultImpl
+
+        class SnowflakeImpl(DefaultImpl):
+            __dialect__ = "snowflake"
+
+    @contextmanager
+    def lock_migrations(self, connection: sa.Connection) -> Iterator[None]:
+        self.create_schema(connection)
+        table = sa.table(MIGRATING, sa.column("since", sa.DateTime), schema=self.schema)
+        patience = time.monotonic() + MIGRATION_PATIENCE
+        while not self._lock(table):
+            if time.monotonic() >= patience:
+                raise WarehouseUnavailable(
+                    f"warehouse {self.name}: another worker has been migrating schema {self.schema} for over a minute. "
+                    f"Nothing was touched; try again. If none is alive, drop table {self.schema}.{MIGRATING}."
+                )
+            time.sleep(1)
+        try:
+            yield
+        finally:
+            # This commits what the migrations wrote, before others are let in.
+            self.drop_table(connection, MIGRATING)
+
+    def _lock(self, table: sa.TableClause) -> bool:
+        # On a connection of its own, since what is done here is committed at once.
+        with self.engine.connect() as other:
+            try:
+                self.create_table_as(other, table, sa.select(self.utc_now().label("since")))
+            except sa.exc.DBAPIError as error:
+                if _number(error) != EXISTS_ALREADY:
+                    raise
+            else:
+                return True
+            stale = table.c.since < self.utc_now(-MIGRATION_STALE)
+            taken = other.execute(sa.update(table).where(stale).values(since=self.utc_now()))
+            other.commit()
+            return taken.rowcount == 1
+
+    def take_turns(self, connection: sa.Connection, table: sa.Table) -> None:
+        # Keys are not kept unique, and inserts do not wait for each other. Updates of one table do.
+        column = table.columns[0]
+        connection.execute(sa.update(table).values({column: column}))
+
+    def model_columns(self, sql: str) -> list[ModelColumn]:
+        with self.connect("read the columns of the query") as connection:
+            result = connection.execute(sa.select(sa.text("*")).select_from(self.model(sql)).where(sa.false()))
+            # Not the result's own keys: the dialect tells EMAIL as email.
+            names = [column[0] for column in result.cursor.description] if result.cursor else []
+        return [ModelColumn(name, name) for name in names]
+
+    def table_name(self, parts: Sequence[str]) -> str:
+        return ".".join(map(_part, parts))
+
+    def create_table_as(
+        self,
+        connection: sa.Connection,
+        table: sa.TableClause,
+        select: sa.SelectBase,
+        *,
+        temporary: bool = False,
+        ordered_by: str = "",
+    ) -> None:
+        name = connection.dialect.identifier_preparer.format_table(table)
+        # Transient and without time travel: what is made by each run and dropped soon is kept, and paid for, once.
+        kind = f"OR REPLACE TEMPORARY TABLE {name}" if temporary else f"TRANSIENT TABLE {name}"
+        body = select.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True})
+        # In order, so that a window of it lies in few micro-partitions.
+        order = f"\nORDER BY {connection.dialect.identifier_preparer.quote(ordered_by)}" if ordered_by else ""
+        connection.exec_driver_sql(f"CREATE {kind} AS\n{body}{order}")
+
+    # --- values
+
+    def among(self, column: sa.ColumnElement[int], ranges: Sequence[tuple[int, int]]) -> sa.ColumnElement[bool]:
+        # Long lists make slow statements, and more than 16,384 of them none: they go beside the statement.
+        single = [number for first, last in ranges if last - first < SHORT_RANGE for number in range(first, last + 1)]
+        conditions = [column.between(first, last) for first, last in ranges if last - first >= SHORT_RANGE]
+        if single:
+            listed = sa.text("SELECT value::NUMBER FROM TABLE(FLATTEN(INPUT => PARSE_JSON(:listed)))")
+            parameter = sa.bindparam("listed", json.dumps(single), sa.Text, unique=True)
+            conditions.append(column.in_(listed.bindparams(parameter).columns(sa.column("value", sa.BigInteger))))
+        return sa.or_(sa.false(), *conditions)
+
+    def utc_now(self, plus: float | sa.ColumnElement[Any] = 0) -> sa.ColumnElement[Any]:
+        now: sa.ColumnElement[Any] = sa.func.sysdate(type_=sa.DateTime())
+        if isinstance(plus, int | float) and not plus:
+            return now
+        return sa.func.dateadd(sa.literal_column("millisecond"), self.seconds(plus), now, type_=sa.DateTime())
+
+    def seconds(self, count: float | sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+        """Milliseconds, for DATEADD: there are no intervals to reckon with."""
+        if isinstance(count, int | float):
+            return sa.literal(round(count * 1000), sa.BigInteger)
+        return sa.cast(count * 1000, sa.BigInteger)
+
+    def as_text(self, column: sa.ColumnElement[Any]) -> Text:
+        # Regular expressions refuse columns with a collation.
+        text = sa.func.collate(sa.cast(column, sa.Text), _constant(""))
+        return sa.func.replace(text, sa.func.chr(_constant(0)), _constant(""))
+
+    def matches(self, value: Text, pattern: str) -> sa.ColumnElement[bool]:
+        # REGEXP_LIKE matches the whole text only.
+        return sa.func.regexp_instr(value, _constant(_posix(pattern))) > _constant(0)
+
+    def extract(self, value: Text, pattern: str) -> Text:
+        once = (_constant(1), _constant(1), _constant("e"))
+        return sa.func.regexp_substr(value, _constant(_posix(pattern)), *once, _constant(_wanted_group(pattern)))
+
+    def trim(self, value: Text) -> Text:
+        return sa.func.regexp_replace(value, _constant(f"^[{BLANK}]+|[{BLANK}]+$"), _constant(""))
+
+    def remove_blanks(self, value: Text) -> Text:
+        return sa.func.regexp_replace(value, _constant(f"[{BLANK}]+"), _constant(""))
+
+    def is_ascii(self, value: Text) -> sa.ColumnElement[bool]:
+        return sa.func.octet_length(value) == sa.func.length(value)
+
+    def hash_text(self, value: Text, algorithm: str) -> Text:
+        return sa.func.sha2(value, _constant(int(algorithm.removeprefix("sha"))), type_=sa.Text())
+
+    def prepare_hashing(self, connection: sa.Connection, algorithms: Sequence[str]) -> None:
+        if "sha512" not in algorithms:
+            return
+        expected = hashlib.sha512(b"warehouse-sync").hexdigest()
+        try:
+            found = connection.scalar(sa.select(self.hash_text(sa.literal("warehouse-sync", sa.Text), "sha512")))
+        except sa.exc.DBAPIError:
+            found = None
+        if found != expected:
+            raise ConfigurationError(
+                f"warehouses.{self.name}: this server cannot take SHA-512 (SHA2(…, 512) came out wrong), and hashing "
+                "elsewhere would take addresses out of it. Nothing was touched; leave out identifiers.sha512_email, or "
+                "have the query yield the hashes and set hash_pii: false."
+            )
+
+    def text_list(self, column: sa.ColumnElement[Any], field: Field) -> Text:
+        text = self.as_text(column)
+        items = sa.case(
+            (sa.func.is_array(sa.func.to_variant(column)), sa.func.to_variant(column)),
+            (self.matches(text, JSON_ARRAY), sa.func.try_parse_json(text)),
+            (~self.matches(text, JSON_BEGINS), sa.func.to_variant(sa.func.split(text, _constant(",")))),
+        )
+        blank = f"^[{BLANK}]+|[{BLANK}]+$"
+        plain = f"item -> REGEXP_REPLACE(REPLACE(CAST(item AS VARCHAR), CHR(0), ''), '{blank}', '')"
+        wanted = (
+            f"item -> CAST(item AS VARCHAR) <> '' AND NOT REGEXP_INSTR(CAST(item AS VARCHAR), '{EMAIL_WITHIN}') > 0"
+        )
+        trimmed = sa.func.transform(sa.func.to_array(items), sa.literal_column(plain))
+        kept = sa.func.filter(trimmed, sa.literal_column(wanted))
+        first = sa.func.array_slice(kept, _constant(0), _constant(field.max_items or 0))
+        cut = sa.func.transform(first, sa.literal_column(f"item -> LEFT(CAST(item AS VARCHAR), {field.max_length})"))
+        return sa.case(
+            (sa.func.array_size(cut) > _constant(0), sa.func.to_json(cut)),
+            (items.is_(None) & text.is_not(None), sa.literal(NOT_A_LIST, sa.Text)),
+        )
+
+
+def _name(name: str) -> str:
+    """A name of the URL as the service reads it there: without quotes in any case, otherwise as it stands."""
+    return name.upper() if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_$]*", name) else '"' + name.strip('"') + '"'
+
+
+def _part(part: str) -> str:
+    """A part of a table's name as the service reads it: without quotes it is in upper case."""
+    return '"' + str(part if isinstance(part, Quoted) else part.upper()).replace('"', '""') + '"'
+
+
+def _number(error: sa.exc.DBAPIError) -> int:
+    return cast(int, getattr(error.orig, "errno", None) or 0)
+
+
+def _state(error: sa.exc.DBAPIError) -> str:
+    return getattr(error.orig, "sqlstate", None) or ""
+
+
+def _constant(value: str | int) -> sa.ColumnElement[Any]:
+    """Part of the statement's text: a parameter would keep the server from preparing patterns once."""
+    return sa.literal(value, literal_execute=True)
+
+
+def _posix(pattern: str) -> str:
+    """The pattern as an extended regular expression of POSIX: groups that capture, characters instead of escapes."""
+    characters = re.sub(r"\\x([0-9a-f]{2})", lambda found: chr(int(found[1], 16)), pattern)
+    for escape, character in ((r"\t", "\t"), (r"\n", "\n"), (r"\r", "\r"), ("(?:", "(")):
+        characters = characters.replace(escape, character)
+    return characters
+
+
+def _wanted_group(pattern: str) -> int:
+    """The number that the first capturing group has once all groups capture."""
+    bare = re.sub(r"\\.|\[(?:\\.|[^\]\\])*\]", "_", pattern)
+    before = re.split(r"\((?!\?)", bare, maxsplit=1)[0]
+    return before.count("(") + 1
