@@ -11,7 +11,7 @@ from dataclasses import replace
 from enum import StrEnum
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -104,6 +104,9 @@ def run(
         bool, typer.Option("--purge", help="Then take out of earlier audiences what this sync has put there.")
     ] = False,
     metrics_file: MetricsPath = None,
+    trigger: Annotated[
+        Literal["manual", "schedule"], typer.Option(help="Who asks for the run, as the table of runs tells it.")
+    ] = "manual",
     as_json: Json = False,
 ) -> None:
     """Sync now."""
@@ -121,13 +124,13 @@ def run(
 
     def one(name: str, progress: Progress) -> RunReport:
         return run_sync(
-            config, name, full=full, force=force, recreate=recreate, trigger="manual", progress=progress, stop=stop
+            config, name, full=full, force=force, recreate=recreate, trigger=trigger, progress=progress, stop=stop
         )
 
     def earlier(name: str, progress: Progress) -> Sequence[RunReport]:
         from warehouse_sync.purge import purge_sync
 
-        return purge_sync(config, name, trigger="manual", progress=progress, stop=stop)
+        return purge_sync(config, name, trigger=trigger, progress=progress, stop=stop)
 
     names = _named(config, syncs or list(config.syncs))
     observer = _observer(config, metrics_file)
@@ -302,6 +305,37 @@ def serve(
     from warehouse_sync.serve import serve
 
     serve(context.obj[0], workers=workers, port=port, host=host, stop=stop_of(context))
+
+
+@app.command()
+def kubernetes(
+    context: typer.Context,
+    syncs: Syncs = None,
+    image: Annotated[str, typer.Option(metavar="IMAGE", help="Of the container.")] = "warehouse-sync",
+    namespace: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of the CronJobs; left out, it is said when they are applied.")
+    ] = None,
+    config_map: Annotated[
+        str, typer.Option(metavar="NAME", help="The ConfigMap with the files of the configuration.")
+    ] = "warehouse-sync",
+    variables: Annotated[
+        str, typer.Option("--secret", metavar="NAME", help="The Secret whose keys become environment variables.")
+    ] = "warehouse-sync",
+    secret_files: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A Secret to mount as files in /run/secrets/warehouse-sync.")
+    ] = None,
+    data_claim: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The volume claim to mount in /data, for DuckDB files.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Print a CronJob for each scheduled sync, as YAML (no SYNC: all that are enabled)."""
+    from warehouse_sync.kubernetes import Cluster, as_yaml, cron_jobs
+
+    cluster = Cluster(image, namespace, config_map, variables, secret_files, data_claim)
+    config, display = _opened(context)
+    jobs = cron_jobs(config, _named(config, syncs or []), cluster)
+    display.json(jobs) if as_json else display.text(as_yaml(jobs).rstrip())
 
 
 @app.command()

@@ -1,0 +1,6 @@
+-- Who has bought in the last half a year and wants to hear from us.
+select customer_id, email, first_name, last_name, country
+from customers
+where last_order_on >= current_date - interval 180 day
+  and marketing_consent
+  and country in ('AT', 'CH', 'DE', 'ES', 'FR', 'GB', 'IT', 'NL')
