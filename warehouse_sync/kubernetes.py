@@ -43,7 +43,8 @@ GRACE: Final = 90
 RETRIES: Final = 2
 HOUR, DAY = 3600, 86400
 
-_NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
+_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}([.]{_LABEL})*")
 _PLAIN_SYNC = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*")
 _PLAIN_FIELD = re.compile(r"\*(/[0-9]+)?|[0-9]+-[0-9]+/[0-9]+|[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*")
 _STEP_IN_ONE = re.compile(r"0*([0-9]+)-0*\1/[0-9]+")
@@ -78,9 +79,9 @@ class Cluster:
             "--data-claim": self.data_claim,
         }
         problems = [
-            Problem(f"{option}: {name!r} is no name for Kubernetes: small letters, digits and - make one, 63 at most")
+            Problem(f"{option}: {name!r} is no name to Kubernetes; small letters, digits and - make one")
             for option, name in names.items()
-            if name is not None and not (_NAME.fullmatch(name) and len(name) <= 63)
+            if name is not None and not (_NAME.fullmatch(name) and ("." not in name or option != "--namespace"))
         ]
         if not self.image.strip() or re.search(r"\s", self.image):
             problems.append(Problem("--image: the name of an image is expected, such as registry.example.com/name:1.0"))

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import sqlalchemy as sa
-from docker.utils.build import exclude_paths
+from docker.utils import build as docker_build
 from harness.world import World, create_audience, sandbox
 
 ROOT = Path(__file__).parents[2]
@@ -58,6 +58,7 @@ def given(word: str, stage: int) -> list[str]:
 def context() -> set[str]:
     """The files of the checkout that a build gets to see."""
     lines = (ROOT / ".dockerignore").read_text().splitlines()
+    exclude_paths: Any = docker_build.exclude_paths
     paths = exclude_paths(str(ROOT), [line for line in lines if line and not line.startswith("#")])
     return {path for path in paths if (ROOT / path).is_file()}
 
