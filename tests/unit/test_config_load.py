@@ -25,6 +25,8 @@ ENVIRON = {
     "SANDBOX_URL": "http://127.0.0.1:8080",
     "CRM_DATABASE_URL": "postgresql+psycopg://sync:pw-of-sync@db:5432/crm",
     "MARKET_DATABASE_URL": "postgresql+psycopg://sync:pw-of-sync@db:5432/market",
+    "SNOWFLAKE_URL": "snowflake://SYNC@organisation-account/ANALYTICS?warehouse=SYNC_WH",
+    "SNOWFLAKE_PRIVATE_KEY": "a-key-of-the-user",
     "LINKEDIN_ACCOUNT_ID": "507404993",
     "LINKEDIN_CLIENT_ID": "78abcdefgh",
     "LINKEDIN_CLIENT_SECRET": "WPL_AP1.of-the-app",
@@ -124,7 +126,11 @@ def test_the_examples_load(file: str) -> None:
 
 
 def test_the_examples_load_together_as_the_default_folder() -> None:
-    assert set(load_config(CONFIGS, environ=ENVIRON).syncs) == {"newsletter_readers", "index_constituents"}
+    assert set(load_config(CONFIGS, environ=ENVIRON).syncs) == {
+        "newsletter_readers",
+        "index_constituents",
+        "trial_users",
+    }
 
 
 def test_the_quickstart_talks_to_the_sandbox() -> None:
