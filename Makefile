@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test torture check lint types layers schema clean
+.PHONY: help demo test torture check lint types layers schema cronjobs clean
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -37,6 +37,10 @@ types: .venv/installed
 
 layers: .venv/installed
 	@$(BIN)/lint-imports
+
+cronjobs: .venv/installed ## Write the example's CronJobs anew
+	@set -a && . ./configs/kubernetes/configuration/example.env && $(BIN)/python -m warehouse_sync \
+		--config configs/kubernetes/configuration/sync.yaml kubernetes > configs/kubernetes/cronjobs/cronjobs.yaml
 
 schema: .venv/installed ## Write the JSON Schema of the configuration anew
 	@$(BIN)/python -m warehouse_sync.schema > docs/configuration.schema.json
