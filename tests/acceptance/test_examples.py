@@ -221,7 +221,7 @@ def database(postgres: Server, tmp_path: Path, request: pytest.FixtureRequest) -
 
 def fill(url: str, rows: Rows, tables: Sequence[str]) -> None:
     """Table `people` and what is made from it; what was there before, but for our own schema, is gone."""
-    columns = [
+    columns: list[sa.Column[Any]] = [
         sa.Column(name, {int: sa.BigInteger, bool: sa.Boolean, str: sa.Text}.get(type(value), sa.Date))
         for name, value in rows[0].items()
     ]

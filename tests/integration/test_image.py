@@ -172,7 +172,7 @@ def as_a_stranger(folder: Path, *words: str, environ: Mapping[str, str]) -> subp
 
 
 def test_the_installed_program_needs_no_place_to_write_to_but_its_warehouse(program: Path, tmp_path: Path) -> None:
-    """Version, check and a whole run on DuckDB, by a user who may write into the folder of the database only."""
+    """Version, check and a whole scheduled run on DuckDB, by a user who may write beside the database only."""
     place, data = tmp_path / "read-only", tmp_path / "data"
     for folder in (place, data):
         folder.mkdir()
@@ -196,7 +196,8 @@ def test_the_installed_program_needs_no_place_to_write_to_but_its_warehouse(prog
         before = sorted(place.iterdir())
         version = as_a_stranger(place, str(program), "--version", environ=environ)
         check = as_a_stranger(place, str(program), "validate", "--offline", environ=environ)
-        run = as_a_stranger(place, str(program), "run", "--json", environ=environ)
+        words = ("run", "--trigger", "schedule", "--json")
+        run = as_a_stranger(place, str(program), *words, environ=environ)
         assert (version.returncode, version.stdout.split()[0]) == (0, "warehouse-sync"), version.stderr
         assert check.returncode == 0, check.stderr
         assert run.returncode == 0, run.stderr
@@ -205,7 +206,7 @@ def test_the_installed_program_needs_no_place_to_write_to_but_its_warehouse(prog
         assert sorted(place.iterdir()) == before
         assert {path.name for path in data.iterdir()} <= {"warehouse.duckdb", "warehouse.duckdb.wal"}
         with world.connect() as connection:
-            assert connection.scalar(sa.text("select triggered_by from warehouse_sync.runs")) == "manual"
+            assert connection.scalar(sa.text("select triggered_by from warehouse_sync.runs")) == "schedule"
 
 
 def test_the_installed_program_is_the_wheel(program: Path, tmp_path: Path) -> None:

@@ -117,6 +117,12 @@ def test_a_job_runs_its_sync_and_says_that_its_schedule_asked(tmp_path: Path) ->
         assert "$(HOME)" not in " ".join(container["args"]).replace("$$(", "")
 
 
+def test_a_run_by_hand_says_so_and_no_other_trigger_is_taken() -> None:
+    run = get_command(app).commands["run"]  # type: ignore[attr-defined]
+    assert run.make_context("run", ["people"]).params["trigger"] == "manual"
+    assert call("run", "--trigger", "cron", "newsletter_readers").exit_code == exits.CONFIGURATION
+
+
 def test_no_two_runs_of_a_job_overlap_and_none_hangs_for_ever(tmp_path: Path) -> None:
     """Forbid, and deadlines that fit the interval, but leave a slow query its hour."""
     path = configuration(
