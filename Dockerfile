@@ -36,6 +36,6 @@ WORKDIR /data
 USER 10001:10001
 EXPOSE 8080
 # Asks `serve` alone: a container with any other verb is well as long as its process is there.
-HEALTHCHECK --interval=30s --timeout=5s --start-period=60s CMD ["python3", "-c", "import http.client, pathlib, sys; words = pathlib.Path('/proc/1/cmdline').read_bytes().split(b'\\0'); port = next((int(port) for name, port in zip(words, words[1:]) if name == b'--port'), 8080); serve = http.client.HTTPConnection('127.0.0.1', port, timeout=4); b'serve' in words and (serve.request('GET', '/healthz'), sys.exit(serve.getresponse().status != 200))"]
+HEALTHCHECK --interval=30s --timeout=5s --start-period=60s CMD ["python3", "-c", "import http.client, pathlib, sys; words = pathlib.Path('/proc/1/cmdline').read_bytes().split(b'\\0'); port = next((int(port) for name, port in zip(words, words[1:]) if name == b'--port'), 8080); serve = http.client.HTTPConnection('127.0.0.1', port, timeout=4); b'serve' in words and b'run' not in words and (serve.request('GET', '/healthz'), sys.exit(serve.getresponse().status != 200))"]
 ENTRYPOINT ["warehouse-sync"]
 CMD ["serve"]

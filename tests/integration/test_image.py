@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -116,9 +117,6 @@ def test_nothing_of_the_build_reaches_the_image_but_the_environment() -> None:
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`warehouse-sync` as the image has it: from a wheel, in an environment that borrows this one's libraries."""
     folder = tmp_path_factory.mktemp("image")
-    folder.chmod(0o755)
-    for parent in (folder.parent, folder.parent.parent):
-        parent.chmod(0o755)
     source, dist, environment = folder / "src", folder / "dist", folder / "environment"
     for path in context():
         if any(path == name or path.startswith(f"{name}/") for name in sources()):
@@ -171,13 +169,19 @@ def as_a_stranger(folder: Path, *words: str, environ: Mapping[str, str]) -> subp
     )
 
 
-def test_the_installed_program_needs_no_place_to_write_to_but_its_warehouse(program: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that any user may look into; pytest closes its own to others, over and over."""
+    with tempfile.TemporaryDirectory(prefix="warehouse-sync-image") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def test_the_installed_program_needs_no_place_to_write_to_but_its_warehouse(program: Path, open_folder: Path) -> None:
     """Version, check and a whole scheduled run on DuckDB, by a user who may write beside the database only."""
-    place, data = tmp_path / "read-only", tmp_path / "data"
+    place, data = open_folder / "read-only", open_folder / "data"
     for folder in (place, data):
         folder.mkdir()
-    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        folder.chmod(0o755)
     with sandbox() as running:
         world = World(f"duckdb:///{data}/warehouse.duckdb", running, place)
         # An audience that is there already: a fresh one wants five seconds of patience.
@@ -242,6 +246,8 @@ def is_well(folder: Path, *words: str) -> bool:
     cmdline = folder / "cmdline"
     cmdline.write_bytes(b"".join(word.encode() + b"\0" for word in words))
     assert program[2].count("/proc/1/cmdline") == 1
+    # Without --port it is serve's own default.
+    assert f", {given('EXPOSE', 1)[0]}); " in program[2]
     looked = program[2].replace("/proc/1/cmdline", str(cmdline))
     return subprocess.run([sys.executable, "-c", looked], capture_output=True, check=False).returncode == 0
 
@@ -253,6 +259,7 @@ def test_the_health_check_asks_serve_alone(tmp_path: Path) -> None:
             assert is_well(tmp_path, "python3", "warehouse-sync", "serve", "--port", str(port)) is (status == 200)
     assert not is_well(tmp_path, "python3", "warehouse-sync", "serve", "--port", str(port))
     assert is_well(tmp_path, "python3", "warehouse-sync", "run", "--all")
+    assert is_well(tmp_path, "python3", "warehouse-sync", "run", "serve")
 
 
 def test_the_image_can_be_built_and_run_where_there_is_an_engine() -> None:

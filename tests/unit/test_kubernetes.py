@@ -203,6 +203,16 @@ def test_the_names_of_the_cluster_can_be_chosen() -> None:
     assert all("namespace" not in job["metadata"] for job in printed())
 
 
+def test_secrets_as_files_can_be_stood_in_for_where_there_is_no_cluster(tmp_path: Path) -> None:
+    """As docs/kubernetes.md writes them: a variable names the folder."""
+    path = configuration(tmp_path, a={})
+    written = path.read_text().replace("a-token-of-the-test", '{file: "${SECRETS:-/run/secrets/none}/token"}')
+    path.write_text(written)
+    (tmp_path / "token").write_text("a-placeholder")
+    assert call("kubernetes", path=path).exit_code == exits.CONFIGURATION
+    assert len(printed(path=path, SECRETS=str(tmp_path))) == 1
+
+
 def test_names_that_kubernetes_would_refuse_are_refused_here_together() -> None:
     result = call("kubernetes", "--namespace", "My.Team", "--secret", "a_b", "--image", "two words")
     assert result.exit_code == exits.CONFIGURATION
@@ -369,6 +379,9 @@ def test_the_service_is_watched_where_it_listens() -> None:
     template = deployment["spec"]["template"]
     (container,) = template["spec"]["containers"]
     (port,) = container["ports"]
+    serve = get_command(app).commands[container["args"][0]]  # type: ignore[attr-defined]
+    assert serve.make_context("serve", container["args"][1:]).command.name == "serve"
+    assert [option.default for option in serve.params if "--port" in option.opts] in ([], [port["containerPort"]])
     annotations = template["metadata"]["annotations"]
     assert int(annotations["prometheus.io/port"]) == port["containerPort"]
     paths = {name: container[name]["httpGet"] for name in ("livenessProbe", "readinessProbe", "startupProbe")}
