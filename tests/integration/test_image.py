@@ -114,9 +114,17 @@ def test_nothing_of_the_build_reaches_the_image_but_the_environment() -> None:
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def open_folder() -> Iterator[Path]:
+    """A folder that any user may look into; pytest closes its own to others, over and over."""
+    with tempfile.TemporaryDirectory(prefix="warehouse-sync-image") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def program(open_folder: Path) -> Path:
     """`warehouse-sync` as the image has it: from a wheel, in an environment that borrows this one's libraries."""
-    folder = tmp_path_factory.mktemp("image")
+    folder = open_folder
     source, dist, environment = folder / "src", folder / "dist", folder / "environment"
     for path in context():
         if any(path == name or path.startswith(f"{name}/") for name in sources()):
@@ -167,14 +175,6 @@ def as_a_stranger(folder: Path, *words: str, environ: Mapping[str, str]) -> subp
         timeout=60,
         check=False,
     )
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that any user may look into; pytest closes its own to others, over and over."""
-    with tempfile.TemporaryDirectory(prefix="warehouse-sync-image") as folder:
-        Path(folder).chmod(0o755)
-        yield Path(folder)
 
 
 def test_the_installed_program_needs_no_place_to_write_to_but_its_warehouse(program: Path, open_folder: Path) -> None:
