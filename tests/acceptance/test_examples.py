@@ -1,21 +1,24 @@
 """The examples in configs/ do what they say: each loads, and runs wherever its warehouse can be had.
 
-configs/quickstart is run by test_demo.py, Snowflake's own dialect by the tests of the warehouses.
+configs/quickstart is run by test_demo.py. Snowflake is the local server of harness/snowflake.py.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from harness.keys import private_key
 from harness.postgres import Server
-from harness.world import make_impatient, sandbox
+from harness.snowflake import SnowflakeServer
+from harness.world import engine_of, make_impatient, sandbox
 from typer.testing import CliRunner
 
 from warehouse_sync.cli import app
@@ -37,7 +40,7 @@ PLACEHOLDERS = {
     "CRM_DATABASE_URL": "postgresql+psycopg://sync:a-password@db:5432/crm",
     "MARKET_DATABASE_URL": "postgresql+psycopg://sync:a-password@db:5432/market",
     "SNOWFLAKE_URL": "snowflake://SYNC_WORKER@organisation-account/ANALYTICS?warehouse=SYNC_WH&role=SYNC_WORKER",
-    "SNOWFLAKE_PRIVATE_KEY": "a-key",
+    "SNOWFLAKE_PRIVATE_KEY": private_key(),
     "SHOP_DATABASE": "shop.duckdb",
     "LINKEDIN_ACCOUNT_ID": "507404993",
     "EUROPE_ACCOUNT_ID": "507404993",
@@ -105,15 +108,14 @@ class Case:
     """One sync of an example.
 
     tables: SQL that makes what it reads, from table `people` and others. expected: the identifiers that its audience
-    must hold, by the people at hand. file: it reads the DuckDB file.
+    must hold, by the people at hand. warehouse: the kind that it reads.
     """
 
     example: str
     sync: str
     tables: Sequence[str]
     expected: Any
-    file: bool = False
-    environ: Mapping[str, str] = field(default_factory=dict)
+    warehouse: str = "postgres"
 
 
 def readers(rows: Rows) -> set[str]:
@@ -156,18 +158,34 @@ CASES = [
     Case("kubernetes/configuration/sync.yaml", "newsletter_readers", ["create schema crm", CRM_CUSTOMERS], readers),
     Case("kubernetes/configuration/sync.yaml", "customers_by_night", ["create schema crm", CRM_CUSTOMERS], customers),
     Case(
+        "snowflake.yaml",
+        "trial_users",
+        [
+            "create schema marts",
+            """
+            create table marts.users as
+            select customer_id as user_id, email, first_name, last_name, country as country_code,
+                   case when consent then 'trial' else 'paid' end as plan,
+                   dateadd(day, 20, last_order_on) as trial_ends_at
+            from people
+            """,
+        ],
+        lambda rows: {hashed(row["email"]) for row in rows if row["consent"] and row["customer_id"] % 5},
+        warehouse="snowflake",
+    ),
+    Case(
         "several",
         "buyers_europe",
         ["create table customers as select *, consent as marketing_consent from people"],
         buyers("DE", "FR"),
-        file=True,
+        warehouse="duckdb",
     ),
     Case(
         "several",
         "buyers_america",
         ["create table customers as select *, consent as marketing_consent from people"],
         buyers("US", "CA"),
-        file=True,
+        warehouse="duckdb",
     ),
     Case(
         "several",
@@ -210,11 +228,17 @@ CASES = [
 
 
 @pytest.fixture
-def database(postgres: Server, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+def database(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
     """The address of an empty database of the kind that the case reads."""
-    if request.node.callspec.params["case"].file:
+    kind = request.node.callspec.params["case"].warehouse
+    if kind == "duckdb":
         yield f"duckdb:///{tmp_path}/shop.duckdb"
+    elif kind == "snowflake":
+        local: SnowflakeServer = request.getfixturevalue("snowflake")
+        with local.database("analytics") as url:
+            yield url
     else:
+        postgres: Server = request.getfixturevalue("postgres")
         with postgres.database() as url:
             yield url
 
@@ -226,10 +250,11 @@ def fill(url: str, rows: Rows, tables: Sequence[str]) -> None:
         for name, value in rows[0].items()
     ]
     table = sa.Table("people", sa.MetaData(), *columns)
-    engine = sa.create_engine(url, poolclass=sa.NullPool)
-    with engine.begin() as connection:
-        for gone in ("schema if exists crm cascade", "table if exists customers", "table if exists constituents"):
-            connection.execute(sa.text(f"drop {gone}"))
+    with engine_of(url).begin() as connection:
+        for schema in ("crm", "marts"):
+            connection.execute(sa.text(f"drop schema if exists {schema} cascade"))
+        for name in ("customers", "constituents"):
+            connection.execute(sa.text(f"drop table if exists {name}"))
         table.drop(connection, checkfirst=True)
         table.create(connection)
         connection.execute(sa.insert(table), list(rows))
@@ -252,14 +277,15 @@ def test_an_example_mirrors_its_tables(
     with sandbox(account_ids=accounts) as running:
         environ = {
             **PLACEHOLDERS,
-            "CRM_DATABASE_URL": database if not case.file else PLACEHOLDERS["CRM_DATABASE_URL"],
-            "MARKET_DATABASE_URL": database,
+            **({"CRM_DATABASE_URL": database} if case.warehouse == "postgres" else {}),
             "SHOP_DATABASE": f"{tmp_path}/shop.duckdb",
+            **({"MARKET_DATABASE_URL": database} if case.warehouse == "postgres" else {}),
+            "SNOWFLAKE_URL": re.sub(r":[^:@/]+@", "@", database),  # A key stands in for the password.
             "LINKEDIN_API_URL": running.url,
             "LINKEDIN_OAUTH_URL": running.url,
         }
         config = load_config(CONFIGS / case.example, environ=environ)
-        for count in (150, 120) if case.file else (600, 560):
+        for count in (150, 120) if case.warehouse == "duckdb" else (600, 560):
             rows = people(count)
             fill(database, rows, case.tables)
             report = run_sync(config, case.sync)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from harness.keys import private_key
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -26,7 +27,7 @@ ENVIRON = {
     "CRM_DATABASE_URL": "postgresql+psycopg://sync:pw-of-sync@db:5432/crm",
     "MARKET_DATABASE_URL": "postgresql+psycopg://sync:pw-of-sync@db:5432/market",
     "SNOWFLAKE_URL": "snowflake://SYNC@organisation-account/ANALYTICS?warehouse=SYNC_WH",
-    "SNOWFLAKE_PRIVATE_KEY": "a-key-of-the-user",
+    "SNOWFLAKE_PRIVATE_KEY": private_key(),
     "LINKEDIN_ACCOUNT_ID": "507404993",
     "LINKEDIN_CLIENT_ID": "78abcdefgh",
     "LINKEDIN_CLIENT_SECRET": "WPL_AP1.of-the-app",
