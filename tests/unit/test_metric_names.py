@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from warehouse_sync import cli
+from warehouse_sync import cli_syncs
 from warehouse_sync.config import load_config
 from warehouse_sync.display import Display
 from warehouse_sync.metric_names import METRICS, OPERATION_REASONS, ROW_REASONS, VALUE_REASONS
@@ -18,7 +18,7 @@ from warehouse_sync.observer import Observer
 from warehouse_sync.operations import RunReport, RunStatus
 from warehouse_sync.warehouses.values import NO_IDENTIFIER, REJECTING
 
-SOURCE = Path(cli.__file__).parent
+SOURCE = Path(cli_syncs.__file__).parent
 ODD = 'a "b" \\n\\c, é={x}'
 
 
@@ -84,6 +84,6 @@ def test_a_mistake_of_ours_is_told_as_a_failure() -> None:
         raise ZeroDivisionError("anna")
 
     with pytest.raises(ZeroDivisionError):
-        cli._run_each(Display(plain=True), ["a", "b"], one, Watcher(), as_json=True)
+        cli_syncs._run_each(Display(plain=True), ["a", "b"], one, Watcher(), as_json=True)
     (report,) = told
     assert (report.sync, report.status, report.reason) == ("a", RunStatus.FAILED, "internal error (ZeroDivisionError)")
