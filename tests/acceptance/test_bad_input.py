@@ -17,11 +17,12 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 import yaml
+from harness.command import call
 from harness.postgres import Server
 from harness.world import SYNC, World, create_audience, sandbox
 
 from warehouse_sync.config import load_config
-from warehouse_sync.errors import ConfigurationError
+from warehouse_sync.errors import ConfigurationError, WarehouseUnavailable
 from warehouse_sync.operations import RunStatus
 from warehouse_sync.run import run_sync
 
@@ -259,15 +260,13 @@ def closed_port() -> int:
 @pytest.mark.parametrize(
     ("part", "advice"),
     [
-        pytest.param({"port": None}, "[Rr]efused", id="closed port"),
         pytest.param({"password": "wrong-password"}, "password authentication failed", id="wrong password"),
         pytest.param({"username": "stranger"}, "stranger", id="unknown user"),
         pytest.param({"database": "nowhere"}, 'database "nowhere" does not exist', id="unknown database"),
     ],
 )
-def test_a_postgres_that_cannot_be_reached(postgres: Server, tmp_path: Path, part: dict[str, Any], advice: str) -> None:
+def test_a_postgres_that_refuses_us(postgres: Server, tmp_path: Path, part: dict[str, Any], advice: str) -> None:
     """The address without user and password, the server's reason and what to check."""
-    part = {key: closed_port() if key == "port" else value for key, value in part.items()}
     with postgres.database() as url, sandbox() as running:
         world = furnished(World(url, running, tmp_path))
         wrong = sa.make_url(url).set(**part)
@@ -277,10 +276,30 @@ def test_a_postgres_that_cannot_be_reached(postgres: Server, tmp_path: Path, par
         assert running.requests() == []
 
 
+@pytest.mark.parametrize(
+    ("part", "advice"),
+    [({}, "[Rr]efused"), ({"host": "nowhere.invalid"}, "resolve|translate")],
+    ids=["closed port", "unknown host"],
+)
+def test_a_postgres_that_does_not_answer(tmp_path: Path, part: dict[str, Any], advice: str) -> None:
+    """That may pass: the run failed, with exit code 1, so that whoever scheduled it tries again."""
+    url = sa.make_url("postgresql+psycopg://ann@127.0.0.1/db").set(**{"port": closed_port(), **part})
+    with sandbox() as running:
+        world = World(url.render_as_string(hide_password=False), running, tmp_path)
+        for verb in ("run", "plan"):
+            answer = call(world.save(), verb)
+            assert answer.code == 1
+            assert re.search(
+                rf"warehouses\.analytics\.url: cannot connect .*({advice})", answer.out + answer.err, re.DOTALL
+            )
+            assert "Nothing was touched; check the address" in " ".join((answer.out + answer.err).split())
+        assert running.requests() == []
+
+
 def test_a_message_shows_no_user_of_the_warehouse(tmp_path: Path) -> None:
     """Users are e-mail addresses on some servers, so the address in a message comes without the user."""
     url = f"postgresql+psycopg://ann.smith%40corp.example:pass-phrase@127.0.0.1:{closed_port()}/db"
-    with sandbox() as running, pytest.raises(ConfigurationError) as caught:
+    with sandbox() as running, pytest.raises(WarehouseUnavailable) as caught:
         World(url, running, tmp_path).run()
     assert "ann.smith" not in str(caught.value)
 

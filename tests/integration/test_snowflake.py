@@ -118,7 +118,7 @@ def test_who_may_not_log_in_is_told_before_anything_is_touched(world: World) -> 
 def test_a_server_that_is_not_there_is_told(world: World, snowflake: SnowflakeServer) -> None:
     """The address stands in the message, the password does not."""
     world.url = world.url.replace(str(snowflake.port), "1")
-    with pytest.raises(ConfigurationError, match="cannot connect to snowflake://local") as failure:
+    with pytest.raises(WarehouseUnavailable, match="cannot connect to snowflake://local") as failure:
         world.run()
     assert "secret" not in str(failure.value)
 

@@ -74,8 +74,8 @@ class Warehouse:
     def open(self) -> None:
         """Connect for the first time.
 
-        Raises ConfigurationError when the warehouse cannot be reached or refuses us: nothing was touched, and whoever
-        started us has to look. Raises WarehouseUnavailable when another process holds it.
+        Raises ConfigurationError when the warehouse refuses us: nothing was touched, and somebody has to look.
+        Raises WarehouseUnavailable when it does not answer, or when another process holds it.
         """
         try:
             with self.engine.connect() as connection:
@@ -83,10 +83,15 @@ class Warehouse:
         except sa.exc.NoSuchModuleError as error:
             raise ConfigurationError(f"warehouses.{self.name}.url: no driver for {self.url.drivername}") from error
         except sa.exc.DBAPIError as error:
-            raise ConfigurationError(
+            kind = WarehouseUnavailable if self.is_silent(error) else ConfigurationError
+            raise kind(
                 f"warehouses.{self.name}.url: cannot connect to {self.address}: {self.explain(error)}. "
                 "Nothing was touched; check the address, the user, the password and that the server runs."
             ) from None
+
+    def is_silent(self, error: sa.exc.DBAPIError) -> bool:
+        """Whether a connection failed because no server answered, which may pass; else we were refused."""
+        return False
 
     def check_server(self, connection: sa.Connection) -> None:
         """Raise ConfigurationError when the server is set up so that hashes would come out wrong."""

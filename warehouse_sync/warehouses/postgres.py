@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +21,13 @@ NAMES_ONLY = ("08", "28", "3D", "3F", "42", "53", "57")
 
 GONE = ("08", "25P03", "57P")
 """SQLSTATEs of a session or a server that went away begin so; without any, libpq itself could not talk to it."""
+
+
+SILENT = re.compile(
+    "refused|timeout|timed out|failed to resolve|could not translate|unreachable|No route|reset by peer|closed the "
+    "connection|starting up|shutting down|too many clients|recovery mode"
+)
+"""In messages of libpq, and of a server that is not ready yet."""
 
 
 class PostgreSQL(Warehouse):
@@ -63,6 +71,10 @@ class PostgreSQL(Warehouse):
     def lock_migrations(self, connection: sa.Connection) -> Iterator[None]:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext("warehouse-sync " + self.schema))))
         yield
+
+    def is_silent(self, error: sa.exc.DBAPIError) -> bool:
+        # libpq tells neither by a code.
+        return SILENT.search(str(error.orig)) is not None
 
     def check_server(self, connection: sa.Connection) -> None:
         encoding = connection.scalar(sa.text("show server_encoding"))

@@ -131,6 +131,10 @@ class Snowflake(SnowflakeValues):
             *(f"GRANT SELECT ON TABLE {model} TO ROLE {worker}" for model in models),
         ]
 
+    def is_silent(self, error: sa.exc.DBAPIError) -> bool:
+        # A refused login has the same number.
+        return "HTTP request failed" in str(error.orig)
+
     @property
     def address(self) -> str:
         url = self.url
