@@ -91,10 +91,11 @@ def _once_each(patch: pytest.MonkeyPatch) -> None:
         select: sa.Select[Any],
         *,
         temporary: bool = False,
+        ordered_by: str = "",
     ) -> None:
         shape = select._generate_cache_key()
         if shape is None or temporary:
-            return create_table_as(self, connection, table, select, temporary=temporary)
+            return create_table_as(self, connection, table, select, temporary=temporary, ordered_by=ordered_by)
         key = (table.fullname, shape.key, tuple(bound.value for bound in shape.bindparams))
         if key not in compiled:
             statement = sa.CreateTableAs(select, table.name, schema=table.schema)
