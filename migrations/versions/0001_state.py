@@ -19,7 +19,7 @@ def sync_key(*, primary_key: bool = False) -> list[sa.Column[str]]:
 
 
 def count(name: str) -> sa.Column[int]:
-    return sa.Column(name, sa.BigInteger, nullable=False, server_default="0")
+    return sa.Column(name, sa.BigInteger, nullable=False, server_default=sa.text("0"))
 
 
 def upgrade() -> None:

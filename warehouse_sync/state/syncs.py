@@ -68,8 +68,8 @@ def make_row(state: State, key: SyncKey) -> None:
         if connection.scalar(present) is not None:
             return
     # The key is unique only where the warehouse keeps constraints; there it may be refused as made meanwhile.
-    first = sa.select(*key.columns(), sa.literal(0), warehouse.utc_now()).where(~sa.exists(present))
-    names = [*key.values(), "lease_token", "created_at"]
+    first = sa.select(*key.columns(), sa.literal(0), warehouse.utc_now(), sa.literal(1)).where(~sa.exists(present))
+    names = [*key.values(), "lease_token", "created_at", "generation"]
     try:
         with warehouse.write("make the sync's row") as connection:
             warehouse.take_turns(connection, state.tables.installation)
