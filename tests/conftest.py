@@ -63,25 +63,17 @@ def snowflake() -> Iterator[SnowflakeServer]:
         yield server
 
 
-SNOWFLAKE_TOO = (
-    "test_warehouse_contract",
-    "test_values",
-    "test_lease",
-    "test_plan",
-    "test_status",
-    "test_mirror",
-    "test_pending",
-    "test_statements",
-    "test_migrations",
-)
-"""What runs on the local Snowflake too. It takes two seconds a run; the others would add many minutes."""
+ALWAYS_ON_SNOWFLAKE = ("test_warehouse_contract", "test_mirror", "test_lease", "test_migrations", "test_statements")
+ON_SNOWFLAKE = (*ALWAYS_ON_SNOWFLAKE, "test_values", "test_pending", "test_plan", "test_status")
+"""What runs on the local Snowflake too, all of it with SNOWFLAKE=all. A run takes two seconds there."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Whatever wants a warehouse runs on each kind."""
     chosen = any("warehouse_url" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
     if "warehouse_url" in metafunc.fixturenames and not chosen:
-        too = metafunc.module.__name__.endswith(SNOWFLAKE_TOO)
+        chosen_files = ON_SNOWFLAKE if os.environ.get("SNOWFLAKE") == "all" else ALWAYS_ON_SNOWFLAKE
+        too = metafunc.module.__name__.endswith(chosen_files)
         metafunc.parametrize("warehouse_url", ["duckdb", "postgres", *(["snowflake"] if too else [])], indirect=True)
 
 

@@ -74,12 +74,16 @@ def later_syncs(upsets: Sequence[Upset]) -> Iterator[History]:
 
 
 def spread(upsets: Sequence[Upset], count: int) -> list[Upset]:
-    """So many of them, the same each time, one from each of `count` equal parts; all when there are no more."""
+    """So many of them, the same each time, one from each of `count` equal parts; all when there are no more.
+
+    Whatever can happen at all is among them, as far as there is room.
+    """
     if count >= len(upsets):
         return list(upsets)
-    dice = random.Random(count)
     edges = [part * len(upsets) // count for part in range(count + 1)]
-    return [upsets[dice.randrange(start, end)] for start, end in pairwise(edges)]
+    throws = (random.Random(f"{count} {throw}") for throw in range(100))
+    chosen = ([upsets[dice.randrange(start, end)] for start, end in pairwise(edges)] for dice in throws)
+    return max(chosen, key=lambda some: len({upset.act for upset in some}))
 
 
 def told(name: str) -> History:
