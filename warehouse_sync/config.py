@@ -30,11 +30,11 @@ from warehouse_sync.config_parts import (
     RetentionConfig,
     RetryConfig,
     SyncConfig,
-    WarehouseConfig,
 )
 from warehouse_sync.config_problems import Part, did_you_mean, listed, problems_of, unknown_key
 from warehouse_sync.config_schedule import ScheduleConfig
 from warehouse_sync.config_source import Sections, merge, read_documents
+from warehouse_sync.config_warehouse import WarehouseConfig
 from warehouse_sync.config_webhook import WebhookConfig
 from warehouse_sync.errors import ConfigurationError
 

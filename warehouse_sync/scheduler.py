@@ -19,6 +19,7 @@ from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.base import BaseScheduler
 from apscheduler.triggers.base import BaseTrigger
 
+from warehouse_sync.clock import Clock, Pace
 from warehouse_sync.config import Config
 from warehouse_sync.config_watch import ConfigWatch
 from warehouse_sync.errors import ConfigurationError
@@ -26,7 +27,7 @@ from warehouse_sync.logs import redact
 from warehouse_sync.observer import Observer
 from warehouse_sync.schedule import Schedule
 from warehouse_sync.stopping import Stop
-from warehouse_sync.turns import Clock, Entry, Pace, Turns, Work, unforeseen
+from warehouse_sync.turns import Entry, Turns, Work, unforeseen
 
 log = structlog.get_logger(__name__)
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import structlog
 
 from warehouse_sync.alerts import Alerts
+from warehouse_sync.clock import Clock, Pace
 from warehouse_sync.health import ANYWHERE, HealthServer
 from warehouse_sync.metrics import Metrics
 from warehouse_sync.metrics_memory import recall
 from warehouse_sync.observer import EachObserver
 from warehouse_sync.scheduler import Scheduler
 from warehouse_sync.stopping import Stop
-from warehouse_sync.turns import Clock, Pace
 
 log = structlog.get_logger(__name__)
 

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 import yaml
 from apscheduler.executors.debug import DebugExecutor
 
+from warehouse_sync.clock import Clock, Pace
 from warehouse_sync.config import Config
 from warehouse_sync.errors import WarehouseSyncError
 from warehouse_sync.observer import Observer
@@ -24,7 +25,7 @@ from warehouse_sync.state.migrate import migrate
 from warehouse_sync.state.store import State, SyncKey
 from warehouse_sync.state.ticks import Outlook
 from warehouse_sync.stopping import Stop
-from warehouse_sync.turns import Clock, Pace, Work, outlook
+from warehouse_sync.turns import Work, outlook
 from warehouse_sync.warehouses.base import Warehouse
 
 PACE = Pace(reload_interval=86400.0, look_every=86400.0)

@@ -13,10 +13,10 @@ import time
 from datetime import datetime, timedelta
 from typing import Any
 
+from warehouse_sync.clock import Clock, Pace
 from warehouse_sync.logs import configure_logs
 from warehouse_sync.serve import serve
 from warehouse_sync.stopping import Stop
-from warehouse_sync.turns import Clock, Pace
 
 
 class FastClock(Clock):

@@ -18,10 +18,10 @@ import sqlalchemy as sa
 from harness.postgres import Server
 from harness.scheduling import Shop, shop
 
+from warehouse_sync.clock import Pace
 from warehouse_sync.config import load_config
 from warehouse_sync.errors import ConfigurationError, WarehouseUnavailable
 from warehouse_sync.schedule import EVERY
-from warehouse_sync.turns import Pace
 
 OFTEN = os.environ.get("OFTEN", "1h")
 SCHEDULES = {
