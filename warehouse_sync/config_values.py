@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 
 from warehouse_sync.config_problems import listed, wrong
 from warehouse_sync.config_source import Unreadable, read_text
+from warehouse_sync.hosts import is_loopback
 from warehouse_sync.logs import hide
 from warehouse_sync.snowflake_login import checked_url
 
@@ -163,7 +163,7 @@ def _web_address(value: str) -> str:
         raise wrong("an address is expected here, such as https://api.linkedin.com")
     if parts.username is not None:
         raise wrong("an address must not carry a user or a password")
-    if parts.scheme == "http" and not _is_loopback(host):
+    if parts.scheme == "http" and not is_loopback(host):
         raise wrong("http:// is taken for this machine only (127.0.0.1, localhost); write https://")
     return value.rstrip("/")
 
@@ -182,13 +182,6 @@ def _webhook_url(value: Any, info: ValidationInfo) -> Any:
         if len(part) >= _SHORTEST_CREDENTIAL:
             hide(part)
     return value
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _plain(value: str) -> str:

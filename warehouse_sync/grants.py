@@ -42,11 +42,11 @@ def grants(config: Config, name: str, *, role: str | None = None, may_create_sch
         tables = [sync.model.table_parts for sync in syncs if sync.model.table_parts]
         queries = [sync.name for sync in syncs if not sync.model.table_parts]
         chosen = role or warehouse.role
-        has_roles = bool(warehouse.grants("nobody", [], may_create_schema=False))
-        if not has_roles:
+        statements = warehouse.grants(chosen or "", tables, may_create_schema=may_create_schema)
+        if not statements:
             return Grants(name, queries=queries)
         if chosen is None:
             raise ConfigurationError(f"warehouses.{name}.url names no role to grant rights to; give one with --role")
-        return Grants(name, chosen, warehouse.grants(chosen, tables, may_create_schema=may_create_schema), queries)
+        return Grants(name, chosen, statements, queries)
     finally:
         warehouse.close()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote
 
 from warehouse_sync.config_problems import Found, listed, wrong
+from warehouse_sync.hosts import is_loopback
 
 KEYS = ("private_key", "private_key_passphrase", "oauth_token")
 """Keys of a warehouse that belong to Snowflake alone."""
@@ -75,16 +75,9 @@ def checked_url(rest: str) -> str:
             raise wrong(f"{name} must not stand in the query of this address{place}")
     if parts.query.get("protocol", "https") != "https":
         host = parts.query.get("host", parts.account.partition(":")[0])
-        if parts.query["protocol"] != "http" or not _is_loopback(host):
+        if parts.query["protocol"] != "http" or not is_loopback(host):
             raise wrong("protocol=http is taken for this machine only (127.0.0.1, localhost); leave it out")
     return url
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def problems(url: str, private_key: str | None, passphrase: str | None, oauth_token: str | None) -> Iterator[Found]:

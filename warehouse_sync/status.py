@@ -211,9 +211,8 @@ def _dead_removes(state: State, connection: sa.Connection, key: SyncKey, run_id:
 
 def _is_leased(state: State, key: SyncKey) -> bool:
     table = state.tables.syncs
-    held = table.c.lease_holder.is_not(None) & (table.c.lease_expires_at > state.warehouse.utc_now())
     with state.warehouse.connect("look at the lease") as connection:
-        return connection.scalar(sa.select(table.c.sync).where(key.match(table), held)) is not None
+        return connection.scalar(sa.select(table.c.sync).where(key.match(table), syncs.is_leased(state))) is not None
 
 
 def _last_run(state: State, key: SyncKey) -> dict[str, Any] | None:

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import structlog
-import yaml
 from harness.command import call, interrupt, people
 from harness.world import SYNC, World, create_audience, make_impatient, sandbox
 
@@ -33,14 +32,8 @@ def objects(text: str) -> list[dict[str, Any]]:
 
 
 def write(world: World) -> None:
-    """A token given as such is believed at once, one fetched may be refused for seconds."""
     world.changes = {"audience": {"type": "user", "id": create_audience(world.sandbox)}}
-    written = world.written
-    destination = written["destinations"]["ads"]
-    for key in ("client_id", "client_secret", "refresh_token"):
-        del destination[key]
-    destination["access_token"] = world.sandbox.settings.access_token
-    (world.folder / "config.yaml").write_text(yaml.safe_dump(written))
+    world.save_with_access_token()
 
 
 def test_every_line_of_a_run_tells_its_sync_and_its_run(world: World) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from harness.command import Answer, call, people
 from harness.world import SYNC, World, create_audience, make_impatient, sandbox
 from prometheus_client.parser import text_string_to_metric_families
@@ -238,14 +237,8 @@ def test_a_text_of_metrics_can_be_gone_on_from(world: World) -> None:
 
 
 def command(world: World, *words: str) -> Answer:
-    """Run the real program; a token given as such is believed at once, one fetched may be refused for seconds."""
-    written = world.written
-    destination = written["destinations"]["ads"]
-    for key in ("client_id", "client_secret", "refresh_token"):
-        del destination[key]
-    destination["access_token"] = world.sandbox.settings.access_token
-    (world.folder / "config.yaml").write_text(yaml.safe_dump(written))
-    return call(world.folder, *words)
+    """Run the real program without a token of its own to fetch."""
+    return call(world.save_with_access_token(), *words)
 
 
 def test_commands_write_their_metrics_to_a_file_and_go_on_from_it(world: World) -> None:

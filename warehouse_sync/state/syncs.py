@@ -60,6 +60,12 @@ def read(state: State, key: SyncKey) -> SyncRow:
     return SyncRow(generation=reached or 1)
 
 
+def is_leased(state: State) -> sa.ColumnElement[bool]:
+    """The condition that a worker runs the sync of a row now."""
+    syncs = state.tables.syncs
+    return syncs.c.lease_holder.is_not(None) & (syncs.c.lease_expires_at > state.warehouse.utc_now())
+
+
 def make_row(state: State, key: SyncKey) -> None:
     """The sync has its row, whoever else makes it at the same time."""
     warehouse, syncs = state.warehouse, state.tables.syncs

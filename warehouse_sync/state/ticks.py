@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from warehouse_sync.operations import RunStatus
 from warehouse_sync.state import retry_queue
 from warehouse_sync.state.store import State, SyncKey
+from warehouse_sync.state.syncs import is_leased
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ def look(state: State, key: SyncKey) -> Outlook:
     waiting = retry_queue.next_due(state, key).subquery("waiting")
     columns = (
         syncs.c.last_tick,
-        (syncs.c.lease_holder.is_not(None) & (syncs.c.lease_expires_at > now)).label("is_leased"),
+        is_leased(state).label("is_leased"),
         waiting.c.next_due,
         # Of a run whose worker died behind its commit point, what was not sent is in no queue yet.
         ((runs.c.watermark < runs.c.last_seq) | (runs.c.status == RunStatus.RUNNING)).label("left_open"),

@@ -49,8 +49,7 @@ class LinkedIn:
         self.progress = Progress()
         self._client = Client(settings, lambda: self.may_send(), lambda *request: self.progress.answered(*request))
         limits = {kind: self.requests_per_minute(kind) for kind in MEMBER_PATHS}
-        sender = settings.api_url, settings.client_id, settings.refresh_token, settings.access_token, limits
-        self._budget = budgets.join(sender, lambda: Budget(limits))
+        self._budget = budgets.join((settings.credentials, limits), lambda: Budget(limits))
         pace = Pace(self._budget.value, self._wait, settings.patience, lambda *wait: self.progress.waited(*wait))
         with _before_a_run():
             self._tokens = Tokens(self._client, settings)

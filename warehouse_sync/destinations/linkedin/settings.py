@@ -57,6 +57,12 @@ class LinkedInSettings:
         """The ad account as LinkedIn names it."""
         return f"urn:li:sponsoredAccount:{self.account_id}"
 
+    @property
+    def credentials(self) -> tuple[str | None, ...]:
+        """What LinkedIn tells senders apart by; whoever shares them shares limits and tokens."""
+        app = self.oauth_url, self.client_id, self.client_secret
+        return (self.api_url, *app, self.refresh_token, self.access_token)
+
     def key(self, name: str) -> str:
         """Where setting `name` stands in the configuration."""
         return f"destinations.{self.name}.{name}"

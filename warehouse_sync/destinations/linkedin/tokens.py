@@ -60,18 +60,13 @@ grants: Shared[Grant] = Shared(Grant.end)
 """Those of this process, by credentials."""
 
 
-def _credentials(settings: LinkedInSettings) -> tuple[str | None, ...]:
-    app = settings.oauth_url, settings.client_id, settings.client_secret
-    return (settings.api_url, *app, settings.refresh_token, settings.access_token)
-
-
 class Tokens:
     """Thread-safe: of many threads that need a new token one fetches it, the others wait for that."""
 
     def __init__(self, client: Client, settings: LinkedInSettings) -> None:
         self._client = client
         self._settings = settings
-        self._share = grants.join(_credentials(settings), lambda: Grant(settings))
+        self._share = grants.join(settings.credentials, lambda: Grant(settings))
         self._grant = self._share.value
 
     @property
