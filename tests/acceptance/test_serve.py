@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -87,17 +87,25 @@ def ended(world: World, worker: Worker, text: str, times: int = 1) -> None:
     assert worker.running, worker.text("err")
 
 
+def making_up(workers: Workers, world: World, rows: Sequence[Mapping[str, Any]], *, slow: float) -> tuple[Worker, int]:
+    """A service that makes up for a tick with these rows, fifty of which a run has sent before.
+
+    Each request takes `slow` seconds. With it comes how many ADDs were answered before it began.
+    """
+    world.fill(people(range(50)))
+    run_once(world)
+    world.fill(rows)
+    have_missed_a_tick(world)
+    world.sandbox.inject(f"slow:users:times=0:seconds={slow}")
+    sent = len(answered(world, "ADD"))
+    return serving(workers, world), sent
+
+
 def test_a_missed_tick_a_stop_in_its_delivery_and_what_that_left(workers: Workers, world: World) -> None:
     """The tick is made up for; SIGTERM ends its run well and the service with 0; the next worker sends what was left
     without a new snapshot, and does not run the tick again."""
-    world.fill(people(range(50)))
-    run_once(world)
     rows = people(range(400))
-    world.fill(rows)
-    have_missed_a_tick(world)
-    world.sandbox.inject("slow:users:times=0:seconds=0.4")
-    sent = len(answered(world, "ADD"))
-    worker = serving(workers, world)
+    worker, sent = making_up(workers, world, rows, slow=0.4)
     wait_until(lambda: len(answered(world, "ADD")) > sent and under_way(world, "users") == 2, "requests are in flight")
     worker.send(signal.SIGTERM)
     answer = worker.wait(15)
@@ -124,14 +132,8 @@ def test_a_missed_tick_a_stop_in_its_delivery_and_what_that_left(workers: Worker
 def test_a_worker_that_is_killed_in_a_tick(workers: Workers, postgres_world: World) -> None:
     """Whoever serves next runs the tick once the dead worker's lease has run out; then it is done."""
     world = postgres_world
-    world.fill(people(range(50)))
-    run_once(world)
     rows = people(range(400))
-    world.fill(rows)
-    have_missed_a_tick(world)
-    world.sandbox.inject("slow:users:times=0:seconds=0.4")
-    sent = len(answered(world, "ADD"))
-    worker = serving(workers, world)
+    worker, sent = making_up(workers, world, rows, slow=0.4)
     wait_until(lambda: len(answered(world, "ADD")) > sent, "the run delivers")
     worker.send(signal.SIGKILL)
     worker.wait()
@@ -171,13 +173,7 @@ def test_a_stop_during_the_query(workers: Workers, world: World) -> None:
 def test_a_second_signal_ends_the_service_where_it_stands(workers: Workers, postgres_world: World) -> None:
     """As it does for a run: 143."""
     world = postgres_world
-    world.fill(people(range(50)))
-    run_once(world)
-    world.fill(people(range(400)))
-    have_missed_a_tick(world)
-    world.sandbox.inject("slow:users:times=0:seconds=2")
-    sent = len(answered(world, "ADD"))
-    worker = serving(workers, world)
+    worker, sent = making_up(workers, world, people(range(400)), slow=2)
     wait_until(lambda: under_way(world, "users") == 2, "the run delivers")
     worker.send(signal.SIGTERM)
     ended(world, worker, "awaiting the runs")
