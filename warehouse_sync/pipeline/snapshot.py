@@ -11,13 +11,15 @@ import sqlparse
 from sqlparse import tokens
 
 from warehouse_sync.errors import ConfigurationError, QueryFailed
-from warehouse_sync.fields import AudienceFields, Field
+from warehouse_sync.fields import AudienceFields, Field, Normaliser
 from warehouse_sync.logs import redact
 from warehouse_sync.warehouses import values
 from warehouse_sync.warehouses.base import ModelColumn, Text, Warehouse
 
 KEY = "key "
 """How the primary key's columns begin inside the statement; no identifier or field has a space in its name."""
+
+KEY_TEXT = "text of key "
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,31 +123,57 @@ def snapshot_select(warehouse: Warehouse, model: Model, spelling: Mapping[str, s
     """The SELECT whose rows are the snapshot, in the columns of `StateTables.snapshot`."""
     mapped = [taken for taken in model.fields.all if taken.name in model.mapping]
     cleaned = _cleaned(warehouse, model, spelling, mapped)
-    judged = _judged(warehouse, model, mapped, cleaned)
+    examined = _examined(warehouse, model, spelling, mapped, cleaned)
+    judged = _judged(warehouse, model, mapped, examined)
     keyed = _keyed(warehouse, model, mapped, judged)
     return _distinct(model, keyed)
 
 
 def _cleaned(warehouse: Warehouse, model: Model, spelling: Mapping[str, str], mapped: Sequence[Field]) -> sa.Subquery:
-    keys = [_column(spelling[name]).label(f"{KEY}{place}") for place, name in enumerate(model.primary_key)]
+    columns = {taken.name: _column(spelling[model.mapping[taken.name]]) for taken in mapped}
+    keys = [_column(spelling[name]) for name in model.primary_key]
+    plain = [warehouse.as_text(columns[taken.name]) for taken in mapped if taken.normaliser is Normaliser.TEXT]
     cleaned = sa.select(
-        *keys,
-        _primary_key(warehouse, model, spelling).label("primary_key"),
-        *(
-            values.clean(warehouse, taken, _column(spelling[model.mapping[taken.name]])).label(taken.name)
-            for taken in mapped
-        ),
+        *(key.label(f"{KEY}{place}") for place, key in enumerate(keys)),
+        *(warehouse.as_text(key).label(f"{KEY_TEXT}{place}") for place, key in enumerate(keys)),
+        *(values.clean(warehouse, taken, columns[taken.name]).label(taken.name) for taken in mapped),
+        (values.may_hold_address(warehouse, plain) if plain else sa.false()).label("suspicious row"),
     ).select_from(warehouse.model(query_text(warehouse, model)))
     return warehouse.computed_once(cleaned, "cleaned")
 
 
-def _primary_key(warehouse: Warehouse, model: Model, spelling: Mapping[str, str]) -> Text:
+def _column(name: str) -> sa.ColumnElement[Any]:
+    return sa.column(sa.sql.quoted_name(name, quote=True))
+
+
+def _examined(
+    warehouse: Warehouse, model: Model, spelling: Mapping[str, str], mapped: Sequence[Field], cleaned: sa.Subquery
+) -> sa.Subquery:
+    """Each field's cleaned value under its name, and why it is left out under its name and a suffix."""
+    suspicious = cleaned.c["suspicious row"]
+    return warehouse.computed_once(
+        sa.select(
+            *_keys(cleaned),
+            _primary_key(warehouse, model, spelling, cleaned).label("primary_key"),
+            *(cleaned.c[taken.name] for taken in mapped),
+            *(
+                values.problem(
+                    warehouse, taken, cleaned.c[taken.name], hash_pii=model.hash_pii, suspicious=suspicious
+                ).label(f"{taken.name} problem")
+                for taken in mapped
+            ),
+        ),
+        "examined",
+    )
+
+
+def _primary_key(warehouse: Warehouse, model: Model, spelling: Mapping[str, str], cleaned: sa.Subquery) -> Text:
     """The key as text for the log; hashed where it is a column that is hashed, holds an at sign, or is very long."""
     hashed_fields = {taken.name for taken in model.fields.all if taken.hash}
     private = {spelling[column] for name, column in model.mapping.items() if name in hashed_fields}
     parts: list[Text] = []
-    for name in model.primary_key:
-        text = warehouse.as_text(_column(spelling[name]))
+    for place, name in enumerate(model.primary_key):
+        text = cleaned.c[f"{KEY_TEXT}{place}"]
         hashed = sa.literal("sha256:", sa.Text) + warehouse.hash_text(text, "sha256")
         odd = text.contains("@") | (sa.func.length(text) > values.LONGEST_KEY)
         parts.append(hashed if spelling[name] in private else sa.case((odd, hashed), else_=text))
@@ -155,45 +183,37 @@ def _primary_key(warehouse: Warehouse, model: Model, spelling: Mapping[str, str]
     return key
 
 
-def _column(name: str) -> sa.ColumnElement[Any]:
-    return sa.column(sa.sql.quoted_name(name, quote=True))
-
-
-def _judged(warehouse: Warehouse, model: Model, mapped: Sequence[Field], cleaned: sa.Subquery) -> sa.Subquery:
-    """Each field's value under its name, and why it was left out under its name and a suffix."""
-    judged = {
-        taken.name: values.judge(warehouse, taken, cleaned.c[taken.name], hash_pii=model.hash_pii) for taken in mapped
-    }
+def _judged(warehouse: Warehouse, model: Model, mapped: Sequence[Field], examined: sa.Subquery) -> sa.Subquery:
+    """Each field's value as it is sent, and what the row is worth."""
+    cleaned = {taken.name: examined.c[taken.name] for taken in mapped}
+    problems = {taken.name: examined.c[f"{taken.name} problem"] for taken in mapped}
     return warehouse.computed_once(
         sa.select(
-            *_keys(cleaned),
-            cleaned.c.primary_key,
-            *(judgement.value.label(name) for name, judgement in judged.items()),
-            *(judgement.problem.label(f"{name} problem") for name, judgement in judged.items()),
+            *_keys(examined),
+            examined.c.primary_key,
+            *(
+                sa.case(
+                    (
+                        problems[taken.name].is_(None),
+                        values.value(warehouse, taken, cleaned[taken.name], hash_pii=model.hash_pii),
+                    )
+                ).label(taken.name)
+                for taken in mapped
+            ),
+            values.reject_reason(model.fields, cleaned, problems).label("reason"),
+            values.left_out(warehouse, problems).label("left_out"),
         ),
         "judged",
     )
 
 
 def _keyed(warehouse: Warehouse, model: Model, mapped: Sequence[Field], judged: sa.Subquery) -> sa.Subquery:
-    """Each row with its identity and fingerprint, or with the reason why it cannot be a member."""
-    found = {taken.name: values.Judgement(judged.c[taken.name], judged.c[f"{taken.name} problem"]) for taken in mapped}
-    left_out: Text = sa.literal("", sa.Text)
-    for name, judgement in found.items():
-        left_out = left_out + sa.func.coalesce(sa.literal(f"{name}:", sa.Text) + judgement.problem + " ", "")
+    """Each row with its identity and fingerprint, unless it cannot be a member."""
     identifiers = {taken.name for taken in model.fields.identifiers}
-    own = {name: judgement.value for name, judgement in found.items() if name in identifiers}
-    other = {name: judgement.value for name, judgement in found.items() if name not in identifiers}
+    own = {taken.name: judged.c[taken.name] for taken in mapped if taken.name in identifiers}
+    other = {taken.name: judged.c[taken.name] for taken in mapped if taken.name not in identifiers}
     encoded = warehouse.computed_once(
-        sa.select(
-            *_keys(judged),
-            judged.c.primary_key,
-            *(judgement.value.label(name) for name, judgement in found.items()),
-            values.reject_reason(model.fields, found).label("reason"),
-            sa.func.nullif(left_out, "").label("left_out"),
-            values.encode(own).label("own"),
-            values.encode(other).label("other"),
-        ),
+        sa.select(judged, values.encode(warehouse, own).label("own"), values.encode(warehouse, other).label("other")),
         "encoded",
     )
 

@@ -288,6 +288,13 @@ class Warehouse:
         """Any SQL type as text, without NUL and compared code point by code point."""
         return sa.cast(column, sa.Text)
 
+    def joined(self, *texts: Text) -> Text:
+        """The texts one behind the other, without those that are NULL; empty when all are."""
+        together: Text = sa.literal("", sa.Text)
+        for text in texts:
+            together = together + (text if isinstance(text, sa.BindParameter) else sa.func.coalesce(text, ""))
+        return together
+
     def matches(self, value: Text, pattern: str) -> sa.ColumnElement[bool]:
         """Whether the regular expression is found in the text; the patterns are anchored where they need to be."""
         return value.regexp_match(pattern)

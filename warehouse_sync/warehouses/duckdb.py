@@ -161,6 +161,10 @@ class DuckDB(Warehouse):
     def as_text(self, column: sa.ColumnElement[Any]) -> Text:
         return _without_nul(super().as_text(column))
 
+    def joined(self, *texts: Text) -> Text:
+        # Allocates once, where each || copies what stands before it.
+        return sa.func.concat(*texts, type_=sa.Text())
+
     def trim(self, value: Text) -> Text:
         # Looking is several times as fast as trimming, and few values want it.
         blank_at_an_end = self.matches(value, f"^[{BLANK}]|[{BLANK}]$")

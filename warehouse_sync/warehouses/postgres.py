@@ -106,8 +106,9 @@ class PostgreSQL(Warehouse):
 
     def computed_once(self, select: sa.Select[Any], name: str) -> sa.Subquery:
         # The planner merges plain subqueries into the query above and repeats each expression wherever it is named:
-        # hashing a snapshot took thirty times as long.
-        return select.offset(0).subquery(name)
+        # hashing a snapshot took thirty times as long. For an OFFSET that is a number it would do without parallel
+        # workers; of NULL it knows that it skips nothing.
+        return select.offset(sa.null()).subquery(name)
 
     def after_load(self, connection: sa.Connection, table: sa.TableClause, *columns: str, ordered_by: str = "") -> None:
         name = self.quote(*filter(None, (table.schema, table.name)))

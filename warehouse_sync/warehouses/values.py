@@ -1,13 +1,14 @@
 """Normalisers compiled to SQL: what a value becomes, or why it is left out.
 
-Two steps per field, so that the second one names the first one's result instead of repeating it: `clean` takes the
-query's column, `judge` the cleaned value.
+Three steps per field, so that each names the result of the one before instead of repeating it: `clean` takes the
+query's column, `problem` and `value` the cleaned value.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -75,13 +76,6 @@ TEST_VECTOR = (
 """Addresses and the SHA-256 they must have: case, white space, dotless and final letters, quote and backslash."""
 
 
-class Judgement(NamedTuple):
-    """value: what is sent, NULL when absent or left out. problem: why it is left out, NULL when nothing is wrong."""
-
-    value: Text
-    problem: Text
-
-
 def clean(warehouse: Warehouse, field: Field, column: sa.ColumnElement[Any]) -> Text:
     """The query's column as normalised text; NULL when absent."""
     text = warehouse.as_text(column)
@@ -99,81 +93,127 @@ def clean(warehouse: Warehouse, field: Field, column: sa.ColumnElement[Any]) -> 
     return sa.func.nullif(cleaned, "")
 
 
-def judge(warehouse: Warehouse, field: Field, cleaned: Text, *, hash_pii: bool) -> Judgement:
-    """What becomes of a cleaned value."""
+def problem(
+    warehouse: Warehouse, field: Field, cleaned: Text, *, hash_pii: bool, suspicious: sa.ColumnElement[bool]
+) -> Text:
+    """Why a cleaned value is left out; NULL when nothing is wrong with it, or when it is absent.
+
+    suspicious: `may_hold_address` of the row; without it no plain field is searched for an address.
+    """
+    length = sa.func.length(cleaned)
     match field.normaliser:
         case Normaliser.EMAIL if hash_pii:
-            assert field.hash is not None
-            return _judge(
-                cleaned,
-                warehouse.hash_text(cleaned, field.hash),
-                (warehouse.matches(cleaned, HASH), "already_hashed"),
-                (sa.func.length(cleaned) > EMAIL_LENGTH, "too_long"),
+            return _first(
+                # Most addresses have no such length, and are not looked at any closer.
+                (length.in_(HASH_LENGTHS.values()) & warehouse.matches(cleaned, HASH), "already_hashed"),
+                (length > EMAIL_LENGTH, "too_long"),
                 (~warehouse.matches(cleaned, EMAIL), "not_an_address"),
             )
         case Normaliser.EMAIL:
             assert field.hash is not None
             of_its_length = f"^[0-9a-f]{{{HASH_LENGTHS[field.hash]}}}$"
-            return _judge(cleaned, cleaned, (~warehouse.matches(cleaned, of_its_length), "not_hashed"))
+            return _first((~warehouse.matches(cleaned, of_its_length), "not_hashed"))
         case Normaliser.DEVICE_ID:
-            return _judge(
-                cleaned,
-                cleaned,
+            return _first(
                 (~warehouse.matches(cleaned, DEVICE_ID), "not_a_device_id"),
                 (warehouse.matches(cleaned, "^[0-]+$"), "opted_out"),
             )
         case Normaliser.DOMAIN:
             host = warehouse.extract(cleaned, HOST)
-            return _judge(
-                cleaned,
-                host,
-                (host.is_(None) | warehouse.matches(host, "[.][0-9]+$"), "not_a_domain"),
+            return _first(
+                (
+                    cleaned.is_not(None) & (host.is_(None) | warehouse.matches(host, "[.][0-9]+$")),
+                    "not_a_domain",
+                ),
                 (sa.func.length(host) > HOST_LENGTH, "too_long"),
             )
         case Normaliser.PREFIXED_NUMBER:
-            prefixes = "|".join(re.escape(prefix) for prefix in (field.prefix, *field.aliases))
-            digits = warehouse.extract(cleaned, f"^(?:{prefixes})?([0-9]{{1,19}})$")
-            return _judge(cleaned, sa.literal(field.prefix, sa.Text) + digits, (digits.is_(None), "not_an_id"))
+            return _first((~warehouse.matches(cleaned, _prefixed(field)), "not_an_id"))
         case Normaliser.COUNTRY:
-            letters = (~warehouse.matches(cleaned, "^[A-Za-z]{2}$"), "not_a_country_code")
-            return _judge(cleaned, warehouse.upper_ascii(cleaned), letters)
+            return _first((~warehouse.matches(cleaned, "^[A-Za-z]{2}$"), "not_a_country_code"))
         case Normaliser.TEXT:
-            email = (warehouse.matches(cleaned, EMAIL_WITHIN), "holds_an_address")
+            email = (suspicious & warehouse.matches(cleaned, EMAIL_WITHIN), "holds_an_address")
             if field.max_length is not None and field.too_long is TooLong.CUT:
-                return _judge(cleaned, sa.func.left(cleaned, field.max_length), email)
-            return _judge(
-                cleaned, cleaned, email, (sa.func.length(cleaned) > (field.max_length or LONGEST), "too_long")
-            )
+                return _first(email)
+            return _first(email, (length > (field.max_length or LONGEST), "too_long"))
         case Normaliser.TEXT_LIST:
-            return _judge(cleaned, cleaned, (cleaned == NOT_A_LIST, NOT_A_LIST))
+            return _first((cleaned == NOT_A_LIST, NOT_A_LIST))
 
 
-def _judge(cleaned: Text, value: Text, *problems: tuple[sa.ColumnElement[bool], str]) -> Judgement:
-    """`value` unless a problem holds; the first one that does is told. Absent values have neither."""
-    nothing = sa.cast(sa.null(), sa.Text)
-    absent = (cleaned.is_(None), nothing)
-    return Judgement(
-        sa.case(absent, *((condition, nothing) for condition, _ in problems), else_=value),
-        sa.case(absent, *((condition, sa.literal(problem, sa.Text)) for condition, problem in problems)),
-    )
+def value(warehouse: Warehouse, field: Field, cleaned: Text, *, hash_pii: bool) -> Text:
+    """What is sent for a cleaned value that has no problem; NULL when it is absent."""
+    match field.normaliser:
+        case Normaliser.EMAIL if hash_pii:
+            assert field.hash is not None
+            return warehouse.hash_text(cleaned, field.hash)
+        case Normaliser.DOMAIN:
+            return warehouse.extract(cleaned, HOST)
+        case Normaliser.PREFIXED_NUMBER:
+            return sa.literal(field.prefix, sa.Text) + warehouse.extract(cleaned, _prefixed(field))
+        case Normaliser.COUNTRY:
+            return warehouse.upper_ascii(cleaned)
+        case Normaliser.TEXT if field.max_length is not None and field.too_long is TooLong.CUT:
+            return sa.func.left(cleaned, field.max_length)
+        case _:
+            return cleaned
 
 
-def reject_reason(fields: AudienceFields, judged: dict[str, Judgement]) -> Text:
-    """Why a row cannot be a member; NULL when it can."""
+def may_hold_address(warehouse: Warehouse, texts: Sequence[Text]) -> sa.ColumnElement[bool]:
+    """Whether EMAIL_WITHIN can be found in any of the texts: one look at all of them, as nearly no row has any."""
+    together = warehouse.joined(*texts)
+    return together.contains("@") | together.contains("%40", autoescape=True)
+
+
+def _prefixed(field: Field) -> str:
+    prefixes = "|".join(re.escape(prefix) for prefix in (field.prefix, *field.aliases))
+    return f"^(?:{prefixes})?([0-9]{{1,19}})$"
+
+
+def _first(*problems: tuple[sa.ColumnElement[bool], str]) -> Text:
+    """The first problem that holds. No condition holds for an absent value: it is NULL there."""
+    return sa.case(*((condition, sa.literal(name, sa.Text)) for condition, name in problems))
+
+
+def reject_reason(fields: AudienceFields, cleaned: Mapping[str, Text], problems: Mapping[str, Text]) -> Text:
+    """Why a row cannot be a member; NULL when it can. Both by the names of the fields that are mapped."""
+    mapped = [field for field in fields.identifiers if field.name in cleaned]
     cases = [
-        (judged[field.name].problem == reason, sa.literal(reason, sa.Text))
+        (problems[field.name] == reason, sa.literal(reason, sa.Text))
         for reason in REJECTING
-        for field in fields.identifiers
-        if field.name in judged and field.hash
+        for field in mapped
+        if field.hash
     ]
-    nobody = sa.and_(*(judged[field.name].value.is_(None) for field in fields.identifiers if field.name in judged))
+    nobody = sa.and_(*(cleaned[field.name].is_(None) | problems[field.name].is_not(None) for field in mapped))
     return sa.case(*cases, (nobody, sa.literal(NO_IDENTIFIER, sa.Text)))
 
 
-def encode(pairs: dict[str, Text]) -> Text:
+def left_out(warehouse: Warehouse, problems: Mapping[str, Text]) -> Text:
+    """The fields whose values are left out, each with its problem: `name:problem` and a space; NULL without any."""
+    told = warehouse.joined(
+        *(
+            sa.case((found.is_not(None), sa.literal(f"{name}:", sa.Text) + found + " "))
+            for name, found in problems.items()
+        )
+    )
+    return sa.case((sa.or_(*(found.is_not(None) for found in problems.values())), told))
+
+
+def encode(warehouse: Warehouse, pairs: Mapping[str, Text]) -> Text:
     """Named values as one text, different for different values: name, length and value of each that is there."""
-    encoded: Text = sa.literal("", sa.Text)
-    for name, value in pairs.items():
-        length = sa.cast(sa.func.length(value), sa.Text)
-        encoded = encoded + sa.func.coalesce(sa.literal(f"{name}=", sa.Text) + length + ":" + value + ";", "")
-    return encoded
+    return warehouse.joined(
+        *(
+            sa.case(
+                (
+                    value.is_not(None),
+                    warehouse.joined(
+                        sa.literal(f"{name}=", sa.Text),
+                        sa.cast(sa.func.length(value), sa.Text),
+                        sa.literal(":", sa.Text),
+                        value,
+                        sa.literal(";", sa.Text),
+                    ),
+                )
+            )
+            for name, value in pairs.items()
+        )
+    )
