@@ -11,7 +11,8 @@ from warehouse_sync.destinations import audience_fields, open_destination
 from warehouse_sync.destinations.base import Audience, AudienceSpec, Destination
 from warehouse_sync.errors import ConfigurationError
 from warehouse_sync.pipeline.guard import Guard
-from warehouse_sync.pipeline.snapshot import Model, check_model
+from warehouse_sync.pipeline.model import Model
+from warehouse_sync.pipeline.snapshot import check_model
 from warehouse_sync.progress import Phase, Progress
 from warehouse_sync.retry_policy import RetryPolicy
 from warehouse_sync.state.runs import table_slug

@@ -18,7 +18,7 @@ from warehouse_sync.pipeline import housekeeping
 from warehouse_sync.pipeline.changes import Basis, make_changes
 from warehouse_sync.pipeline.delivery import Delivery, batches
 from warehouse_sync.pipeline.recording import Recorder
-from warehouse_sync.pipeline.snapshot import count_snapshot, take_snapshot
+from warehouse_sync.pipeline.snapshot import count_snapshot, make_recipe, take_snapshot
 from warehouse_sync.progress import Phase
 from warehouse_sync.standing import Standing, find_footing, standing
 from warehouse_sync.state import retry_queue, runs, sync_log, syncs
@@ -122,17 +122,31 @@ class Mirror(LeasedRun):
 
     def take_snapshot(self) -> None:
         """The current snapshot is there: the query's members now, for a retry pass those that were promoted."""
-        job, retry = self.job, self.wish.kind is RunKind.RETRY
+        job = self.job
         job.progress.begin(Phase.SNAPSHOT)
         self.current = self._table(self.state.tables.snapshot, self.row.snapshot_table)
-        with job.warehouse.connect("take the snapshot of the query") as connection:
-            if retry:
+        made_by = self.promoted.recipe if self.promoted else None
+        if self.wish.kind is RunKind.RETRY:
+            recipe = made_by
+            with job.warehouse.connect("look at the snapshot") as connection:
                 self.rows = count_snapshot(connection, self.current)
-            else:
-                self.rows = take_snapshot(job.warehouse, connection, job.model, job.spelling, self.current)
+        else:
+            recipe = make_recipe(job.warehouse, job.model, job.spelling, syncs.installation_id(self.state))
+            # Who asks for a full run may not trust what was made before.
+            trusted = recipe is not None and recipe == made_by and self.wish.kind is not RunKind.FULL
+            with job.warehouse.connect("take the snapshot of the query") as connection:
+                self.rows = take_snapshot(
+                    job.warehouse,
+                    connection,
+                    job.model,
+                    job.spelling,
+                    self.current,
+                    recipe=recipe,
+                    previous=self.previous if trusted else None,
+                )
         job.progress.rejected_rows(self.rows.reasons)
         counts = {"query_rows": self.rows.rows, "members": self.rows.members, "rejected_rows": self.rows.rejected}
-        self._record(phase=Phase.CHANGES, **counts)
+        self._record(phase=Phase.CHANGES, recipe=recipe, **counts)
 
     def work_out_changes(self) -> None:
         """The operations of this run are on disk, in sending order."""

@@ -50,7 +50,13 @@ class Purge(Mirror):
         self.current = self._table(self.state.tables.snapshot, self.row.snapshot_table)
         assert self.previous is not None
         with self.job.warehouse.connect("make an empty snapshot") as connection:
-            nobody = sa.select(self.previous).where(sa.false())
+            # Snapshots of releases before 0.4 have no row hashes.
+            nobody = sa.select(
+                *(
+                    sa.cast(sa.null(), column.type).label(column.name) if column.name == "row_hash" else column
+                    for column in self.previous.c
+                )
+            ).where(sa.false())
             self.job.warehouse.create_table_as(connection, self.current, nobody)
             connection.commit()
 

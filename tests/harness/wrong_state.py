@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -164,12 +164,12 @@ def send_stale_removes(patch: pytest.MonkeyPatch) -> None:
 
 @mutation("Rows are compared by their primary key: a changed address stays targeted.", "run")
 def remove_by_primary_key(patch: pytest.MonkeyPatch) -> None:
-    def leavers(basis: changes.Basis) -> sa.Select[Any] | None:
+    def leavers(names: Sequence[str], basis: changes.Basis) -> sa.Select[Any] | None:
         if basis.previous is None or basis.is_retry:
             return None
         previous, current = basis.previous, basis.current
-        still_there = sa.exists().where(current.c.primary_key == previous.c.primary_key)
-        return sa.select(previous).where(previous.c.reason.is_(None), ~still_there)
+        members = sa.select(*changes._member(names, previous)).where(previous.c.reason.is_(None))
+        return members.where(~sa.exists().where(current.c.primary_key == previous.c.primary_key))
 
     patch.setattr(changes, "_leavers", leavers)
 
@@ -178,8 +178,8 @@ def remove_by_primary_key(patch: pytest.MonkeyPatch) -> None:
 def ignore_new_fields(patch: pytest.MonkeyPatch) -> None:
     joiners = changes._joiners
 
-    def by_identity(basis: changes.Basis) -> sa.Select[Any] | None:
-        found = joiners(basis)
+    def by_identity(names: Sequence[str], basis: changes.Basis) -> sa.Select[Any] | None:
+        found = joiners(names, basis)
         if found is None or basis.full or basis.previous is None:
             return found
         known = sa.exists().where(basis.previous.c.identity == basis.current.c.identity)

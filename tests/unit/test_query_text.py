@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warehouse_sync.pipeline.snapshot import one_statement
+from warehouse_sync.pipeline.model import one_statement
 from warehouse_sync.state.runs import TABLE_NAME_LENGTH, table_slug
 from warehouse_sync.state.store import SyncKey
 

@@ -113,43 +113,50 @@ def count_changes(connection: sa.Connection, table: sa.TableClause) -> ChangeCou
 
 
 def changes_select(warehouse: Warehouse, tables: StateTables, fields: AudienceFields, basis: Basis) -> sa.Select[Any]:
-    """The SELECT whose rows are the changes, in the columns of `StateTables.changes`."""
+    """The SELECT whose rows are the changes, in the columns of `StateTables.changes`.
+
+    Parts that are empty anyway do not even appear in it: a first run reads its snapshot once and that is all.
+    """
     names = fields.names
     pending = _pending(warehouse, tables, names, basis)
-    removes = _operations(names, OperationKind.REMOVE, _leavers(basis), pending).cte("removes")
-    adds = _operations(names, OperationKind.ADD, _joiners(basis), pending).cte("adds")
-    readds = _part(names, _sharers(fields, basis, removes, adds), OperationKind.ADD, "shared").cte("readds")
-    parts = [
-        _numbered(names, _held(names, pending, readds), 0),
-        _numbered(names, sa.select(removes), 1),
-        _numbered(names, sa.select(adds), 2),
-        _numbered(names, sa.select(readds), 3),
-    ]
-    everything = sa.union_all(*parts).subquery("operations")
-    return sa.select(
-        sa.func.row_number().over(order_by=everything.c.part).label("seq"),
-        *(column for column in everything.c if column.name != "part"),
-    )
+    removes = _operations(names, OperationKind.REMOVE, _leavers(names, basis), pending, "removes")
+    adds = _operations(names, OperationKind.ADD, _joiners(names, basis), pending, "adds")
+    readds = _readds(names, fields, basis, removes, adds)
+    held = _held(names, pending, readds)
+    parts = [part for part in (held, removes, adds, readds) if part is not None]
+    return _numbered(names, parts or [_nothing(names).cte("nothing")])
 
 
-def _leavers(basis: Basis) -> sa.Select[Any] | None:
+def _member(names: Sequence[str], source: sa.FromClause) -> list[sa.ColumnElement[Any]]:
+    return [source.c[name] for name in (*MEMBER, *names)]
+
+
+def _lacking(select: sa.Select[Any], column: sa.ColumnElement[Any], other: sa.ColumnElement[Any]) -> sa.Select[Any]:
+    """The rows of `select` whose `column` is not found in `other`.
+
+    An outer join, because for NOT EXISTS not every engine streams the wide rows past the narrow keys.
+    """
+    return select.outerjoin_from(column.table, other.table, column == other).where(other.is_(None))
+
+
+def _leavers(names: Sequence[str], basis: Basis) -> sa.Select[Any] | None:
     """Members of the previous snapshot whose identity is gone."""
     if basis.previous is None or basis.is_retry:
         return None
     previous, current = basis.previous, basis.current
-    still_there = sa.exists().where(current.c.identity == previous.c.identity)
-    return sa.select(previous).where(previous.c.reason.is_(None), ~still_there)
+    members = sa.select(*_member(names, previous)).where(previous.c.reason.is_(None))
+    return _lacking(members, previous.c.identity, current.c.identity)
 
 
-def _joiners(basis: Basis) -> sa.Select[Any] | None:
+def _joiners(names: Sequence[str], basis: Basis) -> sa.Select[Any] | None:
     """Members whose fingerprint is new; in a full run and for a new audience all."""
     current = basis.current
-    members = sa.select(current).where(current.c.reason.is_(None))
+    members = sa.select(*_member(names, current)).where(current.c.reason.is_(None))
     if basis.full or basis.previous is None:
         return members
     if basis.is_retry:
         return None
-    return members.where(~sa.exists().where(basis.previous.c.fingerprint == current.c.fingerprint))
+    return _lacking(members, current.c.fingerprint, basis.previous.c.fingerprint)
 
 
 def _pending(warehouse: Warehouse, tables: StateTables, names: Sequence[str], basis: Basis) -> sa.CTE | None:
@@ -190,8 +197,12 @@ def _pending(warehouse: Warehouse, tables: StateTables, names: Sequence[str], ba
 
 
 def _operations(
-    names: Sequence[str], operation: OperationKind, changed: sa.Select[Any] | None, pending: sa.CTE | None
-) -> sa.SelectBase:
+    names: Sequence[str],
+    operation: OperationKind,
+    changed: sa.Select[Any] | None,
+    pending: sa.CTE | None,
+    title: str,
+) -> sa.CTE | None:
     """The operations of one kind that this run sends: what changed, then what was left undelivered."""
     cause = "left" if operation is OperationKind.REMOVE else "joined"
     parts: list[sa.Select[Any]] = []
@@ -200,14 +211,16 @@ def _operations(
     if pending is not None:
         taken = sa.select(pending).where(pending.c.operation == operation, ~pending.c.held)
         parts.append(_part(names, taken, operation, "pending"))
-    return sa.union_all(*parts) if parts else _nothing(names)
+    return sa.union_all(*parts).cte(title) if parts else None
 
 
-def _sharers(fields: AudienceFields, basis: Basis, removes: sa.CTE, adds: sa.CTE) -> sa.Select[Any]:
+def _readds(
+    names: Sequence[str], fields: AudienceFields, basis: Basis, removes: sa.CTE | None, adds: sa.CTE | None
+) -> sa.CTE | None:
     """Current members that share an identifier with somebody who is removed, unless they are added anyway."""
     current = basis.current
-    if basis.full or basis.previous is None:
-        return sa.select(current).where(sa.false())
+    if basis.full or removes is None:
+        return None
     sharing = [
         sa.select(current.c.fingerprint).join_from(
             current, removes, current.c[identifier.name] == removes.c[identifier.name]
@@ -215,20 +228,21 @@ def _sharers(fields: AudienceFields, basis: Basis, removes: sa.CTE, adds: sa.CTE
         for identifier in fields.identifiers
     ]
     hurt = sa.union(*sharing).subquery("hurt")
-    return (
-        sa.select(current)
-        .join_from(current, hurt, hurt.c.fingerprint == current.c.fingerprint)
-        .where(~sa.exists().where(adds.c.fingerprint == current.c.fingerprint))
-    )
+    sharers = sa.select(*_member(names, current)).join_from(current, hurt, hurt.c.fingerprint == current.c.fingerprint)
+    if adds is not None:
+        sharers = sharers.where(~sa.exists().where(adds.c.fingerprint == current.c.fingerprint))
+    return _part(names, sharers, OperationKind.ADD, "shared").cte("readds")
 
 
-def _held(names: Sequence[str], pending: sa.CTE | None, readds: sa.CTE) -> sa.SelectBase:
+def _held(names: Sequence[str], pending: sa.CTE | None, readds: sa.CTE | None) -> sa.CTE | None:
     """Pending work that is carried along; what is added again anyway need not wait."""
     if pending is None:
-        return _nothing(names)
-    again = sa.exists().where(readds.c.fingerprint == pending.c.fingerprint)
-    waits = pending.c.held & ((pending.c.operation == OperationKind.REMOVE) | ~again)
-    return _part(names, sa.select(pending).where(waits), None, "pending", held=True)
+        return None
+    waits: sa.ColumnElement[bool] = pending.c.held
+    if readds is not None:
+        again = sa.exists().where(readds.c.fingerprint == pending.c.fingerprint)
+        waits = waits & ((pending.c.operation == OperationKind.REMOVE) | ~again)
+    return _part(names, sa.select(pending).where(waits), None, "pending", held=True).cte("held")
 
 
 def _part(
@@ -266,8 +280,16 @@ def _nothing(names: Sequence[str]) -> sa.Select[Any]:
     return _part(names, sa.select(*empty, *texts).where(sa.false()), OperationKind.ADD, "pending")
 
 
-def _numbered(names: Sequence[str], source: sa.SelectBase, part: int) -> sa.Select[Any]:
-    """The rows of `source` with the part of the sending order that they belong to."""
-    rows = source.subquery()
-    columns = ("operation", "cause", "held", *MEMBER, *names, *RETRY)
-    return sa.select(sa.literal(part, sa.Integer).label("part"), *(rows.c[name] for name in columns))
+def _numbered(names: Sequence[str], parts: Sequence[sa.CTE]) -> sa.Select[Any]:
+    """The rows of the parts, one part behind the other, each in any order.
+
+    A part's numbers begin behind the rows of those before it, which costs no sorting.
+    """
+    selects: list[sa.Select[Any]] = []
+    for place, part in enumerate(parts):
+        seq: sa.ColumnElement[Any] = sa.func.row_number().over()
+        for before in parts[:place]:
+            seq = seq + sa.select(sa.func.count()).select_from(before).scalar_subquery()
+        columns = ("operation", "cause", "held", *MEMBER, *names, *RETRY)
+        selects.append(sa.select(sa.cast(seq, sa.BigInteger).label("seq"), *(part.c[name] for name in columns)))
+    return selects[0] if len(selects) == 1 else sa.select(sa.union_all(*selects).subquery("operations"))

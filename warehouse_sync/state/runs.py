@@ -38,6 +38,7 @@ class Run:
     previous_run: int | None
     audience_id: str | None
     promoted: bool = False
+    recipe: str | None = None
 
     @property
     def removes_until(self) -> int:
@@ -159,6 +160,7 @@ def _run(row: sa.Row[Any]) -> Run:
         previous_run=row.previous_run,
         audience_id=row.audience_id,
         promoted=row.promoted_at is not None,
+        recipe=row.recipe,
     )
 
 

@@ -11,7 +11,7 @@ from functools import cache
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = "0003"
+SCHEMA_VERSION = "0004"
 """The migration that this release works with."""
 
 VERSION_TABLE = "schema_version"
@@ -79,6 +79,7 @@ class StateTables:
             sa.Column("promoted_at", sa.DateTime),
             sa.Column("finished_at", sa.DateTime),
             sa.Column("tick", sa.DateTime, doc="the time of the schedule that it was run for"),
+            sa.Column("recipe", sa.String(64), doc="what made members of rows; equal ones may share row hashes"),
         )
         self.sync_log = sa.Table(
             "sync_log",
@@ -116,6 +117,8 @@ class StateTables:
         """The shape of a snapshot: members, and with `reason` the rows that cannot be members.
 
         query_rows: how many rows of the query this line speaks for. left_out: values that were left out and why.
+        row_hash: of the row that speaks, by which the next snapshot knows it again; not in tables of releases before
+        0.4, whose runs have no recipe.
         """
         return sa.table(
             name,
@@ -125,6 +128,7 @@ class StateTables:
             sa.column("query_rows", sa.BigInteger),
             sa.column("reason", sa.Text),
             sa.column("left_out", sa.Text),
+            sa.column("row_hash", sa.BigInteger),
             *(sa.column(field, sa.Text) for field in fields),
             schema=None if temporary else self.schema,
         )

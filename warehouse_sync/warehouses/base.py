@@ -46,6 +46,9 @@ class Warehouse:
     cursor_seconds = math.inf
     """How long a statement may stand open while its rows are sent, before it is begun anew behind them."""
 
+    recognises_rows = False
+    """Whether `row_hash` gives any."""
+
     ddl_is_transactional = True
     """Whether what is made is gone when its transaction is rolled back; otherwise migrations must be repeatable."""
 
@@ -154,6 +157,11 @@ class Warehouse:
     def explain(self, error: sa.exc.DBAPIError) -> str:
         """The driver's message without values of rows. Engines that know their messages say more."""
         return type(error.orig).__name__
+
+    @property
+    def version(self) -> str:
+        """Of the engine that takes the hashes; known once the warehouse is open."""
+        return ".".join(map(str, getattr(self.engine.dialect, "server_version_info", None) or ()))
 
     def tag(self, sync: str, run: int | None = None) -> None:
         """What is asked from now on is done for this run; for engines whose histories tell what for."""
@@ -336,6 +344,21 @@ class Warehouse:
     def digest(self, value: Text) -> sa.ColumnElement[Any]:
         """The first 128 bits of SHA-256 as a UUID: a key that is narrow and of fixed width."""
         return sa.cast(sa.func.left(self.hash_text(value, "sha256"), 32), sa.Uuid)
+
+    def change_digest(self, value: Text) -> sa.ColumnElement[Any]:
+        """128 bits as a UUID that tell a change of the text; nothing is found by it in an older release's tables."""
+        return self.digest(value)
+
+    def list_as_text(self, column: sa.ColumnElement[Any]) -> Text:
+        """Any SQL type as text, different for different values, of arrays too."""
+        return self.as_text(column)
+
+    def row_hash(self, salt: str, texts: Sequence[Text]) -> sa.ColumnElement[Any]:
+        """64 bits that tell whether a row of the query has changed; NULL where making members anew costs no more.
+
+        The salt is an installation's own, so that the hashes mean nothing elsewhere.
+        """
+        return sa.cast(sa.null(), sa.BigInteger)
 
     def text_list(self, column: sa.ColumnElement[Any], field: Field) -> Text:
         """The first items of an array, a JSON array or comma-separated text, as a JSON array; NULL when there are none.

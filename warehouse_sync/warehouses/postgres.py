@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ SILENT = re.compile(
 
 class PostgreSQL(Warehouse):
     """A PostgreSQL database, through psycopg 3."""
+
+    recognises_rows = True
 
     def __init__(self, name: str, url: str, schema: str, lease: float) -> None:
         super().__init__(name, url, schema, lease)
@@ -141,6 +144,16 @@ class PostgreSQL(Warehouse):
         octets = sa.func.substr(sa.func.sha256(sa.func.convert_to(value, "UTF8")), 1, 16)
         return sa.cast(sa.func.encode(octets, "hex"), sa.Uuid)
 
+    def list_as_text(self, column: sa.ColumnElement[Any]) -> Text:
+        return sa.cast(sa.func.to_json(column), sa.Text)
+
+    def row_hash(self, salt: str, texts: Sequence[Text]) -> sa.ColumnElement[Any]:
+        together: sa.ColumnElement[Any] = sa.literal(_number(salt, "row"), sa.BigInteger)
+        for place, text in enumerate(texts):
+            seed, nothing = (sa.literal(_number(salt, f"{place} {of}"), sa.BigInteger) for of in ("seed", "null"))
+            together = together.op("#")(sa.func.coalesce(sa.func.hashtextextended(text, seed), nothing))
+        return together
+
     def text_list(self, column: sa.ColumnElement[Any], field: Field) -> Text:
         # A column of type json may hold escapes and numbers that the server stores but cannot read (NUL, half a
         # surrogate pair, 1e400000). to_jsonb would raise; so whatever has an escape is looked at before it is read.
@@ -170,3 +183,8 @@ class PostgreSQL(Warehouse):
         found = sa.select(sa.cast(sa.func.json_agg(ordered), sa.Text)).select_from(first).scalar_subquery()
         unreadable = items.is_(None) & (sa.func.json_typeof(json) != "null")
         return sa.case((unreadable, sa.literal(NOT_A_LIST, sa.Text)), else_=found)
+
+
+def _number(salt: str, purpose: str) -> int:
+    """A bigint of its own for each purpose."""
+    return int.from_bytes(hashlib.sha256(f"{salt} {purpose}".encode()).digest()[:8], "big", signed=True)

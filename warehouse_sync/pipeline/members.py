@@ -1,0 +1,238 @@
+"""The model's rows become members: mapped, normalised and hashed, each identity once. All of it is one SELECT.
+
+Where the same row stood in the previous snapshot already, what it became is carried over instead of being made again:
+hashing and normalising is most of the work, and between two runs most rows stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from warehouse_sync.fields import Field, Normaliser
+from warehouse_sync.pipeline.model import Model, query_text
+from warehouse_sync.warehouses import values
+from warehouse_sync.warehouses.base import Text, Warehouse
+
+KEY = "key "
+"""How the primary key's columns begin inside the statement; no identifier or field has a space in its name."""
+
+RAW = "raw "
+KEPT = "kept "
+CARRIED = ("identity", "fingerprint", "left_out")
+
+
+def snapshot_select(
+    warehouse: Warehouse,
+    model: Model,
+    spelling: Mapping[str, str],
+    salt: str = "",
+    previous: sa.TableClause | None = None,
+) -> sa.Select[Any]:
+    """The SELECT whose rows are the snapshot, in the columns of `StateTables.snapshot`.
+
+    previous: an earlier snapshot of the same salt, from which unchanged rows are carried over. The salt stands for
+    all that decides what becomes of a row, so that equal row hashes mean equal members.
+    """
+    mapped = [taken for taken in model.fields.all if taken.name in model.mapping]
+    rows = _rows(warehouse, model, spelling, mapped, salt)
+    if previous is not None:
+        rows = _recognised(warehouse, model, mapped, rows, previous)
+    cleaned = _cleaned(warehouse, mapped, rows)
+    examined = _examined(warehouse, model, mapped, cleaned)
+    judged = _judged(warehouse, model, mapped, examined)
+    keyed = _keyed(warehouse, model, mapped, judged)
+    return _distinct(model, keyed)
+
+
+def _rows(
+    warehouse: Warehouse, model: Model, spelling: Mapping[str, str], mapped: Sequence[Field], salt: str
+) -> sa.Subquery:
+    """The query's rows as they are: the key, the mapped columns, and a hash of all that."""
+    keys = [_column(spelling[name]) for name in model.primary_key]
+    columns = {taken.name: _column(spelling[model.mapping[taken.name]]) for taken in mapped}
+    texts = [warehouse.as_text(key) for key in keys]
+    for taken in mapped:
+        as_text = warehouse.list_as_text if taken.normaliser is Normaliser.TEXT_LIST else warehouse.as_text
+        texts.append(as_text(columns[taken.name]))
+    return warehouse.computed_once(
+        sa.select(
+            *(key.label(f"{KEY}{place}") for place, key in enumerate(keys)),
+            _primary_key(warehouse, model, spelling).label("primary_key"),
+            *(column.label(f"{RAW}{name}") for name, column in columns.items()),
+            warehouse.row_hash(salt, texts).label("row_hash"),
+        ).select_from(warehouse.model(query_text(warehouse, model))),
+        "rows",
+    )
+
+
+def _primary_key(warehouse: Warehouse, model: Model, spelling: Mapping[str, str]) -> Text:
+    """The key as text for the log; hashed where it is a column that is hashed, holds an at sign, or is very long."""
+    hashed_fields = {taken.name for taken in model.fields.all if taken.hash}
+    private = {spelling[column] for name, column in model.mapping.items() if name in hashed_fields}
+    parts: list[Text] = []
+    for name in model.primary_key:
+        text = warehouse.as_text(_column(spelling[name]))
+        hashed = sa.literal("sha256:", sa.Text) + warehouse.hash_text(text, "sha256")
+        odd = text.contains("@") | (sa.func.length(text) > values.LONGEST_KEY)
+        parts.append(hashed if spelling[name] in private else sa.case((odd, hashed), else_=text))
+    key = parts[0]
+    for part in parts[1:]:
+        key = sa.func.coalesce(key, "") + ", " + sa.func.coalesce(part, "")
+    return key
+
+
+def _column(name: str) -> sa.ColumnElement[Any]:
+    return sa.column(sa.sql.quoted_name(name, quote=True))
+
+
+def _recognised(
+    warehouse: Warehouse, model: Model, mapped: Sequence[Field], rows: sa.Subquery, previous: sa.TableClause
+) -> sa.Subquery:
+    """The rows, beside each the member that it was in the previous snapshot if nothing of it has changed."""
+    names = (*CARRIED, *(taken.name for taken in mapped))
+    # The key takes part so that a row is held against its own past only, whatever the width of the hash.
+    same = (previous.c.row_hash == rows.c.row_hash) & (previous.c.primary_key == rows.c.primary_key)
+    return warehouse.computed_once(
+        sa.select(rows, *(previous.c[name].label(f"{KEPT}{name}") for name in names)).outerjoin_from(
+            rows, previous, same
+        ),
+        "recognised",
+    )
+
+
+def _kept(source: sa.Subquery) -> list[sa.ColumnElement[Any]]:
+    return [column for column in source.c if column.name.startswith(KEPT)]
+
+
+def _unless_kept(source: sa.Subquery, made: sa.ColumnElement[Any], name: str = "") -> sa.ColumnElement[Any]:
+    """What was carried over under `name`, and `made`, which is not even computed then, for all other rows."""
+    if not _kept(source):
+        return made
+    known = source.c[f"{KEPT}identity"].is_not(None)
+    return sa.case((known, source.c[KEPT + name]), else_=made) if name else sa.case((~known, made))
+
+
+def _cleaned(warehouse: Warehouse, mapped: Sequence[Field], rows: sa.Subquery) -> sa.Subquery:
+    raw = {taken.name: rows.c[f"{RAW}{taken.name}"] for taken in mapped}
+    plain = [warehouse.as_text(raw[taken.name]) for taken in mapped if taken.normaliser is Normaliser.TEXT]
+    suspicious = values.may_hold_address(warehouse, plain) if plain else sa.false()
+    return warehouse.computed_once(
+        sa.select(
+            *_keys(rows),
+            *_kept(rows),
+            rows.c.primary_key,
+            rows.c.row_hash,
+            *(
+                _unless_kept(rows, values.clean(warehouse, taken, raw[taken.name])).label(taken.name)
+                for taken in mapped
+            ),
+            _unless_kept(rows, suspicious).label("suspicious row"),
+        ),
+        "cleaned",
+    )
+
+
+def _examined(warehouse: Warehouse, model: Model, mapped: Sequence[Field], cleaned: sa.Subquery) -> sa.Subquery:
+    """Each field's cleaned value under its name, and why it is left out under its name and a suffix."""
+    suspicious = cleaned.c["suspicious row"]
+    return warehouse.computed_once(
+        sa.select(
+            *(column for column in cleaned.c if column is not suspicious),
+            *(
+                values.problem(
+                    warehouse, taken, cleaned.c[taken.name], hash_pii=model.hash_pii, suspicious=suspicious
+                ).label(f"{taken.name} problem")
+                for taken in mapped
+            ),
+        ),
+        "examined",
+    )
+
+
+def _judged(warehouse: Warehouse, model: Model, mapped: Sequence[Field], examined: sa.Subquery) -> sa.Subquery:
+    """Each field's value as it is sent, and what the row is worth."""
+    cleaned = {taken.name: examined.c[taken.name] for taken in mapped}
+    problems = {taken.name: examined.c[f"{taken.name} problem"] for taken in mapped}
+
+    def value(taken: Field) -> sa.ColumnElement[Any]:
+        made = values.value(warehouse, taken, cleaned[taken.name], hash_pii=model.hash_pii)
+        return _unless_kept(examined, sa.case((problems[taken.name].is_(None), made)), taken.name)
+
+    return warehouse.computed_once(
+        sa.select(
+            *_keys(examined),
+            *(column for column in _kept(examined) if column.name in {KEPT + name for name in CARRIED}),
+            examined.c.primary_key,
+            examined.c.row_hash,
+            *(value(taken).label(taken.name) for taken in mapped),
+            _unless_kept(examined, values.reject_reason(model.fields, cleaned, problems)).label("reason"),
+            _unless_kept(examined, values.left_out(warehouse, problems), "left_out").label("left_out"),
+        ),
+        "judged",
+    )
+
+
+def _keyed(warehouse: Warehouse, model: Model, mapped: Sequence[Field], judged: sa.Subquery) -> sa.Subquery:
+    """Each row with its identity and fingerprint, unless it cannot be a member."""
+    identifiers = {taken.name for taken in model.fields.identifiers}
+    own = {taken.name: judged.c[taken.name] for taken in mapped if taken.name in identifiers}
+    other = {taken.name: judged.c[taken.name] for taken in mapped if taken.name not in identifiers}
+    encoded = warehouse.computed_once(
+        sa.select(
+            judged,
+            _unless_kept(judged, values.encode(warehouse, own)).label("own"),
+            _unless_kept(judged, values.encode(warehouse, other)).label("other"),
+        ),
+        "encoded",
+    )
+
+    def for_members(made: sa.ColumnElement[Any], name: str) -> sa.ColumnElement[Any]:
+        return _unless_kept(encoded, sa.case((encoded.c.reason.is_(None), made)), name).label(name)
+
+    everything = warehouse.joined(encoded.c.own, sa.literal("|", sa.Text), encoded.c.other)
+    return warehouse.computed_once(
+        sa.select(
+            *_keys(encoded),
+            *(encoded.c[name] for name in ("primary_key", "row_hash", "reason", "left_out")),
+            *(encoded.c[taken.name] for taken in mapped),
+            for_members(warehouse.digest(encoded.c.own), "identity"),
+            for_members(warehouse.change_digest(everything), "fingerprint"),
+        ),
+        "keyed",
+    )
+
+
+def _keys(source: sa.Subquery) -> list[sa.ColumnElement[Any]]:
+    """The primary key's columns as the query gives them: they decide which row speaks for a member."""
+    return [column for column in source.c if column.name.startswith(KEY)]
+
+
+def _distinct(model: Model, keyed: sa.Subquery) -> sa.Select[Any]:
+    """Each identity once: the row with the smallest primary key speaks for it. Rejected rows by their key."""
+    keys = [column.nulls_last() for column in _keys(keyed)]
+    groups = (keyed.c.identity, keyed.c.reason, sa.case((keyed.c.reason.is_not(None), keyed.c.primary_key)))
+    ranked = sa.select(
+        *(column for column in keyed.c if not column.name.startswith(KEY)),
+        sa.func.row_number().over(partition_by=groups, order_by=[*keys, keyed.c.fingerprint]).label("place"),
+        sa.func.count().over(partition_by=groups).label("query_rows"),
+    ).subquery("ranked")
+    nothing = sa.cast(sa.null(), sa.Text)
+
+    def kept(name: str) -> Text:
+        # A rejected row leaves no values behind, only its key and reason.
+        return sa.case((ranked.c.reason.is_(None), ranked.c[name])) if name in ranked.c else nothing
+
+    return sa.select(
+        ranked.c.identity,
+        ranked.c.fingerprint,
+        ranked.c.primary_key,
+        ranked.c.query_rows,
+        ranked.c.reason,
+        ranked.c.left_out,
+        # Nor a hash of them: such a row is looked at anew each time.
+        sa.case((ranked.c.reason.is_(None), ranked.c.row_hash)).label("row_hash"),
+        *(kept(name).label(name) for name in model.fields.names),
+    ).where(ranked.c.place == 1)
