@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import chain
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from warehouse_sync.cli_base import Json, Syncs, app, named, opened, show
 from warehouse_sync.exits import CONFIGURATION, each, end, stop_of
+
+if TYPE_CHECKING:
+    from warehouse_sync.checks import Check
+    from warehouse_sync.config import Config
 
 
 @app.command()
@@ -19,8 +23,8 @@ def validate(
     as_json: Json = False,
 ) -> None:
     """Check the configuration, then connections, queries, accounts and audiences."""
+    from warehouse_sync.checks import Check
     from warehouse_sync.errors import ConfigurationError
-    from warehouse_sync.validate import Check, validate
 
     display = context.obj[1]
     checks: Iterable[Check]
@@ -30,7 +34,7 @@ def validate(
         checks = [Check("configuration", False, str(problem)) for problem in error.problems]
     else:
         read = Check("configuration", True, f"syncs in {context.obj[0]}: {len(config.syncs)}")
-        checks = chain([read], () if offline else validate(config))
+        checks = chain([read], () if offline else _connected(config))
     made = []
     for check in checks:
         made.append(check)
@@ -40,6 +44,12 @@ def validate(
     if as_json:
         display.json({"valid": valid, "checks": [check.as_dict() for check in made]})
     end([] if valid else [CONFIGURATION])
+
+
+def _connected(config: Config) -> Iterable[Check]:
+    from warehouse_sync.validate import validate
+
+    return validate(config)
 
 
 @app.command()

@@ -23,10 +23,10 @@ from warehouse_sync import wording
 from warehouse_sync.progress import Phase, Progress
 
 if TYPE_CHECKING:
+    from warehouse_sync.checks import Check
     from warehouse_sync.grants import Grants
     from warehouse_sync.operations import PlanReport, RunReport
     from warehouse_sync.status import SyncStatus
-    from warehouse_sync.validate import Check
     from warehouse_sync.warehouse_setup import Preparation
 
 log = structlog.get_logger(__name__)

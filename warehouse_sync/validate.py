@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
 
+from warehouse_sync.checks import Check
 from warehouse_sync.config import Config, LinkedInConfig, SyncConfig, WarehouseConfig
 from warehouse_sync.destinations import open_destination
 from warehouse_sync.destinations.base import AudienceSpec
@@ -15,23 +14,6 @@ from warehouse_sync.job import model_of, open_warehouse
 from warehouse_sync.pipeline.snapshot import check_model
 from warehouse_sync.status import expiry_warning
 from warehouse_sync.warehouses import make_warehouse
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was looked at. subject: its place in the configuration. message: what was found, one sentence.
-
-    warning: it works, but not for long.
-    """
-
-    subject: str
-    ok: bool
-    message: str
-    warning: bool = False
-
-    def as_dict(self) -> dict[str, Any]:
-        """The JSON object of `validate --json`."""
-        return asdict(self)
 
 
 def validate(config: Config) -> Iterator[Check]:

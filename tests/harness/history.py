@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from typing import ClassVar
 
 import pytest
@@ -201,6 +202,16 @@ class History(RuleBasedStateMachine):
             "select 1 from information_schema.tables where table_schema = 'warehouse_sync' and table_name = 'syncs'"
         )
         return bool(found)
+
+    def _is_leased(self) -> bool:
+        """Whether a worker holds the lease of the sync, by the clock of the warehouse, which is this machine's."""
+        if not self._has_state():
+            return False
+        ends = self.world.query(
+            "select lease_expires_at from warehouse_sync.syncs where lease_holder is not null and sync = 'people' "
+            f"and destination = '{self.world.destination_name}'"
+        )
+        return any(end > datetime.now(UTC).replace(tzinfo=None) for (end,) in ends)
 
     def _expire_leases(self) -> None:
         """As much time goes by as a dead worker's lease lasts."""

@@ -102,6 +102,8 @@ def test_a_status_is_forced_and_expired_wipes_the_members(sandbox: Sandbox, segm
         assert len(sandbox.members(segment)) == 1
     side(sandbox, "POST", path, json={"status": "EXPIRED"})
     assert sandbox.segments()[0]["status"] == "EXPIRED"
+    assert side(sandbox, "POST", path, json={"status": "ARCHIVED"}).status_code == 400
+    assert sandbox.segments()[0]["status"] == "EXPIRED"
     assert sandbox.members(segment) == {}
     assert side(sandbox, "POST", path, json={"status": "TIRED"}).status_code == 400
     assert side(sandbox, "POST", "segments/1/status", json={"status": "READY"}).status_code == 404

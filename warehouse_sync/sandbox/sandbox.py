@@ -136,12 +136,17 @@ class Sandbox:
     def force_status(self, segment_id: int | str, status: str) -> None:
         """Put a segment into a status until its next write; EXPIRED wipes its members.
 
-        Raises KeyError for an unknown segment, ValueError for an unknown status.
+        Raises KeyError for an unknown segment, ValueError for an unknown status, and for ARCHIVED where the segment is
+        EXPIRED: that comes behind it, and only a write leads back.
         """
         if status not in STATUSES:
             raise ValueError(f"status must be one of {', '.join(STATUSES)}")
         with self._state.lock:
-            self._state.segments[int(segment_id)].force(status, self._state.now())
+            segment, now = self._state.segments[int(segment_id)], self._state.now()
+            segment.settle(now)
+            if status == "ARCHIVED" and segment.status(now) == "EXPIRED":
+                raise ValueError("an EXPIRED segment is not ARCHIVED before it has been written to")
+            segment.force(status, now)
 
     def set_writable(self, account_id: int, writable: bool) -> None:
         """Give or take the write role on an account; without it writes answer 403."""

@@ -11,7 +11,6 @@ import orjson
 from warehouse_sync.errors import ConfigurationError
 from warehouse_sync.sandbox.faults import Fault
 from warehouse_sync.sandbox.members import Reading
-from warehouse_sync.sandbox.segment import STATUSES
 from warehouse_sync.sandbox.wire import Refusal, Reply, Request
 
 if TYPE_CHECKING:
@@ -52,10 +51,10 @@ def _answer(sandbox: Sandbox, request: Request, rooms: list[str]) -> Reply:
         case "GET", ["segments", segment_id, "members"] if segment_id.isdecimal():
             return _members(sandbox, int(segment_id), request.query.get("reading", Reading.ELEMENTS))
         case "POST", ["segments", segment_id, "status"] if segment_id.isdecimal():
-            status = _options(request).get("status")
-            if status not in STATUSES:
-                raise Refusal(400, f"status must be one of {', '.join(STATUSES)}")
-            sandbox.force_status(int(segment_id), status)
+            try:
+                sandbox.force_status(int(segment_id), str(_options(request).get("status")))
+            except ValueError as error:
+                raise Refusal(400, str(error)) from None
             return Reply(204)
         case "POST", ["accounts", account_id, "role"] if account_id.isdecimal():
             sandbox.set_writable(int(account_id), bool(_options(request).get("writable")))
