@@ -21,13 +21,11 @@ Found = tuple[KeyPath, str]
 class Part(BaseModel):
     """A mapping of the configuration: frozen, without unknown keys, and with all of its problems told at once.
 
-    later: keys that a later release brings, with what is said of them until then.
     named: an entry of a section; its `name` is the key that it stands under, never written inside.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, hide_input_in_errors=True)
 
-    later: ClassVar[Mapping[str, str]] = {}
     named: ClassVar[bool] = False
 
     @classmethod
@@ -162,4 +160,4 @@ def _unknown(path: KeyPath, part: type[Part]) -> str:
 def unknown_key(key: str, part: type[Part]) -> str:
     """What is said of a key that `part` does not have."""
     keys = part.keys()
-    return part.later.get(key) or f"unknown key{did_you_mean(key, keys) or '; known here: ' + listed(keys)}"
+    return f"unknown key{did_you_mean(key, keys) or '; known here: ' + listed(keys)}"

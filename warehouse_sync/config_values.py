@@ -8,7 +8,17 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import unquote, urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ByteSize,
+    Field,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+)
 
 from warehouse_sync.config_problems import listed, wrong
 from warehouse_sync.config_source import Unreadable, read_text
@@ -17,6 +27,9 @@ from warehouse_sync.logs import hide
 from warehouse_sync.snowflake_login import checked_url
 
 MAX_DURATION = 366 * 86400.0
+
+LEAST_MEMORY = 128_000_000
+"""Bytes. With less even an audience of some ten thousand makes DuckDB give up."""
 
 _SHORTEST_CREDENTIAL = 12
 
@@ -115,6 +128,16 @@ def _seconds(value: Any) -> Any:
         elif not re.fullmatch(r"\d+(?:\.\d+)?", text):
             raise wrong("a duration is expected here, such as 60s, 5m, 1h or a number of seconds")
     return value
+
+
+def _bytes(value: Any) -> Any:
+    try:
+        size = _BYTE_SIZE.validate_python("" if isinstance(value, bool) else value)
+    except ValidationError:
+        raise wrong("a size is expected here, such as 512MB or 2GB") from None
+    if size < LEAST_MEMORY:
+        raise wrong("must be at least 128MB")
+    return size
 
 
 def _no_bool(value: Any) -> Any:
@@ -296,6 +319,15 @@ _SECONDS_SCHEMA = WithJsonSchema(
         ]
     }
 )
+_BYTE_SIZE = TypeAdapter(ByteSize)
+_BYTES_SCHEMA = WithJsonSchema(
+    {
+        "anyOf": [
+            {"type": "integer", "minimum": 0},
+            {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*([kKmMgGtT][iI]?)?[bB]?\s*$"},
+        ]
+    }
+)
 _COLUMN_SCHEMA = {"type": "string", "minLength": 1}
 _COLUMNS_SCHEMA = WithJsonSchema(
     {"anyOf": [_COLUMN_SCHEMA, {"type": "array", "items": _COLUMN_SCHEMA, "minItems": 1, "uniqueItems": True}]}
@@ -314,6 +346,7 @@ SecretText = Annotated[str, BeforeValidator(_opened), _SECRET_SCHEMA]
 WebhookUrl = Annotated[SecretStr, BeforeValidator(_webhook_url), _SECRET_SCHEMA]
 WarehouseUrl = Annotated[SecretStr, BeforeValidator(_warehouse_url), _SECRET_SCHEMA]
 Seconds = Annotated[float, Field(le=MAX_DURATION, allow_inf_nan=False), BeforeValidator(_seconds), _SECONDS_SCHEMA]
+Bytes = Annotated[int, BeforeValidator(_bytes), _BYTES_SCHEMA]
 Count = Annotated[int, BeforeValidator(_no_bool)]
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False), BeforeValidator(_no_bool)]
 AccountId = Annotated[int, Field(gt=0), BeforeValidator(_account), _digits_schema(r"^\s*[0-9]{1,18}\s*$")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, ModelWrapValidatorHandler, model_validator
@@ -16,7 +15,6 @@ class WarehouseConfig(Part):
     """Where the data is, and the worker's own tables with it."""
 
     named: ClassVar[bool] = True
-    later: ClassVar[Mapping[str, str]] = {"memory_limit": "arrives with release 0.4; leave this key out until then"}
 
     name: kind.Name
     url: Annotated[
@@ -34,6 +32,10 @@ class WarehouseConfig(Part):
         kind.Seconds,
         Field(ge=5, description="How long a worker that has fallen silent keeps its sync; at least 5s"),
     ] = 60.0
+    memory_limit: Annotated[
+        kind.Bytes | None,
+        Field(description="DuckDB only: what the engine may use in the worker, 512MB unless given"),
+    ] = None
     private_key: Annotated[
         kind.PrivateKey | None,
         Field(description="Snowflake only: the user's private key in PEM, in place of a password"),
@@ -53,6 +55,8 @@ class WarehouseConfig(Part):
         made = handler(data)
         problem = kind.schema_problem(made.url.get_secret_value(), made.schema_)
         found: list[Found] = [(("schema",), problem)] if problem else []
+        if made.memory_limit is not None and not made.url.get_secret_value().startswith("duckdb:"):
+            found.append((("memory_limit",), "is for DuckDB only: elsewhere the warehouse's own server has the work"))
         return validate(
             lambda _: made, data, [*found, *snowflake_login.problems(made.url.get_secret_value(), *made.login)]
         )

@@ -96,7 +96,15 @@ SINGLE = [
     (warehouse(url=DUCKDB, lease="yes"), "warehouses.dwh.lease", 4, "a duration is expected here"),
     (warehouse(url=DUCKDB, lease=".inf"), "warehouses.dwh.lease", 4, "a finite number is expected here"),
     (warehouse(url=DUCKDB, lease="[1]"), "warehouses.dwh.lease", 4, "a number is expected here, found a list"),
-    (warehouse(url=DUCKDB, memory_limit="4GB"), "warehouses.dwh.memory_limit", 4, "arrives with release 0.4"),
+    (warehouse(url=DUCKDB, memory_limit="much"), "warehouses.dwh.memory_limit", 4, "a size is expected here"),
+    (warehouse(url=DUCKDB, memory_limit="true"), "warehouses.dwh.memory_limit", 4, "a size is expected here"),
+    (warehouse(url=DUCKDB, memory_limit="64MB"), "warehouses.dwh.memory_limit", 4, "must be at least 128MB"),
+    (
+        warehouse(url="postgresql://u:p@h/d", memory_limit="1GB"),
+        "warehouses.dwh.memory_limit",
+        4,
+        "is for DuckDB only",
+    ),
     # destinations
     ("destinations:\n  ads: {account_id: 5, access_token: AQX-token}\n", "destinations.ads.type", 2, "missing"),
     (destination(type="facebook"), "destinations.ads.type", 3, "must be 'linkedin'"),

@@ -75,7 +75,8 @@ SYNC, ADS = ("syncs", "users"), ("destinations", "long")
 
 BAD: list[tuple[tuple[str, ...], Any]] = [
     (("sinks",), {}),
-    (("warehouses", "a", "memory_limit"), "4GB"),
+    (("warehouses", "a", "memory_limit"), "much"),
+    (("warehouses", "a", "memory_limit"), True),
     (("warehouses", "a", "schema_"), "s"),
     (("warehouses", "a", "name"), "a"),
     (("warehouses", "a", "url"), None),

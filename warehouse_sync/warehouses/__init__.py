@@ -18,12 +18,14 @@ def make_warehouse(config: WarehouseConfig) -> Warehouse:
     extra = "snowflake" if url.startswith("snowflake:") else "postgres"
     try:
         if url.startswith("duckdb:"):
-            from warehouse_sync.warehouses.duckdb import DuckDB as Chosen
-        elif extra == "snowflake":
+            from warehouse_sync.warehouses.duckdb import MEMORY, DuckDB
+
+            return DuckDB(config.name, url, config.schema_, config.lease, config.memory_limit or MEMORY)
+        if extra == "snowflake":
             return _snowflake(config)
-        else:
-            from warehouse_sync.warehouses.postgres import PostgreSQL as Chosen  # type: ignore[assignment]
-        return Chosen(config.name, url, config.schema_, config.lease)
+        from warehouse_sync.warehouses.postgres import PostgreSQL
+
+        return PostgreSQL(config.name, url, config.schema_, config.lease)
     except ImportError as error:
         raise ConfigurationError(
             f"warehouses.{config.name}.url: the driver is not installed: pip install 'warehouse-sync[{extra}]'"

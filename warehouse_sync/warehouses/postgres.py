@@ -16,6 +16,9 @@ from warehouse_sync.fields import Field
 from warehouse_sync.warehouses.base import Text, Warehouse, as_told
 from warehouse_sync.warehouses.values import EMAIL_WITHIN, JSON_ARRAY, JSON_BEGINS, NOT_A_LIST
 
+WORK_MEMORY = 64 * 1024
+"""Kilobytes that a sort or a join of ours may use on the server."""
+
 NAMES_ONLY = ("08", "28", "3D", "3F", "42", "53", "57")
 """SQLSTATE classes whose messages speak of names, rights and resources, not of values."""
 
@@ -48,13 +51,20 @@ class PostgreSQL(Warehouse):
             pool_pre_ping=True,
             connect_args={"connect_timeout": 10, "application_name": "warehouse-sync"},
         )
-        sa.event.listen(engine, "connect", self._limit_idle_transactions)
+        sa.event.listen(engine, "connect", self._prepare_session)
         return engine
 
-    def _limit_idle_transactions(self, driver: Any, _: Any) -> None:
-        """A worker that stands still keeps its locks for no longer than its lease: another one waits for them."""
-        # Not as an option of the connection: poolers refuse those.
-        driver.execute(f"SET idle_in_transaction_session_timeout = {round(self.lease * 1000)}")
+    def _prepare_session(self, driver: Any, _: Any) -> None:
+        # Not as options of the connection: poolers refuse those.
+        # A worker that stands still keeps its locks for no longer than its lease: another one waits for them.
+        # Compiling expressions as long as ours takes seconds and saves none.
+        # 4 MB, the server's own default, are made for small queries: joins and sorts of a whole audience would go to
+        # disk in dozens of pieces. An administrator's larger setting is kept.
+        driver.execute(
+            f"SET idle_in_transaction_session_timeout = {round(self.lease * 1000)}; SET jit = off; "
+            "SELECT set_config('work_mem', "
+            f"greatest({WORK_MEMORY}, pg_size_bytes(current_setting('work_mem')) / 1024)::text || 'kB', false)"
+        )
         driver.commit()
 
     def grants(self, role: str, tables: Sequence[tuple[str, ...]], *, may_create_schema: bool) -> list[str]:
