@@ -30,11 +30,14 @@ def snapshot_select(
     spelling: Mapping[str, str],
     salt: str = "",
     previous: sa.TableClause | None = None,
+    *,
+    ranked: bool = True,
 ) -> sa.Select[Any]:
     """The SELECT whose rows are the snapshot, in the columns of `StateTables.snapshot`.
 
     previous: an earlier snapshot of the same salt, from which unchanged rows are carried over. The salt stands for
     all that decides what becomes of a row, so that equal row hashes mean equal members.
+    ranked: each identity comes once, whatever the query yields; else it comes as often as there are rows of it.
     """
     mapped = [taken for taken in model.fields.all if taken.name in model.mapping]
     rows = _rows(warehouse, model, spelling, mapped, salt)
@@ -44,7 +47,7 @@ def snapshot_select(
     examined = _examined(warehouse, model, mapped, cleaned)
     judged = _judged(warehouse, model, mapped, examined)
     keyed = _keyed(warehouse, model, mapped, judged)
-    return _distinct(model, keyed)
+    return _distinct(model, keyed) if ranked else _as_they_are(model, keyed)
 
 
 def _rows(
@@ -219,20 +222,22 @@ def _distinct(model: Model, keyed: sa.Subquery) -> sa.Select[Any]:
         sa.func.row_number().over(partition_by=groups, order_by=[*keys, keyed.c.fingerprint]).label("place"),
         sa.func.count().over(partition_by=groups).label("query_rows"),
     ).subquery("ranked")
+    return _lines(model, ranked).where(ranked.c.place == 1)
+
+
+def _as_they_are(model: Model, keyed: sa.Subquery) -> sa.Select[Any]:
+    """Each row as a line of its own."""
+    single = sa.cast(1, sa.BigInteger).label("query_rows")
+    return _lines(model, sa.select(*(column for column in keyed.c if column.name != KEY), single).subquery("single"))
+
+
+def _lines(model: Model, source: sa.Subquery) -> sa.Select[Any]:
+    """Without a trace of the values of rows that cannot be members: they leave their key and reason only."""
+    is_member = source.c.reason.is_(None)
     nothing = sa.cast(sa.null(), sa.Text)
-
-    def kept(name: str) -> Text:
-        # A rejected row leaves no values behind, only its key and reason.
-        return sa.case((ranked.c.reason.is_(None), ranked.c[name])) if name in ranked.c else nothing
-
+    fields = [sa.case((is_member, source.c[name])) if name in source.c else nothing for name in model.fields.names]
     return sa.select(
-        ranked.c.identity,
-        ranked.c.fingerprint,
-        ranked.c.primary_key,
-        ranked.c.query_rows,
-        ranked.c.reason,
-        ranked.c.left_out,
-        # Nor a hash of them: such a row is looked at anew each time.
-        sa.case((ranked.c.reason.is_(None), ranked.c.row_hash)).label("row_hash"),
-        *(kept(name).label(name) for name in model.fields.names),
-    ).where(ranked.c.place == 1)
+        *(source.c[name] for name in ("identity", "fingerprint", "primary_key", "query_rows", "reason", "left_out")),
+        sa.case((is_member, source.c.row_hash)).label("row_hash"),
+        *(field.label(name) for name, field in zip(model.fields.names, fields, strict=True)),
+    )

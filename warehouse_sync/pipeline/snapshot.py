@@ -87,12 +87,52 @@ def take_snapshot(
     warehouse.prepare_hashing(connection, hashed)
     if model.hash_pii and any(taken.hash for taken in model.fields.identifiers):
         check_hashing(warehouse, connection)
-    select = snapshot_select(warehouse, model, spelling, recipe or "", previous)
-    warehouse.create_table_as(connection, table, select, temporary=temporary)
+    _make(warehouse, connection, model, spelling, table, recipe, previous, temporary=temporary)
     warehouse.after_load(connection, table, "identity", "fingerprint", "row_hash")
     if not temporary:
         connection.commit()
     return count_snapshot(connection, table)
+
+
+def _make(
+    warehouse: Warehouse,
+    connection: sa.Connection,
+    model: Model,
+    spelling: Mapping[str, str],
+    table: sa.TableClause,
+    recipe: str | None,
+    previous: sa.TableClause | None,
+    *,
+    temporary: bool,
+) -> None:
+    """Make the table. Ranking all rows to find those of one identity costs as much as the rest.
+
+    So where there were none last time, rows are taken as they are, and only if there are some now, once more by rank.
+    """
+    if warehouse.recognises_rows and (previous is None or not _had_twins(connection, previous)):
+        select = snapshot_select(warehouse, model, spelling, recipe or "", previous, ranked=False)
+        warehouse.create_table_as(connection, table, select, temporary=temporary)
+        if not _has_twins(connection, table):
+            return
+        made = sa.Table(table.name, sa.MetaData(), schema=table.schema)
+        connection.execute(sa.schema.DropTable(made))
+    select = snapshot_select(warehouse, model, spelling, recipe or "", previous)
+    warehouse.create_table_as(connection, table, select, temporary=temporary)
+
+
+def _had_twins(connection: sa.Connection, snapshot: sa.TableClause) -> bool:
+    """Whether a line of the snapshot speaks for several rows."""
+    some = sa.select(sa.literal(1)).select_from(snapshot).where(snapshot.c.query_rows > 1)
+    return bool(connection.scalar(sa.select(some.exists())))
+
+
+def _has_twins(connection: sa.Connection, rows: sa.TableClause) -> bool:
+    """Whether several of the rows, taken as they are, have one identity or are rejected under one key."""
+    groups = (
+        sa.select(sa.literal(1)).where(rows.c.reason.is_(None)).group_by(rows.c.identity),
+        sa.select(sa.literal(1)).where(rows.c.reason.is_not(None)).group_by(rows.c.reason, rows.c.primary_key),
+    )
+    return bool(connection.scalar(sa.select(sa.or_(*(group.having(sa.func.count() > 1).exists() for group in groups)))))
 
 
 def count_snapshot(connection: sa.Connection, table: sa.TableClause) -> SnapshotCounts:
