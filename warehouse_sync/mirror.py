@@ -131,7 +131,7 @@ class Mirror(LeasedRun):
             with job.warehouse.connect("look at the snapshot") as connection:
                 self.rows = count_snapshot(connection, self.current)
         else:
-            recipe = make_recipe(job.warehouse, job.model, job.spelling, syncs.installation_id(self.state))
+            recipe = self._recipe()
             # Who asks for a full run may not trust what was made before.
             trusted = recipe is not None and recipe == made_by and self.wish.kind is not RunKind.FULL
             with job.warehouse.connect("take the snapshot of the query") as connection:
@@ -147,6 +147,11 @@ class Mirror(LeasedRun):
         job.progress.rejected_rows(self.rows.reasons)
         counts = {"query_rows": self.rows.rows, "members": self.rows.members, "rejected_rows": self.rows.rejected}
         self._record(phase=Phase.CHANGES, recipe=recipe, **counts)
+
+    def _recipe(self) -> str | None:
+        if not self.job.warehouse.recognises_rows:
+            return None
+        return make_recipe(self.job.warehouse, self.job.model, self.job.spelling, syncs.installation_id(self.state))
 
     def work_out_changes(self) -> None:
         """The operations of this run are on disk, in sending order."""

@@ -55,13 +55,11 @@ def check_hashing(warehouse: Warehouse, connection: sa.Connection) -> None:
         )
 
 
-def make_recipe(warehouse: Warehouse, model: Model, spelling: Mapping[str, str], installation: str) -> str | None:
+def make_recipe(warehouse: Warehouse, model: Model, spelling: Mapping[str, str], installation: str) -> str:
     """What decides what becomes of a row of the query, as a digest: equal ones make equal members of equal rows.
 
-    It covers the mapping, the normalisers of this release, and the engine. None where nothing is carried over.
+    It covers the mapping, the normalisers of this release, and the engine.
     """
-    if not warehouse.recognises_rows:
-        return None
     anything = replace(model, sql="SELECT 1", table=None)
     select = snapshot_select(warehouse, anything, spelling)
     sql = select.compile(dialect=warehouse.engine.dialect, compile_kwargs={"literal_binds": True})
