@@ -5,6 +5,7 @@ What a run finds is made once per contender and brought back before each repeat,
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -32,24 +33,29 @@ class Series:
     base: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self.base = f"people_{self.rows}"
+        statements = data.fill(self.rows)
+        # Kept from one command to the next, as long as it would be made just so.
+        self.base = f"people_{self.rows}_{hashlib.sha256(repr(statements).encode()).hexdigest()[:6]}"
         if not self.warehouse.exists(self.base):
-            self.warehouse.execute(self.base, data.fill(self.rows))
+            self.warehouse.execute(self.base, statements)
 
     def run(self, churn: Churn, contenders: Sequence[Contender], repeats: int) -> Iterator[dict[str, Any]]:
         """A record for each measured run, as it ends. Raises WrongResult."""
-        taking_part = [each for each in contenders if churn.first or not each.only_first]
+        taking_part = [each for each in contenders if (churn.first or not each.only_first) and self._can(each)]
         begins = {each.name: self._begin(each, churn) for each in taking_part}
         for repeat in range(1, repeats + 1):
             for contender in taking_part:
                 with self._place(contender, begins[contender.name], churn) as place:
-                    if why := contender.can_do(place):
-                        print(f"SKIPPED {contender.name}: {why}", flush=True)
-                        continue
                     yield {**self._measured(contender, place), "repeat": repeat}
         if not churn.first:
             for name in begins.values():
                 self.warehouse.drop(name)
+
+    def _can(self, contender: Contender) -> bool:
+        why = contender.missing(self.warehouse)
+        if why:
+            print(f"SKIPPED {contender.name}: {why}", flush=True)
+        return not why
 
     def end(self, contenders: Sequence[Contender]) -> None:
         """The states behind a first sync are gone."""

@@ -8,6 +8,7 @@ and serves until it is ended; `GET /counts` tells what came in since the last `P
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
@@ -179,10 +180,8 @@ def main() -> None:
 
 
 def _served(sink: Sink, connection: socket.socket) -> None:
-    try:
+    with contextlib.suppress(ConnectionError):  # A client that goes away is nothing to report.
         sink.serve(connection)
-    except ConnectionError:
-        pass  # A client that goes away is nothing to report.
 
 
 if __name__ == "__main__":

@@ -43,8 +43,8 @@ class Contender:
     only_first = False
     environment = ".venv"
 
-    def can_do(self, place: Place) -> str | None:
-        """Why it cannot run here, or None."""
+    def missing(self, warehouse: BenchWarehouse) -> str | None:
+        """What it lacks to run here, or None."""
         return None
 
     def command(self, place: Place) -> list[str]:

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from benchmarks.measuring import high_water, since_begun, written_bytes
 
 import warehouse_sync
-from benchmarks.measuring import high_water, since_begun, written_bytes
 from warehouse_sync.progress import Phase, Progress
 
 SYNC = "benchmark"
