@@ -1,7 +1,8 @@
 """The product: a process that loads the configuration and runs the sync, as a CronJob would.
 
-`python -m benchmarks.contenders.ours CONFIG` prints one line of JSON: seconds and processor seconds by phase since the
-start of the process, statements, and the bytes on the connections to the warehouse.
+`python -m benchmarks.contenders.ours CONFIG [--only-load]` prints one line of JSON: seconds and processor seconds by
+phase since the start of the process, statements, and the bytes on the connections to the warehouse. With `--only-load`
+it ends where a run would connect.
 """
 
 from __future__ import annotations
@@ -121,6 +122,15 @@ def main() -> None:
     config_path = Path(sys.argv[1])
     config = warehouse_sync.load_config(config_path)
     watch, traffic = Watch(), Traffic()
+    if sys.argv[2:] == ["--only-load"]:
+        from warehouse_sync.job import open_job
+        from warehouse_sync.warehouses import make_warehouse
+
+        assert open_job and warehouse_sync.run_sync  # All that a run imports, the driver included.
+        make_warehouse(config.warehouse_of(config.sync(SYNC)))
+        watch.end()
+        print(json.dumps({"phases": watch.phases, "rss_mb": high_water()}))
+        return
     traffic.listen()
     report = warehouse_sync.run_sync(config, SYNC, progress=watch)
     print(
