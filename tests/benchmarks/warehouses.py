@@ -159,25 +159,25 @@ class PostgresDatabases(BenchWarehouse):
     def execute(self, state: str, statements: Sequence[str]) -> None:
         if not self.exists(state):
             with self._connect() as connection:
-                connection.execute(f'CREATE DATABASE "{state}" TEMPLATE template0')  # type: ignore[arg-type]
+                connection.execute(f'CREATE DATABASE "{state}" TEMPLATE template0')
         with self._connect(state) as connection:
             for statement in statements:
-                connection.execute(statement)  # type: ignore[arg-type]
+                connection.execute(statement)
             connection.execute("VACUUM ANALYZE")
 
     def rows(self, state: str, query: str) -> list[tuple[Any, ...]]:
         with self._connect(state) as connection:
-            return connection.execute(query).fetchall()  # type: ignore[arg-type]
+            return connection.execute(query).fetchall()
 
     def fork(self, state: str, target: str) -> None:
         self.drop(target)
         with self._connect() as connection:
             connection.execute("CHECKPOINT")
-            connection.execute(f'CREATE DATABASE "{target}" TEMPLATE "{state}" STRATEGY FILE_COPY')  # type: ignore[arg-type]
+            connection.execute(f'CREATE DATABASE "{target}" TEMPLATE "{state}" STRATEGY FILE_COPY')
 
     def drop(self, state: str) -> None:
         with self._connect() as connection:
-            connection.execute(f'DROP DATABASE IF EXISTS "{state}" WITH (FORCE)')  # type: ignore[arg-type]
+            connection.execute(f'DROP DATABASE IF EXISTS "{state}" WITH (FORCE)')
 
     def settle(self, state: str) -> None:
         with self._connect(state) as connection:

@@ -33,15 +33,11 @@ class WrongResult(Exception):
 
 
 class Contender:
-    """One way to do the job. delivers: sends to the sink. only_first: cannot tell what changed.
-
-    environment: the Python that runs it is that of `.venv` or of `.venv-bench`.
-    """
+    """One way to do the job. delivers: sends to the sink. only_first: cannot tell what changed."""
 
     name: str
     delivers = True
     only_first = False
-    environment = ".venv"
 
     def missing(self, warehouse: BenchWarehouse) -> str | None:
         """What it lacks to run here, or None."""

@@ -179,14 +179,14 @@ def main() -> None:
     else:
         import psycopg
 
-        with psycopg.connect(database, autocommit=True) as connection:
+        with psycopg.connect(database, autocommit=True) as session:
             for statement in Path(script).read_text().split(";\n"):
                 if statement.strip():
-                    connection.execute(statement)  # type: ignore[arg-type]
+                    session.execute(statement)
             now = timed("tables", now)
             deliver_postgres(database, sender.send)
             now = timed("add", now)
-            connection.execute(LOG)
+            session.execute(LOG)
             now = timed("log", now)
     print(json.dumps({"phases": phases, "write_bytes": written_bytes(), "rss_mb": high_water()}))
 

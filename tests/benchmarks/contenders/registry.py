@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
 from benchmarks.contenders import floor, ours
 from benchmarks.contenders.base import Contender, Place, WrongResult
-from benchmarks.measuring import module
+from benchmarks.measuring import ROOT, module
 from benchmarks.sink import SEGMENT
 from benchmarks.sinks import Counts
 from benchmarks.warehouses import BenchWarehouse, DuckDBFiles, psql
+
+PYTHON = ROOT / ".venv-bench" / "bin" / "python"
 
 
 class Ours(Contender):
@@ -81,6 +84,26 @@ class ByHand(Contender):
         )
 
 
+class Others(Contender):
+    """One that runs in the environment of the benchmarks, which has what the product does not need."""
+
+    def __init__(self, name: str, home: str, needs: str, *, only_first: bool) -> None:
+        self.name = name
+        self.only_first = only_first
+        self._home = home
+        self._needs = needs
+
+    def missing(self, warehouse: BenchWarehouse) -> str | None:
+        if not PYTHON.exists():
+            return f"there is no {PYTHON}; `make .venv-bench/installed` makes it"
+        tried = subprocess.run([PYTHON, "-c", f"import {self._needs}"], capture_output=True, check=False)
+        return f"{self._needs} is not installed in {PYTHON.parents[1]}" if tried.returncode else None
+
+    def command(self, place: Place) -> list[str]:
+        words = (place.warehouse.name, _database(place), str(place.files), place.sink_url)
+        return module(f"contenders.{self._home}", *words, python=str(PYTHON))
+
+
 def write_script(place: Place) -> Path:
     """The floor's script for this run, in a file."""
     path = place.files / "floor.sql"
@@ -95,4 +118,14 @@ def _database(place: Place) -> str:
     return place.url.replace("+psycopg", "")
 
 
-CONTENDERS: dict[str, Contender] = {each.name: each for each in (Ours(), StartUp(), Floor(), ByHand())}
+CONTENDERS: dict[str, Contender] = {
+    each.name: each
+    for each in (
+        Ours(),
+        StartUp(),
+        Floor(),
+        ByHand(),
+        Others("home-made", "home_made", "polars", only_first=False),
+        Others("dlt", "with_dlt", "dlt", only_first=True),
+    )
+}
