@@ -24,12 +24,13 @@ from benchmarks.warehouses import BenchWarehouse
 
 @dataclass
 class Series:
-    """All cases of one warehouse and number of rows. kept: states that the next case needs no more are dropped."""
+    """All cases of one warehouse and number of rows; the people are kept in `folder` where that is possible."""
 
     warehouse: BenchWarehouse
     sink: RunningSink
     folder: Path
     rows: int
+    requests_per_minute: int = 1_000_000
     base: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -97,7 +98,7 @@ class Series:
         files.mkdir(parents=True, exist_ok=True)
         self.warehouse.fork(begin, state)
         try:
-            yield Place(self.warehouse, state, files, self.sink.url, churn)
+            yield Place(self.warehouse, state, files, self.sink, churn, self.requests_per_minute)
         finally:
             self.warehouse.drop(state)
             shutil.rmtree(files, ignore_errors=True)

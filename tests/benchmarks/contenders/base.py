@@ -7,20 +7,24 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.data import Churn
-from benchmarks.sinks import Counts
+from benchmarks.sinks import Counts, RunningSink
 from benchmarks.warehouses import BenchWarehouse
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where one run takes place. state: of the warehouse. files: a folder that is kept between the runs of a sync."""
+    """Where one run takes place.
+
+    state: of the warehouse. files: a folder that is kept between the runs of a sync. requests_per_minute: what the
+    product may send.
+    """
 
     warehouse: BenchWarehouse
     state: str
     files: Path
-    sink_url: str
+    sink: RunningSink
     churn: Churn
-    requests_per_minute: int = 1_000_000
+    requests_per_minute: int
 
     @property
     def url(self) -> str:

@@ -1,4 +1,4 @@
-"""Posting members from Python dictionaries, as one would write it: requests, orjson, a look at each element's status."""
+"""Members posted from Python dictionaries as one would write it: requests, orjson, a look at each status."""
 
 from __future__ import annotations
 
@@ -56,9 +56,4 @@ class Poster:
     def post_all(self, action: str, rows: Sequence[Any], cut: Any) -> None:
         """All of `rows` in batches from eight threads; `cut(rows, start, length)` gives the dictionaries of one."""
         with ThreadPoolExecutor(CONNECTIONS) as threads:
-            sent = [
-                threads.submit(lambda start=start: self.post(action, cut(rows, start, BATCH)))
-                for start in range(0, len(rows), BATCH)
-            ]
-            for each in sent:
-                each.result()
+            list(threads.map(lambda start: self.post(action, cut(rows, start, BATCH)), range(0, len(rows), BATCH)))

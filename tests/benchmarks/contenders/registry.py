@@ -9,7 +9,6 @@ from typing import Any
 from benchmarks.contenders import floor, ours
 from benchmarks.contenders.base import Contender, Place, WrongResult
 from benchmarks.measuring import ROOT, module
-from benchmarks.sink import SEGMENT
 from benchmarks.sinks import Counts
 from benchmarks.warehouses import BenchWarehouse, DuckDBFiles, psql
 
@@ -23,7 +22,7 @@ class Ours(Contender):
 
     def command(self, place: Place) -> list[str]:
         config = place.files / "sync.yaml"
-        ours.write_config(config, place.url, place.sink_url, SEGMENT, place.requests_per_minute)
+        ours.write_config(config, place.url, place.sink.url, place.sink.segment, place.requests_per_minute)
         return module("contenders.ours", str(config))
 
     def check(self, place: Place, counts: Counts, told: dict[str, Any]) -> None:
@@ -80,7 +79,7 @@ class ByHand(Contender):
 
     def command(self, place: Place) -> list[str]:
         return module(
-            "contenders.by_hand", place.warehouse.name, _database(place), str(write_script(place)), place.sink_url
+            "contenders.by_hand", place.warehouse.name, _database(place), str(write_script(place)), place.sink.url
         )
 
 
@@ -100,7 +99,7 @@ class Others(Contender):
         return f"{self._needs} is not installed in {PYTHON.parents[1]}" if tried.returncode else None
 
     def command(self, place: Place) -> list[str]:
-        words = (place.warehouse.name, _database(place), str(place.files), place.sink_url)
+        words = (place.warehouse.name, _database(place), str(place.files), place.sink.url)
         return module(f"contenders.{self._home}", *words, python=str(PYTHON))
 
 
