@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks import once, report, results
 from benchmarks.cases import Series
-from benchmarks.contenders.registry import CONTENDERS, PYTHON
+from benchmarks.contenders.registry import CONTENDERS
 from benchmarks.data import Churn
 from benchmarks.measuring import module, search_path
 from benchmarks.sinks import ceiling, running_sink
@@ -72,12 +72,14 @@ def _pace(given: argparse.Namespace) -> None:
     print(results.head())
     for kind in given.warehouse:
         with warehouse(kind, folder) as opened:
+            _note(given, {**results.machine(sys.argv[1:]), "engine": opened.version})
             for record in once.paces(opened, folder, given.rows):
                 _note(given, record)
                 print(f"{results.line(record)}   [{record['server']}]", flush=True)
 
 
 def _start_up(given: argparse.Namespace) -> None:
+    _note(given, results.machine(sys.argv[1:]))
     for record in once.start_ups(given.folder.resolve(), given.repeats):
         _note(given, record)
         print(f"{sorted(record['seconds'])[len(record['seconds']) // 2]:.2f} s  {record['command']}", flush=True)
@@ -89,11 +91,10 @@ def _note(given: argparse.Namespace, record: dict[str, Any]) -> None:
 
 def _report(given: argparse.Namespace) -> None:
     report.put(given.page, report.tables(report.Results(results.read(given.results))))
-    if not PYTHON.exists():
-        sys.exit(f"The tables are in {given.page}, but no pictures were drawn: there is no {PYTHON}.")
-    subprocess.run(
-        module("plots", str(given.results), str(given.page.parent), python=str(PYTHON)), env=search_path(), check=True
-    )
+    if not results.PYTHON.exists():
+        sys.exit(f"The tables are in {given.page}, but no pictures were drawn: there is no {results.PYTHON}.")
+    words = (str(given.results), str(given.page.parent))
+    subprocess.run(module("plots", *words, python=str(results.PYTHON)), env=search_path(), check=True)
     print(f"Rendered into {given.page}")
 
 

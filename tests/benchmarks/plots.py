@@ -30,6 +30,7 @@ def cost(results: Results, path: Path) -> None:
             axis.set_title(f"{ENGINES[warehouse]}, {CASES[churn]}", fontsize=10)
             axis.set_xlabel("rows")
             axis.set_ylabel("seconds")
+            axis.minorticks_off()
             axis.grid(visible=True, alpha=0.3)
             if axis.lines:
                 axis.legend(fontsize=8)

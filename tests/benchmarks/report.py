@@ -29,19 +29,22 @@ class Results:
         self.start_ups: dict[str, Record] = {}
         self._runs: dict[Key, list[Record]] = {}
         sessions: dict[Key, int] = {}
+        used: dict[tuple[Any, ...], int] = {}
         for record in records:
             if record["kind"] == "machine":
                 self.machines.append(record)
             elif record["kind"] == "pace":
-                self.paces[record["warehouse"], record["rows"], record["server"]] = record
+                place = record["warehouse"], record["rows"], record["server"]
+                self.paces[place], used[place] = record, len(self.machines)
             elif record["kind"] == "start-up":
                 self.start_ups[record["command"]] = record
+                used[("start-up",)] = len(self.machines)
             else:
                 key = (record["warehouse"], record["rows"], record["churn"], record["contender"])
                 if sessions.get(key) != len(self.machines):
                     sessions[key], self._runs[key] = len(self.machines), []
                 self._runs[key].append(record)
-        self.used = sorted(set(sessions.values()))
+        self.used = sorted({*sessions.values(), *used.values()})
 
     @property
     def sizes(self) -> dict[str, list[int]]:
@@ -98,7 +101,7 @@ def _machine(results: Results) -> str:
         lines.append(
             f"- `python -m benchmarks {' '.join(machine['command'])}` on {machine['processor']}, {machine['cores']} "
             f"cores, {machine['memory_gib']} GiB, {machine['system']}, Python {machine['python']}, "
-            f"{machine.get('engine', '')}; {packages}; commit {machine['commit']}"
+            f"{machine.get('engine', 'no warehouse')}; {packages}; commit {machine['commit']}"
         )
     return "Commands, machine and versions:\n\n" + "\n".join(dict.fromkeys(lines))
 

@@ -7,14 +7,18 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from benchmarks.measuring import ROOT
 
 DEFAULT = Path(".bench", "results.jsonl")
-PACKAGES = ("warehouse-sync", "duckdb", "psycopg", "sqlalchemy", "pyarrow", "requests", "orjson")
+PYTHON = ROOT / ".venv-bench" / "bin" / "python"
+"""The environment of those who need what the product does not."""
+
+PACKAGES = ("duckdb", "psycopg", "sqlalchemy", "pyarrow", "requests", "orjson")
+OTHERS = ("polars", "connectorx", "dlt")
 COLUMNS = ("warehouse", "rows", "churn", "contender", "#", "seconds", "cpu s", "rss MB", "statements", "from/to wh")
 
 
@@ -43,16 +47,18 @@ def machine(command: Sequence[str]) -> dict[str, Any]:
         "memory_gib": round(memory, 1),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {**{name: version(name) for name in PACKAGES}, **_others()},
         "commit": _commit(),
     }
 
 
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
+def _others() -> dict[str, str]:
+    """The versions of what is installed in the other environment."""
+    ask = f"from importlib.metadata import version; print(*(version(name) for name in {OTHERS!r}))"
+    if not PYTHON.exists():
+        return {}
+    done = subprocess.run([PYTHON, "-c", ask], capture_output=True, text=True, check=False)
+    return dict(zip(OTHERS, done.stdout.split(), strict=False))
 
 
 def _commit() -> str:

@@ -8,11 +8,10 @@ from typing import Any
 
 from benchmarks.contenders import floor, ours
 from benchmarks.contenders.base import Contender, Place, WrongResult
-from benchmarks.measuring import ROOT, module
+from benchmarks.measuring import module
+from benchmarks.results import PYTHON
 from benchmarks.sinks import Counts
 from benchmarks.warehouses import BenchWarehouse, DuckDBFiles, psql
-
-PYTHON = ROOT / ".venv-bench" / "bin" / "python"
 
 
 class Ours(Contender):
