@@ -11,6 +11,7 @@ mpl.use("svg")
 import matplotlib.pyplot as plt
 from benchmarks.report import CASES, ENGINES, Results, seconds_of
 from benchmarks.results import read
+from matplotlib.ticker import LogLocator
 
 COLOURS = {"ours": "#0a66c2", "floor": "#8c8c8c", "by hand": "#2f7d32", "home-made": "#c2570a", "dlt": "#8a2be2"}
 PHASES = ("start", "audience", "lease", "snapshot", "changes", "promote", "remove", "add", "finish", "exit")
@@ -30,6 +31,9 @@ def cost(results: Results, path: Path) -> None:
             axis.set_title(f"{ENGINES[warehouse]}, {CASES[churn]}", fontsize=10)
             axis.set_xlabel("rows")
             axis.set_ylabel("seconds")
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.xaxis.set_major_formatter("{x:,.0f}")
             axis.minorticks_off()
             axis.grid(visible=True, alpha=0.3)
             if axis.lines:

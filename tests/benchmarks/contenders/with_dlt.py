@@ -1,7 +1,6 @@
 """dlt: a custom destination that posts batches of 5,000, fed with Arrow from a query that hashes. First syncs only.
 
-What was tried, and what is used, stands in docs/performance.md.
-`python -m benchmarks.contenders.with_dlt KIND DATABASE FOLDER SINK [FORMAT]`.
+`python -m benchmarks.contenders.with_dlt KIND DATABASE FOLDER SINK`; what was tried besides is in docs/performance.md.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from benchmarks.contenders.by_hand import BATCH, CONNECTIONS
 from benchmarks.measuring import high_water, since_begun, written_bytes
 
 ROWS_AT_ONCE = 50_000
+FILES = "parquet"
 SETTINGS = {
     "RUNTIME__DLTHUB_TELEMETRY": "false",
     "RUNTIME__LOG_LEVEL": "ERROR",
@@ -61,8 +61,7 @@ def rows(kind: str, database: str) -> Iterator[Any]:
 
 def main() -> None:
     """One first sync."""
-    kind, database, folder, sink_url, *rest = sys.argv[1:]
-    file_format = rest[0] if rest else "parquet"
+    kind, database, folder, sink_url = sys.argv[1:]
     os.environ.update(SETTINGS)
     import dlt
     from benchmarks.contenders.posting import Poster
@@ -71,7 +70,7 @@ def main() -> None:
 
     @dlt.destination(  # type: ignore[untyped-decorator]
         batch_size=BATCH,
-        loader_file_format=file_format,
+        loader_file_format=FILES,
         name="linkedin",
         max_parallel_load_jobs=CONNECTIONS,
         loader_parallelism_strategy="parallel",
@@ -84,7 +83,7 @@ def main() -> None:
     pipeline = dlt.pipeline("benchmark", destination=linkedin, pipelines_dir=folder)
     resource = dlt.resource(rows, name="people")(kind, database)
     for name, step in (
-        ("extract", lambda: pipeline.extract(resource, loader_file_format=file_format)),
+        ("extract", lambda: pipeline.extract(resource, loader_file_format=FILES)),
         ("normalize", pipeline.normalize),
         ("load", pipeline.load),
     ):
