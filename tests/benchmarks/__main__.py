@@ -64,7 +64,7 @@ def _run(given: argparse.Namespace) -> None:
                         for record in series.run(Churn(name, rows), contenders, given.repeats):
                             _note(given, {"kind": "run", **record})
                             print(results.line(record), flush=True)
-                    series.end(contenders)
+                    series.end()
 
 
 def _pace(given: argparse.Namespace) -> None:

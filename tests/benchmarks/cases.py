@@ -32,6 +32,7 @@ class Series:
     rows: int
     requests_per_minute: int = 1_000_000
     base: str = field(init=False)
+    _made: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         statements = data.fill(self.rows)
@@ -49,8 +50,9 @@ class Series:
                 with self._place(contender, begins[contender.name], churn) as place:
                     yield {**self._measured(contender, place), "repeat": repeat}
         if not churn.first:
-            for name in begins.values():
-                self.warehouse.drop(name)
+            for contender in taking_part:
+                if begins[contender.name] != self._after(contender):
+                    self.warehouse.drop(begins[contender.name])
 
     def _can(self, contender: Contender) -> bool:
         why = contender.missing(self.warehouse)
@@ -58,10 +60,11 @@ class Series:
             print(f"SKIPPED {contender.name}: {why}", flush=True)
         return not why
 
-    def end(self, contenders: Sequence[Contender]) -> None:
+    def end(self) -> None:
         """The states behind a first sync are gone."""
-        for contender in contenders:
-            self.warehouse.drop(self._after(contender))
+        for state in self._made:
+            self.warehouse.drop(state)
+        self._made.clear()
 
     def _after(self, contender: Contender) -> str:
         return f"after_{contender.name}_{self.rows}".replace(" ", "_")
@@ -74,16 +77,20 @@ class Series:
         if churn.first:
             return self.base
         after = self._after(contender)
-        if not self.warehouse.exists(after):
+        if after not in self._made:  # One that is there is another command's, and of another commit perhaps.
             first = Churn("first", self.rows)
             with self._place(contender, self.base, first) as place:
+                self._made.add(after)
                 self._measured(contender, place)
                 self.warehouse.fork(place.state, after)
+                self.warehouse.execute(after, [])
                 shutil.rmtree(self._files(after), ignore_errors=True)
                 shutil.copytree(place.files, self._files(after))
+        if not churn.statements:
+            return after
         state = f"{after}_changed"
-        self.warehouse.drop(state)
-        self.warehouse.remake(state, after, churn.statements)
+        self.warehouse.fork(after, state)
+        self.warehouse.execute(state, churn.statements)
         shutil.rmtree(self._files(state), ignore_errors=True)
         shutil.copytree(self._files(after), self._files(state))
         return state

@@ -44,7 +44,7 @@ class BenchWarehouse(ABC):
 
     @abstractmethod
     def execute(self, state: str, statements: Sequence[str]) -> None:
-        """The statements are carried out, each in a transaction; a state that is not there is made, empty."""
+        """The statements are carried out, then the engine cleans up; a state that is not there is made, empty."""
 
     @abstractmethod
     def rows(self, state: str, query: str) -> list[tuple[Any, ...]]:
@@ -74,13 +74,6 @@ class BenchWarehouse(ABC):
     @abstractmethod
     def version(self) -> str:
         """Of the engine."""
-
-    def remake(self, state: str, source: str, statements: Sequence[str]) -> None:
-        """`state` is what `source` was, changed by these statements, unless it is there already."""
-        if not self.exists(state):
-            self.fork(source, state)
-            if statements:
-                self.execute(state, statements)
 
 
 class DuckDBFiles(BenchWarehouse):
@@ -121,7 +114,8 @@ class DuckDBFiles(BenchWarehouse):
             path.unlink()
 
     def settle(self, state: str) -> None:
-        os.sync()
+        with self.path(state).open("rb") as file:
+            os.fsync(file.fileno())
 
     def written(self) -> None:
         return None
@@ -182,7 +176,6 @@ class PostgresDatabases(BenchWarehouse):
     def settle(self, state: str) -> None:
         with self._connect(state) as connection:
             connection.execute("CHECKPOINT")
-        os.sync()
 
     def written(self) -> int:
         with self._connect() as connection:
