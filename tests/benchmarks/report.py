@@ -95,15 +95,18 @@ def seconds_of(phase: str) -> Callable[[Record], Any]:
 
 def _machine(results: Results) -> str:
     used = [results.machines[number - 1] for number in results.used if number]
-    lines = []
+    machines, commands = [], []
     for machine in used:
         packages = ", ".join(f"{name} {number}" for name, number in machine["packages"].items() if number)
-        lines.append(
-            f"- `python -m benchmarks {' '.join(machine['command'])}` on {machine['processor']}, {machine['cores']} "
-            f"cores, {machine['memory_gib']} GiB, {machine['system']}, Python {machine['python']}, "
-            f"{machine.get('engine', 'no warehouse')}; {packages}; commit {machine['commit']}"
+        machines.append(
+            f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['system']}, "
+            f"Python {machine['python']}; {packages}."
         )
-    return "Commands, machine and versions:\n\n" + "\n".join(dict.fromkeys(lines))
+        commands.append(
+            f"- `python -m benchmarks {' '.join(machine['command'])}`, {machine.get('engine', 'no warehouse')}, commit "
+            f"{machine['commit']}, load before {machine.get('load', 'unknown')}"
+        )
+    return "\n\n".join([*dict.fromkeys(machines), "\n".join(dict.fromkeys(commands))])
 
 
 def _sink(results: Results) -> str:

@@ -45,6 +45,7 @@ def machine(command: Sequence[str]) -> dict[str, Any]:
         "processor": model,
         "cores": os.cpu_count(),
         "memory_gib": round(memory, 1),
+        "load": round(os.getloadavg()[0], 1),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "packages": {**{name: version(name) for name in PACKAGES}, **_others()},
