@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test torture check lint types layers schema cronjobs clean
+.PHONY: help demo test torture bench check lint types layers schema cronjobs clean
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -27,6 +27,20 @@ torture: .venv/installed ## Kill real workers at every point and at random: HIST
 		$(if $(WAREHOUSE),--warehouse $(WAREHOUSE)) $(if $(STORY),--story '$(STORY)') \
 		$(if $(KEEP_GOING),--keep-going)
 
+.venv-bench/installed: pyproject.toml
+	@test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
+	@echo "Installing what is measured beside warehouse-sync into .venv-bench (once, about a minute) …"
+	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@touch $@
+
+BENCH = PYTHONPATH=tests $(BIN)/python -m benchmarks
+bench: .venv/installed .venv-bench/installed ## Measure speed beside other ways: ROWS=100000,1000000 REPEATS=3 WAREHOUSE=duckdb
+	@$(BENCH) run --rows $(if $(ROWS),$(ROWS),100000,1000000) $(if $(REPEATS),--repeats $(REPEATS)) \
+		$(if $(WAREHOUSE),--warehouse $(WAREHOUSE))
+	@$(BENCH) pace $(if $(WAREHOUSE),--warehouse $(WAREHOUSE))
+	@$(BENCH) start-up
+	@$(BENCH) report
+
 check: lint types layers ## All static checks
 
 lint: .venv/installed
@@ -45,5 +59,5 @@ cronjobs: .venv/installed ## Write the example's CronJobs anew
 schema: .venv/installed ## Write the JSON Schema of the configuration anew
 	@$(BIN)/python -m warehouse_sync.schema > docs/configuration.schema.json
 
-clean: ## Remove the environment and what the demo made
-	rm -rf .venv .demo build dist *.egg-info
+clean: ## Remove the environments and what the demo and the benchmark made
+	rm -rf .venv .venv-bench .demo .bench build dist *.egg-info

