@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any
+from itertools import chain, groupby, repeat
+from typing import Any, Protocol
 
 
 class OperationKind(StrEnum):
@@ -54,25 +55,103 @@ def deferred(reason: str, message: str, *, attempted: bool = True, retry_after: 
 
 
 @dataclass(frozen=True, slots=True)
+class Outcomes:
+    """The ends of the operations of one batch, in order: `runs` of equal ones, each with its length."""
+
+    runs: Sequence[tuple[Outcome, int]]
+
+    @classmethod
+    def of(cls, outcomes: Iterable[Outcome]) -> Outcomes:
+        """These, one by one."""
+        return cls([(outcome, sum(1 for _ in run)) for outcome, run in groupby(outcomes)])
+
+    def __len__(self) -> int:
+        return sum(count for _, count in self.runs)
+
+    def __iter__(self) -> Iterator[Outcome]:
+        return chain.from_iterable(repeat(outcome, count) for outcome, count in self.runs)
+
+
+class Elements(Protocol):
+    """Operations as the destination gets them: each a JSON object, in sending order."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, position: int) -> bytes:
+        """One of them, in UTF-8."""
+        ...
+
+    def joined(self, positions: Sequence[int], before: bytes = b"", after: bytes = b"") -> bytes:
+        """Those at `positions`, in that order and with commas between, behind `before` and in front of `after`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TextElements:
+    """Elements that are a text each."""
+
+    texts: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __getitem__(self, position: int) -> bytes:
+        return self.texts[position].encode()
+
+    def joined(self, positions: Sequence[int], before: bytes = b"", after: bytes = b"") -> bytes:
+        if _is_slice(positions):
+            wanted = self.texts[positions[0] : positions[-1] + 1]
+        else:
+            wanted = [self.texts[position] for position in positions]
+        return b"".join((before, ",".join(wanted).encode(), after))
+
+
+@dataclass(frozen=True, slots=True)
+class SlicedElements:
+    """Elements that lie in one piece of memory, each with a comma behind it: most bodies are a slice of that.
+
+    data: octets. bounds: where each element begins, and where the last one ends; from any number on.
+    """
+
+    data: memoryview
+    bounds: memoryview
+
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
+
+    def __getitem__(self, position: int) -> bytes:
+        return bytes(self._from_to(position, position))
+
+    def joined(self, positions: Sequence[int], before: bytes = b"", after: bytes = b"") -> bytes:
+        if _is_slice(positions):
+            return b"".join((before, self._from_to(positions[0], positions[-1]), after))
+        return b"".join((before, b",".join([self._from_to(position, position) for position in positions]), after))
+
+    def _from_to(self, first: int, last: int) -> memoryview:
+        return self.data[self.bounds[first] : self.bounds[last + 1] - 1]
+
+
+def _is_slice(positions: Sequence[int]) -> bool:
+    return isinstance(positions, range) and len(positions) > 0 and positions.step == 1
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """Operations of one kind that go into one request, in sending order.
 
-    first_seq: `seq` of `rows[0]`; row i has `first_seq + i`, without gaps.
-    columns: names of identifiers and fields (fields.AudienceFields.names), the same for each row.
-    rows: one tuple per operation, a value or None per column. TEXT_LIST values are JSON arrays as text.
+    first_seq: `seq` of the first element; that at position i has `first_seq + i`, without gaps.
     """
 
     operation: OperationKind
     first_seq: int
-    columns: tuple[str, ...]
-    rows: Sequence[tuple[str | None, ...]]
+    elements: Elements
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.elements)
 
     @property
     def last_seq(self) -> int:
-        return self.first_seq + len(self.rows) - 1
+        return self.first_seq + len(self.elements) - 1
 
 
 class RunStatus(StrEnum):

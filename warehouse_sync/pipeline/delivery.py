@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 
@@ -12,8 +12,8 @@ import sqlalchemy as sa
 
 from warehouse_sync.destinations.base import Audience, Destination
 from warehouse_sync.errors import StateDamaged
-from warehouse_sync.fields import AudienceFields
-from warehouse_sync.operations import Batch, OperationKind, Outcome, OutcomeStatus
+from warehouse_sync.fields import Element
+from warehouse_sync.operations import Batch, OperationKind, Outcome, Outcomes, OutcomeStatus
 from warehouse_sync.state.syncs import Lease
 from warehouse_sync.warehouses.base import Warehouse
 
@@ -27,7 +27,7 @@ HOPELESS = 3
 def batches(
     warehouse: Warehouse,
     changes: sa.TableClause,
-    fields: AudienceFields,
+    element: Element,
     operation: OperationKind,
     after: int,
     last: int,
@@ -35,23 +35,18 @@ def batches(
 ) -> Generator[Batch, None, None]:
     """The operations with `after` < seq <= `last`, all of one kind, in batches of at most `size`.
 
-    They are read by one statement, which is begun anew only where the warehouse wants none to stand open for long.
-    Raises StateDamaged when operations are missing.
+    They are written as `element` says, and read by one statement, which is begun anew only where the warehouse wants
+    none to stand open for long.
+    Raises StateDamaged when operations are missing, or there twice.
     """
-    columns = fields.names
     while after < last:
-        rest = (
-            sa.select(*(changes.c[name] for name in columns))
-            .where(changes.c.seq > after, changes.c.seq <= last)
-            .order_by(changes.c.seq)
-        )
         opened = time.monotonic()
         is_read = False
         with warehouse.connect("read the changes") as connection:
             try:
-                for rows in warehouse.stream(connection, rest, size):
-                    yield Batch(operation, after + 1, columns, rows)
-                    after += len(rows)
+                for elements in warehouse.stream(connection, changes, element, after, last, size):
+                    yield Batch(operation, after + 1, elements)
+                    after += len(elements)
                     if time.monotonic() - opened >= warehouse.cursor_seconds:
                         break
                 else:
@@ -84,13 +79,13 @@ class Delivery:
     def is_over(self) -> bool:
         return self.given_up is not None or self.lease.stop.requested
 
-    def deliver(self, work: Iterator[Batch]) -> Iterator[tuple[Batch, Sequence[Outcome]]]:
+    def deliver(self, work: Iterator[Batch]) -> Iterator[tuple[Batch, Outcomes]]:
         """Each batch with its outcomes, in sending order; all answers are in when the iterator ends.
 
         Whatever the destination answers, a batch has one outcome per operation. Ends early when `given_up` is set. An
         error of the destination that stops the run is raised behind the batches that were answered before it.
         """
-        flying: deque[tuple[Batch, Future[Sequence[Outcome]]]] = deque()
+        flying: deque[tuple[Batch, Future[Outcomes]]] = deque()
         at_once = self.destination.max_in_flight
         with ThreadPoolExecutor(at_once, thread_name_prefix="deliver") as threads:
             try:
@@ -106,18 +101,18 @@ class Delivery:
                 for _, future in flying:
                     future.cancel()
 
-    def _send(self, batch: Batch) -> Sequence[Outcome]:
+    def _send(self, batch: Batch) -> Outcomes:
         self.lease.ensure()
         return self.destination.deliver(self.audience, batch)
 
-    def _landed(self, batch: Batch, future: Future[Sequence[Outcome]]) -> tuple[Batch, Sequence[Outcome]]:
+    def _landed(self, batch: Batch, future: Future[Outcomes]) -> tuple[Batch, Outcomes]:
         outcomes = future.result()
         if len(outcomes) != len(batch):
             raise AssertionError(f"destination answered {len(outcomes)} outcomes for {len(batch)} operations")
-        if all(outcome.status is OutcomeStatus.DEFERRED and outcome.attempted for outcome in outcomes):
+        if all(outcome.status is OutcomeStatus.DEFERRED and outcome.attempted for outcome, _ in outcomes.runs):
             self._deferred_in_a_row += 1
             if self._deferred_in_a_row >= HOPELESS * self.destination.max_in_flight:
-                self.given_up = outcomes[-1]
+                self.given_up, _ = outcomes.runs[-1]
         else:
             self._deferred_in_a_row = 0
         return batch, outcomes

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from warehouse_sync.errors import ConfigurationError, QueryFailed, WarehouseSyncError, WarehouseUnavailable
-from warehouse_sync.fields import Field
+from warehouse_sync.fields import Element, Field
 from warehouse_sync.logs import redact
+from warehouse_sync.operations import Elements, TextElements
 from warehouse_sync.warehouses.letters import BLANK, upper_and_lower
 
 Text = sa.ColumnElement[str]
@@ -211,12 +212,42 @@ class Warehouse:
         """A subquery whose expressions are evaluated once per row, however often its columns are named above it."""
         return select.subquery(name)
 
+    # --- elements
+
     def stream(
-        self, connection: sa.Connection, select: sa.Select[Any], size: int
-    ) -> Iterator[Sequence[tuple[Any, ...]]]:
-        """The rows of `select` in pieces of `size`, by one statement; a piece is fetched when it is asked for."""
+        self, connection: sa.Connection, changes: sa.TableClause, element: Element, after: int, last: int, size: int
+    ) -> Iterator[Elements]:
+        """The operations with `after` < seq <= `last` as JSON, in pieces of `size`, by one statement.
+
+        A piece is fetched when it is asked for. Each begins where the one before it has ended: where an operation is
+        missing, or there twice, the pieces end.
+        """
+        select = self.elements_select(changes, element, after, last).order_by(changes.c.seq)
         result = connection.execution_options(stream_results=True, yield_per=size).execute(select)
-        yield from result.partitions()
+        for rows in result.partitions():
+            seqs, texts = zip(*rows, strict=True)
+            if seqs != tuple(range(after + 1, after + 1 + len(rows))):
+                break
+            after += len(rows)
+            yield TextElements(texts)
+
+    def elements_select(
+        self, changes: sa.TableClause, element: Element, after: int, last: int, end: str = ""
+    ) -> sa.Select[Any]:
+        """`seq` and JSON, with `end` behind it, of the operations with `after` < seq <= `last`; in any order."""
+        from warehouse_sync.warehouses.elements import element_text
+
+        text: sa.ColumnElement[Any] = element_text(self, changes, element, end)
+        seq: sa.ColumnElement[Any] = sa.cast(changes.c.seq, sa.BigInteger)
+        return sa.select(seq, text.label("element")).where(changes.c.seq > after, changes.c.seq <= last)
+
+    def json_text(self, value: Text) -> Text:
+        """The text as a JSON string, in quotes and escaped; NULL stays NULL."""
+        return sa.cast(sa.func.to_json(value), sa.Text)
+
+    def joined(self, *parts: Text, comma: bool = False) -> Text:
+        """The parts that are not NULL behind each other, with commas between if wished."""
+        return sa.func.concat_ws(",", *parts) if comma else sa.func.concat(*parts)
 
     # --- tables
 
