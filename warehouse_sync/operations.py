@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from itertools import chain, groupby, repeat
-from typing import Any, Protocol
+from typing import Any
 
 
 class OperationKind(StrEnum):
@@ -72,67 +72,37 @@ class Outcomes:
         return chain.from_iterable(repeat(outcome, count) for outcome, count in self.runs)
 
 
-class Elements(Protocol):
-    """Operations as the destination gets them: each a JSON object, in sending order."""
+SEPARATOR = ",\n"
+"""Behind each element. A line break inside of JSON is an escape, or white space that no warehouse writes."""
 
-    def __len__(self) -> int: ...
+
+class Elements:
+    """Operations as the destination gets them, in sending order: JSON objects in one piece of UTF-8.
+
+    data: the objects, each with SEPARATOR behind it. Mostly it is sent as it stands; it is taken apart once one of them
+    is wanted by itself.
+    """
+
+    def __init__(self, data: bytes | memoryview, size: int) -> None:
+        self._data = memoryview(data)[: -len(SEPARATOR)]
+        self._size = size
+        self._each: list[bytes] = []
+
+    def __len__(self) -> int:
+        return self._size
 
     def __getitem__(self, position: int) -> bytes:
-        """One of them, in UTF-8."""
-        ...
+        if not self._each:
+            self._each = bytes(self._data).split(SEPARATOR.encode())
+            if len(self._each) != self._size:
+                raise AssertionError(f"{self._size} elements came apart into {len(self._each)}")
+        return self._each[position]
 
     def joined(self, positions: Sequence[int], before: bytes = b"", after: bytes = b"") -> bytes:
         """Those at `positions`, in that order and with commas between, behind `before` and in front of `after`."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class TextElements:
-    """Elements that are a text each."""
-
-    texts: Sequence[str]
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    def __getitem__(self, position: int) -> bytes:
-        return self.texts[position].encode()
-
-    def joined(self, positions: Sequence[int], before: bytes = b"", after: bytes = b"") -> bytes:
-        if _is_slice(positions):
-            wanted = self.texts[positions[0] : positions[-1] + 1]
-        else:
-            wanted = [self.texts[position] for position in positions]
-        return b"".join((before, ",".join(wanted).encode(), after))
-
-
-@dataclass(frozen=True, slots=True)
-class SlicedElements:
-    """Elements that lie in one piece of memory, each with a comma behind it: most bodies are a slice of that.
-
-    data: octets. bounds: where each element begins, and where the last one ends; from any number on.
-    """
-
-    data: memoryview
-    bounds: memoryview
-
-    def __len__(self) -> int:
-        return len(self.bounds) - 1
-
-    def __getitem__(self, position: int) -> bytes:
-        return bytes(self._from_to(position, position))
-
-    def joined(self, positions: Sequence[int], before: bytes = b"", after: bytes = b"") -> bytes:
-        if _is_slice(positions):
-            return b"".join((before, self._from_to(positions[0], positions[-1]), after))
-        return b"".join((before, b",".join([self._from_to(position, position) for position in positions]), after))
-
-    def _from_to(self, first: int, last: int) -> memoryview:
-        return self.data[self.bounds[first] : self.bounds[last + 1] - 1]
-
-
-def _is_slice(positions: Sequence[int]) -> bool:
-    return isinstance(positions, range) and len(positions) > 0 and positions.step == 1
+        if positions == range(self._size):
+            return b"".join((before, self._data, after))
+        return b"".join((before, b",".join([self[position] for position in positions]), after))
 
 
 @dataclass(frozen=True, slots=True)

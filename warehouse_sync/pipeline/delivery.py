@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from contextvars import copy_context
 
 import sqlalchemy as sa
@@ -16,6 +16,7 @@ from warehouse_sync.fields import Element
 from warehouse_sync.operations import Batch, OperationKind, Outcome, Outcomes, OutcomeStatus
 from warehouse_sync.state.syncs import Lease
 from warehouse_sync.warehouses.base import Warehouse
+from warehouse_sync.warehouses.elements import element_text
 
 QUEUED = 2
 """Batches prepared per request in flight, so that a free connection never waits for the warehouse."""
@@ -35,30 +36,21 @@ def batches(
 ) -> Generator[Batch, None, None]:
     """The operations with `after` < seq <= `last`, all of one kind, in batches of at most `size`.
 
-    They are written as `element` says, and read by one statement, which is begun anew only where the warehouse wants
-    none to stand open for long.
-    Raises StateDamaged when operations are missing, or there twice.
+    They are written as `element` says. Raises StateDamaged when operations are missing, or there twice.
     """
-    while after < last:
-        opened = time.monotonic()
-        is_read = False
-        with warehouse.connect("read the changes") as connection:
-            try:
-                for elements in warehouse.stream(connection, changes, element, after, last, size):
-                    yield Batch(operation, after + 1, elements)
-                    after += len(elements)
-                    if time.monotonic() - opened >= warehouse.cursor_seconds:
-                        break
-                else:
-                    is_read = True
-            finally:
-                if not is_read:
-                    connection.invalidate()  # The server may have ended its session meanwhile.
-        if is_read and after < last:
-            raise StateDamaged(
-                f"warehouse {warehouse.name}: table {changes.schema}.{changes.name} has lost operations while it was "
-                "sent. What was sent is recorded, the rest waits; run the sync again."
-            )
+    text = element_text(warehouse, changes, element)
+    with (
+        warehouse.connect("read the changes") as connection,
+        closing(warehouse.stream(connection, changes, text, after, last, size)) as pieces,
+    ):
+        for elements in pieces:
+            yield Batch(operation, after + 1, elements)
+            after += len(elements)
+    if after < last:
+        raise StateDamaged(
+            f"warehouse {warehouse.name}: table {changes.schema}.{changes.name} has lost operations while it was "
+            "sent. What was sent is recorded, the rest waits; run the sync again."
+        )
 
 
 class Delivery:

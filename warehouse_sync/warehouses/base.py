@@ -5,18 +5,17 @@ All SQL of a run is made of these pieces, so that it is the same everywhere; the
 
 from __future__ import annotations
 
-import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from warehouse_sync.errors import ConfigurationError, QueryFailed, WarehouseSyncError, WarehouseUnavailable
-from warehouse_sync.fields import Element, Field
+from warehouse_sync.fields import Field
 from warehouse_sync.logs import redact
-from warehouse_sync.operations import Elements, TextElements
+from warehouse_sync.operations import Elements
 from warehouse_sync.warehouses.letters import BLANK, upper_and_lower
 
 Text = sa.ColumnElement[str]
@@ -25,6 +24,12 @@ Text = sa.ColumnElement[str]
 def as_told(message: str) -> str:
     """A driver's message on one line, without secrets and addresses, ready to stand inside a sentence of ours."""
     return redact(" ".join(message.split())).rstrip(".!?")
+
+
+def texts_select(changes: sa.TableClause, text: Text, after: Any, last: Any) -> sa.Select[int, str]:
+    """`seq` and `text` of the operations with `after` < seq <= `last`; in any order."""
+    seq = sa.cast(changes.c.seq, sa.BigInteger)
+    return sa.select(seq, text).where(changes.c.seq > after, changes.c.seq <= last)
 
 
 class ModelColumn(NamedTuple):
@@ -43,9 +48,6 @@ class Warehouse:
 
     record_interval = 5.0
     """Seconds between two writes of outcomes while a run delivers; few and large, as each one costs a round trip."""
-
-    cursor_seconds = math.inf
-    """How long a statement may stand open while its rows are sent, before it is begun anew behind them."""
 
     ddl_is_transactional = True
     """Whether what is made is gone when its transaction is rolled back; otherwise migrations must be repeatable."""
@@ -215,31 +217,21 @@ class Warehouse:
     # --- elements
 
     def stream(
-        self, connection: sa.Connection, changes: sa.TableClause, element: Element, after: int, last: int, size: int
-    ) -> Iterator[Elements]:
-        """The operations with `after` < seq <= `last` as JSON, in pieces of `size`, by one statement.
+        self, connection: sa.Connection, changes: sa.TableClause, text: Text, after: int, last: int, size: int
+    ) -> Generator[Elements, None, None]:
+        """The `text` of the operations with `after` < seq <= `last`, in pieces of `size`, fetched when asked for.
 
-        A piece is fetched when it is asked for. Each begins where the one before it has ended: where an operation is
+        text: of elements.element_text(). Each piece begins where the one before it has ended: where an operation is
         missing, or there twice, the pieces end.
         """
-        select = self.elements_select(changes, element, after, last).order_by(changes.c.seq)
+        select = texts_select(changes, text, after, last).order_by(changes.c.seq)
         result = connection.execution_options(stream_results=True, yield_per=size).execute(select)
         for rows in result.partitions():
             seqs, texts = zip(*rows, strict=True)
             if seqs != tuple(range(after + 1, after + 1 + len(rows))):
                 break
             after += len(rows)
-            yield TextElements(texts)
-
-    def elements_select(
-        self, changes: sa.TableClause, element: Element, after: int, last: int, end: str = ""
-    ) -> sa.Select[Any]:
-        """`seq` and JSON, with `end` behind it, of the operations with `after` < seq <= `last`; in any order."""
-        from warehouse_sync.warehouses.elements import element_text
-
-        text: sa.ColumnElement[Any] = element_text(self, changes, element, end)
-        seq: sa.ColumnElement[Any] = sa.cast(changes.c.seq, sa.BigInteger)
-        return sa.select(seq, text.label("element")).where(changes.c.seq > after, changes.c.seq <= last)
+            yield Elements("".join(texts).encode(), len(rows))
 
     def json_text(self, value: Text) -> Text:
         """The text as a JSON string, in quotes and escaped; NULL stays NULL."""

@@ -15,10 +15,10 @@ import sqlalchemy as sa
 import stamina
 
 from warehouse_sync.errors import ConfigurationError, WarehouseSyncError, WarehouseUnavailable
-from warehouse_sync.fields import Element, Field
+from warehouse_sync.fields import Field
 from warehouse_sync.logs import redact
-from warehouse_sync.operations import Elements, SlicedElements
-from warehouse_sync.warehouses.base import ModelColumn, Text, Warehouse, as_told
+from warehouse_sync.operations import Elements
+from warehouse_sync.warehouses.base import ModelColumn, Text, Warehouse, as_told, texts_select
 from warehouse_sync.warehouses.letters import BLANK
 from warehouse_sync.warehouses.values import EMAIL_WITHIN, JSON_ARRAY, JSON_BEGINS, NOT_A_LIST
 
@@ -146,11 +146,11 @@ class DuckDB(Warehouse):
         pass
 
     def stream(
-        self, connection: sa.Connection, changes: sa.TableClause, element: Element, after: int, last: int, size: int
-    ) -> Iterator[Elements]:
+        self, connection: sa.Connection, changes: sa.TableClause, text: Text, after: int, last: int, size: int
+    ) -> Generator[Elements, None, None]:
         # Rows come as they lie in the table, which was written in order. Nobody promises that, and sorting would hold
         # all of them at once: so it is done only from where the order breaks.
-        unsorted = self.elements_select(changes, element, after, last, end=",")
+        unsorted = texts_select(changes, text, after, last)
         with contextlib.closing(_pieces(connection, unsorted, size)) as pieces:
             for seqs, elements in pieces:
                 if seqs != memoryview(array("q", range(after + 1, after + 1 + len(elements)))):
@@ -158,7 +158,7 @@ class DuckDB(Warehouse):
                 after += len(elements)
                 yield elements
         if after < last:
-            yield from super().stream(connection, changes, element, after, last, size)
+            yield from super().stream(connection, changes, text, after, last, size)
 
     def utc_now(self, plus: float | sa.ColumnElement[Any] = 0) -> sa.ColumnElement[Any]:
         # AT TIME ZONE needs the ICU extension, which not every build carries.
@@ -231,9 +231,9 @@ class DuckDB(Warehouse):
 
 
 def _pieces(
-    connection: sa.Connection, select: sa.Select[Any], size: int
-) -> Generator[tuple[memoryview, SlicedElements], None, None]:
-    """The rows of `select`, numbers of 64 bits and texts that end in a comma, in pieces of at most `size`.
+    connection: sa.Connection, select: sa.Select[int, str], size: int
+) -> Generator[tuple[memoryview, Elements], None, None]:
+    """The rows of `select`, numbers of 64 bits and texts, in pieces of at most `size`.
 
     They are read by Arrow: a million texts are a few pieces of memory that nothing has to be made of.
     """
@@ -251,18 +251,14 @@ def _pieces(
         raise sa.exc.DBAPIError(None, None, error) from None
 
 
-def _piece(rows: Any, text: Any) -> tuple[memoryview, SlicedElements]:
+def _piece(rows: Any, text: Any) -> tuple[memoryview, Elements]:
     seqs, elements = rows.columns
     if elements.type != text:  # Settings of the engine choose between forms of text.
         elements = elements.cast(text)
-    _, numbers = seqs.buffers()
-    _, bounds, octets = elements.buffers()
-    numbers, bounds = memoryview(numbers).cast("q"), memoryview(bounds).cast("i")
-    until = elements.offset + len(elements) + 1
-    return (
-        numbers[seqs.offset : seqs.offset + len(seqs)],
-        SlicedElements(memoryview(octets), bounds[elements.offset : until]),
-    )
+    numbers = memoryview(seqs.buffers()[1]).cast("q")[seqs.offset :][: len(seqs)]
+    bounds = memoryview(elements.buffers()[1]).cast("i")[elements.offset :][: len(elements) + 1]
+    octets = memoryview(elements.buffers()[2])[bounds[0] : bounds[-1]]
+    return numbers, Elements(octets, len(elements))
 
 
 def _without_nul(value: sa.ColumnElement[Any]) -> Text:

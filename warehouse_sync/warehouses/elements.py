@@ -8,17 +8,18 @@ import orjson
 import sqlalchemy as sa
 
 from warehouse_sync.fields import Element, Field, Item, Normaliser
+from warehouse_sync.operations import SEPARATOR
 from warehouse_sync.warehouses.base import Text, Warehouse
 
 PLAIN = frozenset({Normaliser.EMAIL, Normaliser.DEVICE_ID, Normaliser.COUNTRY, Normaliser.PREFIXED_NUMBER})
 """Normalisers whose values (an EMAIL is a hash) hold letters, digits, hyphens and colons only: nothing to escape."""
 
 
-def element_text(warehouse: Warehouse, changes: sa.TableClause, element: Element, end: str = "") -> Text:
-    """The operation of a row of `changes` as JSON, with `end` behind it."""
+def element_text(warehouse: Warehouse, changes: sa.TableClause, element: Element) -> Text:
+    """The operation of a row of `changes` as JSON, with SEPARATOR behind it."""
     parts = [_list(warehouse, changes, name, items) for name, items in element.lists.items()]
     parts += [_value(warehouse, changes, name, field) for name, field in element.values.items()]
-    return warehouse.joined(_literal("{" + _members(element.constants)), *parts, _literal("}" + end))
+    return warehouse.joined(_literal("{" + _members(element.constants)), *parts, _literal("}" + SEPARATOR))
 
 
 def _list(warehouse: Warehouse, changes: sa.TableClause, name: str, items: tuple[Item, ...]) -> Text:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,7 +12,8 @@ from sqlalchemy.dialects import postgresql
 
 from warehouse_sync.errors import ConfigurationError, WarehouseSyncError
 from warehouse_sync.fields import Field
-from warehouse_sync.warehouses.base import Text, Warehouse, as_told
+from warehouse_sync.operations import Elements
+from warehouse_sync.warehouses.base import Text, Warehouse, as_told, texts_select
 from warehouse_sync.warehouses.values import EMAIL_WITHIN, JSON_ARRAY, JSON_BEGINS, NOT_A_LIST
 
 NAMES_ONLY = ("08", "28", "3D", "3F", "42", "53", "57")
@@ -32,11 +33,6 @@ SILENT = re.compile(
 
 class PostgreSQL(Warehouse):
     """A PostgreSQL database, through psycopg 3."""
-
-    def __init__(self, name: str, url: str, schema: str, lease: float) -> None:
-        super().__init__(name, url, schema, lease)
-        # An open cursor is an open transaction: it keeps the server from cleaning up, and is ended with the lease.
-        self.cursor_seconds = lease / 3
 
     def make_engine(self) -> sa.Engine:
         engine = sa.create_engine(
@@ -116,6 +112,24 @@ class PostgreSQL(Warehouse):
             connection.execute(self.verbatim(f"CREATE INDEX ON {name} ({self.quote(ordered_by)})"))
         # A table made by CREATE TABLE AS has no statistics until autovacuum comes by, and the diff comes first.
         connection.execute(self.verbatim(f"ANALYZE {name} ({', '.join(map(self.quote, columns))})"))
+
+    def stream(
+        self, connection: sa.Connection, changes: sa.TableClause, text: Text, after: int, last: int, size: int
+    ) -> Generator[Elements, None, None]:
+        # Each piece is one row, made by the server, so that the worker has next to nothing to do for it; and no cursor
+        # is open while pieces are sent, which would be a transaction that the server ends with the lease.
+        first, until = sa.bindparam("first", type_=sa.BigInteger), sa.bindparam("until", type_=sa.BigInteger)
+        seq, each = texts_select(changes, text, first, until).subquery().c
+        texts = sa.func.string_agg(each, postgresql.aggregate_order_by(sa.literal("", sa.Text), seq))
+        select = sa.select(texts, sa.func.count(), sa.func.count(seq.distinct()))
+        while after < last:
+            piece = min(size, last - after)
+            joined, rows, numbers = connection.execute(select, {"first": after, "until": after + piece}).one()
+            connection.rollback()
+            if not rows == numbers == piece:
+                break
+            after += piece
+            yield Elements(joined.encode(), piece)
 
     def seconds(self, count: float | sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
         return sa.func.make_interval(0, 0, 0, 0, 0, 0, sa.cast(count, sa.Double))
