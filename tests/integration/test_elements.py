@@ -34,7 +34,8 @@ BY_NORMALISER = {
 
 
 def rows(fields: tuple[Field, ...]) -> st.SearchStrategy[list[dict[str, str | None]]]:
-    row = st.fixed_dictionaries({field.name: st.none() | BY_NORMALISER[field.normaliser] for field in fields})
+    values = st.tuples(*(st.none() | BY_NORMALISER[field.normaliser] for field in fields))
+    row = values.map(lambda drawn: dict(zip((field.name for field in fields), drawn, strict=True)))
     return st.lists(row, min_size=1, max_size=5)
 
 
