@@ -29,7 +29,7 @@ def _list(warehouse: Warehouse, changes: sa.TableClause, name: str, items: tuple
         + _literal("}")
         for item in items
     ]
-    nothing: Text = sa.func.nullif(warehouse.joined(*each, comma=True), "")
+    nothing: Text = sa.func.nullif(warehouse.joined(*each, comma=True), _literal(""))
     return _literal(f",{_json(name)}:[") + nothing + _literal("]")
 
 
@@ -41,7 +41,7 @@ def _quoted(warehouse: Warehouse, changes: sa.TableClause, field: Field) -> Text
     """The value as JSON; NULL when there is none."""
     value = changes.c[field.name]
     if field.normaliser is Normaliser.TEXT_LIST:
-        return sa.func.nullif(value, "[]")
+        return sa.func.nullif(value, _literal("[]"))
     if field.normaliser in PLAIN:
         return _literal('"') + value + _literal('"')
     return warehouse.json_text(value)
