@@ -17,34 +17,39 @@ PLAIN = frozenset({Normaliser.EMAIL, Normaliser.DEVICE_ID, Normaliser.COUNTRY, N
 
 def element_text(warehouse: Warehouse, changes: sa.TableClause, element: Element) -> Text:
     """The operation of a row of `changes` as JSON, with SEPARATOR behind it."""
-    parts = [_list(warehouse, changes, name, items) for name, items in element.lists.items()]
-    parts += [_value(warehouse, changes, name, field) for name, field in element.values.items()]
-    return warehouse.joined(_literal("{" + _members(element.constants)), *parts, _literal("}" + SEPARATOR))
+    parts = [_literal("{" + _members(element.constants))]
+    for name, items in element.lists.items():
+        parts += _list(warehouse, changes, name, items)
+    parts += [_value(warehouse, changes, f",{_json(name)}:", field, "") for name, field in element.values.items()]
+    return warehouse.joined(*parts, _literal("}" + SEPARATOR))
 
 
-def _list(warehouse: Warehouse, changes: sa.TableClause, name: str, items: tuple[Item, ...]) -> Text:
+def _list(warehouse: Warehouse, changes: sa.TableClause, name: str, items: tuple[Item, ...]) -> list[Text]:
+    """The list's parts, each of them NULL or empty when there is no item."""
+    is_there = sa.or_(*(changes.c[item.field.name].is_not(None) for item in items))
     each = [
-        _literal("{" + _members(item.constants) + f",{_json(item.name)}:")
-        + _quoted(warehouse, changes, item.field)
-        + _literal("}")
+        _value(warehouse, changes, "{" + _members(item.constants) + f",{_json(item.name)}:", item.field, "}")
         for item in items
     ]
-    nothing: Text = sa.func.nullif(warehouse.joined(*each, comma=True), _literal(""))
-    return _literal(f",{_json(name)}:[") + nothing + _literal("]")
+    return [
+        sa.case((is_there, _literal(f",{_json(name)}:["))),
+        warehouse.joined(*each, comma=True),
+        sa.case((is_there, _literal("]"))),
+    ]
 
 
-def _value(warehouse: Warehouse, changes: sa.TableClause, name: str, field: Field) -> Text:
-    return _literal(f",{_json(name)}:") + _quoted(warehouse, changes, field)
-
-
-def _quoted(warehouse: Warehouse, changes: sa.TableClause, field: Field) -> Text:
-    """The value as JSON; NULL when there is none."""
-    value = changes.c[field.name]
-    if field.normaliser is Normaliser.TEXT_LIST:
-        return sa.func.nullif(value, _literal("[]"))
+def _value(warehouse: Warehouse, changes: sa.TableClause, before: str, field: Field, after: str) -> Text:
+    """The value as JSON between two texts; NULL when there is none."""
+    value: Text = changes.c[field.name]
     if field.normaliser in PLAIN:
-        return _literal('"') + value + _literal('"')
-    return warehouse.json_text(value)
+        before, after = before + '"', '"' + after
+    elif field.normaliser is Normaliser.TEXT_LIST:
+        value = sa.func.nullif(value, _literal("[]"))
+    else:
+        value = warehouse.json_text(value)
+    # As few pieces as possible: the engine copies what it has so far for each.
+    text = _literal(before) + value
+    return text + _literal(after) if after else text
 
 
 def _members(constants: Mapping[str, str]) -> str:

@@ -740,16 +740,22 @@ WHERE warehouse_sync.runs.run_id = ?;
 -- statement 50
 SELECT CAST(warehouse_sync.changes_people_1.seq AS BIGINT) AS seq,
        concat(coalesce('{"action":"ADD"', ''),
-         coalesce(',"userIds":[' || nullif(substr(concat(coalesce(',' || '{"idType":"SHA256_EMAIL","idValue":' || '"' || warehouse_sync.changes_people_1.sha256_email || '"' || '}',
-                                                           ''),
-                                                    coalesce(',' || '{"idType":"SHA512_EMAIL","idValue":' || '"' || warehouse_sync.changes_people_1.sha512_email || '"' || '}',
-                                                      ''),
-                                                    coalesce(',' || '{"idType":"GOOGLE_AID","idValue":' || '"' || warehouse_sync.changes_people_1.google_aid || '"' || '}',
-                                                      '')), 2), '') || ']', ''), coalesce(',"firstName":' || to_json(to_variant(warehouse_sync.changes_people_1.first_name)),
-                                                                                   ''),
+         coalesce(CASE
+                      WHEN (warehouse_sync.changes_people_1.sha256_email IS NOT NULL
+                            OR warehouse_sync.changes_people_1.sha512_email IS NOT NULL
+                            OR warehouse_sync.changes_people_1.google_aid IS NOT NULL) THEN ',"userIds":['
+                  END, ''),
+         coalesce(substr(concat(coalesce(',' || '{"idType":"SHA256_EMAIL","idValue":"' || warehouse_sync.changes_people_1.sha256_email || '"}', ''),
+                           coalesce(',' || '{"idType":"SHA512_EMAIL","idValue":"' || warehouse_sync.changes_people_1.sha512_email || '"}', ''),
+                           coalesce(',' || '{"idType":"GOOGLE_AID","idValue":"' || warehouse_sync.changes_people_1.google_aid || '"}', '')), 2), ''),
+         coalesce(CASE
+                      WHEN (warehouse_sync.changes_people_1.sha256_email IS NOT NULL
+                            OR warehouse_sync.changes_people_1.sha512_email IS NOT NULL
+                            OR warehouse_sync.changes_people_1.google_aid IS NOT NULL) THEN ']'
+                  END, ''), coalesce(',"firstName":' || to_json(to_variant(warehouse_sync.changes_people_1.first_name)), ''),
          coalesce(',"lastName":' || to_json(to_variant(warehouse_sync.changes_people_1.last_name)), ''), coalesce(',"title":' || to_json(to_variant(warehouse_sync.changes_people_1.title)),
                                                                                                            ''),
-         coalesce(',"company":' || to_json(to_variant(warehouse_sync.changes_people_1.company)), ''), coalesce(',"country":' || '"' || warehouse_sync.changes_people_1.country || '"',
+         coalesce(',"company":' || to_json(to_variant(warehouse_sync.changes_people_1.company)), ''), coalesce(',"country":"' || warehouse_sync.changes_people_1.country || '"',
                                                                                                         ''),
          coalesce('… 3 characters 23cabf46 …', '')) AS concat_1
 FROM warehouse_sync.changes_people_1
@@ -1352,13 +1358,19 @@ WHERE warehouse_sync.snapshot_people_2.reason IS NOT NULL
 -- statement 73
 SELECT CAST(warehouse_sync.changes_people_2.seq AS BIGINT) AS seq,
        concat(coalesce('{"action":"REMOVE"', ''),
-         coalesce(',"userIds":[' || nullif(substr(concat(coalesce(',' || '{"idType":"SHA256_EMAIL","idValue":' || '"' || warehouse_sync.changes_people_2.sha256_email || '"' || '}',
-                                                           ''),
-                                                    coalesce(',' || '{"idType":"SHA512_EMAIL","idValue":' || '"' || warehouse_sync.changes_people_2.sha512_email || '"' || '}',
-                                                      ''),
-                                                    coalesce(',' || '{"idType":"GOOGLE_AID","idValue":' || '"' || warehouse_sync.changes_people_2.google_aid || '"' || '}',
-                                                      '')), 2), '') || ']', ''), coalesce('… 3 characters 23cabf46 …',
-                                                                                   '')) AS concat_1
+         coalesce(CASE
+                      WHEN (warehouse_sync.changes_people_2.sha256_email IS NOT NULL
+                            OR warehouse_sync.changes_people_2.sha512_email IS NOT NULL
+                            OR warehouse_sync.changes_people_2.google_aid IS NOT NULL) THEN ',"userIds":['
+                  END, ''),
+         coalesce(substr(concat(coalesce(',' || '{"idType":"SHA256_EMAIL","idValue":"' || warehouse_sync.changes_people_2.sha256_email || '"}', ''),
+                           coalesce(',' || '{"idType":"SHA512_EMAIL","idValue":"' || warehouse_sync.changes_people_2.sha512_email || '"}', ''),
+                           coalesce(',' || '{"idType":"GOOGLE_AID","idValue":"' || warehouse_sync.changes_people_2.google_aid || '"}', '')), 2), ''),
+         coalesce(CASE
+                      WHEN (warehouse_sync.changes_people_2.sha256_email IS NOT NULL
+                            OR warehouse_sync.changes_people_2.sha512_email IS NOT NULL
+                            OR warehouse_sync.changes_people_2.google_aid IS NOT NULL) THEN ']'
+                  END, ''), coalesce('… 3 characters 23cabf46 …', '')) AS concat_1
 FROM warehouse_sync.changes_people_2
 WHERE warehouse_sync.changes_people_2.seq > ?
   AND warehouse_sync.changes_people_2.seq <= ?
@@ -1369,16 +1381,22 @@ ORDER BY warehouse_sync.changes_people_2.seq;
 -- statement 74
 SELECT CAST(warehouse_sync.changes_people_2.seq AS BIGINT) AS seq,
        concat(coalesce('{"action":"ADD"', ''),
-         coalesce(',"userIds":[' || nullif(substr(concat(coalesce(',' || '{"idType":"SHA256_EMAIL","idValue":' || '"' || warehouse_sync.changes_people_2.sha256_email || '"' || '}',
-                                                           ''),
-                                                    coalesce(',' || '{"idType":"SHA512_EMAIL","idValue":' || '"' || warehouse_sync.changes_people_2.sha512_email || '"' || '}',
-                                                      ''),
-                                                    coalesce(',' || '{"idType":"GOOGLE_AID","idValue":' || '"' || warehouse_sync.changes_people_2.google_aid || '"' || '}',
-                                                      '')), 2), '') || ']', ''), coalesce(',"firstName":' || to_json(to_variant(warehouse_sync.changes_people_2.first_name)),
-                                                                                   ''),
+         coalesce(CASE
+                      WHEN (warehouse_sync.changes_people_2.sha256_email IS NOT NULL
+                            OR warehouse_sync.changes_people_2.sha512_email IS NOT NULL
+                            OR warehouse_sync.changes_people_2.google_aid IS NOT NULL) THEN ',"userIds":['
+                  END, ''),
+         coalesce(substr(concat(coalesce(',' || '{"idType":"SHA256_EMAIL","idValue":"' || warehouse_sync.changes_people_2.sha256_email || '"}', ''),
+                           coalesce(',' || '{"idType":"SHA512_EMAIL","idValue":"' || warehouse_sync.changes_people_2.sha512_email || '"}', ''),
+                           coalesce(',' || '{"idType":"GOOGLE_AID","idValue":"' || warehouse_sync.changes_people_2.google_aid || '"}', '')), 2), ''),
+         coalesce(CASE
+                      WHEN (warehouse_sync.changes_people_2.sha256_email IS NOT NULL
+                            OR warehouse_sync.changes_people_2.sha512_email IS NOT NULL
+                            OR warehouse_sync.changes_people_2.google_aid IS NOT NULL) THEN ']'
+                  END, ''), coalesce(',"firstName":' || to_json(to_variant(warehouse_sync.changes_people_2.first_name)), ''),
          coalesce(',"lastName":' || to_json(to_variant(warehouse_sync.changes_people_2.last_name)), ''), coalesce(',"title":' || to_json(to_variant(warehouse_sync.changes_people_2.title)),
                                                                                                            ''),
-         coalesce(',"company":' || to_json(to_variant(warehouse_sync.changes_people_2.company)), ''), coalesce(',"country":' || '"' || warehouse_sync.changes_people_2.country || '"',
+         coalesce(',"company":' || to_json(to_variant(warehouse_sync.changes_people_2.company)), ''), coalesce(',"country":"' || warehouse_sync.changes_people_2.country || '"',
                                                                                                         ''),
          coalesce('… 3 characters 23cabf46 …', '')) AS concat_1
 FROM warehouse_sync.changes_people_2
