@@ -63,7 +63,9 @@ def snowflake() -> Iterator[SnowflakeServer]:
         yield server
 
 
-ALWAYS_ON_SNOWFLAKE = ("test_warehouse_contract", "test_mirror", "test_lease", "test_migrations", "test_statements")
+ALWAYS_ON_SNOWFLAKE = (
+    "test_warehouse_contract", "test_elements", "test_mirror", "test_lease", "test_migrations", "test_statements",
+)  # fmt: skip
 ON_SNOWFLAKE = (*ALWAYS_ON_SNOWFLAKE, "test_values", "test_pending", "test_plan", "test_status")
 """What runs on the local Snowflake too, all of it with SNOWFLAKE=all. A run takes two seconds there."""
 

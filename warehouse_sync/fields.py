@@ -1,10 +1,11 @@
-"""How a destination describes what it takes: each field as data, without code.
+"""How a destination describes what it takes: each field, and how an operation is written, as data without code.
 
-Destinations declare fields, warehouses compile their normalisers to SQL, neither knows the other.
+Destinations declare, warehouses compile to SQL, neither knows the other.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -72,3 +73,24 @@ class AudienceFields:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(field.name for field in self.all)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An object in a list of an element: `constants`, and the value of a field under `name`; left out without it."""
+
+    constants: Mapping[str, str]
+    name: str
+    field: Field
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """How one operation is written as a JSON object: constants, lists of objects, values of fields, in this order.
+
+    What has no value is left out, lists without items too. A TEXT_LIST is a list, every other value a text.
+    """
+
+    constants: Mapping[str, str]
+    lists: Mapping[str, tuple[Item, ...]]
+    values: Mapping[str, Field]

@@ -268,7 +268,8 @@ class Mirror(LeasedRun):
         job = self.job
         job.progress.begin(Phase.REMOVE if kind is OperationKind.REMOVE else Phase.ADD, until - after)
         size = job.destination.batch_size
-        with closing(batches(job.warehouse, self.changes, job.model.fields, kind, after, until, size)) as work:
+        element = job.destination.element(self.audience.type, kind)
+        with closing(batches(job.warehouse, self.changes, element, kind, after, until, size)) as work:
             for batch, outcomes in delivery.deliver(work):
                 recorder.take(batch, outcomes)
                 job.progress.advance(len(batch))

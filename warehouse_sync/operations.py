@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from itertools import chain, groupby, repeat
 from typing import Any
 
 
@@ -54,25 +55,73 @@ def deferred(reason: str, message: str, *, attempted: bool = True, retry_after: 
 
 
 @dataclass(frozen=True, slots=True)
+class Outcomes:
+    """The ends of the operations of one batch, in order: `runs` of equal ones, each with its length."""
+
+    runs: Sequence[tuple[Outcome, int]]
+
+    @classmethod
+    def of(cls, outcomes: Iterable[Outcome]) -> Outcomes:
+        """These, one by one."""
+        return cls([(outcome, sum(1 for _ in run)) for outcome, run in groupby(outcomes)])
+
+    def __len__(self) -> int:
+        return sum(count for _, count in self.runs)
+
+    def __iter__(self) -> Iterator[Outcome]:
+        return chain.from_iterable(repeat(outcome, count) for outcome, count in self.runs)
+
+
+SEPARATOR = ",\n"
+"""Behind each element. A line break inside of JSON is an escape, or white space that no warehouse writes."""
+
+
+class Elements:
+    """Operations as the destination gets them, in sending order: JSON objects in one piece of UTF-8.
+
+    data: the objects, each with SEPARATOR behind it. Mostly it is sent as it stands; it is taken apart once one of them
+    is wanted by itself.
+    """
+
+    def __init__(self, data: bytes | memoryview, size: int) -> None:
+        self._data = memoryview(data)[: -len(SEPARATOR)]
+        self._size = size
+        self._each: list[bytes] = []
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, position: int) -> bytes:
+        if not self._each:
+            self._each = bytes(self._data).split(SEPARATOR.encode())
+            if len(self._each) != self._size:
+                raise AssertionError(f"{self._size} elements came apart into {len(self._each)}")
+        return self._each[position]
+
+    def joined(self, positions: Sequence[int], before: bytes = b"", after: bytes = b"") -> bytes:
+        """Those at `positions`, in that order and with commas between, behind `before` and in front of `after`."""
+        if positions == range(self._size):
+            return b"".join((before, self._data, after))
+        return b"".join((before, b",".join([self[position] for position in positions]), after))
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """Operations of one kind that go into one request, in sending order.
 
-    first_seq: `seq` of `rows[0]`; row i has `first_seq + i`, without gaps.
-    columns: names of identifiers and fields (fields.AudienceFields.names), the same for each row.
-    rows: one tuple per operation, a value or None per column. TEXT_LIST values are JSON arrays as text.
+    first_seq: `seq` of the first element; that at position i has `first_seq + i`, without gaps.
     """
 
     operation: OperationKind
     first_seq: int
-    columns: tuple[str, ...]
-    rows: Sequence[tuple[str | None, ...]]
+    elements: Elements
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.elements)
 
     @property
     def last_seq(self) -> int:
-        return self.first_seq + len(self.rows) - 1
+        return self.first_seq + len(self.elements) - 1
 
 
 class RunStatus(StrEnum):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from harness.dying import dies_at
-from harness.world import SYNC, World, create_audience, read_anew_for_each_batch
+from harness.world import SYNC, World, create_audience
 
 from warehouse_sync.destinations.base import AudienceSpec
 from warehouse_sync.destinations.linkedin.destination import LinkedIn
@@ -80,7 +80,6 @@ def test_a_destination_that_takes_nothing_is_given_up(world: World, monkeypatch:
 def test_outcomes_of_many_batches_are_each_recorded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """With refusals here and there in many small batches, each member's line in the log is its own."""
     monkeypatch.setattr(LinkedIn, "batch_size", 3)
-    read_anew_for_each_batch(monkeypatch)
     everybody = people(*range(40))
     world.fill(everybody)
     bad = {next(iter(member))[1] for member in world.expected(everybody[5:40:7], "elements")}

@@ -29,7 +29,7 @@ import pydantic
 import pytest
 from harness.command import environment
 from harness.killing import Upset, Watch, arm
-from harness.world import make_impatient, read_anew_for_each_batch
+from harness.world import make_impatient
 
 PATIENCE = 90.0
 """Seconds after which a worker counts as hung."""
@@ -258,14 +258,13 @@ def _command_line(order: Order) -> int:
 
 
 def _hurry(order: Order) -> None:
-    """Small batches, each read by a statement of its own, for a handful of members; none of LinkedIn's long pauses."""
+    """Small batches for a handful of members; none of LinkedIn's long pauses."""
     from warehouse_sync.destinations.linkedin.destination import LinkedIn
     from warehouse_sync.warehouses.base import Warehouse
 
     patch = pytest.MonkeyPatch()
     make_impatient(patch, read_timeout=15.0 if order.calm else 1.0)
     patch.setattr(LinkedIn, "batch_size", 2)
-    read_anew_for_each_batch(patch)
     if order.often:
         patch.setattr(Warehouse, "record_interval", 0.0)
 

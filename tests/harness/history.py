@@ -14,7 +14,6 @@ from harness.faults import FAULTS, TROUBLES, WISHES
 from harness.oracle import check_converged, check_fields, check_nobody_surplus, refused_members
 from harness.people import CODE, People
 from harness.seams import Trouble
-from harness.world import read_anew_for_each_batch
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize
 
@@ -65,7 +64,6 @@ class History(RuleBasedStateMachine):
 
     @initialize(
         batch_size=st.sampled_from([2, 3, 7, 5000]),
-        anew=st.booleans(),
         in_flight=st.sampled_from([1, 1, 3]),
         record_interval=st.sampled_from([0.0, 1.0]),
         propagation=st.sampled_from([0.0, 0.0, 0.002]),
@@ -76,7 +74,6 @@ class History(RuleBasedStateMachine):
     def begin(
         self,
         batch_size: int,
-        anew: bool,
         in_flight: int,
         record_interval: float,
         propagation: float,
@@ -85,10 +82,8 @@ class History(RuleBasedStateMachine):
         data: st.DataObject,
     ) -> None:
         patch = self.stack.enter_context(pytest.MonkeyPatch.context())
-        # So that a handful of members make several batches, in flight together and read by several statements.
+        # So that a handful of members make several batches, in flight together.
         patch.setattr(LinkedIn, "batch_size", batch_size)
-        if anew:
-            read_anew_for_each_batch(patch)
         patch.setattr(Warehouse, "record_interval", record_interval)
         settings = {
             "token_propagation": propagation,

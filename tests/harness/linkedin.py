@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
+import orjson
+
 from warehouse_sync.destinations.base import Audience, AudienceSpec
 from warehouse_sync.destinations.linkedin.destination import LinkedIn
 from warehouse_sync.destinations.linkedin.settings import LinkedInSettings
-from warehouse_sync.operations import Batch, OperationKind
+from warehouse_sync.operations import SEPARATOR, Batch, Elements, OperationKind
 from warehouse_sync.sandbox import Sandbox, SandboxSettings
 
 ACCOUNT, VIEWED_ACCOUNT, TEST_ACCOUNT = 507404993, 507404994, 507404995
+Row = Mapping[str, str | None]
+
 SPEC = AudienceSpec("user", "Customers", None, None, "installation:customers")
 
 
@@ -73,7 +77,35 @@ def hash_of(number: int) -> str:
 
 def adds(*numbers: int) -> Batch:
     """A batch that adds these people."""
-    return Batch(OperationKind.ADD, 1, ("sha256_email",), [(hash_of(number),) for number in numbers])
+    return batch(OperationKind.ADD, [{"sha256_email": hash_of(number)} for number in numbers])
+
+
+ID_TYPES = {"sha256_email": "SHA256_EMAIL", "sha512_email": "SHA512_EMAIL", "google_aid": "GOOGLE_AID"}
+IDENTIFIERS = {
+    "company_name", "company_email_domain", "company_website_domain", "company_page_url", "organization_urn",
+}  # fmt: skip
+
+
+def batch(kind: OperationKind, rows: Sequence[Row], *, first_seq: int = 1) -> Batch:
+    """These rows as LinkedIn shall get them, written without the worker's help."""
+    texts = [orjson.dumps(written(kind, row)) + SEPARATOR.encode() for row in rows]
+    return Batch(kind, first_seq, Elements(b"".join(texts), len(texts)))
+
+
+def written(kind: OperationKind, row: Row) -> dict[str, Any]:
+    """The element of a row of values by field; a list of texts is JSON."""
+    given = {name: value for name, value in row.items() if value is not None}
+    element: dict[str, Any] = {"action": str(kind)}
+    ids = [{"idType": ID_TYPES[name], "idValue": given[name]} for name in ID_TYPES if name in given]
+    if ids:
+        element["userIds"] = ids
+    for name, value in given.items():
+        if name in IDENTIFIERS or (kind is OperationKind.ADD and name not in ID_TYPES):
+            first, *others = name.split("_")
+            value = orjson.loads(value) if name == "industries" else value
+            if value != []:
+                element[first + "".join(map(str.capitalize, others))] = value
+    return element
 
 
 def reasons(linkedin: LinkedIn, audience: Audience, batch: Batch) -> list[str]:

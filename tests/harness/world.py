@@ -19,7 +19,6 @@ from warehouse_sync.destinations.linkedin import settings as linkedin_settings
 from warehouse_sync.operations import PlanReport, RunReport
 from warehouse_sync.run import retry_sync, run_sync
 from warehouse_sync.sandbox import Sandbox, SandboxSettings
-from warehouse_sync.warehouses.base import Warehouse
 
 Row = Mapping[str, Any]
 Member = frozenset[tuple[str, str]]
@@ -84,12 +83,6 @@ def engine_of(url: str) -> sa.Engine:
 
         return make_engine(sa.make_url(url), poolclass=sa.NullPool)
     return sa.create_engine(url, poolclass=sa.NullPool)
-
-
-def read_anew_for_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No statement that reads changes stands open for longer than one batch, on any warehouse."""
-    at_once = property(lambda _: 0.0, lambda _, value: None)
-    monkeypatch.setattr(Warehouse, "cursor_seconds", at_once)
 
 
 @dataclass

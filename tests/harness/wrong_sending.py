@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from warehouse_sync.destinations.linkedin.endings import GaveUp
 from warehouse_sync.destinations.linkedin.segments import Segments
 from warehouse_sync.errors import AuthenticationFailed
 from warehouse_sync.mirror import Mirror
-from warehouse_sync.operations import DELIVERED, Batch, OperationKind, Outcome, OutcomeStatus
+from warehouse_sync.operations import DELIVERED, Batch, OperationKind, Outcome, Outcomes, OutcomeStatus
 from warehouse_sync.pipeline import changes
 from warehouse_sync.pipeline.recording import Recorder
 
@@ -35,12 +35,12 @@ from warehouse_sync.pipeline.recording import Recorder
 def skip_the_barrier(patch: pytest.MonkeyPatch) -> None:
     send = LinkedIn.deliver
 
-    def deliver(self: LinkedIn, audience: Audience, batch: Batch) -> Sequence[Outcome]:
+    def deliver(self: LinkedIn, audience: Audience, batch: Batch) -> Outcomes:
         if batch.operation is OperationKind.ADD:
             return send(self, audience, batch)
         threading.Thread(target=send, args=(self, audience, batch), daemon=True).start()
         time.sleep(0.005)
-        return [DELIVERED] * len(batch)
+        return Outcomes([(DELIVERED, len(batch))])
 
     patch.setattr(LinkedIn, "deliver", deliver)
 
@@ -48,13 +48,13 @@ def skip_the_barrier(patch: pytest.MonkeyPatch) -> None:
 @mutation("ADDs leave first, REMOVEs behind them.", "run")
 def adds_before_removes(patch: pytest.MonkeyPatch) -> None:
     send, deliver_all = LinkedIn.deliver, Mirror.deliver
-    put_off: list[Callable[[], Sequence[Outcome]]] = []
+    put_off: list[Callable[[], Outcomes]] = []
 
-    def deliver(self: LinkedIn, audience: Audience, batch: Batch) -> Sequence[Outcome]:
+    def deliver(self: LinkedIn, audience: Audience, batch: Batch) -> Outcomes:
         if batch.operation is OperationKind.ADD:
             return send(self, audience, batch)
         put_off.append(lambda: send(self, audience, batch))
-        return [DELIVERED] * len(batch)
+        return Outcomes([(DELIVERED, len(batch))])
 
     def all_then_removes(self: Mirror) -> None:
         deliver_all(self)
@@ -76,8 +76,8 @@ def drop_the_readds(patch: pytest.MonkeyPatch) -> None:
 def _taken_as_delivered(patch: pytest.MonkeyPatch, is_so: Callable[[Outcome], bool]) -> None:
     told = responses._told
 
-    def trusting(*arguments: Any) -> list[Outcome]:
-        return [DELIVERED if is_so(outcome) else outcome for outcome in told(*arguments)]
+    def trusting(*arguments: Any) -> Outcomes:
+        return Outcomes.of(DELIVERED if is_so(outcome) else outcome for outcome in told(*arguments))
 
     patch.setattr(responses, "_told", trusting)
 
@@ -122,11 +122,11 @@ def trust_silence(patch: pytest.MonkeyPatch) -> None:
 def trust_a_dead_token(patch: pytest.MonkeyPatch) -> None:
     send = LinkedIn.deliver
 
-    def deliver(self: LinkedIn, audience: Audience, batch: Batch) -> Sequence[Outcome]:
+    def deliver(self: LinkedIn, audience: Audience, batch: Batch) -> Outcomes:
         try:
             return send(self, audience, batch)
         except AuthenticationFailed:
-            return [DELIVERED] * len(batch)
+            return Outcomes([(DELIVERED, len(batch))])
 
     patch.setattr(LinkedIn, "deliver", deliver)
 

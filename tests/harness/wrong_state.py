@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import orjson
 import pytest
 import sqlalchemy as sa
 from harness.mutation import mutation
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from warehouse_sync.destinations.linkedin import destination as linkedin
 from warehouse_sync.destinations.linkedin import elements as wire
 from warehouse_sync.mirror import Mirror
-from warehouse_sync.operations import Batch, OperationKind, OutcomeStatus, RunReport, RunStatus
+from warehouse_sync.operations import Elements, OperationKind, OutcomeStatus, RunReport, RunStatus
 from warehouse_sync.pipeline import changes, housekeeping, recording
 from warehouse_sync.pipeline.recording import Recorder
 from warehouse_sync.state import retry_queue, sync_log
@@ -190,16 +191,16 @@ def ignore_new_fields(patch: pytest.MonkeyPatch) -> None:
 
 @mutation("A REMOVE names only the first identifier of its member.", "run")
 def remove_the_first_identifier(patch: pytest.MonkeyPatch) -> None:
-    build = wire.elements
+    build = wire.body
 
-    def shortened(audience_type: str, batch: Batch) -> list[dict[str, Any]]:
-        built = build(audience_type, batch)
-        if batch.operation is OperationKind.REMOVE:
-            for element in built:
+    def shortened(elements: Elements, positions: Sequence[int]) -> bytes:
+        sent = orjson.loads(build(elements, positions))
+        for element in sent["elements"]:
+            if element["action"] == "REMOVE":
                 element["userIds"] = element["userIds"][:1]
-        return built
+        return orjson.dumps(sent)
 
-    patch.setattr(linkedin, "elements", shortened)
+    patch.setattr(linkedin, "body", shortened)
 
 
 @mutation("A REMOVE that is refused for good is forgotten.", "run_against_refusals", "run")

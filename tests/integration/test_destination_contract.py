@@ -14,13 +14,14 @@ from types import TracebackType
 from typing import Protocol, Self
 
 import pytest
+from harness.linkedin import batch
 
 from warehouse_sync.destinations.base import Audience, AudienceSpec, Destination
 from warehouse_sync.destinations.linkedin.client import Client
 from warehouse_sync.destinations.linkedin.destination import LinkedIn
 from warehouse_sync.destinations.linkedin.settings import LinkedInSettings
 from warehouse_sync.errors import ConfigurationError, DestinationUnavailable, StopRun
-from warehouse_sync.operations import Batch, OperationKind, Outcome, OutcomeStatus
+from warehouse_sync.operations import Batch, OperationKind, Outcome, Outcomes, OutcomeStatus
 from warehouse_sync.sandbox import Fault, Sandbox, SandboxSettings
 
 ADD, REMOVE = OperationKind.ADD, OperationKind.REMOVE
@@ -190,12 +191,13 @@ def audience(destination: Destination, spec: AudienceSpec) -> Audience:
 
 
 def batch_of(place: Place, kind: OperationKind, *numbers: int) -> Batch:
-    return Batch(kind, 1, (place.column,), [(place.identifier(number),) for number in numbers])
+    return batch(kind, [{place.column: place.identifier(number)} for number in numbers])
 
 
 def statuses(outcomes: object) -> list[OutcomeStatus]:
-    assert isinstance(outcomes, list)
+    assert isinstance(outcomes, Outcomes)
     assert all(isinstance(outcome, Outcome) for outcome in outcomes)
+    assert len(outcomes) == len(list(outcomes))
     return [outcome.status for outcome in outcomes]
 
 

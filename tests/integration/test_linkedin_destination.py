@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import structlog
-from harness.linkedin import ACCOUNT, SPEC, TEST_ACCOUNT, VIEWED_ACCOUNT, Lab, adds, hash_of, reasons
+from harness.linkedin import ACCOUNT, SPEC, TEST_ACCOUNT, VIEWED_ACCOUNT, Lab, adds, batch, hash_of, reasons
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
@@ -25,7 +25,7 @@ from warehouse_sync.destinations.linkedin.client import Client
 from warehouse_sync.destinations.linkedin.destination import LinkedIn
 from warehouse_sync.destinations.linkedin.settings import LinkedInSettings
 from warehouse_sync.errors import AuthenticationFailed, ConfigurationError, DestinationUnavailable, StopRun
-from warehouse_sync.operations import Batch, OperationKind, OutcomeStatus
+from warehouse_sync.operations import OperationKind, OutcomeStatus
 from warehouse_sync.sandbox import Fault, Sandbox, SandboxSettings
 
 Opener = Callable[..., LinkedIn]
@@ -581,8 +581,9 @@ def test_elements_that_linkedin_checks_itself_are_rejected_alone(
     sandbox = start(partial_validation=partial, echo_values=True)
     linkedin = connect(sandbox)
     audience = linkedin.create(SPEC)
-    rows = [(hash_of(1), None), ("no-hash-at-all", None), (hash_of(2), "x" * 60), (hash_of(3), "Ann")]
-    outcomes = linkedin.deliver(audience, Batch(OperationKind.ADD, 1, ("sha256_email", "first_name"), rows))
+    people = [(hash_of(1), None), ("no-hash-at-all", None), (hash_of(2), "x" * 60), (hash_of(3), "Ann")]
+    rows = [{"sha256_email": hashed, "first_name": name} for hashed, name in people]
+    outcomes = linkedin.deliver(audience, batch(OperationKind.ADD, rows))
     assert [outcome.status.value for outcome in outcomes] == ["delivered", "rejected", "rejected", "delivered"]
     assert not any("no-hash-at-all" in outcome.message or "xxx" in outcome.message for outcome in outcomes)
     assert len(sandbox.members(audience.id)) == 2
@@ -599,7 +600,7 @@ def test_neither_logs_nor_outcomes_nor_errors_hold_a_secret_or_a_value(start: St
             for kind in ("503", "reset_after", "65601", "429", "refuse_batch_named", "refuse_batch_silent"):
                 sandbox.inject(Fault(kind, on="users"))
                 shown += map(str, linkedin.deliver(audience, adds(1, 2)))
-            bad = Batch(OperationKind.ADD, 1, ("sha256_email",), [("ann@example.com",)])
+            bad = batch(OperationKind.ADD, [{"sha256_email": "ann@example.com"}])
             shown += map(str, linkedin.deliver(audience, bad))
             sandbox.revoke_access_tokens()
             sandbox.revoke_refresh_token()
@@ -644,7 +645,8 @@ def test_whatever_is_bad_and_however_it_is_refused_exactly_that_is_rejected(
     sandbox.clear_faults()
     if bad:
         sandbox.inject(Fault(form, on="users", times=0, values=frozenset(map(hash_of, bad))))
-    outcomes = linkedin.deliver(audience, Batch(kind, 7, ("sha256_email",), [(hash_of(at),) for at in range(size)]))
+    rows = [{"sha256_email": hash_of(at)} for at in range(size)]
+    outcomes = linkedin.deliver(audience, batch(kind, rows, first_seq=7))
     assert [outcome.status is OutcomeStatus.REJECTED for outcome in outcomes] == [at in bad for at in range(size)]
     assert [outcome.status is OutcomeStatus.DELIVERED for outcome in outcomes] == [at not in bad for at in range(size)]
     held = {value for ((_, value),) in sandbox.members(audience.id)}

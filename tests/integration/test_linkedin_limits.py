@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from harness.linkedin import SPEC, Lab, adds, hash_of, reasons
+from harness.linkedin import SPEC, Lab, adds, batch, hash_of, reasons
 
 from warehouse_sync.destinations.base import AudienceSpec
 from warehouse_sync.errors import ConfigurationError, DestinationUnavailable
-from warehouse_sync.operations import Batch, OperationKind
+from warehouse_sync.operations import OperationKind
 from warehouse_sync.sandbox import Fault
 
 
@@ -35,7 +35,7 @@ def test_a_quota_that_is_used_up_ends_the_requests_of_the_run(lab: Lab) -> None:
     audience = linkedin.create(SPEC)
     for number in (1, 2):
         assert reasons(linkedin, audience, adds(number)) == ["delivered"]
-    outcomes = linkedin.deliver(audience, adds(3, 4))
+    outcomes = list(linkedin.deliver(audience, adds(3, 4)))
     assert [outcome.reason for outcome in outcomes] == ["daily_limit"] * 2
     for outcome in outcomes:
         assert outcome.retry_after == pytest.approx(until_midnight(), abs=10)
@@ -45,7 +45,7 @@ def test_a_quota_that_is_used_up_ends_the_requests_of_the_run(lab: Lab) -> None:
     statuses = [record.status for record in sandbox.requests("users")]
     assert statuses[:2] == [200, 200]
     assert set(statuses[2:]) == {429}
-    later = linkedin.deliver(audience, adds(5))
+    later = list(linkedin.deliver(audience, adds(5)))
     assert (later[0].reason, later[0].message) == ("daily_limit", outcomes[0].message)
     assert len(sandbox.requests("users")) == len(statuses)
 
@@ -103,7 +103,7 @@ def test_a_long_wish_shuts_one_endpoint_and_leaves_the_others_open(lab: Lab) -> 
         assert outcome.reason == "daily_limit"
         assert outcome.retry_after == pytest.approx(3600, abs=10)
     assert len(sandbox.requests("users")) == 1
-    named = Batch(OperationKind.ADD, 1, ("company_name",), [("Acme",)])
+    named = batch(OperationKind.ADD, [{"company_name": "Acme"}])
     assert reasons(linkedin, companies, named) == ["delivered"]
     linkedin.check()
 

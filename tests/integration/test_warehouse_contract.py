@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import orjson
 import pytest
 import sqlalchemy as sa
 from hypothesis import given, settings
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from warehouse_sync.destinations import audience_fields
 from warehouse_sync.errors import ConfigurationError, QueryFailed, StateDamaged
+from warehouse_sync.fields import Element
 from warehouse_sync.operations import OperationKind
 from warehouse_sync.pipeline.delivery import batches
 from warehouse_sync.pipeline.snapshot import check_hashing
@@ -194,33 +196,14 @@ def test_the_address_in_messages_has_no_password(warehouse: Warehouse) -> None:
     assert (warehouse.url.database or "?") in warehouse.address
 
 
-def test_rows_are_streamed_by_one_statement(warehouse: Warehouse) -> None:
-    """Pieces of the asked size come in order; while they do, other connections write, and one may stop early."""
-    make_numbers(warehouse, 1_000)
-    statements: list[str] = []
-    sa.event.listen(warehouse.engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
-    select = sa.select(NUMBERS.c.n).order_by(NUMBERS.c.n)
-    with warehouse.connect("stream numbers") as connection:
-        sizes: list[int] = []
-        seen: list[int] = []
-        for rows in warehouse.stream(connection, select, 300):
-            sizes.append(len(rows))
-            seen.extend(number for (number,) in rows)
-    assert (sizes, seen) == ([300, 300, 300, 100], list(range(1, 1_001)))
-    assert len(statements) == 1
-    with warehouse.connect("stream numbers") as connection:
-        first = next(iter(warehouse.stream(connection, select, 300)))
-        with warehouse.write("write meanwhile") as other:
-            other.execute(sa.delete(NUMBERS).where(NUMBERS.c.n == 1))
-    assert len(first) == 300
-
-
 USER = audience_fields("linkedin", "user")
+PLAIN = Element({"action": "ADD"}, {}, {"country": USER.fields[-1]})
 
 
-def make_changes(warehouse: Warehouse, count: int) -> sa.TableClause:
+def make_changes(warehouse: Warehouse, count: int, seq: sa.ColumnElement[Any] | None = None) -> sa.TableClause:
     changes = state_tables(warehouse.schema).changes("changes_people_1", USER.names)
-    values = {"seq": sa.column("n"), "operation": sa.literal("ADD", sa.Text)}
+    seq = sa.column("n") if seq is None else seq
+    values = {"seq": seq, "operation": sa.literal("ADD", sa.Text), "country": sa.cast(seq, sa.Text)}
     columns = [values.get(column.name, sa.cast(sa.null(), column.type)).label(column.name) for column in changes.c]
     numbers = warehouse.model(f"select n from generate_series(1, {count}) as g(n)")
     with warehouse.write("make changes") as connection:
@@ -232,13 +215,13 @@ def make_changes(warehouse: Warehouse, count: int) -> sa.TableClause:
 
 @pytest.mark.parametrize("lease", [60.0, 0.2])
 def test_batches_come_whole_however_slowly_they_are_sent(warehouse: Warehouse, lease: float) -> None:
-    """A statement that stood open for too long, or was ended by the server meanwhile, is begun anew behind its rows."""
+    """Pauses that are longer than the lease, after which a server may end transactions, break nothing off."""
     changes = make_changes(warehouse, 25)
     slow = type(warehouse)("slow", warehouse.url.render_as_string(hide_password=False), warehouse.schema, lease)
     found = []
     with (
         contextlib.closing(slow),
-        contextlib.closing(batches(slow, changes, USER, OperationKind.ADD, 3, 25, 6)) as work,
+        contextlib.closing(batches(slow, changes, PLAIN, OperationKind.ADD, 3, 25, 6)) as work,
     ):
         for batch in work:
             found.append((batch.first_seq, len(batch)))
@@ -253,16 +236,72 @@ def test_reading_may_be_given_up_after_a_long_pause(warehouse: Warehouse) -> Non
     slow = type(warehouse)("slow", warehouse.url.render_as_string(hide_password=False), warehouse.schema, 0.2)
     with (
         contextlib.closing(slow),
-        contextlib.closing(batches(slow, changes, USER, OperationKind.ADD, 0, 25, 6)) as work,
+        contextlib.closing(batches(slow, changes, PLAIN, OperationKind.ADD, 0, 25, 6)) as work,
     ):
         assert len(next(work)) == 6
         time.sleep(0.4)
 
 
-def test_changes_that_are_gone_are_not_passed_over(warehouse: Warehouse) -> None:
-    """Where rows of changes have been deleted by somebody, the run fails; it does not take them for sent."""
+def test_others_write_while_changes_are_read(warehouse: Warehouse) -> None:
+    """Outcomes are recorded between two batches, and the reading goes on."""
+    changes = make_changes(warehouse, 2_000)
+    sent = 0
+    for batch in batches(warehouse, changes, PLAIN, OperationKind.ADD, 0, 2_000, 300):
+        make_numbers(warehouse, 1)
+        with warehouse.write("write meanwhile") as other:
+            other.execute(sa.delete(NUMBERS))
+            warehouse.drop_table(other, "numbers")
+        sent += len(batch)
+    assert sent == 2_000
+
+
+def test_operations_are_read_in_order_however_they_lie(warehouse: Warehouse) -> None:
+    """A table that was written in another order, or put together from several, is sent by `seq` all the same."""
+    changes = make_changes(warehouse, 500, seq=501 - sa.column("n"))
+    found = [
+        (batch.first_seq + at, orjson.loads(batch.elements[at])["country"])
+        for batch in batches(warehouse, changes, PLAIN, OperationKind.ADD, 10, 490, 50)
+        for at in range(len(batch))
+    ]
+    assert found == [(seq, str(seq)) for seq in range(11, 491)]
+
+
+@pytest.mark.parametrize("lost", [[1], [9], [25], [21, 22, 23, 24, 25], list(range(1, 26))])
+def test_changes_that_are_gone_are_not_passed_over(warehouse: Warehouse, lost: list[int]) -> None:
+    """Where rows of changes have been deleted by somebody, the run fails, and what is sent bears its own number."""
     changes = make_changes(warehouse, 25)
     with warehouse.write("lose rows") as connection:
-        connection.execute(sa.delete(changes).where(changes.c.seq > 20))
+        connection.execute(sa.delete(changes).where(changes.c.seq.in_(lost)))
+    sent: list[int] = []
     with pytest.raises(StateDamaged, match="has lost operations"):
-        list(batches(warehouse, changes, USER, OperationKind.ADD, 0, 25, 6))
+        send_all(warehouse, changes, sent)
+    assert sent == list(range(1, len(sent) + 1))
+    assert len(sent) < min(lost)
+
+
+def test_changes_that_are_there_twice_are_not_sent_twice(warehouse: Warehouse) -> None:
+    """Neither one more, nor one in place of another."""
+    changes = make_changes(warehouse, 25)
+    sent: list[int] = []
+    with warehouse.write("copy a row") as connection:
+        again = sa.select(changes).where(changes.c.seq == 15)
+        connection.execute(sa.insert(changes).from_select([column.name for column in changes.c], again))
+    with contextlib.suppress(StateDamaged):
+        send_all(warehouse, changes, sent)
+    assert sent == list(range(1, len(sent) + 1))
+    assert len(sent) <= 25
+    with warehouse.write("lose another") as connection:
+        connection.execute(sa.delete(changes).where(changes.c.seq == 16))
+    sent.clear()
+    with pytest.raises(StateDamaged, match="has lost operations"):
+        send_all(warehouse, changes, sent)
+    assert sent == list(range(1, len(sent) + 1))
+    assert len(sent) < 16
+
+
+def send_all(warehouse: Warehouse, changes: sa.TableClause, sent: list[int]) -> None:
+    """`sent` are the numbers of the operations, each of which is checked to be what goes by its number."""
+    for batch in batches(warehouse, changes, PLAIN, OperationKind.ADD, 0, 25, 6):
+        for at in range(len(batch)):
+            assert orjson.loads(batch.elements[at])["country"] == str(batch.first_seq + at)
+        sent += range(batch.first_seq, batch.last_seq + 1)

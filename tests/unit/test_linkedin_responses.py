@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +17,7 @@ from warehouse_sync.destinations.linkedin.responses import (
     Next,
     Told,
     Unnamed,
+    Verdict,
     clean,
     describe,
     is_segment_limit,
@@ -23,10 +25,16 @@ from warehouse_sync.destinations.linkedin.responses import (
     retry_after,
     what_next,
 )
-from warehouse_sync.operations import DELIVERED, OutcomeStatus
+from warehouse_sync.operations import DELIVERED, Outcome, Outcomes, OutcomeStatus
 
 HASH = hashlib.sha256(b"ann@example.com").hexdigest()
-ROWS: list[tuple[str | None, ...]] = [("a-value",), ("b-value",), ("c-value",)]
+VALUES = ["a-value", "b-value", "c-value"]
+
+
+def asked(response: Response, size: int = 3) -> Verdict:
+    """What the answer means when three elements were sent, each of which holds one of the values."""
+    return judge(response, size, lambda at: [VALUES[at]])
+
 
 CONTRACT = {
     200: Next.ANSWERED,
@@ -60,7 +68,7 @@ def answer(status: int, json: Any = None, **headers: str) -> Response:
     return Response(status, {name.replace("_", "-"): value for name, value in headers.items()}, json)
 
 
-def statuses(outcomes: list[Any]) -> list[str]:
+def statuses(outcomes: Iterable[Outcome]) -> list[str]:
     return [outcome.status.value for outcome in outcomes]
 
 
@@ -71,7 +79,7 @@ def test_each_status_of_the_contract_leads_to_what_it_says(status: int, followin
 
 @given(st.integers(100, 999))
 def test_every_status_has_a_meaning_and_only_400_and_422_can_reject(status: int) -> None:
-    verdict = judge(answer(status, {"message": "no"}), ROWS)
+    verdict = asked(answer(status, {"message": "no"}))
     if what_next(status) is Next.REFUSED:
         assert status in (400, 422)
         assert isinstance(verdict, Unnamed)
@@ -85,7 +93,7 @@ def test_every_status_has_a_meaning_and_only_400_and_422_can_reject(status: int)
 
 @given(st.integers(100, 999))
 def test_a_status_of_an_element_means_what_it_means_for_a_request(status: int) -> None:
-    verdict = judge(answer(200, {"elements": [{"status": status}] * 3}), ROWS)
+    verdict = asked(answer(200, {"elements": [{"status": status}] * 3}))
     assert isinstance(verdict, Told)
     expected = {Next.ANSWERED: "delivered", Next.REFUSED: "rejected"}.get(what_next(status), "deferred")
     assert statuses(verdict.outcomes) == [expected] * 3
@@ -93,19 +101,25 @@ def test_a_status_of_an_element_means_what_it_means_for_a_request(status: int) -
 
 def test_statuses_by_element_are_told_in_order_with_their_reasons() -> None:
     refusal = {"status": 400, "error": {"status": 400, "code": "INVALID_VALUE_FOR_FIELD", "message": "Invalid urn"}}
-    verdict = judge(answer(200, {"elements": [{"status": 201}, refusal, {"status": 503}]}), ROWS)
+    verdict = asked(answer(200, {"elements": [{"status": 201}, refusal, {"status": 503}]}))
     assert isinstance(verdict, Told)
     assert statuses(verdict.outcomes) == ["delivered", "rejected", "deferred"]
-    assert verdict.outcomes[1].reason == "invalid_value_for_field"
-    assert "Invalid urn" in verdict.outcomes[1].message
-    assert verdict.outcomes[2].reason == "http_503"
+    assert list(verdict.outcomes)[1].reason == "invalid_value_for_field"
+    assert "Invalid urn" in list(verdict.outcomes)[1].message
+    assert list(verdict.outcomes)[2].reason == "http_503"
+
+
+@pytest.mark.parametrize("status", [200, 201])
+def test_an_answer_that_says_the_same_of_all_is_one_run(status: int) -> None:
+    verdict = asked(answer(200, {"elements": [{"status": status}] * 3}))
+    assert verdict == Told(Outcomes([(DELIVERED, 3)]))
 
 
 def test_a_shorter_answer_defers_what_is_missing() -> None:
-    verdict = judge(answer(200, {"elements": [{"status": 201}]}), ROWS)
+    verdict = asked(answer(200, {"elements": [{"status": 201}]}))
     assert isinstance(verdict, Told)
     assert statuses(verdict.outcomes) == ["delivered", "deferred", "deferred"]
-    assert {outcome.reason for outcome in verdict.outcomes[1:]} == {"missing_answer"}
+    assert {outcome.reason for outcome in list(verdict.outcomes)[1:]} == {"missing_answer"}
 
 
 @pytest.mark.parametrize(
@@ -123,7 +137,7 @@ def test_a_shorter_answer_defers_what_is_missing() -> None:
     ],
 )
 def test_an_answer_that_does_not_fit_the_question_defers_everything(body: Any) -> None:
-    verdict = judge(answer(200, body), ROWS)
+    verdict = asked(answer(200, body))
     assert isinstance(verdict, Told)
     assert {outcome.reason for outcome in verdict.outcomes} == {"malformed_answer"}
     assert statuses(verdict.outcomes) == ["deferred"] * 3
@@ -131,17 +145,17 @@ def test_an_answer_that_does_not_fit_the_question_defers_everything(body: Any) -
 
 @pytest.mark.parametrize("element", [None, 201, "201", [], {}, {"status": "201"}, {"status": True}, {"status": None}])
 def test_an_element_without_a_status_is_deferred_alone(element: Any) -> None:
-    verdict = judge(answer(200, {"elements": [{"status": 201}, element, {"status": 201}]}), ROWS)
+    verdict = asked(answer(200, {"elements": [{"status": 201}, element, {"status": 201}]}))
     assert isinstance(verdict, Told)
     assert statuses(verdict.outcomes) == ["delivered", "deferred", "delivered"]
 
 
 def test_a_batch_index_that_agrees_with_its_place_is_no_obstacle() -> None:
     refusal = {"status": 400, "error": {"status": 400, "errorDetails": {"batchIndex": 2}, "message": "no"}}
-    verdict = judge(answer(200, {"elements": [{"status": 201}, {"status": 201}, refusal]}), ROWS)
+    verdict = asked(answer(200, {"elements": [{"status": 201}, {"status": 201}, refusal]}))
     assert isinstance(verdict, Told)
-    assert verdict.outcomes[:2] == [DELIVERED, DELIVERED]
-    assert verdict.outcomes[2].status is OutcomeStatus.REJECTED
+    assert list(verdict.outcomes)[:2] == [DELIVERED, DELIVERED]
+    assert list(verdict.outcomes)[2].status is OutcomeStatus.REJECTED
 
 
 def test_a_422_that_names_elements_by_index_refuses_those_each_with_its_own_words() -> None:
@@ -149,7 +163,7 @@ def test_a_422_that_names_elements_by_index_refuses_those_each_with_its_own_word
         "Index: 0, ERROR :: /action :: field is required but not found and has no default value\n"
         "ERROR :: /x :: second\nIndex: 2, ERROR :: /userIds :: is bad\n"
     )
-    verdict = judge(answer(422, {"status": 422, "message": message}), ROWS)
+    verdict = asked(answer(422, {"status": 422, "message": message}))
     assert isinstance(verdict, Named)
     assert list(verdict.refused) == [0, 2]
     assert "/action :: field is required" in verdict.refused[0].message
@@ -160,7 +174,7 @@ def test_a_422_that_names_elements_by_index_refuses_those_each_with_its_own_word
 
 def test_a_400_that_lists_indices_refuses_those() -> None:
     message = "Incorrect conversions information provided. Bad, indices [0, 2] (0-indexed)"
-    verdict = judge(answer(400, {"message": message}), ROWS)
+    verdict = asked(answer(400, {"message": message}))
     assert isinstance(verdict, Named)
     assert list(verdict.refused) == [0, 2]
     assert all(outcome.status is OutcomeStatus.REJECTED for outcome in verdict.refused.values())
@@ -168,11 +182,11 @@ def test_a_400_that_lists_indices_refuses_those() -> None:
 
 @pytest.mark.parametrize("message", ["Bad request", "Index: 3, beyond", "indices [17] (0-indexed)", "", "Index: x"])
 def test_a_refusal_that_names_nobody_that_was_asked_about_is_unnamed(message: str) -> None:
-    assert isinstance(judge(answer(400, {"message": message}), ROWS), Unnamed)
+    assert isinstance(asked(answer(400, {"message": message})), Unnamed)
 
 
 def test_a_request_that_is_too_large_never_rejects_anyone() -> None:
-    verdict = judge(answer(413), ROWS[:1])
+    verdict = asked(answer(413), 1)
     assert isinstance(verdict, Unnamed)
     assert verdict.alone.status is OutcomeStatus.DEFERRED
 
@@ -248,10 +262,10 @@ def test_a_cleaned_message_is_short_printable_and_holds_nothing_personal(parts: 
 
 def test_a_refusal_keeps_the_words_and_drops_the_value_that_it_repeats() -> None:
     refusal = {"status": 400, "error": {"status": 400, "message": "Invalid company name: a-value (at /companyName)"}}
-    verdict = judge(answer(200, {"elements": [refusal]}), ROWS[:1])
+    verdict = asked(answer(200, {"elements": [refusal]}), 1)
     assert isinstance(verdict, Told)
-    assert "a-value" not in verdict.outcomes[0].message
-    assert "Invalid company name: … (at /companyName)" in verdict.outcomes[0].message
+    assert "a-value" not in next(iter(verdict.outcomes)).message
+    assert "Invalid company name: … (at /companyName)" in next(iter(verdict.outcomes)).message
 
 
 def test_a_short_value_is_dropped_as_a_word_and_leaves_other_words_alone() -> None:

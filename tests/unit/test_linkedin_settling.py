@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,7 +27,7 @@ class Server:
 
     def ask(self, positions: Sequence[int]) -> Verdict:
         self.questions += 1
-        return judge(self._answer(positions), [(f"value {position}",) for position in positions])
+        return judge(self._answer(positions), len(positions), lambda at: [f"value {positions[at]}"])
 
     def _answer(self, positions: Sequence[int]) -> Response:
         refused = [at for at, position in enumerate(positions) if position in self.bad]
@@ -46,7 +46,7 @@ class Server:
         return Response(400, {}, {"message": "Bad request"})
 
 
-def _statuses(outcomes: list[Outcome]) -> list[OutcomeStatus]:
+def _statuses(outcomes: Iterable[Outcome]) -> list[OutcomeStatus]:
     return [outcome.status for outcome in outcomes]
 
 
@@ -91,13 +91,13 @@ def test_a_request_that_is_refused_even_when_empty_rejects_nobody_and_costs_two_
     def ask(positions: Sequence[int]) -> Verdict:
         questions.append(len(positions))
         refusal = Response(400, {}, {"message": "A segment of type COMPANY does not take users"})
-        return judge(refusal, [("x",)] * len(positions))
+        return judge(refusal, len(positions), lambda _: ["x"])
 
     outcomes = settle(size, ask)
     assert questions == [size, 0]
     assert {outcome.status for outcome in outcomes} == {OutcomeStatus.DEFERRED}
     assert {outcome.reason for outcome in outcomes} == {"http_400"}
-    assert "does not take users" in outcomes[0].message
+    assert "does not take users" in next(iter(outcomes)).message
 
 
 def test_one_silent_culprit_among_5000_is_found_in_few_questions() -> None:
@@ -124,7 +124,7 @@ def test_a_request_that_is_too_large_is_halved_until_it_fits() -> None:
         sizes.append(len(positions))
         fits = len(positions) <= 3
         response = Response(200, {}, {"elements": [{"status": 201}] * len(positions)}) if fits else Response(413, {})
-        return judge(response, [("x",)] * len(positions))
+        return judge(response, len(positions), lambda _: ["x"])
 
     assert set(_statuses(settle(10, ask))) == {OutcomeStatus.DELIVERED}
     assert 0 not in sizes

@@ -6,13 +6,13 @@ The pipeline knows destinations only through this protocol; a contract suite (te
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from typing import Protocol
 
-from warehouse_sync.fields import AudienceFields
-from warehouse_sync.operations import Batch, Outcome
+from warehouse_sync.fields import AudienceFields, Element
+from warehouse_sync.operations import Batch, OperationKind, Outcomes
 from warehouse_sync.progress import Progress
 
 
@@ -91,6 +91,10 @@ class Destination(Protocol):
         """Identifiers and fields that this audience type takes."""
         ...
 
+    def element(self, audience_type: str, operation: OperationKind) -> Element:
+        """How an operation on this audience type is written, of the fields that it takes."""
+        ...
+
     def requests_per_minute(self, audience_type: str) -> int:
         """The pace that deliveries to this audience type keep."""
         ...
@@ -124,8 +128,8 @@ class Destination(Protocol):
         """
         ...
 
-    def deliver(self, audience: Audience, batch: Batch) -> Sequence[Outcome]:
-        """Send one batch; exactly one outcome per operation, in order. Safe to repeat.
+    def deliver(self, audience: Audience, batch: Batch) -> Outcomes:
+        """Send one batch, written as `element` says; exactly one outcome per operation, in order. Safe to repeat.
 
         What was deferred because of `stopping` before any request had left was not `attempted`; what the destination
         wants to be left alone for is `retry_after`.

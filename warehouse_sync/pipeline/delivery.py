@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from contextvars import copy_context
 
 import sqlalchemy as sa
 
 from warehouse_sync.destinations.base import Audience, Destination
 from warehouse_sync.errors import StateDamaged
-from warehouse_sync.fields import AudienceFields
-from warehouse_sync.operations import Batch, OperationKind, Outcome, OutcomeStatus
+from warehouse_sync.fields import Element
+from warehouse_sync.operations import Batch, OperationKind, Outcome, Outcomes, OutcomeStatus
 from warehouse_sync.state.syncs import Lease
 from warehouse_sync.warehouses.base import Warehouse
+from warehouse_sync.warehouses.elements import element_text
 
 QUEUED = 2
 """Batches prepared per request in flight, so that a free connection never waits for the warehouse."""
@@ -27,7 +28,7 @@ HOPELESS = 3
 def batches(
     warehouse: Warehouse,
     changes: sa.TableClause,
-    fields: AudienceFields,
+    element: Element,
     operation: OperationKind,
     after: int,
     last: int,
@@ -35,35 +36,21 @@ def batches(
 ) -> Generator[Batch, None, None]:
     """The operations with `after` < seq <= `last`, all of one kind, in batches of at most `size`.
 
-    They are read by one statement, which is begun anew only where the warehouse wants none to stand open for long.
-    Raises StateDamaged when operations are missing.
+    They are written as `element` says. Raises StateDamaged when operations are missing, or there twice.
     """
-    columns = fields.names
-    while after < last:
-        rest = (
-            sa.select(*(changes.c[name] for name in columns))
-            .where(changes.c.seq > after, changes.c.seq <= last)
-            .order_by(changes.c.seq)
+    text = element_text(warehouse, changes, element)
+    with (
+        warehouse.connect("read the changes") as connection,
+        closing(warehouse.stream(connection, changes, text, after, last, size)) as pieces,
+    ):
+        for elements in pieces:
+            yield Batch(operation, after + 1, elements)
+            after += len(elements)
+    if after < last:
+        raise StateDamaged(
+            f"warehouse {warehouse.name}: table {changes.schema}.{changes.name} has lost operations while it was "
+            "sent. What was sent is recorded, the rest waits; run the sync again."
         )
-        opened = time.monotonic()
-        is_read = False
-        with warehouse.connect("read the changes") as connection:
-            try:
-                for rows in warehouse.stream(connection, rest, size):
-                    yield Batch(operation, after + 1, columns, rows)
-                    after += len(rows)
-                    if time.monotonic() - opened >= warehouse.cursor_seconds:
-                        break
-                else:
-                    is_read = True
-            finally:
-                if not is_read:
-                    connection.invalidate()  # The server may have ended its session meanwhile.
-        if is_read and after < last:
-            raise StateDamaged(
-                f"warehouse {warehouse.name}: table {changes.schema}.{changes.name} has lost operations while it was "
-                "sent. What was sent is recorded, the rest waits; run the sync again."
-            )
 
 
 class Delivery:
@@ -84,13 +71,13 @@ class Delivery:
     def is_over(self) -> bool:
         return self.given_up is not None or self.lease.stop.requested
 
-    def deliver(self, work: Iterator[Batch]) -> Iterator[tuple[Batch, Sequence[Outcome]]]:
+    def deliver(self, work: Iterator[Batch]) -> Iterator[tuple[Batch, Outcomes]]:
         """Each batch with its outcomes, in sending order; all answers are in when the iterator ends.
 
         Whatever the destination answers, a batch has one outcome per operation. Ends early when `given_up` is set. An
         error of the destination that stops the run is raised behind the batches that were answered before it.
         """
-        flying: deque[tuple[Batch, Future[Sequence[Outcome]]]] = deque()
+        flying: deque[tuple[Batch, Future[Outcomes]]] = deque()
         at_once = self.destination.max_in_flight
         with ThreadPoolExecutor(at_once, thread_name_prefix="deliver") as threads:
             try:
@@ -106,18 +93,18 @@ class Delivery:
                 for _, future in flying:
                     future.cancel()
 
-    def _send(self, batch: Batch) -> Sequence[Outcome]:
+    def _send(self, batch: Batch) -> Outcomes:
         self.lease.ensure()
         return self.destination.deliver(self.audience, batch)
 
-    def _landed(self, batch: Batch, future: Future[Sequence[Outcome]]) -> tuple[Batch, Sequence[Outcome]]:
+    def _landed(self, batch: Batch, future: Future[Outcomes]) -> tuple[Batch, Outcomes]:
         outcomes = future.result()
         if len(outcomes) != len(batch):
             raise AssertionError(f"destination answered {len(outcomes)} outcomes for {len(batch)} operations")
-        if all(outcome.status is OutcomeStatus.DEFERRED and outcome.attempted for outcome in outcomes):
+        if all(outcome.status is OutcomeStatus.DEFERRED and outcome.attempted for outcome, _ in outcomes.runs):
             self._deferred_in_a_row += 1
             if self._deferred_in_a_row >= HOPELESS * self.destination.max_in_flight:
-                self.given_up = outcomes[-1]
+                self.given_up, _ = outcomes.runs[-1]
         else:
             self._deferred_in_a_row = 0
         return batch, outcomes

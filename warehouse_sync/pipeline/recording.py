@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import groupby
 
 import sqlalchemy as sa
 
-from warehouse_sync.operations import Batch, OperationCounts, OperationKind, Outcome, OutcomeStatus
+from warehouse_sync.operations import Batch, OperationCounts, OperationKind, Outcome, Outcomes, OutcomeStatus
 from warehouse_sync.retry_policy import DELAYS, RetryPolicy
 from warehouse_sync.state import retry_queue, sync_log
 from warehouse_sync.state.retry_queue import Selection
@@ -79,13 +78,12 @@ class Recorder:
         """The last `seq` that is accounted for, on disk or not."""
         return self._open.last
 
-    def take(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
+    def take(self, batch: Batch, outcomes: Outcomes) -> None:
         """The next batch in sending order is accounted for; it is on disk after the next `flush()` at the latest."""
         if batch.first_seq != self._open.last + 1:
             raise AssertionError(f"batch {batch.first_seq} does not follow {self._open.last}")
         seq = batch.first_seq
-        for outcome, run in groupby(outcomes):
-            count = sum(1 for _ in run)
+        for outcome, count in outcomes.runs:
             self._count(batch.operation, outcome, count)
             if outcome.status is not OutcomeStatus.DELIVERED:
                 self._exception(batch.operation, outcome).add(seq, seq + count - 1)

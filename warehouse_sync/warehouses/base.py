@@ -5,9 +5,8 @@ All SQL of a run is made of these pieces, so that it is the same everywhere; the
 
 from __future__ import annotations
 
-import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ import sqlalchemy as sa
 from warehouse_sync.errors import ConfigurationError, QueryFailed, WarehouseSyncError, WarehouseUnavailable
 from warehouse_sync.fields import Field
 from warehouse_sync.logs import redact
+from warehouse_sync.operations import Elements
 from warehouse_sync.warehouses.letters import BLANK, upper_and_lower
 
 Text = sa.ColumnElement[str]
@@ -24,6 +24,12 @@ Text = sa.ColumnElement[str]
 def as_told(message: str) -> str:
     """A driver's message on one line, without secrets and addresses, ready to stand inside a sentence of ours."""
     return redact(" ".join(message.split())).rstrip(".!?")
+
+
+def texts_select(changes: sa.TableClause, text: Text, after: Any, last: Any) -> sa.Select[int, str]:
+    """`seq` and `text` of the operations with `after` < seq <= `last`; in any order."""
+    seq = sa.cast(changes.c.seq, sa.BigInteger)
+    return sa.select(seq, text).where(changes.c.seq > after, changes.c.seq <= last)
 
 
 class ModelColumn(NamedTuple):
@@ -42,9 +48,6 @@ class Warehouse:
 
     record_interval = 5.0
     """Seconds between two writes of outcomes while a run delivers; few and large, as each one costs a round trip."""
-
-    cursor_seconds = math.inf
-    """How long a statement may stand open while its rows are sent, before it is begun anew behind them."""
 
     recognises_rows = False
     """Whether `row_hash` gives any."""
@@ -219,12 +222,32 @@ class Warehouse:
         """A subquery whose expressions are evaluated once per row, however often its columns are named above it."""
         return select.subquery(name)
 
+    # --- elements
+
     def stream(
-        self, connection: sa.Connection, select: sa.Select[Any], size: int
-    ) -> Iterator[Sequence[tuple[Any, ...]]]:
-        """The rows of `select` in pieces of `size`, by one statement; a piece is fetched when it is asked for."""
+        self, connection: sa.Connection, changes: sa.TableClause, text: Text, after: int, last: int, size: int
+    ) -> Generator[Elements, None, None]:
+        """The `text` of the operations with `after` < seq <= `last`, in pieces of `size`, fetched when asked for.
+
+        text: of elements.element_text(). Each piece begins where the one before it has ended: where an operation is
+        missing, or there twice, the pieces end.
+        """
+        select = texts_select(changes, text, after, last).order_by(changes.c.seq)
         result = connection.execution_options(stream_results=True, yield_per=size).execute(select)
-        yield from result.partitions()
+        for rows in result.partitions():
+            seqs, texts = zip(*rows, strict=True)
+            if seqs != tuple(range(after + 1, after + 1 + len(rows))):
+                break
+            after += len(rows)
+            yield Elements("".join(texts).encode(), len(rows))
+
+    def json_text(self, value: Text) -> Text:
+        """The text as a JSON string, in quotes and escaped; NULL stays NULL."""
+        return sa.cast(sa.func.to_json(value), sa.Text)
+
+    def joined(self, *parts: Text, comma: bool = False) -> Text:
+        """The parts that are not NULL behind each other, with commas between if wished; empty when all are NULL."""
+        return sa.func.concat_ws(",", *parts) if comma else sa.func.concat(*parts)
 
     # --- tables
 
@@ -295,13 +318,6 @@ class Warehouse:
     def as_text(self, column: sa.ColumnElement[Any]) -> Text:
         """Any SQL type as text, without NUL and compared code point by code point."""
         return sa.cast(column, sa.Text)
-
-    def joined(self, *texts: Text) -> Text:
-        """The texts one behind the other, without those that are NULL; empty when all are."""
-        together: Text = sa.literal("", sa.Text)
-        for text in texts:
-            together = together + (text if isinstance(text, sa.BindParameter) else sa.func.coalesce(text, ""))
-        return together
 
     def matches(self, value: Text, pattern: str) -> sa.ColumnElement[bool]:
         """Whether the regular expression is found in the text; the patterns are anchored where they need to be."""

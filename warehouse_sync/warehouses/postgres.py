@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,7 +14,8 @@ from sqlalchemy.dialects import postgresql
 
 from warehouse_sync.errors import ConfigurationError, WarehouseSyncError
 from warehouse_sync.fields import Field
-from warehouse_sync.warehouses.base import Text, Warehouse, as_told
+from warehouse_sync.operations import Elements
+from warehouse_sync.warehouses.base import Text, Warehouse, as_told, texts_select
 from warehouse_sync.warehouses.values import EMAIL_WITHIN, JSON_ARRAY, JSON_BEGINS, NOT_A_LIST
 
 WORK_MEMORY = 64 * 1024
@@ -41,8 +43,9 @@ class PostgreSQL(Warehouse):
 
     def __init__(self, name: str, url: str, schema: str, lease: float) -> None:
         super().__init__(name, url, schema, lease)
-        # An open cursor is an open transaction: it keeps the server from cleaning up, and is ended with the lease.
         self.cursor_seconds = lease / 3
+        """How long a statement may stand open while its rows are sent: it is an open transaction, which keeps the
+        server from cleaning up and is ended with the lease. Then it is begun anew behind them."""
 
     def make_engine(self) -> sa.Engine:
         engine = sa.create_engine(
@@ -131,6 +134,29 @@ class PostgreSQL(Warehouse):
         # A table made by CREATE TABLE AS has no statistics until autovacuum comes by, and the diff comes first.
         connection.execute(self.verbatim(f"ANALYZE {name} ({', '.join(map(self.quote, columns))})"))
 
+    def stream(
+        self, connection: sa.Connection, changes: sa.TableClause, text: Text, after: int, last: int, size: int
+    ) -> Generator[Elements, None, None]:
+        # Each piece is one row, made by the server, so that the worker has next to nothing to do for it.
+        while after < last:
+            opened = time.monotonic()
+            is_read = False
+            select = _pieces(changes, text, after, last, size)
+            try:
+                for first, joined, rows, numbers in connection.execution_options(yield_per=1).execute(select):
+                    piece = min(size, last - after)
+                    if not (first == after and rows == numbers == piece):
+                        return
+                    after += piece
+                    yield Elements(joined.encode(), piece)
+                    if time.monotonic() - opened >= self.cursor_seconds:
+                        break
+                is_read = after >= last
+            finally:
+                if not is_read:
+                    connection.invalidate()  # The server may have ended its session meanwhile.
+                connection.rollback()
+
     def seconds(self, count: float | sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
         return sa.func.make_interval(0, 0, 0, 0, 0, 0, sa.cast(count, sa.Double))
 
@@ -193,6 +219,23 @@ class PostgreSQL(Warehouse):
         found = sa.select(sa.cast(sa.func.json_agg(ordered), sa.Text)).select_from(first).scalar_subquery()
         unreadable = items.is_(None) & (sa.func.json_typeof(json) != "null")
         return sa.case((unreadable, sa.literal(NOT_A_LIST, sa.Text)), else_=found)
+
+
+def _pieces(changes: sa.TableClause, text: Text, after: int, last: int, size: int) -> sa.Select[Any]:
+    """For each piece of `size` operations what it follows, its texts as one, its rows, and how many numbers they have.
+
+    A lateral join takes one piece after the other through the index; grouped, all would be made before the first.
+    """
+    bounds = (sa.literal(number, sa.BigInteger) for number in (after, last - 1, size))
+    first = sa.func.generate_series(*bounds).table_valued("after", name="pieces").render_derived()
+    until = sa.func.least(first.c.after + sa.literal(size, sa.BigInteger), sa.literal(last, sa.BigInteger))
+    seq, each = texts_select(changes, text, first.c.after, until).correlate(first).subquery().c
+    piece = sa.select(
+        sa.func.string_agg(each, postgresql.aggregate_order_by(sa.literal("", sa.Text), seq)).label("texts"),
+        sa.func.count().label("rows"),
+        sa.func.count(seq.distinct()).label("numbers"),
+    ).lateral("piece")
+    return sa.select(first.c.after, piece).join_from(first, piece, sa.true())
 
 
 def _number(salt: str, purpose: str) -> int:

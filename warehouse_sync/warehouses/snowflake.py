@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from warehouse_sync.config_values import Quoted
 from warehouse_sync.errors import WarehouseSyncError, WarehouseUnavailable
-from warehouse_sync.warehouses.base import ModelColumn, as_told
+from warehouse_sync.warehouses.base import ModelColumn, Text, as_told
 from warehouse_sync.warehouses.snowflake_engine import login_arguments, make_engine
 from warehouse_sync.warehouses.snowflake_values import SnowflakeValues
 
@@ -165,6 +165,16 @@ class Snowflake(SnowflakeValues):
             return as_told(message) + hint
         kind = type(error.orig).__name__
         return f"{kind} {number}, SQLSTATE {state} (the message is not shown because it may hold values of rows)"
+
+    def json_text(self, value: Text) -> Text:
+        return sa.func.to_json(sa.func.to_variant(value))
+
+    def joined(self, *parts: Text, comma: bool = False) -> Text:
+        # One NULL makes CONCAT and CONCAT_WS as a whole NULL.
+        given = [sa.literal(",", sa.Text, literal_execute=True) + part for part in parts] if comma else parts
+        there = [sa.func.coalesce(part, sa.literal("", sa.Text, literal_execute=True)) for part in given]
+        whole: Text = sa.func.concat(*there)
+        return sa.func.substr(whole, sa.literal(2, literal_execute=True)) if comma else whole
 
     def has_schema(self, connection: sa.Connection) -> bool:
         return self._exists(connection, "SCHEMA", connection.dialect.identifier_preparer.quote_schema(self.schema))

@@ -738,9 +738,26 @@ WHERE warehouse_sync.runs.run_id = ?;
 -- phase: add
 
 -- statement 50
-SELECT warehouse_sync.changes_people_1.sha256_email, warehouse_sync.changes_people_1.sha512_email, warehouse_sync.changes_people_1.google_aid,
-       warehouse_sync.changes_people_1.first_name, warehouse_sync.changes_people_1.last_name, warehouse_sync.changes_people_1.title,
-       warehouse_sync.changes_people_1.company, warehouse_sync.changes_people_1.country
+SELECT CAST(warehouse_sync.changes_people_1.seq AS BIGINT) AS seq,
+       concat(coalesce('{"action":"ADD"', ''),
+         coalesce(CASE
+                      WHEN (warehouse_sync.changes_people_1.sha256_email IS NOT NULL
+                            OR warehouse_sync.changes_people_1.sha512_email IS NOT NULL
+                            OR warehouse_sync.changes_people_1.google_aid IS NOT NULL) THEN ',"userIds":['
+                  END, ''),
+         coalesce(substr(concat(coalesce(',' || '{"idType":"SHA256_EMAIL","idValue":"' || warehouse_sync.changes_people_1.sha256_email || '"}', ''),
+                           coalesce(',' || '{"idType":"SHA512_EMAIL","idValue":"' || warehouse_sync.changes_people_1.sha512_email || '"}', ''),
+                           coalesce(',' || '{"idType":"GOOGLE_AID","idValue":"' || warehouse_sync.changes_people_1.google_aid || '"}', '')), 2), ''),
+         coalesce(CASE
+                      WHEN (warehouse_sync.changes_people_1.sha256_email IS NOT NULL
+                            OR warehouse_sync.changes_people_1.sha512_email IS NOT NULL
+                            OR warehouse_sync.changes_people_1.google_aid IS NOT NULL) THEN ']'
+                  END, ''), coalesce(',"firstName":' || to_json(to_variant(warehouse_sync.changes_people_1.first_name)), ''),
+         coalesce(',"lastName":' || to_json(to_variant(warehouse_sync.changes_people_1.last_name)), ''), coalesce(',"title":' || to_json(to_variant(warehouse_sync.changes_people_1.title)),
+                                                                                                           ''),
+         coalesce(',"company":' || to_json(to_variant(warehouse_sync.changes_people_1.company)), ''), coalesce(',"country":"' || warehouse_sync.changes_people_1.country || '"',
+                                                                                                        ''),
+         coalesce('… 3 characters 23cabf46 …', '')) AS concat_1
 FROM warehouse_sync.changes_people_1
 WHERE warehouse_sync.changes_people_1.seq > ?
   AND warehouse_sync.changes_people_1.seq <= ?
@@ -1339,9 +1356,21 @@ WHERE warehouse_sync.snapshot_people_2.reason IS NOT NULL
 -- phase: remove
 
 -- statement 73
-SELECT warehouse_sync.changes_people_2.sha256_email, warehouse_sync.changes_people_2.sha512_email, warehouse_sync.changes_people_2.google_aid,
-       warehouse_sync.changes_people_2.first_name, warehouse_sync.changes_people_2.last_name, warehouse_sync.changes_people_2.title,
-       warehouse_sync.changes_people_2.company, warehouse_sync.changes_people_2.country
+SELECT CAST(warehouse_sync.changes_people_2.seq AS BIGINT) AS seq,
+       concat(coalesce('{"action":"REMOVE"', ''),
+         coalesce(CASE
+                      WHEN (warehouse_sync.changes_people_2.sha256_email IS NOT NULL
+                            OR warehouse_sync.changes_people_2.sha512_email IS NOT NULL
+                            OR warehouse_sync.changes_people_2.google_aid IS NOT NULL) THEN ',"userIds":['
+                  END, ''),
+         coalesce(substr(concat(coalesce(',' || '{"idType":"SHA256_EMAIL","idValue":"' || warehouse_sync.changes_people_2.sha256_email || '"}', ''),
+                           coalesce(',' || '{"idType":"SHA512_EMAIL","idValue":"' || warehouse_sync.changes_people_2.sha512_email || '"}', ''),
+                           coalesce(',' || '{"idType":"GOOGLE_AID","idValue":"' || warehouse_sync.changes_people_2.google_aid || '"}', '')), 2), ''),
+         coalesce(CASE
+                      WHEN (warehouse_sync.changes_people_2.sha256_email IS NOT NULL
+                            OR warehouse_sync.changes_people_2.sha512_email IS NOT NULL
+                            OR warehouse_sync.changes_people_2.google_aid IS NOT NULL) THEN ']'
+                  END, ''), coalesce('… 3 characters 23cabf46 …', '')) AS concat_1
 FROM warehouse_sync.changes_people_2
 WHERE warehouse_sync.changes_people_2.seq > ?
   AND warehouse_sync.changes_people_2.seq <= ?
@@ -1349,11 +1378,35 @@ ORDER BY warehouse_sync.changes_people_2.seq;
 
 -- phase: add
 
--- as statement 73: SELECT warehouse_sync.changes_people_2.sha256_email, warehouse_sync.ch
+-- statement 74
+SELECT CAST(warehouse_sync.changes_people_2.seq AS BIGINT) AS seq,
+       concat(coalesce('{"action":"ADD"', ''),
+         coalesce(CASE
+                      WHEN (warehouse_sync.changes_people_2.sha256_email IS NOT NULL
+                            OR warehouse_sync.changes_people_2.sha512_email IS NOT NULL
+                            OR warehouse_sync.changes_people_2.google_aid IS NOT NULL) THEN ',"userIds":['
+                  END, ''),
+         coalesce(substr(concat(coalesce(',' || '{"idType":"SHA256_EMAIL","idValue":"' || warehouse_sync.changes_people_2.sha256_email || '"}', ''),
+                           coalesce(',' || '{"idType":"SHA512_EMAIL","idValue":"' || warehouse_sync.changes_people_2.sha512_email || '"}', ''),
+                           coalesce(',' || '{"idType":"GOOGLE_AID","idValue":"' || warehouse_sync.changes_people_2.google_aid || '"}', '')), 2), ''),
+         coalesce(CASE
+                      WHEN (warehouse_sync.changes_people_2.sha256_email IS NOT NULL
+                            OR warehouse_sync.changes_people_2.sha512_email IS NOT NULL
+                            OR warehouse_sync.changes_people_2.google_aid IS NOT NULL) THEN ']'
+                  END, ''), coalesce(',"firstName":' || to_json(to_variant(warehouse_sync.changes_people_2.first_name)), ''),
+         coalesce(',"lastName":' || to_json(to_variant(warehouse_sync.changes_people_2.last_name)), ''), coalesce(',"title":' || to_json(to_variant(warehouse_sync.changes_people_2.title)),
+                                                                                                           ''),
+         coalesce(',"company":' || to_json(to_variant(warehouse_sync.changes_people_2.company)), ''), coalesce(',"country":"' || warehouse_sync.changes_people_2.country || '"',
+                                                                                                        ''),
+         coalesce('… 3 characters 23cabf46 …', '')) AS concat_1
+FROM warehouse_sync.changes_people_2
+WHERE warehouse_sync.changes_people_2.seq > ?
+  AND warehouse_sync.changes_people_2.seq <= ?
+ORDER BY warehouse_sync.changes_people_2.seq;
 
 -- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 74
+-- statement 75
 INSERT INTO warehouse_sync.sync_log (logged_at,
                               run_id, sync, destination, audience_key, seq, operation, outcome, reason, message,
                               primary_key, identity, attempt)
@@ -1431,18 +1484,18 @@ WHERE warehouse_sync.changes_people_2.seq > ?
 
 -- as statement 38: INSERT INTO warehouse_sync.runs (run_id, sync, destination, audience_k
 
--- statement 75
+-- statement 76
 DESCRIBE TABLE warehouse_sync.snapshot_people_2;
 
--- statement 76
+-- statement 77
 SELECT count(*) AS count_1
 FROM warehouse_sync.snapshot_people_2
 WHERE warehouse_sync.snapshot_people_2.reason IS NULL;
 
--- statement 77
+-- statement 78
 DESCRIBE TABLE warehouse_sync.changes_people_2;
 
--- statement 78
+-- statement 79
 SELECT count(*) AS count_1
 FROM warehouse_sync.changes_people_2;
 
@@ -1454,7 +1507,7 @@ FROM warehouse_sync.changes_people_2;
 
 -- as statement 40: SELECT sha2(regexp_replace(CASE WHEN (octet_length(vector.address) = l
 
--- statement 79
+-- statement 80
 CREATE TRANSIENT TABLE warehouse_sync.snapshot_people_3 AS
 SELECT ranked.identity, ranked.fingerprint, ranked.primary_key, ranked.query_rows, ranked.reason, ranked.left_out,
        CASE WHEN (ranked.reason IS NULL) THEN ranked.sha256_email
@@ -1572,7 +1625,7 @@ FROM
                   from people) AS model) AS cleaned) AS judged) AS encoded) AS keyed) AS ranked
 WHERE ranked.place = 1;
 
--- statement 80
+-- statement 81
 SELECT warehouse_sync.snapshot_people_3.reason, warehouse_sync.snapshot_people_3.left_out, count(*) AS lines,
        CAST(coalesce(sum(warehouse_sync.snapshot_people_3.query_rows), ?) AS BIGINT) AS query_rows
 FROM warehouse_sync.snapshot_people_3
@@ -1584,7 +1637,7 @@ GROUP BY warehouse_sync.snapshot_people_3.reason, warehouse_sync.snapshot_people
 
 -- phase: changes
 
--- statement 81
+-- statement 82
 CREATE TRANSIENT TABLE warehouse_sync.changes_people_3 AS WITH pending AS
   (SELECT left_undelivered.operation AS operation, left_undelivered.identity AS identity, left_undelivered.fingerprint AS fingerprint,
           left_undelivered.primary_key AS primary_key, left_undelivered.sha256_email AS sha256_email, left_undelivered.sha512_email AS sha512_email,
@@ -1823,7 +1876,7 @@ FROM
       FROM readds) AS anon_10) AS operations
 ORDER BY seq;
 
--- statement 82
+-- statement 83
 SELECT coalesce(sum(CASE WHEN warehouse_sync.changes_people_3.held THEN ? ELSE ?
                     END), ?) AS coalesce_1,
        coalesce(sum(CASE
@@ -1852,7 +1905,7 @@ FROM warehouse_sync.changes_people_3;
 
 -- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 83
+-- statement 84
 INSERT INTO warehouse_sync.sync_log (logged_at,
                               run_id, sync, destination, audience_key, seq, operation, outcome, reason, message,
                               primary_key, identity, attempt)
@@ -1890,13 +1943,13 @@ WHERE warehouse_sync.snapshot_people_3.reason IS NOT NULL
 
 -- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 84
+-- statement 85
 DROP TABLE IF EXISTS warehouse_sync.snapshot_people_1;
 
--- statement 85
+-- statement 86
 DROP TABLE IF EXISTS warehouse_sync.changes_people_1;
 
--- statement 86
+-- statement 87
 UPDATE warehouse_sync.runs
 SET snapshot_table=?, changes_table=?
 WHERE warehouse_sync.runs.run_id = ?;

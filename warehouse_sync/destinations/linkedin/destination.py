@@ -12,7 +12,7 @@ from warehouse_sync.destinations.base import Audience, AudienceSpec, Credentials
 from warehouse_sync.destinations.linkedin.calls import Calls
 from warehouse_sync.destinations.linkedin.client import Client
 from warehouse_sync.destinations.linkedin.conditions import warned
-from warehouse_sync.destinations.linkedin.elements import body, elements
+from warehouse_sync.destinations.linkedin.elements import body, element, values
 from warehouse_sync.destinations.linkedin.endings import GaveUp, Refused
 from warehouse_sync.destinations.linkedin.fields import AUDIENCE_FIELDS, MEMBER_PATHS
 from warehouse_sync.destinations.linkedin.pace import DEFAULT_REQUESTS_PER_MINUTE, Budget, Pace, budgets
@@ -22,8 +22,8 @@ from warehouse_sync.destinations.linkedin.settings import LinkedInSettings
 from warehouse_sync.destinations.linkedin.settling import settle
 from warehouse_sync.destinations.linkedin.tokens import Tokens
 from warehouse_sync.errors import AuthenticationFailed, ConfigurationError, DestinationUnavailable, StopRun
-from warehouse_sync.fields import AudienceFields
-from warehouse_sync.operations import Batch, OperationKind, Outcome
+from warehouse_sync.fields import AudienceFields, Element
+from warehouse_sync.operations import Batch, OperationKind, Outcomes
 from warehouse_sync.progress import Action, Progress
 
 BATCH_SIZE = 5000
@@ -60,6 +60,10 @@ class LinkedIn:
     def fields(self, audience_type: str) -> AudienceFields:
         """Return what linkedin/fields.py declares."""
         return AUDIENCE_FIELDS[audience_type]
+
+    def element(self, audience_type: str, operation: OperationKind) -> Element:
+        """Return what linkedin/elements.py declares."""
+        return element(audience_type, operation)
 
     def requests_per_minute(self, audience_type: str) -> int:
         """Return the configured pace, else the default of pace.py."""
@@ -101,11 +105,10 @@ class LinkedIn:
             self._note_age(segment, created=created)
             return replace(_warned(segment, spec), created=created)
 
-    def deliver(self, audience: Audience, batch: Batch) -> Sequence[Outcome]:
+    def deliver(self, audience: Audience, batch: Batch) -> Outcomes:
         """As promised; a request that fails is repeated for at most `patience` seconds."""
         if len(batch) > BATCH_SIZE:
             raise ValueError(f"a batch has {len(batch)} operations, LinkedIn takes {BATCH_SIZE}")
-        everything = elements(audience.type, batch)
         path = f"{PATH}/{audience.id}/{MEMBER_PATHS[audience.type]}"
 
         def ask(positions: Sequence[int]) -> Verdict:
@@ -113,7 +116,7 @@ class LinkedIn:
                 "POST",
                 path,
                 action=ACTIONS[batch.operation],
-                body=body(everything, positions),
+                body=body(batch.elements, positions),
                 restli_method="BATCH_CREATE",
                 endpoint=audience.type,
                 new_until=self._new_until.get(audience.id, 0.0),
@@ -123,7 +126,7 @@ class LinkedIn:
                     "audience_not_found",
                     f"LinkedIn does not know audience {audience.id}: it was deleted there, or is not ready yet",
                 )
-            return judge(response, [batch.rows[position] for position in positions])
+            return judge(response, len(positions), lambda at: values(batch.elements[positions[at]]))
 
         if audience.created and audience.id not in self._new_until:
             self._new_until[audience.id] = time.monotonic() + self._settings.fresh_404_patience

@@ -1,4 +1,4 @@
-"""Rows of a batch to the JSON elements that LinkedIn takes. Pure.
+"""How LinkedIn wants operations written, as data, and the request body around them. Pure.
 
 LinkedIn does not say whether a REMOVE takes out the identifiers that it names, the element, or the person behind them.
 So a REMOVE names exactly the identifiers of the ADD, and nothing else.
@@ -6,59 +6,49 @@ So a REMOVE names exactly the identifiers of the ADD, and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import orjson
 
 from warehouse_sync.destinations.linkedin.fields import AUDIENCE_FIELDS, USER_ID_TYPES, WIRE_NAMES
-from warehouse_sync.fields import Normaliser
-from warehouse_sync.operations import Batch, OperationKind
+from warehouse_sync.fields import Element, Item
+from warehouse_sync.operations import Elements, OperationKind
 
-Element = dict[str, Any]
+ACTION, USER_IDS, ID_TYPE, ID_VALUE = "action", "userIds", "idType", "idValue"
 
 
-def elements(audience_type: str, batch: Batch) -> list[Element]:
-    """One element per row, in order; values that are None are left out.
-
-    Raises KeyError for a column that this audience type does not have.
-    """
+def element(audience_type: str, operation: OperationKind) -> Element:
+    """How an operation on an audience of this type is written."""
     take = AUDIENCE_FIELDS[audience_type]
-    declared = {field.name: field for field in take.all}
-    identifiers = {field.name for field in take.identifiers}
-    with_fields = batch.operation is OperationKind.ADD
-
-    ids: list[tuple[int, str]] = []
-    plain: list[tuple[int, str]] = []
-    lists: list[tuple[int, str]] = []
-    for position, column in enumerate(batch.columns):
-        field = declared[column]
-        if column in USER_ID_TYPES:
-            ids.append((position, USER_ID_TYPES[column]))
-        elif column in identifiers or with_fields:
-            group = lists if field.normaliser is Normaliser.TEXT_LIST else plain
-            group.append((position, WIRE_NAMES[column]))
-
-    action = batch.operation.value
-    result: list[Element] = []
-    for row in batch.rows:
-        element: Element = {"action": action}
-        if ids:
-            element["userIds"] = [
-                {"idType": id_type, "idValue": value}
-                for position, id_type in ids
-                if (value := row[position]) is not None
-            ]
-        for position, name in plain:
-            if (value := row[position]) is not None:
-                element[name] = value
-        for position, name in lists:
-            if (value := row[position]) is not None and (items := orjson.loads(value)):
-                element[name] = items
-        result.append(element)
-    return result
+    named = take.all if operation is OperationKind.ADD else take.identifiers
+    ids = tuple(
+        Item({ID_TYPE: USER_ID_TYPES[field.name]}, ID_VALUE, field) for field in named if field.name in USER_ID_TYPES
+    )
+    return Element(
+        constants={ACTION: operation.value},
+        lists={USER_IDS: ids} if ids else {},
+        values={WIRE_NAMES[field.name]: field for field in named if field.name not in USER_ID_TYPES},
+    )
 
 
-def body(all_elements: Sequence[Element], positions: Iterable[int]) -> bytes:
+def body(elements: Elements, positions: Sequence[int]) -> bytes:
     """The request body that carries the elements at `positions`, in that order."""
-    return orjson.dumps({"elements": [all_elements[position] for position in positions]})
+    return elements.joined(positions, b'{"elements":[', b"]}")
+
+
+def values(written: bytes) -> list[str]:
+    """What an element says of somebody."""
+    return list(_texts(orjson.loads(written)))
+
+
+def _texts(part: Any) -> Iterator[str]:
+    if isinstance(part, str):
+        yield part
+    elif isinstance(part, list):
+        for each in part:
+            yield from _texts(each)
+    elif isinstance(part, dict):
+        for name, each in part.items():
+            if name not in (ACTION, ID_TYPE):
+                yield from _texts(each)

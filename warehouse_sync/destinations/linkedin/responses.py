@@ -18,7 +18,7 @@ elements (`Index: 3, ERROR :: …` or `indices [3] (0-indexed)`); 4xx that names
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -26,7 +26,7 @@ from enum import Enum, auto
 from typing import Any
 
 from warehouse_sync.destinations.linkedin.client import Response
-from warehouse_sync.operations import DELIVERED, Outcome, deferred, rejected
+from warehouse_sync.operations import DELIVERED, Outcome, Outcomes, deferred, rejected
 
 
 class Next(Enum):
@@ -108,9 +108,9 @@ _OPAQUE = re.compile(r"[\w+=-]{32,}")
 """Hashes, device ids and tokens: nothing that a sentence holds is as long without a break."""
 
 
-def clean(message: str, values: Sequence[str | None] = ()) -> str:
+def clean(message: str, values: Sequence[str] = ()) -> str:
     """A message of LinkedIn, fit for logs: no address, hash, token or one of `values`; one line of 200 characters."""
-    for value in sorted((value for value in values if value), key=len, reverse=True):
+    for value in sorted(filter(None, values), key=len, reverse=True):
         # A short value (a country) may be part of a word, which is not its disclosure.
         pattern = re.escape(value) if len(value) > 5 else rf"(?<!\w){re.escape(value)}(?!\w)"
         message = re.sub(pattern, "…", message, flags=re.IGNORECASE)
@@ -139,7 +139,7 @@ def _field(body: Any, name: str) -> str:
 class Told:
     """The answer tells the outcome of every element, in order."""
 
-    outcomes: list[Outcome]
+    outcomes: Outcomes
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,33 +161,55 @@ class Unnamed:
 
 Verdict = Told | Named | Unnamed
 
-Rows = Sequence[tuple[str | None, ...]]
+Values = Callable[[int], Sequence[str]]
+"""What the element at a position says of somebody: never to be told."""
 
 
-def judge(response: Response, rows: Rows) -> Verdict:
-    """What the answer to a batch of `rows` means for each; never a REJECTED that the answer does not state."""
+def judge(response: Response, size: int, values: Values) -> Verdict:
+    """What the answer to a batch of `size` elements means for each; never a REJECTED that it does not state.
+
+    values: asked only for what is refused.
+    """
     following = what_next(response.status)
     if following is Next.ANSWERED:
-        return Told(_told(response.json, rows))
+        return Told(_told(response.json, size, values))
     message = _field(response.json, "message")
     if following is Next.REFUSED:
-        named = _named(message, len(rows))
+        named = _named(message, size)
         if named:
-            return Named({at: _refusal(response.status, response.json, rows[at], text) for at, text in named.items()})
-        values = rows[0] if len(rows) == 1 else ()
-        return Unnamed(_refusal(response.status, response.json, values, message))
+            return Named({at: _refusal(response.status, response.json, values(at), text) for at, text in named.items()})
+        alone = values(0) if size == 1 else ()
+        return Unnamed(_refusal(response.status, response.json, alone, message))
     if following is Next.TOO_LARGE:
         return Unnamed(deferred("http_413", "Something between here and LinkedIn takes no request of this size"))
-    return Told([_other(response.status)] * len(rows))
+    return Told(Outcomes([(_other(response.status), size)]))
 
 
-def _told(body: Any, rows: Rows) -> list[Outcome]:
+def _told(body: Any, size: int, values: Values) -> Outcomes:
     answers = body.get("elements") if isinstance(body, Mapping) else None
-    if not isinstance(answers, list) or len(answers) > len(rows) or not _in_order(answers):
-        return [deferred("malformed_answer", "LinkedIn's answer does not fit what was asked")] * len(rows)
-    told = [_element(answer, row) for answer, row in zip(answers, rows, strict=False)]
+    if not isinstance(answers, list) or len(answers) > size:
+        return _malformed(size)
+    # The usual answer, which is the same for all, is not worth a look at each.
+    if answers and _says_nothing_but_delivered(answers[0]) and answers.count(answers[0]) == size:
+        return Outcomes([(DELIVERED, size)])
+    if not _in_order(answers):
+        return _malformed(size)
+    told = [_element(answer, at, values) for at, answer in enumerate(answers)]
     missing = deferred("missing_answer", "LinkedIn's answer is shorter than what was asked")
-    return told + [missing] * (len(rows) - len(told))
+    return Outcomes.of(told + [missing] * (size - len(told)))
+
+
+def _malformed(size: int) -> Outcomes:
+    return Outcomes([(deferred("malformed_answer", "LinkedIn's answer does not fit what was asked"), size)])
+
+
+def _says_nothing_but_delivered(answer: Any) -> bool:
+    return (
+        isinstance(answer, Mapping)
+        and answer.keys() == {"status"}
+        and type(answer["status"]) is int
+        and what_next(answer["status"]) is Next.ANSWERED
+    )
 
 
 def _in_order(answers: list[Any]) -> bool:
@@ -206,7 +228,7 @@ def _in_order(answers: list[Any]) -> bool:
     return True
 
 
-def _element(answer: Any, row: tuple[str | None, ...]) -> Outcome:
+def _element(answer: Any, at: int, values: Values) -> Outcome:
     status = answer.get("status") if isinstance(answer, Mapping) else None
     if not isinstance(status, int) or isinstance(status, bool):
         return deferred("malformed_answer", "LinkedIn's answer for this element has no status")
@@ -216,14 +238,14 @@ def _element(answer: Any, row: tuple[str | None, ...]) -> Outcome:
     if following is Next.REFUSED:
         error = answer.get("error")
         error = error if isinstance(error, Mapping) else answer
-        return _refusal(status, error, row, _field(error, "message"))
+        return _refusal(status, error, values(at), _field(error, "message"))
     return _other(status)
 
 
-def _refusal(status: int, body: Any, row: tuple[str | None, ...], message: str) -> Outcome:
+def _refusal(status: int, body: Any, values: Sequence[str], message: str) -> Outcome:
     code = _field(body, "code")
     reason = code.lower() if re.fullmatch(r"[A-Z][A-Z_]{2,47}", code) else f"http_{status}"
-    return rejected(reason, f"refused by LinkedIn: {clean(message, row) or 'no message'}")
+    return rejected(reason, f"refused by LinkedIn: {clean(message, values) or 'no message'}")
 
 
 def _other(status: int) -> Outcome:

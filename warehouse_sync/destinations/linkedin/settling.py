@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from warehouse_sync.destinations.linkedin.endings import GaveUp
 from warehouse_sync.destinations.linkedin.responses import Named, Told, Unnamed, Verdict
-from warehouse_sync.operations import Outcome, OutcomeStatus, deferred
+from warehouse_sync.operations import Outcome, Outcomes, OutcomeStatus, deferred
 
 MOST_QUESTIONS = 1000
 """Requests that one batch may take: two minutes at the default pace of users.
@@ -17,7 +17,7 @@ a batch that needs more comes to its end over a few runs.
 """
 
 
-def settle(size: int, ask: Callable[[Sequence[int]], Verdict]) -> list[Outcome]:
+def settle(size: int, ask: Callable[[Sequence[int]], Verdict]) -> Outcomes:
     """The outcomes of elements 0 … size-1, in order.
 
     `ask` sends the elements at the given positions and tells the verdict, positions in it counted within the question;
@@ -29,7 +29,7 @@ def settle(size: int, ask: Callable[[Sequence[int]], Verdict]) -> list[Outcome]:
     elements' fault, and all are deferred.
     """
     outcomes: list[Outcome | None] = [None] * size
-    unsettled = [list(range(size))] if size else []
+    unsettled: list[Sequence[int]] = [range(size)] if size else []
     questions = 0
     empty_is_taken = False
     leftover = deferred("too_many_refusals", "LinkedIn refuses too many elements of this batch to single them out now")
@@ -38,6 +38,8 @@ def settle(size: int, ask: Callable[[Sequence[int]], Verdict]) -> list[Outcome]:
             part = unsettled.pop()
             questions += 1
             verdict = ask(part)
+            if isinstance(verdict, Told) and len(part) == size:
+                return verdict.outcomes
             if isinstance(verdict, Told):
                 for position, outcome in zip(part, verdict.outcomes, strict=True):
                     outcomes[position] = outcome
@@ -60,4 +62,4 @@ def settle(size: int, ask: Callable[[Sequence[int]], Verdict]) -> list[Outcome]:
     except GaveUp as stop:
         # Whoever is unsettled has been in the first question, even if the last one never left.
         leftover = replace(stop.outcome, attempted=stop.attempted or questions > 1)
-    return [leftover if outcome is None else outcome for outcome in outcomes]
+    return Outcomes.of(leftover if outcome is None else outcome for outcome in outcomes)
