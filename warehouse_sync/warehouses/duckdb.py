@@ -196,8 +196,9 @@ class DuckDB(Warehouse):
         return sa.case((blank_at_an_end, super().trim(value)), else_=value)
 
     def remove_blanks(self, value: Text) -> Text:
-        # Several times as fast as translate().
-        return sa.func.regexp_replace(value, f"[{BLANK}]+", "", "g")
+        # Looking first, as in base.py; replacing is several times as fast as translate() here.
+        replaced = sa.func.regexp_replace(value, f"[{BLANK}]+", "", "g")
+        return sa.case((self.matches(value, f"[{BLANK}]"), replaced), else_=value)
 
     def is_ascii(self, value: Text) -> sa.ColumnElement[bool]:
         return sa.func.strlen(value) == sa.func.length(value)

@@ -157,6 +157,15 @@ class PostgreSQL(Warehouse):
                     connection.invalidate()  # The server may have ended its session meanwhile.
                 connection.rollback()
 
+    def joined(self, *parts: Text, comma: bool = False) -> Text:
+        if comma:
+            return super().joined(*parts, comma=True)
+        # concat() turns each part into text and back, which takes half as long again.
+        together: Text = sa.literal("", sa.Text, literal_execute=True)
+        for part in parts:
+            together = together + (part if isinstance(part, sa.BindParameter) else sa.func.coalesce(part, ""))
+        return together
+
     def seconds(self, count: float | sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
         return sa.func.make_interval(0, 0, 0, 0, 0, 0, sa.cast(count, sa.Double))
 

@@ -153,7 +153,9 @@ def value(warehouse: Warehouse, field: Field, cleaned: Text, *, hash_pii: bool) 
         case Normaliser.COUNTRY:
             return warehouse.upper_ascii(cleaned)
         case Normaliser.TEXT if field.max_length is not None and field.too_long is TooLong.CUT:
-            return sa.func.left(cleaned, field.max_length)
+            # Few are as long, and cutting copies.
+            is_long = sa.func.length(cleaned) > field.max_length
+            return sa.case((is_long, sa.func.left(cleaned, field.max_length)), else_=cleaned)
         case _:
             return cleaned
 
