@@ -129,7 +129,9 @@ class PostgreSQL(Warehouse):
             if not rows == numbers == piece:
                 break
             after += piece
-            yield Elements(joined.encode(), piece)
+            elements = Elements(joined.encode(), piece)
+            del joined  # Not to be kept while the piece is sent.
+            yield elements
 
     def seconds(self, count: float | sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
         return sa.func.make_interval(0, 0, 0, 0, 0, 0, sa.cast(count, sa.Double))
