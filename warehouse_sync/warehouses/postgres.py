@@ -143,12 +143,14 @@ class PostgreSQL(Warehouse):
             is_read = False
             select = _pieces(changes, text, after, last, size)
             try:
-                for first, joined, rows, numbers in connection.execution_options(yield_per=1).execute(select):
+                for row in connection.execution_options(yield_per=1).execute(select):
                     piece = min(size, last - after)
-                    if not (first == after and rows == numbers == piece):
+                    if not (row.after == after and row.rows == row.numbers == piece):
                         return
+                    elements = Elements(row.texts.encode(), piece)
+                    del row  # Its text is not to be kept while the piece is sent.
                     after += piece
-                    yield Elements(joined.encode(), piece)
+                    yield elements
                     if time.monotonic() - opened >= self.cursor_seconds:
                         break
                 is_read = after >= last
