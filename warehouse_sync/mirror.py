@@ -168,6 +168,7 @@ class Mirror(LeasedRun):
             full=self.everyone,
             dead=wish.dead,
             due_only=wish.due_only,
+            all_members=not self.rows.rejected,
         )
         with job.warehouse.connect("work out the changes") as connection:
             self.counts = make_changes(

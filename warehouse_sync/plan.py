@@ -59,7 +59,7 @@ def _plan(job: Job, found: Standing) -> PlanReport:
         job.progress.begin(Phase.SNAPSHOT)
         rows = take_snapshot(job.warehouse, connection, job.model, job.spelling, current, temporary=True)
         job.progress.begin(Phase.CHANGES)
-        basis = Basis(current, footing.previous, promoted, full=everyone)
+        basis = Basis(current, footing.previous, promoted, full=everyone, all_members=not rows.rejected)
         counts = make_changes(job.warehouse, connection, tables, job.model.fields, basis, changes, temporary=True)
         held = _held(connection, changes)
         samples = _samples(job, connection, changes)

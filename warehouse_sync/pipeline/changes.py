@@ -35,6 +35,7 @@ class Basis:
     current: the snapshot that the audience shall equal. previous: the promoted one; None for a new audience, and
     `current` itself for a retry pass. promoted: the run whose pending work is taken over.
     full: add every member. dead: send dead work too. due_only: hold back waiting work whose time has not come.
+    all_members: the current snapshot has no rejected rows.
     """
 
     current: sa.TableClause
@@ -43,6 +44,7 @@ class Basis:
     full: bool = False
     dead: bool = False
     due_only: bool = False
+    all_members: bool = False
 
     @property
     def is_retry(self) -> bool:
@@ -118,6 +120,9 @@ def changes_select(warehouse: Warehouse, tables: StateTables, fields: AudienceFi
     Parts that are empty anyway do not even appear in it: a first run reads its snapshot once and that is all.
     """
     names = fields.names
+    if basis.previous is None and basis.all_members:
+        everybody = sa.select(warehouse.place(basis.current).label("seq"), *_member(names, basis.current))
+        return _part(names, everybody, OperationKind.ADD, "joined")
     pending = _pending(warehouse, tables, names, basis)
     removes = _operations(names, OperationKind.REMOVE, _leavers(names, basis), pending, "removes")
     adds = _operations(names, OperationKind.ADD, _joiners(names, basis), pending, "adds")
@@ -253,7 +258,7 @@ def _part(
     *,
     held: bool = False,
 ) -> sa.Select[Any]:
-    """The rows of `source` in the columns of changes; without `operation` the source's own."""
+    """The rows of `source` in the columns of changes, with `seq` if it has that; without `operation` its own one."""
     rows = source.subquery()
     fresh: dict[str, sa.ColumnElement[Any]] = {
         "attempt": sa.literal(0, sa.Integer),
@@ -265,6 +270,7 @@ def _part(
     }
     kind = rows.c.operation if operation is None else sa.literal(operation.value, sa.Text)
     return sa.select(
+        *(rows.c[name] for name in ("seq",) if name in rows.c),
         kind.label("operation"),
         sa.literal(cause, sa.Text).label("cause"),
         (sa.true() if held else sa.false()).label("held"),

@@ -286,9 +286,17 @@ class Warehouse:
     ) -> None:
         """`table` holds the rows of `select`. A temporary one is gone with the connection.
 
-        ordered_by: a column by whose windows the table is read; for engines that find rows by where they lie.
+        ordered_by: a column by whose windows the table is read; for engines that find rows by where they lie. What is
+        made so is read once or twice and dropped after the next run.
         """
         connection.execute(sa.CreateTableAs(select, table.name, schema=table.schema, temporary=temporary))
+
+    def place(self, table: sa.TableClause) -> sa.ColumnElement[Any]:
+        """A number for each row of a table that `create_table_as` has made and nobody has changed: 1, 2, 3 …
+
+        Only for a statement that reads all of the table and nothing else.
+        """
+        return sa.func.row_number().over()
 
     def after_load(self, connection: sa.Connection, table: sa.TableClause, *columns: str, ordered_by: str = "") -> None:
         """Called once behind `create_table_as`: whatever the engine needs to find rows and to plan joins well."""
