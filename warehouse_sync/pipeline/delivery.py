@@ -18,8 +18,8 @@ from warehouse_sync.state.syncs import Lease
 from warehouse_sync.warehouses.base import Warehouse
 from warehouse_sync.warehouses.elements import element_text
 
-QUEUED = 2
-"""Batches prepared per request in flight, so that a free connection never waits for the warehouse."""
+QUEUED = 1.5
+"""Batches in memory per request in flight, so that a free connection does not wait for the warehouse."""
 
 HOPELESS = 3
 """Batches deferred whole, one after another and per request in flight, after which the destination counts as down."""

@@ -249,6 +249,14 @@ class Warehouse:
         """The parts that are not NULL behind each other, with commas between if wished; empty when all are NULL."""
         return sa.func.concat_ws(",", *parts) if comma else sa.func.concat(*parts)
 
+    def named(self, name: str, value: Text) -> Text:
+        """The value with its name and length before it and a semicolon behind it; empty when it is NULL.
+
+        Such texts, one behind the other, are the same only if all names and values are.
+        """
+        length = sa.cast(sa.func.length(value), sa.Text)
+        return sa.func.coalesce(sa.literal(f"{name}=", sa.Text) + length + ":" + value + ";", "")
+
     # --- tables
 
     def has_schema(self, connection: sa.Connection) -> bool:
@@ -292,7 +300,7 @@ class Warehouse:
         connection.execute(sa.CreateTableAs(select, table.name, schema=table.schema, temporary=temporary))
 
     def place(self, table: sa.TableClause) -> sa.ColumnElement[Any]:
-        """A number for each row of a table that `create_table_as` has made and nobody has changed: 1, 2, 3 …
+        """A number for each row, from 1 and without gaps, of a table as `create_table_as` has made it.
 
         Only for a statement that reads all of the table and nothing else.
         """

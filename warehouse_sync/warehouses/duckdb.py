@@ -221,6 +221,12 @@ class DuckDB(Warehouse):
         replaced = sa.func.regexp_replace(value, f"[{BLANK}]+", "", "g")
         return sa.case((self.matches(value, f"[{BLANK}]"), replaced), else_=value)
 
+    def named(self, name: str, value: Text) -> Text:
+        # Each || copies what stands before it; concat() allocates once.
+        length = sa.cast(sa.func.length(value), sa.Text)
+        named = self.joined(sa.literal(f"{name}=", sa.Text), length, sa.literal(":", sa.Text), value, sa.literal(";"))
+        return sa.case((value.is_not(None), named))
+
     def is_ascii(self, value: Text) -> sa.ColumnElement[bool]:
         return sa.func.strlen(value) == sa.func.length(value)
 
