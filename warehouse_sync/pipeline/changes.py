@@ -129,7 +129,7 @@ def changes_select(warehouse: Warehouse, tables: StateTables, fields: AudienceFi
     readds = _readds(names, fields, basis, removes, adds)
     held = _held(names, pending, readds)
     parts = [part for part in (held, removes, adds, readds) if part is not None]
-    return _numbered(names, parts or [_nothing(names).cte("nothing")])
+    return _numbered(warehouse, names, parts or [_nothing(names).cte("nothing")])
 
 
 def _member(names: Sequence[str], source: sa.FromClause) -> list[sa.ColumnElement[Any]]:
@@ -286,14 +286,14 @@ def _nothing(names: Sequence[str]) -> sa.Select[Any]:
     return _part(names, sa.select(*empty, *texts).where(sa.false()), OperationKind.ADD, "pending")
 
 
-def _numbered(names: Sequence[str], parts: Sequence[sa.CTE]) -> sa.Select[Any]:
+def _numbered(warehouse: Warehouse, names: Sequence[str], parts: Sequence[sa.CTE]) -> sa.Select[Any]:
     """The rows of the parts, one part behind the other, each in any order.
 
     A part's numbers begin behind the rows of those before it, which costs no sorting.
     """
     selects: list[sa.Select[Any]] = []
     for place, part in enumerate(parts):
-        seq: sa.ColumnElement[Any] = sa.func.row_number().over()
+        seq: sa.ColumnElement[Any] = warehouse.number()
         for before in parts[:place]:
             seq = seq + sa.select(sa.func.count()).select_from(before).scalar_subquery()
         columns = ("operation", "cause", "held", *MEMBER, *names, *RETRY)

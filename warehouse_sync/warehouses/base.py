@@ -299,12 +299,13 @@ class Warehouse:
         """
         connection.execute(sa.CreateTableAs(select, table.name, schema=table.schema, temporary=temporary))
 
-    def place(self, table: sa.TableClause) -> sa.ColumnElement[Any]:
-        """A number for each row, from 1 and without gaps, of a table as `create_table_as` has made it.
-
-        Only for a statement that reads all of the table and nothing else.
-        """
+    def number(self) -> sa.ColumnElement[int]:
+        """A number for each row of a statement, from 1 and without gaps, in any order."""
         return sa.func.row_number().over()
+
+    def place(self, table: sa.TableClause) -> sa.ColumnElement[int]:
+        """The same, for a statement that reads all of a table as `create_table_as` has made it, and nothing else."""
+        return self.number()
 
     def after_load(self, connection: sa.Connection, table: sa.TableClause, *columns: str, ordered_by: str = "") -> None:
         """Called once behind `create_table_as`: whatever the engine needs to find rows and to plan joins well."""

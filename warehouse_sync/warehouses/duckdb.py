@@ -189,7 +189,7 @@ class DuckDB(Warehouse):
         finally:
             connection.exec_driver_sql("SET force_compression = 'auto'")
 
-    def place(self, table: sa.TableClause) -> sa.ColumnElement[Any]:
+    def place(self, table: sa.TableClause) -> sa.ColumnElement[int]:
         # Numbering by a window takes a single thread.
         return sa.literal_column("rowid", sa.BigInteger) + 1
 

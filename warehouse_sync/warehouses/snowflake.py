@@ -255,6 +255,10 @@ class Snowflake(SnowflakeValues):
     def table_name(self, parts: Sequence[str]) -> str:
         return ".".join(map(_part, parts))
 
+    def number(self) -> sa.ColumnElement[int]:
+        # Without an ORDER BY the service refuses it.
+        return sa.func.row_number().over(order_by=sa.null())
+
     def create_table_as(
         self,
         connection: sa.Connection,

@@ -2,7 +2,7 @@
 -- Parameters go beside the statements, as ?. COMMIT follows each group of INSERT, UPDATE and DELETE.
 
 
--- ===== first run: 71 statements
+-- ===== first run: 73 statements
 
 -- phase: open and check
 
@@ -29,18 +29,19 @@ WHERE false;
 
 -- statement 3
 SELECT ranked.identity, ranked.fingerprint, ranked.primary_key, ranked.query_rows, ranked.reason, ranked.left_out,
-       CASE WHEN (ranked.reason IS NULL) THEN ranked.sha256_email
-       END AS sha256_email, CAST(NULL AS TEXT) AS sha512_email,
-       CASE WHEN (ranked.reason IS NULL) THEN ranked.google_aid
-       END AS google_aid, CASE WHEN (ranked.reason IS NULL) THEN ranked.first_name
-                          END AS first_name,
-       CAST(NULL AS TEXT) AS last_name, CAST(NULL AS TEXT) AS title, CAST(NULL AS TEXT) AS company,
+       CASE WHEN (ranked.reason IS NULL) THEN ranked.row_hash
+       END AS row_hash, CASE WHEN (ranked.reason IS NULL) THEN ranked.sha256_email
+                        END AS sha256_email,
+       CAST(NULL AS TEXT) AS sha512_email, CASE WHEN (ranked.reason IS NULL) THEN ranked.google_aid
+                                           END AS google_aid,
+       CASE WHEN (ranked.reason IS NULL) THEN ranked.first_name
+       END AS first_name, CAST(NULL AS TEXT) AS last_name, CAST(NULL AS TEXT) AS title, CAST(NULL AS TEXT) AS company,
        CASE WHEN (ranked.reason IS NULL) THEN ranked.country
        END AS country
 FROM
-  (SELECT keyed.primary_key AS primary_key, keyed.sha256_email AS sha256_email, keyed.google_aid AS google_aid, keyed.first_name AS first_name,
-          keyed.country AS country, keyed.reason AS reason, keyed.left_out AS left_out, keyed.identity AS identity,
-          keyed.fingerprint AS fingerprint,
+  (SELECT keyed.primary_key AS primary_key, keyed.row_hash AS row_hash, keyed.reason AS reason, keyed.left_out AS left_out,
+          keyed.sha256_email AS sha256_email, keyed.google_aid AS google_aid, keyed.first_name AS first_name, keyed.country AS country,
+          keyed.identity AS identity, keyed.fingerprint AS fingerprint,
           row_number() OVER (PARTITION BY keyed.identity,
                     keyed.reason, CASE WHEN (keyed.reason IS NOT NULL) THEN keyed.primary_key
                                   END
@@ -49,97 +50,138 @@ FROM
                      keyed.reason, CASE WHEN (keyed.reason IS NOT NULL) THEN keyed.primary_key
                                    END) AS query_rows
    FROM
-     (SELECT encoded."key 0" AS "key 0", encoded.primary_key AS primary_key, encoded.sha256_email AS sha256_email,
-             encoded.google_aid AS google_aid, encoded.first_name AS first_name, encoded.country AS country, encoded.reason AS reason,
-             encoded.left_out AS left_out,
+     (SELECT encoded."key 0" AS "key 0", encoded.primary_key AS primary_key, encoded.row_hash AS row_hash, encoded.reason AS reason,
+             encoded.left_out AS left_out, encoded.sha256_email AS sha256_email, encoded.google_aid AS google_aid,
+             encoded.first_name AS first_name, encoded.country AS country,
              CASE WHEN (encoded.reason IS NULL) THEN CAST(left(sha2(encoded.own,
                                                                  256),
                                                             ?) AS CHAR(32))
              END AS identity,
              CASE
-                 WHEN (encoded.reason IS NULL) THEN CAST(left(sha2(encoded.own || ? || encoded.other,
+                 WHEN (encoded.reason IS NULL) THEN CAST(left(sha2(concat(coalesce(encoded.own,
+                                                                            ''),
+                                                                     coalesce(?,
+                                                                       ''), coalesce(encoded.other,
+                                                                              '')),
                                                                 256),
                                                            ?) AS CHAR(32))
              END AS fingerprint
       FROM
-        (SELECT judged."key 0" AS "key 0", judged.primary_key AS primary_key, judged.sha256_email AS sha256_email,
-                judged.google_aid AS google_aid, judged.first_name AS first_name, judged.country AS country,
-                CASE WHEN (judged."sha256_email problem" = ?) THEN ? WHEN (judged."sha256_email problem" = ?) THEN ? WHEN (judged.sha256_email IS NULL
-                                                                                                                           AND judged.google_aid IS NULL) THEN ?
-                END AS reason,
-                nullif(? || coalesce(? || judged."sha256_email problem" || ?, ?) || coalesce(? || judged."google_aid problem" || ?,
-                                                                                      ?) || coalesce(? || judged."first_name problem" || ?,
-                                                                                              ?) || coalesce(? || judged."country problem" || ?,
-                                                                                                      ?), ?) AS left_out,
-                ? || coalesce(? || CAST(length(judged.sha256_email) AS TEXT) || ? || judged.sha256_email || ?, ?) || coalesce(? || CAST(length(judged.google_aid) AS TEXT) || ? || judged.google_aid || ?,
-                                                                                                                       ?) AS own,
-                ? || coalesce(? || CAST(length(judged.first_name) AS TEXT) || ? || judged.first_name || ?, ?) || coalesce(? || CAST(length(judged.country) AS TEXT) || ? || judged.country || ?,
-                                                                                                                   ?) AS other
+        (SELECT judged."key 0" AS "key 0", judged.primary_key AS primary_key, judged.row_hash AS row_hash, judged.sha256_email AS sha256_email,
+                judged.google_aid AS google_aid, judged.first_name AS first_name, judged.country AS country, judged.reason AS reason,
+                judged.left_out AS left_out,
+                concat(coalesce(?, ''),
+                  coalesce(coalesce(? || CAST(length(judged.sha256_email) AS TEXT) || ? || judged.sha256_email || ?, ?), ''),
+                  coalesce(coalesce(? || CAST(length(judged.google_aid) AS TEXT) || ? || judged.google_aid || ?, ?), '')) AS own,
+                concat(coalesce(?, ''),
+                  coalesce(coalesce(? || CAST(length(judged.first_name) AS TEXT) || ? || judged.first_name || ?, ?), ''), coalesce(coalesce(? || CAST(length(judged.country) AS TEXT) || ? || judged.country || ?,
+                                                                                                                                     ?),
+                                                                                                                            '')) AS other
          FROM
-           (SELECT cleaned."key 0" AS "key 0", cleaned.primary_key AS primary_key,
-                   CASE WHEN (cleaned.sha256_email IS NULL) THEN CAST(NULL AS TEXT)
-                       WHEN (regexp_instr(cleaned.sha256_email, '^([0-9a-f]{64}|[0-9a-f]{128})$') > 0) THEN CAST(NULL AS TEXT) WHEN (length(cleaned.sha256_email) > ?) THEN CAST(NULL AS TEXT)
-                       WHEN (regexp_instr(cleaned.sha256_email, '^[^@]+@[^@.]+([.][^@.]+)+$') <= 0) THEN CAST(NULL AS TEXT) ELSE sha2(cleaned.sha256_email,
-                                                                                                                                   256)
-                   END AS sha256_email,
-                   CASE WHEN (cleaned.google_aid IS NULL) THEN CAST(NULL AS TEXT)
-                       WHEN (regexp_instr(cleaned.google_aid, '… 77 characters e80b3148 …') <= 0) THEN CAST(NULL AS TEXT) WHEN (regexp_instr(cleaned.google_aid,
-                                                                                                                                  '^[0-]+$') > 0) THEN CAST(NULL AS TEXT) ELSE cleaned.google_aid
-                   END AS google_aid,
-                   CASE WHEN (cleaned.first_name IS NULL) THEN CAST(NULL AS TEXT)
-                       WHEN (regexp_instr(cleaned.first_name, '… 98 characters 9ede5e27 …') > 0) THEN CAST(NULL AS TEXT) ELSE left(cleaned.first_name,
-                                                                                                                                ?)
-                   END AS first_name,
-                   CASE WHEN (cleaned.country IS NULL) THEN CAST(NULL AS TEXT) WHEN (regexp_instr(cleaned.country,
-                                                                                       '^[A-Za-z]{2}$') <= 0) THEN CAST(NULL AS TEXT) ELSE upper(cleaned.country)
-                   END AS country,
-                   CASE WHEN (cleaned.sha256_email IS NULL) THEN CAST(NULL AS TEXT) WHEN (regexp_instr(cleaned.sha256_email,
-                                                                                            '^([0-9a-f]{64}|[0-9a-f]{128})$') > 0) THEN ? WHEN (length(cleaned.sha256_email) > ?) THEN ? WHEN (regexp_instr(cleaned.sha256_email,
-                                                                                                                                                                                                 '^[^@]+@[^@.]+([.][^@.]+)+$') <= 0) THEN ?
-                   END AS "sha256_email problem",
-                   CASE WHEN (cleaned.google_aid IS NULL) THEN CAST(NULL AS TEXT) WHEN (regexp_instr(cleaned.google_aid,
-                                                                                          '… 77 characters e80b3148 …') <= 0) THEN ? WHEN (regexp_instr(cleaned.google_aid,
-                                                                                                                                             '^[0-]+$') > 0) THEN ?
-                   END AS "google_aid problem",
-                   CASE WHEN (cleaned.first_name IS NULL) THEN CAST(NULL AS TEXT) WHEN (regexp_instr(cleaned.first_name,
-                                                                                          '… 98 characters 9ede5e27 …') > 0) THEN ?
-                   END AS "first_name problem",
-                   CASE WHEN (cleaned.country IS NULL) THEN CAST(NULL AS TEXT) WHEN (regexp_instr(cleaned.country,
-                                                                                       '^[A-Za-z]{2}$') <= 0) THEN ?
-                   END AS "country problem"
+           (SELECT examined."key 0" AS "key 0", examined.primary_key AS primary_key, examined.row_hash AS row_hash,
+                   CASE WHEN (examined."sha256_email problem" IS NULL) THEN sha2(examined.sha256_email,
+                                                                              256)
+                   END AS sha256_email, CASE WHEN (examined."google_aid problem" IS NULL) THEN examined.google_aid
+                                        END AS google_aid,
+                   CASE
+                       WHEN (examined."first_name problem" IS NULL) THEN CASE
+                                                                             WHEN (length(examined.first_name) > ?) THEN left(examined.first_name,
+                                                                                                                           ?) ELSE examined.first_name
+                                                                         END
+                   END AS first_name, CASE WHEN (examined."country problem" IS NULL) THEN upper(examined.country)
+                                      END AS country,
+                   CASE WHEN (examined."sha256_email problem" = ?) THEN ? WHEN (examined."sha256_email problem" = ?) THEN ?
+                       WHEN ((examined.sha256_email IS NULL
+                              OR examined."sha256_email problem" IS NOT NULL)
+                             AND (examined.google_aid IS NULL
+                                  OR examined."google_aid problem" IS NOT NULL)) THEN ?
+                   END AS reason,
+                   CASE
+                       WHEN (examined."sha256_email problem" IS NOT NULL
+                             OR examined."google_aid problem" IS NOT NULL
+                             OR examined."first_name problem" IS NOT NULL
+                             OR examined."country problem" IS NOT NULL) THEN concat(coalesce(CASE
+                                                                                                 WHEN (examined."sha256_email problem" IS NOT NULL) THEN ? || examined."sha256_email problem" || ?
+                                                                                             END,
+                                                                                      ''),
+                                                                               coalesce(CASE
+                                                                                            WHEN (examined."google_aid problem" IS NOT NULL) THEN ? || examined."google_aid problem" || ?
+                                                                                        END,
+                                                                                 ''),
+                                                                               coalesce(CASE
+                                                                                            WHEN (examined."first_name problem" IS NOT NULL) THEN ? || examined."first_name problem" || ?
+                                                                                        END,
+                                                                                 ''),
+                                                                               coalesce(CASE
+                                                                                            WHEN (examined."country problem" IS NOT NULL) THEN ? || examined."country problem" || ?
+                                                                                        END,
+                                                                                 ''))
+                   END AS left_out
             FROM
-              (SELECT "ID" AS "key 0",
+              (SELECT cleaned."key 0" AS "key 0", cleaned.primary_key AS primary_key, cleaned.row_hash AS row_hash,
+                      cleaned.sha256_email AS sha256_email, cleaned.google_aid AS google_aid, cleaned.first_name AS first_name, cleaned.country AS country,
                       CASE
-                          WHEN ((replace(collate(CAST("ID" AS TEXT), ''), chr(0), '') LIKE '%' || ? || '%')
-                                OR length(replace(collate(CAST("ID" AS TEXT), ''), chr(0), '')) > ?) THEN ? || sha2(replace(collate(CAST("ID" AS TEXT),
-                                                                                                                              ''),
-                                                                                                                      chr(0), ''),
-                                                                                                                 256) ELSE replace(collate(CAST("ID" AS TEXT),
-                                                                                                                                     ''),
-                                                                                                                             chr(0),
-                                                                                                                             '')
-                      END AS primary_key,
-                      nullif(regexp_replace(CASE
-                                                WHEN (octet_length(replace(collate(CAST("EMAIL" AS TEXT),
-                                                                             ''),
-                                                                     chr(0), '')) = length(replace(collate(CAST("EMAIL" AS TEXT),
-                                                                                                     ''),
-                                                                                             chr(0), ''))) THEN lower(replace(collate(CAST("EMAIL" AS TEXT),
-                                                                                                                                ''),
-                                                                                                                        chr(0),
-                                                                                                                        ''))
-                                                ELSE translate(replace(collate(CAST("EMAIL" AS TEXT),
-                                                                         ''),
-                                                                 chr(0), ''), ?, ?)
-                                            END, '… 44 characters d3f9508b …', ''), ?) AS sha256_email,
-                      nullif(lower(regexp_replace(replace(collate(CAST("DEVICE" AS TEXT),
-                                                            ''), chr(0), ''),
-                                     '… 91 characters 7b168211 …', '')), ?) AS google_aid,
-                      nullif(regexp_replace(replace(collate(CAST("FIRST_NAME" AS TEXT), ''), chr(0), ''), '… 91 characters 7b168211 …', ''), ?) AS first_name,
-                      nullif(regexp_replace(replace(collate(CAST("COUNTRY" AS TEXT), ''), chr(0), ''), '… 91 characters 7b168211 …', ''), ?) AS country
+                          WHEN (length(cleaned.sha256_email) IN (?, ?)
+                                AND regexp_instr(cleaned.sha256_email, '^[0-9a-f]+$') > 0) THEN ? WHEN (length(cleaned.sha256_email) > ?) THEN ? WHEN (regexp_instr(cleaned.sha256_email,
+                                                                                                                                                         '^[^@]+@[^@.]+([.][^@.]+)+$') <= 0) THEN ?
+                      END AS "sha256_email problem",
+                      CASE
+                          WHEN (NOT (regexp_instr(cleaned.google_aid, '^[0-9a-f-]+$') > 0
+                                     AND length(replace(cleaned.google_aid, ?, ?)) = ?
+                                     AND (length(cleaned.google_aid) = ?
+                                          OR cleaned.google_aid LIKE ?))) THEN ? WHEN (regexp_instr(cleaned.google_aid,
+                                                                                         '^[0-]+$') > 0) THEN ?
+                      END AS "google_aid problem",
+                      CASE
+                          WHEN (cleaned."suspicious row"
+                                AND regexp_instr(cleaned.first_name, '… 98 characters 9ede5e27 …') > 0) THEN ?
+                      END AS "first_name problem", CASE
+                                                       WHEN (regexp_instr(cleaned.country,
+                                                               '^[A-Za-z]{2}$') <= 0) THEN ?
+                                                   END AS "country problem"
                FROM
-                 (select *
-                  from people) AS model) AS cleaned) AS judged) AS encoded) AS keyed) AS ranked
+                 (SELECT "rows"."key 0" AS "key 0", "rows".primary_key AS primary_key, "rows".row_hash AS row_hash,
+                         nullif(regexp_replace(CASE
+                                                   WHEN (octet_length(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
+                                                                                ''),
+                                                                        chr(0), '')) = length(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
+                                                                                                        ''),
+                                                                                                chr(0), ''))) THEN lower(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
+                                                                                                                                   ''),
+                                                                                                                           chr(0),
+                                                                                                                           ''))
+                                                   ELSE translate(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
+                                                                            ''),
+                                                                    chr(0), ''),
+                                                          ?, ?)
+                                               END, '… 44 characters d3f9508b …', ''), ?) AS sha256_email,
+                         nullif(lower(regexp_replace(replace(collate(CAST("rows"."raw google_aid" AS TEXT),
+                                                               ''), chr(0), ''),
+                                        '… 91 characters 7b168211 …', '')), ?) AS google_aid,
+                         nullif(regexp_replace(replace(collate(CAST("rows"."raw first_name" AS TEXT), ''), chr(0), ''), '… 91 characters 7b168211 …', ''), ?) AS first_name,
+                         nullif(regexp_replace(replace(collate(CAST("rows"."raw country" AS TEXT), ''), chr(0), ''), '… 91 characters 7b168211 …', ''), ?) AS country, (concat(coalesce(replace(collate(CAST("rows"."raw first_name" AS TEXT),
+                                                                                                                                                                                                  ''),
+                                                                                                                                                                                          chr(0),
+                                                                                                                                                                                          ''),
+                                                                                                                                                                                 '')) LIKE '%' || ? || '%')
+                  OR (concat(coalesce(replace(collate(CAST("rows"."raw first_name" AS TEXT), ''), chr(0), ''), '')) LIKE '%' || ? || '%' ESCAPE '/') AS "suspicious row"
+                  FROM
+                    (SELECT "ID" AS "key 0",
+                            CASE
+                                WHEN ((replace(collate(CAST("ID" AS TEXT), ''), chr(0), '') LIKE '%' || ? || '%')
+                                      OR length(replace(collate(CAST("ID" AS TEXT), ''), chr(0), '')) > ?) THEN ? || sha2(replace(collate(CAST("ID" AS TEXT),
+                                                                                                                                    ''),
+                                                                                                                            chr(0),
+                                                                                                                            ''),
+                                                                                                                       256) ELSE replace(collate(CAST("ID" AS TEXT),
+                                                                                                                                           ''),
+                                                                                                                                   chr(0),
+                                                                                                                                   '')
+                            END AS primary_key, "EMAIL" AS "raw sha256_email", "DEVICE" AS "raw google_aid", "FIRST_NAME" AS "raw first_name",
+                            "COUNTRY" AS "raw country", CAST(NULL AS BIGINT) AS row_hash
+                     FROM
+                       (select *
+                        from people) AS model) AS "rows") AS cleaned) AS examined) AS judged) AS encoded) AS keyed) AS ranked
 WHERE ranked.place = ?
 LIMIT ?;
 
@@ -275,28 +317,36 @@ SET version_num='0003'
 WHERE warehouse_sync.schema_version.version_num = '0002';
 
 -- statement 23
+ALTER TABLE warehouse_sync.runs ADD COLUMN IF NOT EXISTS recipe VARCHAR(64);
+
+-- statement 24
+UPDATE warehouse_sync.schema_version
+SET version_num='0004'
+WHERE warehouse_sync.schema_version.version_num = '0003';
+
+-- statement 25
 SELECT count(*) AS count_1
 FROM warehouse_sync.installation;
 
--- statement 24
+-- statement 26
 INSERT INTO warehouse_sync.installation (id, last_run, created_at)
 VALUES (?, ?, SYSDATE());
 
--- statement 25
+-- statement 27
 DROP TABLE IF EXISTS warehouse_sync.migrating;
 
--- statement 26
+-- statement 28
 SELECT warehouse_sync.syncs.sync
 FROM warehouse_sync.syncs
 WHERE warehouse_sync.syncs.sync = ?
   AND warehouse_sync.syncs.destination = ?
   AND warehouse_sync.syncs.audience_key = ?;
 
--- statement 27
+-- statement 29
 UPDATE warehouse_sync.installation
 SET id=warehouse_sync.installation.id;
 
--- statement 28
+-- statement 30
 INSERT INTO warehouse_sync.syncs (sync,
                               destination, audience_key, lease_token, created_at, generation)
 SELECT ? AS sync, ? AS destination, ? AS audience_key, ? AS anon_1, SYSDATE() AS sysdate_1, ? AS anon_2
@@ -307,7 +357,7 @@ WHERE NOT (EXISTS
                 AND warehouse_sync.syncs.destination = ?
                 AND warehouse_sync.syncs.audience_key = ?));
 
--- statement 29
+-- statement 31
 UPDATE warehouse_sync.syncs
 SET lease_holder=?, lease_token=(warehouse_sync.syncs.lease_token + ?), lease_expires_at=dateadd(millisecond,
                                                                                            ?, SYSDATE())
@@ -318,27 +368,27 @@ WHERE warehouse_sync.syncs.sync = ?
        OR warehouse_sync.syncs.lease_expires_at IS NULL
        OR warehouse_sync.syncs.lease_expires_at < SYSDATE());
 
--- statement 30
+-- statement 32
 SELECT warehouse_sync.syncs.lease_holder, warehouse_sync.syncs.lease_token
 FROM warehouse_sync.syncs
 WHERE warehouse_sync.syncs.sync = ?
   AND warehouse_sync.syncs.destination = ?
   AND warehouse_sync.syncs.audience_key = ?;
 
--- statement 31
+-- statement 33
 SELECT warehouse_sync.syncs.audience_type, warehouse_sync.syncs.audience_id, warehouse_sync.syncs.promoted_run, warehouse_sync.syncs.generation
 FROM warehouse_sync.syncs
 WHERE warehouse_sync.syncs.sync = ?
   AND warehouse_sync.syncs.destination = ?
   AND warehouse_sync.syncs.audience_key = ?;
 
--- statement 32
+-- statement 34
 SELECT max(warehouse_sync.syncs.generation) AS max_1
 FROM warehouse_sync.syncs
 WHERE warehouse_sync.syncs.sync = ?
   AND warehouse_sync.syncs.audience_key = ?;
 
--- statement 33
+-- statement 35
 SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse_sync.runs.destination, warehouse_sync.runs.audience_key,
        warehouse_sync.runs.kind, warehouse_sync.runs.triggered_by, warehouse_sync.runs.status, warehouse_sync.runs.phase,
        warehouse_sync.runs.reason, warehouse_sync.runs.lease_token, warehouse_sync.runs.config_fingerprint, warehouse_sync.runs.audience_id,
@@ -346,7 +396,8 @@ SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse_sync.runs
        warehouse_sync.runs.members, warehouse_sync.runs.rejected_rows, warehouse_sync.runs.planned_add, warehouse_sync.runs.planned_remove,
        warehouse_sync.runs.delivered_add, warehouse_sync.runs.delivered_remove, warehouse_sync.runs.rejected_operations,
        warehouse_sync.runs.deferred, warehouse_sync.runs.dead, warehouse_sync.runs.last_seq, warehouse_sync.runs.watermark,
-       warehouse_sync.runs.started_at, warehouse_sync.runs.promoted_at, warehouse_sync.runs.finished_at, warehouse_sync.runs.tick
+       warehouse_sync.runs.started_at, warehouse_sync.runs.promoted_at, warehouse_sync.runs.finished_at, warehouse_sync.runs.tick,
+       warehouse_sync.runs.recipe
 FROM warehouse_sync.runs
 WHERE warehouse_sync.runs.run_id IN
     (SELECT max(warehouse_sync.runs.run_id) AS max_1
@@ -356,11 +407,11 @@ WHERE warehouse_sync.runs.run_id IN
      GROUP BY warehouse_sync.runs.audience_id)
 ORDER BY warehouse_sync.runs.run_id DESC;
 
--- statement 34
+-- statement 36
 SELECT warehouse_sync.installation.id
 FROM warehouse_sync.installation;
 
--- statement 35
+-- statement 37
 UPDATE warehouse_sync.syncs
 SET lease_expires_at=dateadd(millisecond, ?, SYSDATE())
 WHERE warehouse_sync.syncs.sync = ?
@@ -369,24 +420,24 @@ WHERE warehouse_sync.syncs.sync = ?
   AND warehouse_sync.syncs.lease_token = ?
   AND warehouse_sync.syncs.lease_holder IS NOT NULL;
 
--- statement 36
+-- statement 38
 SELECT warehouse_sync.installation.last_run
 FROM warehouse_sync.installation;
 
--- statement 37
+-- statement 39
 UPDATE warehouse_sync.installation
 SET last_run=?
 WHERE warehouse_sync.installation.last_run = ?;
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 37: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 38
+-- statement 40
 INSERT INTO warehouse_sync.runs (run_id,
                               sync, destination, audience_key, kind, triggered_by, status, phase, lease_token,
                               config_fingerprint, previous_run, snapshot_table, changes_table, started_at, tick)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, SYSDATE(), ?);
 
--- statement 39
+-- statement 41
 SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse_sync.runs.destination, warehouse_sync.runs.audience_key,
        warehouse_sync.runs.kind, warehouse_sync.runs.triggered_by, warehouse_sync.runs.status, warehouse_sync.runs.phase,
        warehouse_sync.runs.reason, warehouse_sync.runs.lease_token, warehouse_sync.runs.config_fingerprint, warehouse_sync.runs.audience_id,
@@ -394,7 +445,8 @@ SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse_sync.runs
        warehouse_sync.runs.members, warehouse_sync.runs.rejected_rows, warehouse_sync.runs.planned_add, warehouse_sync.runs.planned_remove,
        warehouse_sync.runs.delivered_add, warehouse_sync.runs.delivered_remove, warehouse_sync.runs.rejected_operations,
        warehouse_sync.runs.deferred, warehouse_sync.runs.dead, warehouse_sync.runs.last_seq, warehouse_sync.runs.watermark,
-       warehouse_sync.runs.started_at, warehouse_sync.runs.promoted_at, warehouse_sync.runs.finished_at, warehouse_sync.runs.tick
+       warehouse_sync.runs.started_at, warehouse_sync.runs.promoted_at, warehouse_sync.runs.finished_at, warehouse_sync.runs.tick,
+       warehouse_sync.runs.recipe
 FROM warehouse_sync.runs
 WHERE warehouse_sync.runs.sync = ?
   AND warehouse_sync.runs.destination = ?
@@ -405,7 +457,7 @@ ORDER BY warehouse_sync.runs.run_id;
 
 -- phase: snapshot
 
--- statement 40
+-- statement 42
 SELECT sha2(regexp_replace(CASE
                                WHEN (octet_length(vector.address) = length(vector.address)) THEN lower(vector.address) ELSE translate(vector.address,
                                                                                                                               ?,
@@ -414,21 +466,22 @@ SELECT sha2(regexp_replace(CASE
 FROM (
       VALUES (?), (?), (?), (?)) AS vector (address);
 
--- statement 41
+-- statement 43
 CREATE TRANSIENT TABLE warehouse_sync.snapshot_people_1 AS
 SELECT ranked.identity, ranked.fingerprint, ranked.primary_key, ranked.query_rows, ranked.reason, ranked.left_out,
-       CASE WHEN (ranked.reason IS NULL) THEN ranked.sha256_email
-       END AS sha256_email, CAST(NULL AS TEXT) AS sha512_email,
-       CASE WHEN (ranked.reason IS NULL) THEN ranked.google_aid
-       END AS google_aid, CASE WHEN (ranked.reason IS NULL) THEN ranked.first_name
-                          END AS first_name,
-       CAST(NULL AS TEXT) AS last_name, CAST(NULL AS TEXT) AS title, CAST(NULL AS TEXT) AS company,
+       CASE WHEN (ranked.reason IS NULL) THEN ranked.row_hash
+       END AS row_hash, CASE WHEN (ranked.reason IS NULL) THEN ranked.sha256_email
+                        END AS sha256_email,
+       CAST(NULL AS TEXT) AS sha512_email, CASE WHEN (ranked.reason IS NULL) THEN ranked.google_aid
+                                           END AS google_aid,
+       CASE WHEN (ranked.reason IS NULL) THEN ranked.first_name
+       END AS first_name, CAST(NULL AS TEXT) AS last_name, CAST(NULL AS TEXT) AS title, CAST(NULL AS TEXT) AS company,
        CASE WHEN (ranked.reason IS NULL) THEN ranked.country
        END AS country
 FROM
-  (SELECT keyed.primary_key AS primary_key, keyed.sha256_email AS sha256_email, keyed.google_aid AS google_aid, keyed.first_name AS first_name,
-          keyed.country AS country, keyed.reason AS reason, keyed.left_out AS left_out, keyed.identity AS identity,
-          keyed.fingerprint AS fingerprint,
+  (SELECT keyed.primary_key AS primary_key, keyed.row_hash AS row_hash, keyed.reason AS reason, keyed.left_out AS left_out,
+          keyed.sha256_email AS sha256_email, keyed.google_aid AS google_aid, keyed.first_name AS first_name, keyed.country AS country,
+          keyed.identity AS identity, keyed.fingerprint AS fingerprint,
           row_number() OVER (PARTITION BY keyed.identity,
                     keyed.reason, CASE WHEN (keyed.reason IS NOT NULL) THEN keyed.primary_key
                                   END
@@ -437,244 +490,175 @@ FROM
                      keyed.reason, CASE WHEN (keyed.reason IS NOT NULL) THEN keyed.primary_key
                                    END) AS query_rows
    FROM
-     (SELECT encoded."key 0" AS "key 0", encoded.primary_key AS primary_key, encoded.sha256_email AS sha256_email,
-             encoded.google_aid AS google_aid, encoded.first_name AS first_name, encoded.country AS country, encoded.reason AS reason,
-             encoded.left_out AS left_out,
+     (SELECT encoded."key 0" AS "key 0", encoded.primary_key AS primary_key, encoded.row_hash AS row_hash, encoded.reason AS reason,
+             encoded.left_out AS left_out, encoded.sha256_email AS sha256_email, encoded.google_aid AS google_aid,
+             encoded.first_name AS first_name, encoded.country AS country,
              CASE WHEN (encoded.reason IS NULL) THEN CAST(left(sha2(encoded.own,
                                                                  256),
                                                             32) AS CHAR(32))
              END AS identity,
              CASE
-                 WHEN (encoded.reason IS NULL) THEN CAST(left(sha2(encoded.own || '|' || encoded.other,
+                 WHEN (encoded.reason IS NULL) THEN CAST(left(sha2(concat(coalesce(encoded.own,
+                                                                            ''),
+                                                                     coalesce('|',
+                                                                       ''), coalesce(encoded.other,
+                                                                              '')),
                                                                 256),
                                                            32) AS CHAR(32))
              END AS fingerprint
       FROM
-        (SELECT judged."key 0" AS "key 0", judged.primary_key AS primary_key, judged.sha256_email AS sha256_email,
-                judged.google_aid AS google_aid, judged.first_name AS first_name, judged.country AS country,
-                CASE WHEN (judged."sha256_email problem" = 'already_hashed') THEN 'already_hashed' WHEN (judged."sha256_email problem" = 'not_hashed') THEN 'not_hashed' WHEN (judged.sha256_email IS NULL
-                                                                                                                                                                               AND judged.google_aid IS NULL) THEN 'no_identifier'
-                END AS reason,
-                nullif('' || coalesce('sha256_email:' || judged."sha256_email problem" || ' ', '') || coalesce('google_aid:' || judged."google_aid problem" || ' ',
-                                                                                                        '') || coalesce('first_name:' || judged."first_name problem" || ' ',
-                                                                                                                 '') || coalesce('country:' || judged."country problem" || ' ',
-                                                                                                                          ''), '') AS left_out,
-                '' || coalesce('sha256_email=' || CAST(length(judged.sha256_email) AS TEXT) || ':' || judged.sha256_email || ';', '') || coalesce('google_aid=' || CAST(length(judged.google_aid) AS TEXT) || ':' || judged.google_aid || ';',
-                                                                                                                                           '') AS own,
-                '' || coalesce('first_name=' || CAST(length(judged.first_name) AS TEXT) || ':' || judged.first_name || ';', '') || coalesce('country=' || CAST(length(judged.country) AS TEXT) || ':' || judged.country || ';',
-                                                                                                                                     '') AS other
+        (SELECT judged."key 0" AS "key 0", judged.primary_key AS primary_key, judged.row_hash AS row_hash, judged.sha256_email AS sha256_email,
+                judged.google_aid AS google_aid, judged.first_name AS first_name, judged.country AS country, judged.reason AS reason,
+                judged.left_out AS left_out,
+                concat(coalesce('', ''),
+                  coalesce(coalesce('sha256_email=' || CAST(length(judged.sha256_email) AS TEXT) || ':' || judged.sha256_email || ';', ''), ''),
+                  coalesce(coalesce('google_aid=' || CAST(length(judged.google_aid) AS TEXT) || ':' || judged.google_aid || ';', ''), '')) AS own,
+                concat(coalesce('', ''),
+                  coalesce(coalesce('first_name=' || CAST(length(judged.first_name) AS TEXT) || ':' || judged.first_name || ';', ''), ''),
+                  coalesce(coalesce('country=' || CAST(length(judged.country) AS TEXT) || ':' || judged.country || ';', ''), '')) AS other
          FROM
-           (SELECT cleaned."key 0" AS "key 0", cleaned.primary_key AS primary_key,
-                   CASE WHEN (cleaned.sha256_email IS NULL) THEN CAST(NULL AS TEXT)
-                       WHEN (regexp_instr(cleaned.sha256_email, '^([0-9a-f]{64}|[0-9a-f]{128})$') > 0) THEN CAST(NULL AS TEXT) WHEN (length(cleaned.sha256_email) > 320) THEN CAST(NULL AS TEXT)
-                       WHEN (regexp_instr(cleaned.sha256_email, '^[^@]+@[^@.]+([.][^@.]+)+$') <= 0) THEN CAST(NULL AS TEXT) ELSE sha2(cleaned.sha256_email,
-                                                                                                                                   256)
-                   END AS sha256_email,
-                   CASE WHEN (cleaned.google_aid IS NULL) THEN CAST(NULL AS TEXT)
-                       WHEN (regexp_instr(cleaned.google_aid, '… 77 characters e80b3148 …') <= 0) THEN CAST(NULL AS TEXT) WHEN (regexp_instr(cleaned.google_aid,
-                                                                                                                                  '^[0-]+$') > 0) THEN CAST(NULL AS TEXT) ELSE cleaned.google_aid
-                   END AS google_aid,
-                   CASE WHEN (cleaned.first_name IS NULL) THEN CAST(NULL AS TEXT)
-                       WHEN (regexp_instr(cleaned.first_name, '… 98 characters 9ede5e27 …') > 0) THEN CAST(NULL AS TEXT) ELSE left(cleaned.first_name,
-                                                                                                                                35)
-                   END AS first_name,
-                   CASE WHEN (cleaned.country IS NULL) THEN CAST(NULL AS TEXT) WHEN (regexp_instr(cleaned.country,
-                                                                                       '^[A-Za-z]{2}$') <= 0) THEN CAST(NULL AS TEXT) ELSE upper(cleaned.country)
-                   END AS country,
-                   CASE WHEN (cleaned.sha256_email IS NULL) THEN CAST(NULL AS TEXT)
-                       WHEN (regexp_instr(cleaned.sha256_email, '^([0-9a-f]{64}|[0-9a-f]{128})$') > 0) THEN 'already_hashed' WHEN (length(cleaned.sha256_email) > 320) THEN 'too_long'
-                       WHEN (regexp_instr(cleaned.sha256_email, '^[^@]+@[^@.]+([.][^@.]+)+$') <= 0) THEN 'not_an_address'
-                   END AS "sha256_email problem",
-                   CASE WHEN (cleaned.google_aid IS NULL) THEN CAST(NULL AS TEXT)
-                       WHEN (regexp_instr(cleaned.google_aid, '… 77 characters e80b3148 …') <= 0) THEN 'not_a_device_id' WHEN (regexp_instr(cleaned.google_aid,
-                                                                                                                                 '^[0-]+$') > 0) THEN 'opted_out'
-                   END AS "google_aid problem",
-                   CASE WHEN (cleaned.first_name IS NULL) THEN CAST(NULL AS TEXT)
-                       WHEN (regexp_instr(cleaned.first_name, '… 98 characters 9ede5e27 …') > 0) THEN 'holds_an_address'
-                   END AS "first_name problem",
-                   CASE WHEN (cleaned.country IS NULL) THEN CAST(NULL AS TEXT) WHEN (regexp_instr(cleaned.country,
-                                                                                       '^[A-Za-z]{2}$') <= 0) THEN 'not_a_country_code'
-                   END AS "country problem"
+           (SELECT examined."key 0" AS "key 0", examined.primary_key AS primary_key, examined.row_hash AS row_hash,
+                   CASE WHEN (examined."sha256_email problem" IS NULL) THEN sha2(examined.sha256_email,
+                                                                              256)
+                   END AS sha256_email, CASE WHEN (examined."google_aid problem" IS NULL) THEN examined.google_aid
+                                        END AS google_aid,
+                   CASE
+                       WHEN (examined."first_name problem" IS NULL) THEN CASE
+                                                                             WHEN (length(examined.first_name) > 35) THEN left(examined.first_name,
+                                                                                                                            35) ELSE examined.first_name
+                                                                         END
+                   END AS first_name, CASE WHEN (examined."country problem" IS NULL) THEN upper(examined.country)
+                                      END AS country,
+                   CASE WHEN (examined."sha256_email problem" = 'already_hashed') THEN 'already_hashed' WHEN (examined."sha256_email problem" = 'not_hashed') THEN 'not_hashed'
+                       WHEN ((examined.sha256_email IS NULL
+                              OR examined."sha256_email problem" IS NOT NULL)
+                             AND (examined.google_aid IS NULL
+                                  OR examined."google_aid problem" IS NOT NULL)) THEN 'no_identifier'
+                   END AS reason,
+                   CASE
+                       WHEN (examined."sha256_email problem" IS NOT NULL
+                             OR examined."google_aid problem" IS NOT NULL
+                             OR examined."first_name problem" IS NOT NULL
+                             OR examined."country problem" IS NOT NULL) THEN concat(coalesce(CASE
+                                                                                                 WHEN (examined."sha256_email problem" IS NOT NULL) THEN 'sha256_email:' || examined."sha256_email problem" || ' '
+                                                                                             END,
+                                                                                      ''),
+                                                                               coalesce(CASE
+                                                                                            WHEN (examined."google_aid problem" IS NOT NULL) THEN 'google_aid:' || examined."google_aid problem" || ' '
+                                                                                        END,
+                                                                                 ''),
+                                                                               coalesce(CASE
+                                                                                            WHEN (examined."first_name problem" IS NOT NULL) THEN 'first_name:' || examined."first_name problem" || ' '
+                                                                                        END,
+                                                                                 ''),
+                                                                               coalesce(CASE
+                                                                                            WHEN (examined."country problem" IS NOT NULL) THEN 'country:' || examined."country problem" || ' '
+                                                                                        END,
+                                                                                 ''))
+                   END AS left_out
             FROM
-              (SELECT "ID" AS "key 0",
+              (SELECT cleaned."key 0" AS "key 0", cleaned.primary_key AS primary_key, cleaned.row_hash AS row_hash,
+                      cleaned.sha256_email AS sha256_email, cleaned.google_aid AS google_aid, cleaned.first_name AS first_name, cleaned.country AS country,
                       CASE
-                          WHEN ((replace(collate(CAST("ID" AS TEXT), ''), chr(0), '') LIKE '%' || '@' || '%')
-                                OR length(replace(collate(CAST("ID" AS TEXT), ''), chr(0), '')) > 200) THEN 'sha256:' || sha2(replace(collate(CAST("ID" AS TEXT),
-                                                                                                                                        ''),
-                                                                                                                                chr(0),
-                                                                                                                                ''),
-                                                                                                                           256) ELSE replace(collate(CAST("ID" AS TEXT),
-                                                                                                                                               ''),
-                                                                                                                                       chr(0),
-                                                                                                                                       '')
-                      END AS primary_key,
-                      nullif(regexp_replace(CASE
-                                                WHEN (octet_length(replace(collate(CAST("EMAIL" AS TEXT),
-                                                                             ''),
-                                                                     chr(0), '')) = length(replace(collate(CAST("EMAIL" AS TEXT),
-                                                                                                     ''),
-                                                                                             chr(0), ''))) THEN lower(replace(collate(CAST("EMAIL" AS TEXT),
-                                                                                                                                ''),
-                                                                                                                        chr(0),
-                                                                                                                        ''))
-                                                ELSE translate(replace(collate(CAST("EMAIL" AS TEXT),
-                                                                         ''),
-                                                                 chr(0), ''),
-                                                       '… 1433 characters a4624b46 …', '… 1433 characters 841cd6ec …')
-                                            END, '… 44 characters d3f9508b …', ''), '') AS sha256_email,
-                      nullif(lower(regexp_replace(replace(collate(CAST("DEVICE" AS TEXT),
-                                                            ''), chr(0), ''),
-                                     '… 91 characters 7b168211 …', '')), '') AS google_aid,
-                      nullif(regexp_replace(replace(collate(CAST("FIRST_NAME" AS TEXT), ''), chr(0), ''), '… 91 characters 7b168211 …', ''), '') AS first_name,
-                      nullif(regexp_replace(replace(collate(CAST("COUNTRY" AS TEXT), ''), chr(0), ''), '… 91 characters 7b168211 …', ''), '') AS country
+                          WHEN (length(cleaned.sha256_email) IN (64, 128)
+                                AND regexp_instr(cleaned.sha256_email, '^[0-9a-f]+$') > 0) THEN 'already_hashed' WHEN (length(cleaned.sha256_email) > 320) THEN 'too_long'
+                          WHEN (regexp_instr(cleaned.sha256_email, '^[^@]+@[^@.]+([.][^@.]+)+$') <= 0) THEN 'not_an_address'
+                      END AS "sha256_email problem",
+                      CASE
+                          WHEN (NOT (regexp_instr(cleaned.google_aid, '^[0-9a-f-]+$') > 0
+                                     AND length(replace(cleaned.google_aid, '-', '')) = 32
+                                     AND (length(cleaned.google_aid) = 32
+                                          OR cleaned.google_aid LIKE '________-____-____-____-____________'))) THEN 'not_a_device_id' WHEN (regexp_instr(cleaned.google_aid,
+                                                                                                                                              '^[0-]+$') > 0) THEN 'opted_out'
+                      END AS "google_aid problem",
+                      CASE
+                          WHEN (cleaned."suspicious row"
+                                AND regexp_instr(cleaned.first_name, '… 98 characters 9ede5e27 …') > 0) THEN 'holds_an_address'
+                      END AS "first_name problem",
+                      CASE WHEN (regexp_instr(cleaned.country, '^[A-Za-z]{2}$') <= 0) THEN 'not_a_country_code'
+                      END AS "country problem"
                FROM
-                 (select *
-                  from people) AS model) AS cleaned) AS judged) AS encoded) AS keyed) AS ranked
+                 (SELECT "rows"."key 0" AS "key 0", "rows".primary_key AS primary_key, "rows".row_hash AS row_hash,
+                         nullif(regexp_replace(CASE
+                                                   WHEN (octet_length(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
+                                                                                ''),
+                                                                        chr(0), '')) = length(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
+                                                                                                        ''),
+                                                                                                chr(0), ''))) THEN lower(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
+                                                                                                                                   ''),
+                                                                                                                           chr(0),
+                                                                                                                           ''))
+                                                   ELSE translate(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
+                                                                            ''),
+                                                                    chr(0), ''),
+                                                          '… 1433 characters a4624b46 …', '… 1433 characters 841cd6ec …')
+                                               END, '… 44 characters d3f9508b …', ''), '') AS sha256_email,
+                         nullif(lower(regexp_replace(replace(collate(CAST("rows"."raw google_aid" AS TEXT),
+                                                               ''), chr(0), ''),
+                                        '… 91 characters 7b168211 …', '')), '') AS google_aid,
+                         nullif(regexp_replace(replace(collate(CAST("rows"."raw first_name" AS TEXT), ''), chr(0), ''), '… 91 characters 7b168211 …', ''), '') AS first_name,
+                         nullif(regexp_replace(replace(collate(CAST("rows"."raw country" AS TEXT), ''), chr(0), ''), '… 91 characters 7b168211 …', ''), '') AS country, (concat(coalesce(replace(collate(CAST("rows"."raw first_name" AS TEXT),
+                                                                                                                                                                                                   ''),
+                                                                                                                                                                                           chr(0),
+                                                                                                                                                                                           ''),
+                                                                                                                                                                                  '')) LIKE '%' || '@' || '%')
+                  OR (concat(coalesce(replace(collate(CAST("rows"."raw first_name" AS TEXT), ''), chr(0), ''), '')) LIKE '%' || '/%40' || '%' ESCAPE '/') AS "suspicious row"
+                  FROM
+                    (SELECT "ID" AS "key 0",
+                            CASE
+                                WHEN ((replace(collate(CAST("ID" AS TEXT), ''), chr(0), '') LIKE '%' || '@' || '%')
+                                      OR length(replace(collate(CAST("ID" AS TEXT), ''), chr(0), '')) > 200) THEN 'sha256:' || sha2(replace(collate(CAST("ID" AS TEXT),
+                                                                                                                                              ''),
+                                                                                                                                      chr(0),
+                                                                                                                                      ''),
+                                                                                                                                 256) ELSE replace(collate(CAST("ID" AS TEXT),
+                                                                                                                                                     ''),
+                                                                                                                                             chr(0),
+                                                                                                                                             '')
+                            END AS primary_key, "EMAIL" AS "raw sha256_email", "DEVICE" AS "raw google_aid", "FIRST_NAME" AS "raw first_name",
+                            "COUNTRY" AS "raw country", CAST(NULL AS BIGINT) AS row_hash
+                     FROM
+                       (select *
+                        from people) AS model) AS "rows") AS cleaned) AS examined) AS judged) AS encoded) AS keyed) AS ranked
 WHERE ranked.place = 1;
 
--- statement 42
+-- statement 44
 SELECT warehouse_sync.snapshot_people_1.reason, warehouse_sync.snapshot_people_1.left_out, count(*) AS lines,
        CAST(coalesce(sum(warehouse_sync.snapshot_people_1.query_rows), ?) AS BIGINT) AS query_rows
 FROM warehouse_sync.snapshot_people_1
 GROUP BY warehouse_sync.snapshot_people_1.reason, warehouse_sync.snapshot_people_1.left_out;
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 37: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 43
+-- statement 45
 UPDATE warehouse_sync.runs
-SET phase=?, query_rows=?, members=?, rejected_rows=?
+SET phase=?, query_rows=?, members=?, rejected_rows=?, recipe=?
 WHERE warehouse_sync.runs.run_id = ?;
 
 -- phase: changes
 
--- statement 44
-CREATE TRANSIENT TABLE warehouse_sync.changes_people_1 AS WITH removes AS
-  (SELECT 'ADD' AS operation, 'pending' AS cause, false AS held, anon_4.identity AS identity,
-                                                           anon_4.fingerprint AS fingerprint, anon_4.primary_key AS primary_key,
-                                                           anon_4.sha256_email AS sha256_email, anon_4.sha512_email AS sha512_email,
-                                                           anon_4.google_aid AS google_aid, anon_4.first_name AS first_name,
-                                                           anon_4.last_name AS last_name, anon_4.title AS title, anon_4.company AS company,
-                                                           anon_4.country AS country, 0 AS attempt,
-                                                           CAST(NULL AS datetime) AS deferred_since, false AS dead,
-                                                                                                              CAST(NULL AS datetime) AS next_attempt_at,
-                                                                                                              CAST(NULL AS TEXT) AS last_reason,
-                                                                                                              CAST(NULL AS TEXT) AS last_message
-   FROM
-     (SELECT CAST(NULL AS CHAR(32)) AS identity, CAST(NULL AS CHAR(32)) AS fingerprint, CAST(NULL AS TEXT) AS primary_key,
-             CAST(NULL AS TEXT) AS sha256_email, CAST(NULL AS TEXT) AS sha512_email, CAST(NULL AS TEXT) AS google_aid, CAST(NULL AS TEXT) AS first_name,
-             CAST(NULL AS TEXT) AS last_name, CAST(NULL AS TEXT) AS title, CAST(NULL AS TEXT) AS company, CAST(NULL AS TEXT) AS country
-      WHERE false) AS anon_4),
-                                                               adds AS
-  (SELECT 'ADD' AS operation, 'joined' AS cause, false AS held, anon_6.identity AS identity,
-                                                          anon_6.fingerprint AS fingerprint, anon_6.primary_key AS primary_key,
-                                                          anon_6.sha256_email AS sha256_email, anon_6.sha512_email AS sha512_email,
-                                                          anon_6.google_aid AS google_aid, anon_6.first_name AS first_name,
-                                                          anon_6.last_name AS last_name, anon_6.title AS title, anon_6.company AS company,
-                                                          anon_6.country AS country, 0 AS attempt, CAST(NULL AS datetime) AS deferred_since,
-                                                          false AS dead, CAST(NULL AS datetime) AS next_attempt_at,
-                                                                   CAST(NULL AS TEXT) AS last_reason, CAST(NULL AS TEXT) AS last_message
-   FROM
-     (SELECT warehouse_sync.snapshot_people_1.identity AS identity, warehouse_sync.snapshot_people_1.fingerprint AS fingerprint,
-             warehouse_sync.snapshot_people_1.primary_key AS primary_key, warehouse_sync.snapshot_people_1.query_rows AS query_rows,
-             warehouse_sync.snapshot_people_1.reason AS reason, warehouse_sync.snapshot_people_1.left_out AS left_out,
-             warehouse_sync.snapshot_people_1.sha256_email AS sha256_email, warehouse_sync.snapshot_people_1.sha512_email AS sha512_email,
-             warehouse_sync.snapshot_people_1.google_aid AS google_aid, warehouse_sync.snapshot_people_1.first_name AS first_name,
-             warehouse_sync.snapshot_people_1.last_name AS last_name, warehouse_sync.snapshot_people_1.title AS title, warehouse_sync.snapshot_people_1.company AS company,
-             warehouse_sync.snapshot_people_1.country AS country
-      FROM warehouse_sync.snapshot_people_1
-      WHERE warehouse_sync.snapshot_people_1.reason IS NULL) AS anon_6),
-                                                               readds AS
-  (SELECT 'ADD' AS operation, 'shared' AS cause, false AS held, anon_8.identity AS identity,
-                                                          anon_8.fingerprint AS fingerprint, anon_8.primary_key AS primary_key,
-                                                          anon_8.sha256_email AS sha256_email, anon_8.sha512_email AS sha512_email,
-                                                          anon_8.google_aid AS google_aid, anon_8.first_name AS first_name,
-                                                          anon_8.last_name AS last_name, anon_8.title AS title, anon_8.company AS company,
-                                                          anon_8.country AS country, 0 AS attempt, CAST(NULL AS datetime) AS deferred_since,
-                                                          false AS dead, CAST(NULL AS datetime) AS next_attempt_at,
-                                                                   CAST(NULL AS TEXT) AS last_reason, CAST(NULL AS TEXT) AS last_message
-   FROM
-     (SELECT warehouse_sync.snapshot_people_1.identity AS identity, warehouse_sync.snapshot_people_1.fingerprint AS fingerprint,
-             warehouse_sync.snapshot_people_1.primary_key AS primary_key, warehouse_sync.snapshot_people_1.query_rows AS query_rows,
-             warehouse_sync.snapshot_people_1.reason AS reason, warehouse_sync.snapshot_people_1.left_out AS left_out,
-             warehouse_sync.snapshot_people_1.sha256_email AS sha256_email, warehouse_sync.snapshot_people_1.sha512_email AS sha512_email,
-             warehouse_sync.snapshot_people_1.google_aid AS google_aid, warehouse_sync.snapshot_people_1.first_name AS first_name,
-             warehouse_sync.snapshot_people_1.last_name AS last_name, warehouse_sync.snapshot_people_1.title AS title, warehouse_sync.snapshot_people_1.company AS company,
-             warehouse_sync.snapshot_people_1.country AS country
-      FROM warehouse_sync.snapshot_people_1
-      WHERE false) AS anon_8)
-SELECT row_number() OVER (
-                          ORDER BY operations.part) AS seq, operations.operation, operations.cause, operations.held, operations.identity, operations.fingerprint,
-       operations.primary_key, operations.sha256_email, operations.sha512_email, operations.google_aid, operations.first_name,
-       operations.last_name, operations.title, operations.company, operations.country, operations.attempt, operations.deferred_since,
-       operations.dead, operations.next_attempt_at, operations.last_reason, operations.last_message
+-- statement 46
+CREATE TRANSIENT TABLE warehouse_sync.changes_people_1 AS
+SELECT anon_1.seq, 'ADD' AS operation, 'joined' AS cause, false AS held, anon_1.identity, anon_1.fingerprint,
+                                                                   anon_1.primary_key, anon_1.sha256_email, anon_1.sha512_email,
+                                                                   anon_1.google_aid, anon_1.first_name, anon_1.last_name,
+                                                                   anon_1.title, anon_1.company, anon_1.country, 0 AS attempt,
+                                                                   CAST(NULL AS datetime) AS deferred_since, false AS dead,
+                                                                                                                      CAST(NULL AS datetime) AS next_attempt_at,
+                                                                                                                      CAST(NULL AS TEXT) AS last_reason,
+                                                                                                                      CAST(NULL AS TEXT) AS last_message
 FROM
-  (SELECT 0 AS part, anon_1.operation AS operation, anon_1.cause AS cause, anon_1.held AS held, anon_1.identity AS identity,
-          anon_1.fingerprint AS fingerprint, anon_1.primary_key AS primary_key, anon_1.sha256_email AS sha256_email,
-          anon_1.sha512_email AS sha512_email, anon_1.google_aid AS google_aid, anon_1.first_name AS first_name, anon_1.last_name AS last_name,
-          anon_1.title AS title, anon_1.company AS company, anon_1.country AS country, anon_1.attempt AS attempt,
-          anon_1.deferred_since AS deferred_since, anon_1.dead AS dead, anon_1.next_attempt_at AS next_attempt_at, anon_1.last_reason AS last_reason,
-          anon_1.last_message AS last_message
-   FROM
-     (SELECT 'ADD' AS operation, 'pending' AS cause, false AS held, anon_2.identity AS identity,
-                                                              anon_2.fingerprint AS fingerprint, anon_2.primary_key AS primary_key,
-                                                              anon_2.sha256_email AS sha256_email, anon_2.sha512_email AS sha512_email,
-                                                              anon_2.google_aid AS google_aid, anon_2.first_name AS first_name,
-                                                              anon_2.last_name AS last_name, anon_2.title AS title, anon_2.company AS company,
-                                                              anon_2.country AS country, 0 AS attempt,
-                                                              CAST(NULL AS datetime) AS deferred_since, false AS dead,
-                                                                                                                 CAST(NULL AS datetime) AS next_attempt_at,
-                                                                                                                 CAST(NULL AS TEXT) AS last_reason,
-                                                                                                                 CAST(NULL AS TEXT) AS last_message
-      FROM
-        (SELECT CAST(NULL AS CHAR(32)) AS identity, CAST(NULL AS CHAR(32)) AS fingerprint, CAST(NULL AS TEXT) AS primary_key,
-                CAST(NULL AS TEXT) AS sha256_email, CAST(NULL AS TEXT) AS sha512_email, CAST(NULL AS TEXT) AS google_aid,
-                CAST(NULL AS TEXT) AS first_name, CAST(NULL AS TEXT) AS last_name, CAST(NULL AS TEXT) AS title, CAST(NULL AS TEXT) AS company,
-                CAST(NULL AS TEXT) AS country
-         WHERE false) AS anon_2) AS anon_1
-   UNION ALL SELECT 1 AS part, anon_3.operation AS operation, anon_3.cause AS cause, anon_3.held AS held,
-                    anon_3.identity AS identity, anon_3.fingerprint AS fingerprint, anon_3.primary_key AS primary_key,
-                    anon_3.sha256_email AS sha256_email, anon_3.sha512_email AS sha512_email, anon_3.google_aid AS google_aid,
-                    anon_3.first_name AS first_name, anon_3.last_name AS last_name, anon_3.title AS title, anon_3.company AS company,
-                    anon_3.country AS country, anon_3.attempt AS attempt, anon_3.deferred_since AS deferred_since, anon_3.dead AS dead,
-                    anon_3.next_attempt_at AS next_attempt_at, anon_3.last_reason AS last_reason, anon_3.last_message AS last_message
-   FROM
-     (SELECT removes.operation AS operation, removes.cause AS cause, removes.held AS held, removes.identity AS identity,
-             removes.fingerprint AS fingerprint, removes.primary_key AS primary_key, removes.sha256_email AS sha256_email,
-             removes.sha512_email AS sha512_email, removes.google_aid AS google_aid, removes.first_name AS first_name, removes.last_name AS last_name,
-             removes.title AS title, removes.company AS company, removes.country AS country, removes.attempt AS attempt,
-             removes.deferred_since AS deferred_since, removes.dead AS dead, removes.next_attempt_at AS next_attempt_at, removes.last_reason AS last_reason,
-             removes.last_message AS last_message
-      FROM removes) AS anon_3
-   UNION ALL SELECT 2 AS part, anon_5.operation AS operation, anon_5.cause AS cause, anon_5.held AS held,
-                    anon_5.identity AS identity, anon_5.fingerprint AS fingerprint, anon_5.primary_key AS primary_key,
-                    anon_5.sha256_email AS sha256_email, anon_5.sha512_email AS sha512_email, anon_5.google_aid AS google_aid,
-                    anon_5.first_name AS first_name, anon_5.last_name AS last_name, anon_5.title AS title, anon_5.company AS company,
-                    anon_5.country AS country, anon_5.attempt AS attempt, anon_5.deferred_since AS deferred_since, anon_5.dead AS dead,
-                    anon_5.next_attempt_at AS next_attempt_at, anon_5.last_reason AS last_reason, anon_5.last_message AS last_message
-   FROM
-     (SELECT adds.operation AS operation, adds.cause AS cause, adds.held AS held, adds.identity AS identity, adds.fingerprint AS fingerprint,
-             adds.primary_key AS primary_key, adds.sha256_email AS sha256_email, adds.sha512_email AS sha512_email, adds.google_aid AS google_aid,
-             adds.first_name AS first_name, adds.last_name AS last_name, adds.title AS title, adds.company AS company, adds.country AS country,
-             adds.attempt AS attempt, adds.deferred_since AS deferred_since, adds.dead AS dead, adds.next_attempt_at AS next_attempt_at,
-             adds.last_reason AS last_reason, adds.last_message AS last_message
-      FROM adds) AS anon_5
-   UNION ALL SELECT 3 AS part, anon_7.operation AS operation, anon_7.cause AS cause, anon_7.held AS held,
-                    anon_7.identity AS identity, anon_7.fingerprint AS fingerprint, anon_7.primary_key AS primary_key,
-                    anon_7.sha256_email AS sha256_email, anon_7.sha512_email AS sha512_email, anon_7.google_aid AS google_aid,
-                    anon_7.first_name AS first_name, anon_7.last_name AS last_name, anon_7.title AS title, anon_7.company AS company,
-                    anon_7.country AS country, anon_7.attempt AS attempt, anon_7.deferred_since AS deferred_since, anon_7.dead AS dead,
-                    anon_7.next_attempt_at AS next_attempt_at, anon_7.last_reason AS last_reason, anon_7.last_message AS last_message
-   FROM
-     (SELECT readds.operation AS operation, readds.cause AS cause, readds.held AS held, readds.identity AS identity,
-             readds.fingerprint AS fingerprint, readds.primary_key AS primary_key, readds.sha256_email AS sha256_email,
-             readds.sha512_email AS sha512_email, readds.google_aid AS google_aid, readds.first_name AS first_name, readds.last_name AS last_name,
-             readds.title AS title, readds.company AS company, readds.country AS country, readds.attempt AS attempt,
-             readds.deferred_since AS deferred_since, readds.dead AS dead, readds.next_attempt_at AS next_attempt_at, readds.last_reason AS last_reason,
-             readds.last_message AS last_message
-      FROM readds) AS anon_7) AS operations
+  (SELECT row_number() OVER (
+                             ORDER BY NULL) AS seq, warehouse_sync.snapshot_people_1.identity AS identity,
+          warehouse_sync.snapshot_people_1.fingerprint AS fingerprint, warehouse_sync.snapshot_people_1.primary_key AS primary_key,
+          warehouse_sync.snapshot_people_1.sha256_email AS sha256_email, warehouse_sync.snapshot_people_1.sha512_email AS sha512_email,
+          warehouse_sync.snapshot_people_1.google_aid AS google_aid, warehouse_sync.snapshot_people_1.first_name AS first_name,
+          warehouse_sync.snapshot_people_1.last_name AS last_name, warehouse_sync.snapshot_people_1.title AS title, warehouse_sync.snapshot_people_1.company AS company,
+          warehouse_sync.snapshot_people_1.country AS country
+   FROM warehouse_sync.snapshot_people_1) AS anon_1
 ORDER BY seq;
 
--- statement 45
+-- statement 47
 SELECT coalesce(sum(CASE WHEN warehouse_sync.changes_people_1.held THEN ? ELSE ?
                     END), ?) AS coalesce_1,
        coalesce(sum(CASE
@@ -695,22 +679,22 @@ SELECT coalesce(sum(CASE WHEN warehouse_sync.changes_people_1.held THEN ? ELSE ?
                     END), ?) AS coalesce_11
 FROM warehouse_sync.changes_people_1;
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 37: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 46
+-- statement 48
 UPDATE warehouse_sync.runs
 SET phase=?, planned_add=?, planned_remove=?, last_seq=?
 WHERE warehouse_sync.runs.run_id = ?;
 
 -- phase: audience
 
--- as statement 34: SELECT warehouse_sync.installation.id FROM warehouse_sync.installation
+-- as statement 36: SELECT warehouse_sync.installation.id FROM warehouse_sync.installation
 
 -- phase: promote
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 37: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 47
+-- statement 49
 INSERT INTO warehouse_sync.sync_log (logged_at,
                               run_id, sync, destination, audience_key, seq, operation, outcome, reason, message,
                               primary_key, identity, attempt)
@@ -722,7 +706,7 @@ SELECT SYSDATE() AS sysdate_1, ? AS anon_1, ? AS sync, ? AS destination, ? AS au
 FROM warehouse_sync.snapshot_people_1
 WHERE warehouse_sync.snapshot_people_1.reason IS NOT NULL;
 
--- statement 48
+-- statement 50
 UPDATE warehouse_sync.syncs
 SET audience_type=?, audience_id=?, promoted_run=?, generation=?
 WHERE warehouse_sync.syncs.sync = ?
@@ -730,14 +714,14 @@ WHERE warehouse_sync.syncs.sync = ?
   AND warehouse_sync.syncs.audience_key = ?
   AND warehouse_sync.syncs.lease_token = ?;
 
--- statement 49
+-- statement 51
 UPDATE warehouse_sync.runs
 SET phase=?, audience_id=?, watermark=?, promoted_at=SYSDATE()
 WHERE warehouse_sync.runs.run_id = ?;
 
 -- phase: add
 
--- statement 50
+-- statement 52
 SELECT CAST(warehouse_sync.changes_people_1.seq AS BIGINT) AS seq,
        concat(coalesce('{"action":"ADD"', ''),
          coalesce(CASE
@@ -763,9 +747,9 @@ WHERE warehouse_sync.changes_people_1.seq > ?
   AND warehouse_sync.changes_people_1.seq <= ?
 ORDER BY warehouse_sync.changes_people_1.seq;
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 37: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 51
+-- statement 53
 INSERT INTO warehouse_sync.sync_log (logged_at,
                               run_id, sync, destination, audience_key, seq, operation, outcome, reason, message,
                               primary_key, identity, attempt)
@@ -776,23 +760,23 @@ FROM warehouse_sync.changes_people_1
 WHERE warehouse_sync.changes_people_1.seq > ?
   AND warehouse_sync.changes_people_1.seq <= ?;
 
--- statement 52
+-- statement 54
 UPDATE warehouse_sync.runs
 SET delivered_add=?, delivered_remove=?, rejected_operations=?, watermark=?
 WHERE warehouse_sync.runs.run_id = ?;
 
 -- phase: finish
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 37: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 53
+-- statement 55
 UPDATE warehouse_sync.runs
 SET phase=?
 WHERE warehouse_sync.runs.run_id = ?;
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 37: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 54
+-- statement 56
 DELETE
 FROM warehouse_sync.retry_queue
 WHERE warehouse_sync.retry_queue.run_id IN
@@ -802,7 +786,7 @@ WHERE warehouse_sync.retry_queue.run_id IN
        AND warehouse_sync.runs.audience_id = ?
        AND warehouse_sync.runs.run_id < ?);
 
--- statement 55
+-- statement 57
 DELETE
 FROM warehouse_sync.sync_log
 WHERE warehouse_sync.sync_log.sync = ?
@@ -810,7 +794,7 @@ WHERE warehouse_sync.sync_log.sync = ?
   AND warehouse_sync.sync_log.audience_key = ?
   AND warehouse_sync.sync_log.logged_at < dateadd(millisecond, ?, SYSDATE());
 
--- statement 56
+-- statement 58
 SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse_sync.runs.destination, warehouse_sync.runs.audience_key,
        warehouse_sync.runs.kind, warehouse_sync.runs.triggered_by, warehouse_sync.runs.status, warehouse_sync.runs.phase,
        warehouse_sync.runs.reason, warehouse_sync.runs.lease_token, warehouse_sync.runs.config_fingerprint, warehouse_sync.runs.audience_id,
@@ -818,7 +802,8 @@ SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse_sync.runs
        warehouse_sync.runs.members, warehouse_sync.runs.rejected_rows, warehouse_sync.runs.planned_add, warehouse_sync.runs.planned_remove,
        warehouse_sync.runs.delivered_add, warehouse_sync.runs.delivered_remove, warehouse_sync.runs.rejected_operations,
        warehouse_sync.runs.deferred, warehouse_sync.runs.dead, warehouse_sync.runs.last_seq, warehouse_sync.runs.watermark,
-       warehouse_sync.runs.started_at, warehouse_sync.runs.promoted_at, warehouse_sync.runs.finished_at, warehouse_sync.runs.tick
+       warehouse_sync.runs.started_at, warehouse_sync.runs.promoted_at, warehouse_sync.runs.finished_at, warehouse_sync.runs.tick,
+       warehouse_sync.runs.recipe
 FROM warehouse_sync.runs
 WHERE warehouse_sync.runs.sync = ?
   AND warehouse_sync.runs.destination = ?
@@ -827,7 +812,7 @@ WHERE warehouse_sync.runs.sync = ?
        OR warehouse_sync.runs.changes_table IS NOT NULL)
 ORDER BY warehouse_sync.runs.run_id DESC;
 
--- statement 57
+-- statement 59
 SELECT warehouse_sync.retry_queue.state, count(*) AS count_1
 FROM warehouse_sync.retry_queue
 WHERE warehouse_sync.retry_queue.sync = ?
@@ -836,14 +821,14 @@ WHERE warehouse_sync.retry_queue.sync = ?
   AND warehouse_sync.retry_queue.run_id = ?
 GROUP BY warehouse_sync.retry_queue.state;
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 37: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 58
+-- statement 60
 UPDATE warehouse_sync.runs
 SET status=?, reason=?, deferred=?, dead=?, finished_at=SYSDATE()
 WHERE warehouse_sync.runs.run_id = ?;
 
--- statement 59
+-- statement 61
 UPDATE warehouse_sync.syncs
 SET lease_holder=?, lease_expires_at=?
 WHERE warehouse_sync.syncs.sync = ?
@@ -866,26 +851,26 @@ WHERE warehouse_sync.syncs.sync = ?
 
 -- as statement 4: DESCRIBE SCHEMA warehouse_sync
 
--- statement 60
+-- statement 62
 DESCRIBE TABLE warehouse_sync.schema_version;
 
--- statement 61
+-- statement 63
 SELECT warehouse_sync.schema_version.version_num
 FROM warehouse_sync.schema_version;
 
--- as statement 26: SELECT warehouse_sync.syncs.sync FROM warehouse_sync.syncs WHERE wareh
+-- as statement 28: SELECT warehouse_sync.syncs.sync FROM warehouse_sync.syncs WHERE wareh
 
--- as statement 29: UPDATE warehouse_sync.syncs SET lease_holder=?, lease_token=(warehouse
+-- as statement 31: UPDATE warehouse_sync.syncs SET lease_holder=?, lease_token=(warehouse
 
--- as statement 30: SELECT warehouse_sync.syncs.lease_holder, warehouse_sync.syncs.lease_t
+-- as statement 32: SELECT warehouse_sync.syncs.lease_holder, warehouse_sync.syncs.lease_t
 
--- as statement 31: SELECT warehouse_sync.syncs.audience_type, warehouse_sync.syncs.audien
+-- as statement 33: SELECT warehouse_sync.syncs.audience_type, warehouse_sync.syncs.audien
 
--- as statement 33: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
+-- as statement 35: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
 
--- as statement 34: SELECT warehouse_sync.installation.id FROM warehouse_sync.installation
+-- as statement 36: SELECT warehouse_sync.installation.id FROM warehouse_sync.installation
 
--- statement 62
+-- statement 64
 SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse_sync.runs.destination, warehouse_sync.runs.audience_key,
        warehouse_sync.runs.kind, warehouse_sync.runs.triggered_by, warehouse_sync.runs.status, warehouse_sync.runs.phase,
        warehouse_sync.runs.reason, warehouse_sync.runs.lease_token, warehouse_sync.runs.config_fingerprint, warehouse_sync.runs.audience_id,
@@ -893,61 +878,63 @@ SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse_sync.runs
        warehouse_sync.runs.members, warehouse_sync.runs.rejected_rows, warehouse_sync.runs.planned_add, warehouse_sync.runs.planned_remove,
        warehouse_sync.runs.delivered_add, warehouse_sync.runs.delivered_remove, warehouse_sync.runs.rejected_operations,
        warehouse_sync.runs.deferred, warehouse_sync.runs.dead, warehouse_sync.runs.last_seq, warehouse_sync.runs.watermark,
-       warehouse_sync.runs.started_at, warehouse_sync.runs.promoted_at, warehouse_sync.runs.finished_at, warehouse_sync.runs.tick
+       warehouse_sync.runs.started_at, warehouse_sync.runs.promoted_at, warehouse_sync.runs.finished_at, warehouse_sync.runs.tick,
+       warehouse_sync.runs.recipe
 FROM warehouse_sync.runs
 WHERE warehouse_sync.runs.run_id = ?;
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 37: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 36: SELECT warehouse_sync.installation.last_run FROM warehouse_sync.instal
+-- as statement 38: SELECT warehouse_sync.installation.last_run FROM warehouse_sync.instal
 
--- as statement 37: UPDATE warehouse_sync.installation SET last_run=? WHERE warehouse_sync
+-- as statement 39: UPDATE warehouse_sync.installation SET last_run=? WHERE warehouse_sync
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 37: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 38: INSERT INTO warehouse_sync.runs (run_id, sync, destination, audience_k
+-- as statement 40: INSERT INTO warehouse_sync.runs (run_id, sync, destination, audience_k
 
--- statement 63
+-- statement 65
 DESCRIBE TABLE warehouse_sync.snapshot_people_1;
 
--- statement 64
+-- statement 66
 SELECT count(*) AS count_1
 FROM warehouse_sync.snapshot_people_1
 WHERE warehouse_sync.snapshot_people_1.reason IS NULL;
 
--- statement 65
+-- statement 67
 DESCRIBE TABLE warehouse_sync.changes_people_1;
 
--- statement 66
+-- statement 68
 SELECT count(*) AS count_1
 FROM warehouse_sync.changes_people_1;
 
--- statement 67
+-- statement 69
 SELECT DISTINCT warehouse_sync.retry_queue.operation
 FROM warehouse_sync.retry_queue
 WHERE warehouse_sync.retry_queue.run_id = ?;
 
--- as statement 39: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
+-- as statement 41: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
 
 -- phase: snapshot
 
--- as statement 40: SELECT sha2(regexp_replace(CASE WHEN (octet_length(vector.address) = l
+-- as statement 42: SELECT sha2(regexp_replace(CASE WHEN (octet_length(vector.address) = l
 
--- statement 68
+-- statement 70
 CREATE TRANSIENT TABLE warehouse_sync.snapshot_people_2 AS
 SELECT ranked.identity, ranked.fingerprint, ranked.primary_key, ranked.query_rows, ranked.reason, ranked.left_out,
-       CASE WHEN (ranked.reason IS NULL) THEN ranked.sha256_email
-       END AS sha256_email, CAST(NULL AS TEXT) AS sha512_email,
-       CASE WHEN (ranked.reason IS NULL) THEN ranked.google_aid
-       END AS google_aid, CASE WHEN (ranked.reason IS NULL) THEN ranked.first_name
-                          END AS first_name,
-       CAST(NULL AS TEXT) AS last_name, CAST(NULL AS TEXT) AS title, CAST(NULL AS TEXT) AS company,
+       CASE WHEN (ranked.reason IS NULL) THEN ranked.row_hash
+       END AS row_hash, CASE WHEN (ranked.reason IS NULL) THEN ranked.sha256_email
+                        END AS sha256_email,
+       CAST(NULL AS TEXT) AS sha512_email, CASE WHEN (ranked.reason IS NULL) THEN ranked.google_aid
+                                           END AS google_aid,
+       CASE WHEN (ranked.reason IS NULL) THEN ranked.first_name
+       END AS first_name, CAST(NULL AS TEXT) AS last_name, CAST(NULL AS TEXT) AS title, CAST(NULL AS TEXT) AS company,
        CASE WHEN (ranked.reason IS NULL) THEN ranked.country
        END AS country
 FROM
-  (SELECT keyed.primary_key AS primary_key, keyed.sha256_email AS sha256_email, keyed.google_aid AS google_aid, keyed.first_name AS first_name,
-          keyed.country AS country, keyed.reason AS reason, keyed.left_out AS left_out, keyed.identity AS identity,
-          keyed.fingerprint AS fingerprint,
+  (SELECT keyed.primary_key AS primary_key, keyed.row_hash AS row_hash, keyed.reason AS reason, keyed.left_out AS left_out,
+          keyed.sha256_email AS sha256_email, keyed.google_aid AS google_aid, keyed.first_name AS first_name, keyed.country AS country,
+          keyed.identity AS identity, keyed.fingerprint AS fingerprint,
           row_number() OVER (PARTITION BY keyed.identity,
                     keyed.reason, CASE WHEN (keyed.reason IS NOT NULL) THEN keyed.primary_key
                                   END
@@ -956,114 +943,151 @@ FROM
                      keyed.reason, CASE WHEN (keyed.reason IS NOT NULL) THEN keyed.primary_key
                                    END) AS query_rows
    FROM
-     (SELECT encoded."key 0" AS "key 0", encoded.primary_key AS primary_key, encoded.sha256_email AS sha256_email,
-             encoded.google_aid AS google_aid, encoded.first_name AS first_name, encoded.country AS country, encoded.reason AS reason,
-             encoded.left_out AS left_out,
+     (SELECT encoded."key 0" AS "key 0", encoded.primary_key AS primary_key, encoded.row_hash AS row_hash, encoded.reason AS reason,
+             encoded.left_out AS left_out, encoded.sha256_email AS sha256_email, encoded.google_aid AS google_aid,
+             encoded.first_name AS first_name, encoded.country AS country,
              CASE WHEN (encoded.reason IS NULL) THEN CAST(left(sha2(encoded.own,
                                                                  256),
                                                             32) AS CHAR(32))
              END AS identity,
              CASE
-                 WHEN (encoded.reason IS NULL) THEN CAST(left(sha2(encoded.own || '|' || encoded.other,
+                 WHEN (encoded.reason IS NULL) THEN CAST(left(sha2(concat(coalesce(encoded.own,
+                                                                            ''),
+                                                                     coalesce('|',
+                                                                       ''), coalesce(encoded.other,
+                                                                              '')),
                                                                 256),
                                                            32) AS CHAR(32))
              END AS fingerprint
       FROM
-        (SELECT judged."key 0" AS "key 0", judged.primary_key AS primary_key, judged.sha256_email AS sha256_email,
-                judged.google_aid AS google_aid, judged.first_name AS first_name, judged.country AS country,
-                CASE WHEN (judged."sha256_email problem" = 'already_hashed') THEN 'already_hashed' WHEN (judged."sha256_email problem" = 'not_hashed') THEN 'not_hashed' WHEN (judged.sha256_email IS NULL
-                                                                                                                                                                               AND judged.google_aid IS NULL) THEN 'no_identifier'
-                END AS reason,
-                nullif('' || coalesce('sha256_email:' || judged."sha256_email problem" || ' ', '') || coalesce('google_aid:' || judged."google_aid problem" || ' ',
-                                                                                                        '') || coalesce('first_name:' || judged."first_name problem" || ' ',
-                                                                                                                 '') || coalesce('country:' || judged."country problem" || ' ',
-                                                                                                                          ''), '') AS left_out,
-                '' || coalesce('sha256_email=' || CAST(length(judged.sha256_email) AS TEXT) || ':' || judged.sha256_email || ';', '') || coalesce('google_aid=' || CAST(length(judged.google_aid) AS TEXT) || ':' || judged.google_aid || ';',
-                                                                                                                                           '') AS own,
-                '' || coalesce('first_name=' || CAST(length(judged.first_name) AS TEXT) || ':' || judged.first_name || ';', '') || coalesce('country=' || CAST(length(judged.country) AS TEXT) || ':' || judged.country || ';',
-                                                                                                                                     '') AS other
+        (SELECT judged."key 0" AS "key 0", judged.primary_key AS primary_key, judged.row_hash AS row_hash, judged.sha256_email AS sha256_email,
+                judged.google_aid AS google_aid, judged.first_name AS first_name, judged.country AS country, judged.reason AS reason,
+                judged.left_out AS left_out,
+                concat(coalesce('', ''),
+                  coalesce(coalesce('sha256_email=' || CAST(length(judged.sha256_email) AS TEXT) || ':' || judged.sha256_email || ';', ''), ''),
+                  coalesce(coalesce('google_aid=' || CAST(length(judged.google_aid) AS TEXT) || ':' || judged.google_aid || ';', ''), '')) AS own,
+                concat(coalesce('', ''),
+                  coalesce(coalesce('first_name=' || CAST(length(judged.first_name) AS TEXT) || ':' || judged.first_name || ';', ''), ''),
+                  coalesce(coalesce('country=' || CAST(length(judged.country) AS TEXT) || ':' || judged.country || ';', ''), '')) AS other
          FROM
-           (SELECT cleaned."key 0" AS "key 0", cleaned.primary_key AS primary_key,
-                   CASE WHEN (cleaned.sha256_email IS NULL) THEN CAST(NULL AS TEXT)
-                       WHEN (regexp_instr(cleaned.sha256_email, '^([0-9a-f]{64}|[0-9a-f]{128})$') > 0) THEN CAST(NULL AS TEXT) WHEN (length(cleaned.sha256_email) > 320) THEN CAST(NULL AS TEXT)
-                       WHEN (regexp_instr(cleaned.sha256_email, '^[^@]+@[^@.]+([.][^@.]+)+$') <= 0) THEN CAST(NULL AS TEXT) ELSE sha2(cleaned.sha256_email,
-                                                                                                                                   256)
-                   END AS sha256_email,
-                   CASE WHEN (cleaned.google_aid IS NULL) THEN CAST(NULL AS TEXT)
-                       WHEN (regexp_instr(cleaned.google_aid, '… 77 characters e80b3148 …') <= 0) THEN CAST(NULL AS TEXT) WHEN (regexp_instr(cleaned.google_aid,
-                                                                                                                                  '^[0-]+$') > 0) THEN CAST(NULL AS TEXT) ELSE cleaned.google_aid
-                   END AS google_aid,
-                   CASE WHEN (cleaned.first_name IS NULL) THEN CAST(NULL AS TEXT)
-                       WHEN (regexp_instr(cleaned.first_name, '… 98 characters 9ede5e27 …') > 0) THEN CAST(NULL AS TEXT) ELSE left(cleaned.first_name,
-                                                                                                                                35)
-                   END AS first_name,
-                   CASE WHEN (cleaned.country IS NULL) THEN CAST(NULL AS TEXT) WHEN (regexp_instr(cleaned.country,
-                                                                                       '^[A-Za-z]{2}$') <= 0) THEN CAST(NULL AS TEXT) ELSE upper(cleaned.country)
-                   END AS country,
-                   CASE WHEN (cleaned.sha256_email IS NULL) THEN CAST(NULL AS TEXT)
-                       WHEN (regexp_instr(cleaned.sha256_email, '^([0-9a-f]{64}|[0-9a-f]{128})$') > 0) THEN 'already_hashed' WHEN (length(cleaned.sha256_email) > 320) THEN 'too_long'
-                       WHEN (regexp_instr(cleaned.sha256_email, '^[^@]+@[^@.]+([.][^@.]+)+$') <= 0) THEN 'not_an_address'
-                   END AS "sha256_email problem",
-                   CASE WHEN (cleaned.google_aid IS NULL) THEN CAST(NULL AS TEXT)
-                       WHEN (regexp_instr(cleaned.google_aid, '… 77 characters e80b3148 …') <= 0) THEN 'not_a_device_id' WHEN (regexp_instr(cleaned.google_aid,
-                                                                                                                                 '^[0-]+$') > 0) THEN 'opted_out'
-                   END AS "google_aid problem",
-                   CASE WHEN (cleaned.first_name IS NULL) THEN CAST(NULL AS TEXT)
-                       WHEN (regexp_instr(cleaned.first_name, '… 98 characters 9ede5e27 …') > 0) THEN 'holds_an_address'
-                   END AS "first_name problem",
-                   CASE WHEN (cleaned.country IS NULL) THEN CAST(NULL AS TEXT) WHEN (regexp_instr(cleaned.country,
-                                                                                       '^[A-Za-z]{2}$') <= 0) THEN 'not_a_country_code'
-                   END AS "country problem"
+           (SELECT examined."key 0" AS "key 0", examined.primary_key AS primary_key, examined.row_hash AS row_hash,
+                   CASE WHEN (examined."sha256_email problem" IS NULL) THEN sha2(examined.sha256_email,
+                                                                              256)
+                   END AS sha256_email, CASE WHEN (examined."google_aid problem" IS NULL) THEN examined.google_aid
+                                        END AS google_aid,
+                   CASE
+                       WHEN (examined."first_name problem" IS NULL) THEN CASE
+                                                                             WHEN (length(examined.first_name) > 35) THEN left(examined.first_name,
+                                                                                                                            35) ELSE examined.first_name
+                                                                         END
+                   END AS first_name, CASE WHEN (examined."country problem" IS NULL) THEN upper(examined.country)
+                                      END AS country,
+                   CASE WHEN (examined."sha256_email problem" = 'already_hashed') THEN 'already_hashed' WHEN (examined."sha256_email problem" = 'not_hashed') THEN 'not_hashed'
+                       WHEN ((examined.sha256_email IS NULL
+                              OR examined."sha256_email problem" IS NOT NULL)
+                             AND (examined.google_aid IS NULL
+                                  OR examined."google_aid problem" IS NOT NULL)) THEN 'no_identifier'
+                   END AS reason,
+                   CASE
+                       WHEN (examined."sha256_email problem" IS NOT NULL
+                             OR examined."google_aid problem" IS NOT NULL
+                             OR examined."first_name problem" IS NOT NULL
+                             OR examined."country problem" IS NOT NULL) THEN concat(coalesce(CASE
+                                                                                                 WHEN (examined."sha256_email problem" IS NOT NULL) THEN 'sha256_email:' || examined."sha256_email problem" || ' '
+                                                                                             END,
+                                                                                      ''),
+                                                                               coalesce(CASE
+                                                                                            WHEN (examined."google_aid problem" IS NOT NULL) THEN 'google_aid:' || examined."google_aid problem" || ' '
+                                                                                        END,
+                                                                                 ''),
+                                                                               coalesce(CASE
+                                                                                            WHEN (examined."first_name problem" IS NOT NULL) THEN 'first_name:' || examined."first_name problem" || ' '
+                                                                                        END,
+                                                                                 ''),
+                                                                               coalesce(CASE
+                                                                                            WHEN (examined."country problem" IS NOT NULL) THEN 'country:' || examined."country problem" || ' '
+                                                                                        END,
+                                                                                 ''))
+                   END AS left_out
             FROM
-              (SELECT "ID" AS "key 0",
+              (SELECT cleaned."key 0" AS "key 0", cleaned.primary_key AS primary_key, cleaned.row_hash AS row_hash,
+                      cleaned.sha256_email AS sha256_email, cleaned.google_aid AS google_aid, cleaned.first_name AS first_name, cleaned.country AS country,
                       CASE
-                          WHEN ((replace(collate(CAST("ID" AS TEXT), ''), chr(0), '') LIKE '%' || '@' || '%')
-                                OR length(replace(collate(CAST("ID" AS TEXT), ''), chr(0), '')) > 200) THEN 'sha256:' || sha2(replace(collate(CAST("ID" AS TEXT),
-                                                                                                                                        ''),
-                                                                                                                                chr(0),
-                                                                                                                                ''),
-                                                                                                                           256) ELSE replace(collate(CAST("ID" AS TEXT),
-                                                                                                                                               ''),
-                                                                                                                                       chr(0),
-                                                                                                                                       '')
-                      END AS primary_key,
-                      nullif(regexp_replace(CASE
-                                                WHEN (octet_length(replace(collate(CAST("EMAIL" AS TEXT),
-                                                                             ''),
-                                                                     chr(0), '')) = length(replace(collate(CAST("EMAIL" AS TEXT),
-                                                                                                     ''),
-                                                                                             chr(0), ''))) THEN lower(replace(collate(CAST("EMAIL" AS TEXT),
-                                                                                                                                ''),
-                                                                                                                        chr(0),
-                                                                                                                        ''))
-                                                ELSE translate(replace(collate(CAST("EMAIL" AS TEXT),
-                                                                         ''),
-                                                                 chr(0), ''),
-                                                       '… 1433 characters a4624b46 …', '… 1433 characters 841cd6ec …')
-                                            END, '… 44 characters d3f9508b …', ''), '') AS sha256_email,
-                      nullif(lower(regexp_replace(replace(collate(CAST("DEVICE" AS TEXT),
-                                                            ''), chr(0), ''),
-                                     '… 91 characters 7b168211 …', '')), '') AS google_aid,
-                      nullif(regexp_replace(replace(collate(CAST("FIRST_NAME" AS TEXT), ''), chr(0), ''), '… 91 characters 7b168211 …', ''), '') AS first_name,
-                      nullif(regexp_replace(replace(collate(CAST("COUNTRY" AS TEXT), ''), chr(0), ''), '… 91 characters 7b168211 …', ''), '') AS country
+                          WHEN (length(cleaned.sha256_email) IN (64, 128)
+                                AND regexp_instr(cleaned.sha256_email, '^[0-9a-f]+$') > 0) THEN 'already_hashed' WHEN (length(cleaned.sha256_email) > 320) THEN 'too_long'
+                          WHEN (regexp_instr(cleaned.sha256_email, '^[^@]+@[^@.]+([.][^@.]+)+$') <= 0) THEN 'not_an_address'
+                      END AS "sha256_email problem",
+                      CASE
+                          WHEN (NOT (regexp_instr(cleaned.google_aid, '^[0-9a-f-]+$') > 0
+                                     AND length(replace(cleaned.google_aid, '-', '')) = 32
+                                     AND (length(cleaned.google_aid) = 32
+                                          OR cleaned.google_aid LIKE '________-____-____-____-____________'))) THEN 'not_a_device_id' WHEN (regexp_instr(cleaned.google_aid,
+                                                                                                                                              '^[0-]+$') > 0) THEN 'opted_out'
+                      END AS "google_aid problem",
+                      CASE
+                          WHEN (cleaned."suspicious row"
+                                AND regexp_instr(cleaned.first_name, '… 98 characters 9ede5e27 …') > 0) THEN 'holds_an_address'
+                      END AS "first_name problem",
+                      CASE WHEN (regexp_instr(cleaned.country, '^[A-Za-z]{2}$') <= 0) THEN 'not_a_country_code'
+                      END AS "country problem"
                FROM
-                 (select *
-                  from people) AS model) AS cleaned) AS judged) AS encoded) AS keyed) AS ranked
+                 (SELECT "rows"."key 0" AS "key 0", "rows".primary_key AS primary_key, "rows".row_hash AS row_hash,
+                         nullif(regexp_replace(CASE
+                                                   WHEN (octet_length(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
+                                                                                ''),
+                                                                        chr(0), '')) = length(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
+                                                                                                        ''),
+                                                                                                chr(0), ''))) THEN lower(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
+                                                                                                                                   ''),
+                                                                                                                           chr(0),
+                                                                                                                           ''))
+                                                   ELSE translate(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
+                                                                            ''),
+                                                                    chr(0), ''),
+                                                          '… 1433 characters a4624b46 …', '… 1433 characters 841cd6ec …')
+                                               END, '… 44 characters d3f9508b …', ''), '') AS sha256_email,
+                         nullif(lower(regexp_replace(replace(collate(CAST("rows"."raw google_aid" AS TEXT),
+                                                               ''), chr(0), ''),
+                                        '… 91 characters 7b168211 …', '')), '') AS google_aid,
+                         nullif(regexp_replace(replace(collate(CAST("rows"."raw first_name" AS TEXT), ''), chr(0), ''), '… 91 characters 7b168211 …', ''), '') AS first_name,
+                         nullif(regexp_replace(replace(collate(CAST("rows"."raw country" AS TEXT), ''), chr(0), ''), '… 91 characters 7b168211 …', ''), '') AS country, (concat(coalesce(replace(collate(CAST("rows"."raw first_name" AS TEXT),
+                                                                                                                                                                                                   ''),
+                                                                                                                                                                                           chr(0),
+                                                                                                                                                                                           ''),
+                                                                                                                                                                                  '')) LIKE '%' || '@' || '%')
+                  OR (concat(coalesce(replace(collate(CAST("rows"."raw first_name" AS TEXT), ''), chr(0), ''), '')) LIKE '%' || '/%40' || '%' ESCAPE '/') AS "suspicious row"
+                  FROM
+                    (SELECT "ID" AS "key 0",
+                            CASE
+                                WHEN ((replace(collate(CAST("ID" AS TEXT), ''), chr(0), '') LIKE '%' || '@' || '%')
+                                      OR length(replace(collate(CAST("ID" AS TEXT), ''), chr(0), '')) > 200) THEN 'sha256:' || sha2(replace(collate(CAST("ID" AS TEXT),
+                                                                                                                                              ''),
+                                                                                                                                      chr(0),
+                                                                                                                                      ''),
+                                                                                                                                 256) ELSE replace(collate(CAST("ID" AS TEXT),
+                                                                                                                                                     ''),
+                                                                                                                                             chr(0),
+                                                                                                                                             '')
+                            END AS primary_key, "EMAIL" AS "raw sha256_email", "DEVICE" AS "raw google_aid", "FIRST_NAME" AS "raw first_name",
+                            "COUNTRY" AS "raw country", CAST(NULL AS BIGINT) AS row_hash
+                     FROM
+                       (select *
+                        from people) AS model) AS "rows") AS cleaned) AS examined) AS judged) AS encoded) AS keyed) AS ranked
 WHERE ranked.place = 1;
 
--- statement 69
+-- statement 71
 SELECT warehouse_sync.snapshot_people_2.reason, warehouse_sync.snapshot_people_2.left_out, count(*) AS lines,
        CAST(coalesce(sum(warehouse_sync.snapshot_people_2.query_rows), ?) AS BIGINT) AS query_rows
 FROM warehouse_sync.snapshot_people_2
 GROUP BY warehouse_sync.snapshot_people_2.reason, warehouse_sync.snapshot_people_2.left_out;
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 37: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 43: UPDATE warehouse_sync.runs SET phase=?, query_rows=?, members=?, rejec
+-- as statement 45: UPDATE warehouse_sync.runs SET phase=?, query_rows=?, members=?, rejec
 
 -- phase: changes
 
--- statement 70
+-- statement 72
 CREATE TRANSIENT TABLE warehouse_sync.changes_people_2 AS WITH pending AS
   (SELECT left_undelivered.operation AS operation, left_undelivered.identity AS identity, left_undelivered.fingerprint AS fingerprint,
           left_undelivered.primary_key AS primary_key, left_undelivered.sha256_email AS sha256_email, left_undelivered.sha512_email AS sha512_email,
@@ -1108,40 +1132,37 @@ CREATE TRANSIENT TABLE warehouse_sync.changes_people_2 AS WITH pending AS
              FROM warehouse_sync.snapshot_people_2
              WHERE warehouse_sync.snapshot_people_2.fingerprint = left_undelivered.fingerprint))),
                                                                removes AS
-  (SELECT 'REMOVE' AS operation, 'left' AS cause, false AS held, anon_4.identity AS identity,
-                                                           anon_4.fingerprint AS fingerprint, anon_4.primary_key AS primary_key,
-                                                           anon_4.sha256_email AS sha256_email, anon_4.sha512_email AS sha512_email,
-                                                           anon_4.google_aid AS google_aid, anon_4.first_name AS first_name,
-                                                           anon_4.last_name AS last_name, anon_4.title AS title, anon_4.company AS company,
-                                                           anon_4.country AS country, 0 AS attempt,
+  (SELECT 'REMOVE' AS operation, 'left' AS cause, false AS held, anon_3.identity AS identity,
+                                                           anon_3.fingerprint AS fingerprint, anon_3.primary_key AS primary_key,
+                                                           anon_3.sha256_email AS sha256_email, anon_3.sha512_email AS sha512_email,
+                                                           anon_3.google_aid AS google_aid, anon_3.first_name AS first_name,
+                                                           anon_3.last_name AS last_name, anon_3.title AS title, anon_3.company AS company,
+                                                           anon_3.country AS country, 0 AS attempt,
                                                            CAST(NULL AS datetime) AS deferred_since, false AS dead,
                                                                                                               CAST(NULL AS datetime) AS next_attempt_at,
                                                                                                               CAST(NULL AS TEXT) AS last_reason,
                                                                                                               CAST(NULL AS TEXT) AS last_message
    FROM
      (SELECT warehouse_sync.snapshot_people_1.identity AS identity, warehouse_sync.snapshot_people_1.fingerprint AS fingerprint,
-             warehouse_sync.snapshot_people_1.primary_key AS primary_key, warehouse_sync.snapshot_people_1.query_rows AS query_rows,
-             warehouse_sync.snapshot_people_1.reason AS reason, warehouse_sync.snapshot_people_1.left_out AS left_out,
-             warehouse_sync.snapshot_people_1.sha256_email AS sha256_email, warehouse_sync.snapshot_people_1.sha512_email AS sha512_email,
-             warehouse_sync.snapshot_people_1.google_aid AS google_aid, warehouse_sync.snapshot_people_1.first_name AS first_name,
-             warehouse_sync.snapshot_people_1.last_name AS last_name, warehouse_sync.snapshot_people_1.title AS title, warehouse_sync.snapshot_people_1.company AS company,
+             warehouse_sync.snapshot_people_1.primary_key AS primary_key, warehouse_sync.snapshot_people_1.sha256_email AS sha256_email,
+             warehouse_sync.snapshot_people_1.sha512_email AS sha512_email, warehouse_sync.snapshot_people_1.google_aid AS google_aid,
+             warehouse_sync.snapshot_people_1.first_name AS first_name, warehouse_sync.snapshot_people_1.last_name AS last_name,
+             warehouse_sync.snapshot_people_1.title AS title, warehouse_sync.snapshot_people_1.company AS company,
              warehouse_sync.snapshot_people_1.country AS country
       FROM warehouse_sync.snapshot_people_1
+      LEFT OUTER JOIN warehouse_sync.snapshot_people_2 ON warehouse_sync.snapshot_people_1.identity = warehouse_sync.snapshot_people_2.identity
       WHERE warehouse_sync.snapshot_people_1.reason IS NULL
-        AND NOT (EXISTS
-                   (SELECT *
-                    FROM warehouse_sync.snapshot_people_2
-                    WHERE warehouse_sync.snapshot_people_2.identity = warehouse_sync.snapshot_people_1.identity))) AS anon_4
-   UNION ALL SELECT 'REMOVE' AS operation, 'pending' AS cause, false AS held, anon_5.identity AS identity,
-                                                                        anon_5.fingerprint AS fingerprint, anon_5.primary_key AS primary_key,
-                                                                        anon_5.sha256_email AS sha256_email, anon_5.sha512_email AS sha512_email,
-                                                                        anon_5.google_aid AS google_aid, anon_5.first_name AS first_name,
-                                                                        anon_5.last_name AS last_name, anon_5.title AS title,
-                                                                        anon_5.company AS company, anon_5.country AS country,
-                                                                        anon_5.attempt AS attempt, anon_5.deferred_since AS deferred_since,
-                                                                        anon_5.dead AS dead,
-                                                                        anon_5.next_attempt_at AS next_attempt_at, anon_5.last_reason AS last_reason,
-                                                                        anon_5.last_message AS last_message
+        AND warehouse_sync.snapshot_people_2.identity IS NULL) AS anon_3
+   UNION ALL SELECT 'REMOVE' AS operation, 'pending' AS cause, false AS held, anon_4.identity AS identity,
+                                                                        anon_4.fingerprint AS fingerprint, anon_4.primary_key AS primary_key,
+                                                                        anon_4.sha256_email AS sha256_email, anon_4.sha512_email AS sha512_email,
+                                                                        anon_4.google_aid AS google_aid, anon_4.first_name AS first_name,
+                                                                        anon_4.last_name AS last_name, anon_4.title AS title,
+                                                                        anon_4.company AS company, anon_4.country AS country,
+                                                                        anon_4.attempt AS attempt, anon_4.deferred_since AS deferred_since,
+                                                                        anon_4.dead AS dead,
+                                                                        anon_4.next_attempt_at AS next_attempt_at, anon_4.last_reason AS last_reason,
+                                                                        anon_4.last_message AS last_message
    FROM
      (SELECT pending.operation AS operation, pending.identity AS identity, pending.fingerprint AS fingerprint, pending.primary_key AS primary_key,
              pending.sha256_email AS sha256_email, pending.sha512_email AS sha512_email, pending.google_aid AS google_aid,
@@ -1150,39 +1171,36 @@ CREATE TRANSIENT TABLE warehouse_sync.changes_people_2 AS WITH pending AS
              pending.next_attempt_at AS next_attempt_at, pending.last_reason AS last_reason, pending.last_message AS last_message, pending.held AS held
       FROM pending
       WHERE pending.operation = 'REMOVE'
-        AND NOT pending.held) AS anon_5),
+        AND NOT pending.held) AS anon_4),
                                                                adds AS
-  (SELECT 'ADD' AS operation, 'joined' AS cause, false AS held, anon_6.identity AS identity,
-                                                          anon_6.fingerprint AS fingerprint, anon_6.primary_key AS primary_key,
-                                                          anon_6.sha256_email AS sha256_email, anon_6.sha512_email AS sha512_email,
-                                                          anon_6.google_aid AS google_aid, anon_6.first_name AS first_name,
-                                                          anon_6.last_name AS last_name, anon_6.title AS title, anon_6.company AS company,
-                                                          anon_6.country AS country, 0 AS attempt, CAST(NULL AS datetime) AS deferred_since,
+  (SELECT 'ADD' AS operation, 'joined' AS cause, false AS held, anon_5.identity AS identity,
+                                                          anon_5.fingerprint AS fingerprint, anon_5.primary_key AS primary_key,
+                                                          anon_5.sha256_email AS sha256_email, anon_5.sha512_email AS sha512_email,
+                                                          anon_5.google_aid AS google_aid, anon_5.first_name AS first_name,
+                                                          anon_5.last_name AS last_name, anon_5.title AS title, anon_5.company AS company,
+                                                          anon_5.country AS country, 0 AS attempt, CAST(NULL AS datetime) AS deferred_since,
                                                           false AS dead, CAST(NULL AS datetime) AS next_attempt_at,
                                                                    CAST(NULL AS TEXT) AS last_reason, CAST(NULL AS TEXT) AS last_message
    FROM
      (SELECT warehouse_sync.snapshot_people_2.identity AS identity, warehouse_sync.snapshot_people_2.fingerprint AS fingerprint,
-             warehouse_sync.snapshot_people_2.primary_key AS primary_key, warehouse_sync.snapshot_people_2.query_rows AS query_rows,
-             warehouse_sync.snapshot_people_2.reason AS reason, warehouse_sync.snapshot_people_2.left_out AS left_out,
-             warehouse_sync.snapshot_people_2.sha256_email AS sha256_email, warehouse_sync.snapshot_people_2.sha512_email AS sha512_email,
-             warehouse_sync.snapshot_people_2.google_aid AS google_aid, warehouse_sync.snapshot_people_2.first_name AS first_name,
-             warehouse_sync.snapshot_people_2.last_name AS last_name, warehouse_sync.snapshot_people_2.title AS title, warehouse_sync.snapshot_people_2.company AS company,
+             warehouse_sync.snapshot_people_2.primary_key AS primary_key, warehouse_sync.snapshot_people_2.sha256_email AS sha256_email,
+             warehouse_sync.snapshot_people_2.sha512_email AS sha512_email, warehouse_sync.snapshot_people_2.google_aid AS google_aid,
+             warehouse_sync.snapshot_people_2.first_name AS first_name, warehouse_sync.snapshot_people_2.last_name AS last_name,
+             warehouse_sync.snapshot_people_2.title AS title, warehouse_sync.snapshot_people_2.company AS company,
              warehouse_sync.snapshot_people_2.country AS country
       FROM warehouse_sync.snapshot_people_2
+      LEFT OUTER JOIN warehouse_sync.snapshot_people_1 ON warehouse_sync.snapshot_people_2.fingerprint = warehouse_sync.snapshot_people_1.fingerprint
       WHERE warehouse_sync.snapshot_people_2.reason IS NULL
-        AND NOT (EXISTS
-                   (SELECT *
-                    FROM warehouse_sync.snapshot_people_1
-                    WHERE warehouse_sync.snapshot_people_1.fingerprint = warehouse_sync.snapshot_people_2.fingerprint))) AS anon_6
-   UNION ALL SELECT 'ADD' AS operation, 'pending' AS cause, false AS held, anon_7.identity AS identity,
-                                                                     anon_7.fingerprint AS fingerprint, anon_7.primary_key AS primary_key,
-                                                                     anon_7.sha256_email AS sha256_email, anon_7.sha512_email AS sha512_email,
-                                                                     anon_7.google_aid AS google_aid, anon_7.first_name AS first_name,
-                                                                     anon_7.last_name AS last_name, anon_7.title AS title,
-                                                                     anon_7.company AS company, anon_7.country AS country,
-                                                                     anon_7.attempt AS attempt, anon_7.deferred_since AS deferred_since,
-                                                                     anon_7.dead AS dead, anon_7.next_attempt_at AS next_attempt_at,
-                                                                     anon_7.last_reason AS last_reason, anon_7.last_message AS last_message
+        AND warehouse_sync.snapshot_people_1.fingerprint IS NULL) AS anon_5
+   UNION ALL SELECT 'ADD' AS operation, 'pending' AS cause, false AS held, anon_6.identity AS identity,
+                                                                     anon_6.fingerprint AS fingerprint, anon_6.primary_key AS primary_key,
+                                                                     anon_6.sha256_email AS sha256_email, anon_6.sha512_email AS sha512_email,
+                                                                     anon_6.google_aid AS google_aid, anon_6.first_name AS first_name,
+                                                                     anon_6.last_name AS last_name, anon_6.title AS title,
+                                                                     anon_6.company AS company, anon_6.country AS country,
+                                                                     anon_6.attempt AS attempt, anon_6.deferred_since AS deferred_since,
+                                                                     anon_6.dead AS dead, anon_6.next_attempt_at AS next_attempt_at,
+                                                                     anon_6.last_reason AS last_reason, anon_6.last_message AS last_message
    FROM
      (SELECT pending.operation AS operation, pending.identity AS identity, pending.fingerprint AS fingerprint, pending.primary_key AS primary_key,
              pending.sha256_email AS sha256_email, pending.sha512_email AS sha512_email, pending.google_aid AS google_aid,
@@ -1191,23 +1209,22 @@ CREATE TRANSIENT TABLE warehouse_sync.changes_people_2 AS WITH pending AS
              pending.next_attempt_at AS next_attempt_at, pending.last_reason AS last_reason, pending.last_message AS last_message, pending.held AS held
       FROM pending
       WHERE pending.operation = 'ADD'
-        AND NOT pending.held) AS anon_7),
+        AND NOT pending.held) AS anon_6),
                                                                readds AS
-  (SELECT 'ADD' AS operation, 'shared' AS cause, false AS held, anon_3.identity AS identity,
-                                                          anon_3.fingerprint AS fingerprint, anon_3.primary_key AS primary_key,
-                                                          anon_3.sha256_email AS sha256_email, anon_3.sha512_email AS sha512_email,
-                                                          anon_3.google_aid AS google_aid, anon_3.first_name AS first_name,
-                                                          anon_3.last_name AS last_name, anon_3.title AS title, anon_3.company AS company,
-                                                          anon_3.country AS country, 0 AS attempt, CAST(NULL AS datetime) AS deferred_since,
+  (SELECT 'ADD' AS operation, 'shared' AS cause, false AS held, anon_2.identity AS identity,
+                                                          anon_2.fingerprint AS fingerprint, anon_2.primary_key AS primary_key,
+                                                          anon_2.sha256_email AS sha256_email, anon_2.sha512_email AS sha512_email,
+                                                          anon_2.google_aid AS google_aid, anon_2.first_name AS first_name,
+                                                          anon_2.last_name AS last_name, anon_2.title AS title, anon_2.company AS company,
+                                                          anon_2.country AS country, 0 AS attempt, CAST(NULL AS datetime) AS deferred_since,
                                                           false AS dead, CAST(NULL AS datetime) AS next_attempt_at,
                                                                    CAST(NULL AS TEXT) AS last_reason, CAST(NULL AS TEXT) AS last_message
    FROM
      (SELECT warehouse_sync.snapshot_people_2.identity AS identity, warehouse_sync.snapshot_people_2.fingerprint AS fingerprint,
-             warehouse_sync.snapshot_people_2.primary_key AS primary_key, warehouse_sync.snapshot_people_2.query_rows AS query_rows,
-             warehouse_sync.snapshot_people_2.reason AS reason, warehouse_sync.snapshot_people_2.left_out AS left_out,
-             warehouse_sync.snapshot_people_2.sha256_email AS sha256_email, warehouse_sync.snapshot_people_2.sha512_email AS sha512_email,
-             warehouse_sync.snapshot_people_2.google_aid AS google_aid, warehouse_sync.snapshot_people_2.first_name AS first_name,
-             warehouse_sync.snapshot_people_2.last_name AS last_name, warehouse_sync.snapshot_people_2.title AS title, warehouse_sync.snapshot_people_2.company AS company,
+             warehouse_sync.snapshot_people_2.primary_key AS primary_key, warehouse_sync.snapshot_people_2.sha256_email AS sha256_email,
+             warehouse_sync.snapshot_people_2.sha512_email AS sha512_email, warehouse_sync.snapshot_people_2.google_aid AS google_aid,
+             warehouse_sync.snapshot_people_2.first_name AS first_name, warehouse_sync.snapshot_people_2.last_name AS last_name,
+             warehouse_sync.snapshot_people_2.title AS title, warehouse_sync.snapshot_people_2.company AS company,
              warehouse_sync.snapshot_people_2.country AS country
       FROM warehouse_sync.snapshot_people_2
       JOIN
@@ -1223,86 +1240,81 @@ CREATE TRANSIENT TABLE warehouse_sync.changes_people_2 AS WITH pending AS
       WHERE NOT (EXISTS
                    (SELECT *
                     FROM adds
-                    WHERE adds.fingerprint = warehouse_sync.snapshot_people_2.fingerprint))) AS anon_3)
-SELECT row_number() OVER (
-                          ORDER BY operations.part) AS seq, operations.operation, operations.cause, operations.held, operations.identity, operations.fingerprint,
+                    WHERE adds.fingerprint = warehouse_sync.snapshot_people_2.fingerprint))) AS anon_2),
+                                                               held AS
+  (SELECT anon_1.operation AS operation, 'pending' AS cause, true AS held, anon_1.identity AS identity,
+                                                                     anon_1.fingerprint AS fingerprint, anon_1.primary_key AS primary_key,
+                                                                     anon_1.sha256_email AS sha256_email, anon_1.sha512_email AS sha512_email,
+                                                                     anon_1.google_aid AS google_aid, anon_1.first_name AS first_name,
+                                                                     anon_1.last_name AS last_name, anon_1.title AS title,
+                                                                     anon_1.company AS company, anon_1.country AS country,
+                                                                     anon_1.attempt AS attempt, anon_1.deferred_since AS deferred_since,
+                                                                     anon_1.dead AS dead, anon_1.next_attempt_at AS next_attempt_at,
+                                                                     anon_1.last_reason AS last_reason, anon_1.last_message AS last_message
+   FROM
+     (SELECT pending.operation AS operation, pending.identity AS identity, pending.fingerprint AS fingerprint, pending.primary_key AS primary_key,
+             pending.sha256_email AS sha256_email, pending.sha512_email AS sha512_email, pending.google_aid AS google_aid,
+             pending.first_name AS first_name, pending.last_name AS last_name, pending.title AS title, pending.company AS company,
+             pending.country AS country, pending.attempt AS attempt, pending.deferred_since AS deferred_since, pending.dead AS dead,
+             pending.next_attempt_at AS next_attempt_at, pending.last_reason AS last_reason, pending.last_message AS last_message, pending.held AS held
+      FROM pending
+      WHERE pending.held
+        AND (pending.operation = 'REMOVE'
+             OR NOT (EXISTS
+                       (SELECT *
+                        FROM readds
+                        WHERE readds.fingerprint = pending.fingerprint)))) AS anon_1)
+SELECT operations.seq, operations.operation, operations.cause, operations.held, operations.identity, operations.fingerprint,
        operations.primary_key, operations.sha256_email, operations.sha512_email, operations.google_aid, operations.first_name,
        operations.last_name, operations.title, operations.company, operations.country, operations.attempt, operations.deferred_since,
        operations.dead, operations.next_attempt_at, operations.last_reason, operations.last_message
 FROM
-  (SELECT 0 AS part, anon_1.operation AS operation, anon_1.cause AS cause, anon_1.held AS held, anon_1.identity AS identity,
-          anon_1.fingerprint AS fingerprint, anon_1.primary_key AS primary_key, anon_1.sha256_email AS sha256_email,
-          anon_1.sha512_email AS sha512_email, anon_1.google_aid AS google_aid, anon_1.first_name AS first_name, anon_1.last_name AS last_name,
-          anon_1.title AS title, anon_1.company AS company, anon_1.country AS country, anon_1.attempt AS attempt,
-          anon_1.deferred_since AS deferred_since, anon_1.dead AS dead, anon_1.next_attempt_at AS next_attempt_at, anon_1.last_reason AS last_reason,
-          anon_1.last_message AS last_message
-   FROM
-     (SELECT anon_2.operation AS operation, 'pending' AS cause, true AS held, anon_2.identity AS identity,
-                                                                        anon_2.fingerprint AS fingerprint, anon_2.primary_key AS primary_key,
-                                                                        anon_2.sha256_email AS sha256_email, anon_2.sha512_email AS sha512_email,
-                                                                        anon_2.google_aid AS google_aid, anon_2.first_name AS first_name,
-                                                                        anon_2.last_name AS last_name, anon_2.title AS title,
-                                                                        anon_2.company AS company, anon_2.country AS country,
-                                                                        anon_2.attempt AS attempt, anon_2.deferred_since AS deferred_since,
-                                                                        anon_2.dead AS dead, anon_2.next_attempt_at AS next_attempt_at,
-                                                                        anon_2.last_reason AS last_reason, anon_2.last_message AS last_message
-      FROM
-        (SELECT pending.operation AS operation, pending.identity AS identity, pending.fingerprint AS fingerprint, pending.primary_key AS primary_key,
-                pending.sha256_email AS sha256_email, pending.sha512_email AS sha512_email, pending.google_aid AS google_aid,
-                pending.first_name AS first_name, pending.last_name AS last_name, pending.title AS title, pending.company AS company,
-                pending.country AS country, pending.attempt AS attempt, pending.deferred_since AS deferred_since, pending.dead AS dead,
-                pending.next_attempt_at AS next_attempt_at, pending.last_reason AS last_reason, pending.last_message AS last_message, pending.held AS held
-         FROM pending
-         WHERE pending.held
-           AND (pending.operation = 'REMOVE'
-                OR NOT (EXISTS
-                          (SELECT *
-                           FROM readds
-                           WHERE readds.fingerprint = pending.fingerprint)))) AS anon_2) AS anon_1
-   UNION ALL SELECT 1 AS part, anon_8.operation AS operation, anon_8.cause AS cause, anon_8.held AS held,
-                    anon_8.identity AS identity, anon_8.fingerprint AS fingerprint, anon_8.primary_key AS primary_key,
-                    anon_8.sha256_email AS sha256_email, anon_8.sha512_email AS sha512_email, anon_8.google_aid AS google_aid,
-                    anon_8.first_name AS first_name, anon_8.last_name AS last_name, anon_8.title AS title, anon_8.company AS company,
-                    anon_8.country AS country, anon_8.attempt AS attempt, anon_8.deferred_since AS deferred_since, anon_8.dead AS dead,
-                    anon_8.next_attempt_at AS next_attempt_at, anon_8.last_reason AS last_reason, anon_8.last_message AS last_message
-   FROM
-     (SELECT removes.operation AS operation, removes.cause AS cause, removes.held AS held, removes.identity AS identity,
-             removes.fingerprint AS fingerprint, removes.primary_key AS primary_key, removes.sha256_email AS sha256_email,
-             removes.sha512_email AS sha512_email, removes.google_aid AS google_aid, removes.first_name AS first_name, removes.last_name AS last_name,
-             removes.title AS title, removes.company AS company, removes.country AS country, removes.attempt AS attempt,
-             removes.deferred_since AS deferred_since, removes.dead AS dead, removes.next_attempt_at AS next_attempt_at, removes.last_reason AS last_reason,
-             removes.last_message AS last_message
-      FROM removes) AS anon_8
-   UNION ALL SELECT 2 AS part, anon_9.operation AS operation, anon_9.cause AS cause, anon_9.held AS held,
-                    anon_9.identity AS identity, anon_9.fingerprint AS fingerprint, anon_9.primary_key AS primary_key,
-                    anon_9.sha256_email AS sha256_email, anon_9.sha512_email AS sha512_email, anon_9.google_aid AS google_aid,
-                    anon_9.first_name AS first_name, anon_9.last_name AS last_name, anon_9.title AS title, anon_9.company AS company,
-                    anon_9.country AS country, anon_9.attempt AS attempt, anon_9.deferred_since AS deferred_since, anon_9.dead AS dead,
-                    anon_9.next_attempt_at AS next_attempt_at, anon_9.last_reason AS last_reason, anon_9.last_message AS last_message
-   FROM
-     (SELECT adds.operation AS operation, adds.cause AS cause, adds.held AS held, adds.identity AS identity, adds.fingerprint AS fingerprint,
-             adds.primary_key AS primary_key, adds.sha256_email AS sha256_email, adds.sha512_email AS sha512_email, adds.google_aid AS google_aid,
-             adds.first_name AS first_name, adds.last_name AS last_name, adds.title AS title, adds.company AS company, adds.country AS country,
-             adds.attempt AS attempt, adds.deferred_since AS deferred_since, adds.dead AS dead, adds.next_attempt_at AS next_attempt_at,
-             adds.last_reason AS last_reason, adds.last_message AS last_message
-      FROM adds) AS anon_9
-   UNION ALL SELECT 3 AS part, anon_10.operation AS operation, anon_10.cause AS cause, anon_10.held AS held,
-                    anon_10.identity AS identity, anon_10.fingerprint AS fingerprint, anon_10.primary_key AS primary_key,
-                    anon_10.sha256_email AS sha256_email, anon_10.sha512_email AS sha512_email, anon_10.google_aid AS google_aid,
-                    anon_10.first_name AS first_name, anon_10.last_name AS last_name, anon_10.title AS title, anon_10.company AS company,
-                    anon_10.country AS country, anon_10.attempt AS attempt, anon_10.deferred_since AS deferred_since, anon_10.dead AS dead,
-                    anon_10.next_attempt_at AS next_attempt_at, anon_10.last_reason AS last_reason, anon_10.last_message AS last_message
-   FROM
-     (SELECT readds.operation AS operation, readds.cause AS cause, readds.held AS held, readds.identity AS identity,
-             readds.fingerprint AS fingerprint, readds.primary_key AS primary_key, readds.sha256_email AS sha256_email,
-             readds.sha512_email AS sha512_email, readds.google_aid AS google_aid, readds.first_name AS first_name, readds.last_name AS last_name,
-             readds.title AS title, readds.company AS company, readds.country AS country, readds.attempt AS attempt,
-             readds.deferred_since AS deferred_since, readds.dead AS dead, readds.next_attempt_at AS next_attempt_at, readds.last_reason AS last_reason,
-             readds.last_message AS last_message
-      FROM readds) AS anon_10) AS operations
+  (SELECT CAST(row_number() OVER (
+                                  ORDER BY NULL) AS BIGINT) AS seq, held.operation AS operation, held.cause AS cause, held.held AS held, held.identity AS identity,
+          held.fingerprint AS fingerprint, held.primary_key AS primary_key, held.sha256_email AS sha256_email, held.sha512_email AS sha512_email,
+          held.google_aid AS google_aid, held.first_name AS first_name, held.last_name AS last_name, held.title AS title, held.company AS company,
+          held.country AS country, held.attempt AS attempt, held.deferred_since AS deferred_since, held.dead AS dead,
+          held.next_attempt_at AS next_attempt_at, held.last_reason AS last_reason, held.last_message AS last_message
+   FROM held
+   UNION ALL SELECT CAST(row_number() OVER (
+                                            ORDER BY NULL) +
+                           (SELECT count(*) AS count_1
+                            FROM held) AS BIGINT) AS seq, removes.operation AS operation, removes.cause AS cause, removes.held AS held,
+                    removes.identity AS identity, removes.fingerprint AS fingerprint, removes.primary_key AS primary_key,
+                    removes.sha256_email AS sha256_email, removes.sha512_email AS sha512_email, removes.google_aid AS google_aid,
+                    removes.first_name AS first_name, removes.last_name AS last_name, removes.title AS title, removes.company AS company,
+                    removes.country AS country, removes.attempt AS attempt, removes.deferred_since AS deferred_since, removes.dead AS dead,
+                    removes.next_attempt_at AS next_attempt_at, removes.last_reason AS last_reason, removes.last_message AS last_message
+   FROM removes
+   UNION ALL SELECT CAST(row_number() OVER (
+                                            ORDER BY NULL) +
+                           (SELECT count(*) AS count_2
+                            FROM held) +
+                           (SELECT count(*) AS count_3
+                            FROM removes) AS BIGINT) AS seq, adds.operation AS operation, adds.cause AS cause, adds.held AS held, adds.identity AS identity,
+                    adds.fingerprint AS fingerprint, adds.primary_key AS primary_key, adds.sha256_email AS sha256_email,
+                    adds.sha512_email AS sha512_email, adds.google_aid AS google_aid, adds.first_name AS first_name, adds.last_name AS last_name,
+                    adds.title AS title, adds.company AS company, adds.country AS country, adds.attempt AS attempt,
+                    adds.deferred_since AS deferred_since, adds.dead AS dead, adds.next_attempt_at AS next_attempt_at, adds.last_reason AS last_reason,
+                    adds.last_message AS last_message
+   FROM adds
+   UNION ALL SELECT CAST(row_number() OVER (
+                                            ORDER BY NULL) +
+                           (SELECT count(*) AS count_4
+                            FROM held) +
+                           (SELECT count(*) AS count_5
+                            FROM removes) +
+                           (SELECT count(*) AS count_6
+                            FROM adds) AS BIGINT) AS seq, readds.operation AS operation, readds.cause AS cause, readds.held AS held,
+                    readds.identity AS identity, readds.fingerprint AS fingerprint, readds.primary_key AS primary_key,
+                    readds.sha256_email AS sha256_email, readds.sha512_email AS sha512_email, readds.google_aid AS google_aid,
+                    readds.first_name AS first_name, readds.last_name AS last_name, readds.title AS title, readds.company AS company,
+                    readds.country AS country, readds.attempt AS attempt, readds.deferred_since AS deferred_since, readds.dead AS dead,
+                    readds.next_attempt_at AS next_attempt_at, readds.last_reason AS last_reason, readds.last_message AS last_message
+   FROM readds) AS operations
 ORDER BY seq;
 
--- statement 71
+-- statement 73
 SELECT coalesce(sum(CASE WHEN warehouse_sync.changes_people_2.held THEN ? ELSE ?
                     END), ?) AS coalesce_1,
        coalesce(sum(CASE
@@ -1323,15 +1335,15 @@ SELECT coalesce(sum(CASE WHEN warehouse_sync.changes_people_2.held THEN ? ELSE ?
                     END), ?) AS coalesce_11
 FROM warehouse_sync.changes_people_2;
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 37: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 46: UPDATE warehouse_sync.runs SET phase=?, planned_add=?, planned_remove=
+-- as statement 48: UPDATE warehouse_sync.runs SET phase=?, planned_add=?, planned_remove=
 
 -- phase: promote
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 37: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 72
+-- statement 74
 INSERT INTO warehouse_sync.sync_log (logged_at,
                               run_id, sync, destination, audience_key, seq, operation, outcome, reason, message,
                               primary_key, identity, attempt)
@@ -1349,13 +1361,13 @@ WHERE warehouse_sync.snapshot_people_2.reason IS NOT NULL
                 AND coalesce(warehouse_sync.snapshot_people_1.primary_key, ?) = coalesce(warehouse_sync.snapshot_people_2.primary_key,
                                                                                   ?)));
 
--- as statement 48: UPDATE warehouse_sync.syncs SET audience_type=?, audience_id=?, promot
+-- as statement 50: UPDATE warehouse_sync.syncs SET audience_type=?, audience_id=?, promot
 
--- as statement 49: UPDATE warehouse_sync.runs SET phase=?, audience_id=?, watermark=?, pr
+-- as statement 51: UPDATE warehouse_sync.runs SET phase=?, audience_id=?, watermark=?, pr
 
 -- phase: remove
 
--- statement 73
+-- statement 75
 SELECT CAST(warehouse_sync.changes_people_2.seq AS BIGINT) AS seq,
        concat(coalesce('{"action":"REMOVE"', ''),
          coalesce(CASE
@@ -1378,7 +1390,7 @@ ORDER BY warehouse_sync.changes_people_2.seq;
 
 -- phase: add
 
--- statement 74
+-- statement 76
 SELECT CAST(warehouse_sync.changes_people_2.seq AS BIGINT) AS seq,
        concat(coalesce('{"action":"ADD"', ''),
          coalesce(CASE
@@ -1404,9 +1416,9 @@ WHERE warehouse_sync.changes_people_2.seq > ?
   AND warehouse_sync.changes_people_2.seq <= ?
 ORDER BY warehouse_sync.changes_people_2.seq;
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 37: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 75
+-- statement 77
 INSERT INTO warehouse_sync.sync_log (logged_at,
                               run_id, sync, destination, audience_key, seq, operation, outcome, reason, message,
                               primary_key, identity, attempt)
@@ -1417,29 +1429,29 @@ FROM warehouse_sync.changes_people_2
 WHERE warehouse_sync.changes_people_2.seq > ?
   AND warehouse_sync.changes_people_2.seq <= ?;
 
--- as statement 52: UPDATE warehouse_sync.runs SET delivered_add=?, delivered_remove=?, re
+-- as statement 54: UPDATE warehouse_sync.runs SET delivered_add=?, delivered_remove=?, re
 
 -- phase: finish
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 37: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 53: UPDATE warehouse_sync.runs SET phase=? WHERE warehouse_sync.runs.run_i
+-- as statement 55: UPDATE warehouse_sync.runs SET phase=? WHERE warehouse_sync.runs.run_i
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 37: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 54: DELETE FROM warehouse_sync.retry_queue WHERE warehouse_sync.retry_queu
+-- as statement 56: DELETE FROM warehouse_sync.retry_queue WHERE warehouse_sync.retry_queu
 
--- as statement 55: DELETE FROM warehouse_sync.sync_log WHERE warehouse_sync.sync_log.sync
+-- as statement 57: DELETE FROM warehouse_sync.sync_log WHERE warehouse_sync.sync_log.sync
 
--- as statement 56: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
+-- as statement 58: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
 
--- as statement 57: SELECT warehouse_sync.retry_queue.state, count(*) AS count_1 FROM ware
+-- as statement 59: SELECT warehouse_sync.retry_queue.state, count(*) AS count_1 FROM ware
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 37: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 58: UPDATE warehouse_sync.runs SET status=?, reason=?, deferred=?, dead=?,
+-- as statement 60: UPDATE warehouse_sync.runs SET status=?, reason=?, deferred=?, dead=?,
 
--- as statement 59: UPDATE warehouse_sync.syncs SET lease_holder=?, lease_expires_at=? WHE
+-- as statement 61: UPDATE warehouse_sync.syncs SET lease_holder=?, lease_expires_at=? WHE
 
 
 -- ===== run with rejected rows: 51 statements
@@ -1456,72 +1468,73 @@ WHERE warehouse_sync.changes_people_2.seq > ?
 
 -- as statement 4: DESCRIBE SCHEMA warehouse_sync
 
--- as statement 60: DESCRIBE TABLE warehouse_sync.schema_version
+-- as statement 62: DESCRIBE TABLE warehouse_sync.schema_version
 
--- as statement 61: SELECT warehouse_sync.schema_version.version_num FROM warehouse_sync.s
+-- as statement 63: SELECT warehouse_sync.schema_version.version_num FROM warehouse_sync.s
 
--- as statement 26: SELECT warehouse_sync.syncs.sync FROM warehouse_sync.syncs WHERE wareh
+-- as statement 28: SELECT warehouse_sync.syncs.sync FROM warehouse_sync.syncs WHERE wareh
 
--- as statement 29: UPDATE warehouse_sync.syncs SET lease_holder=?, lease_token=(warehouse
+-- as statement 31: UPDATE warehouse_sync.syncs SET lease_holder=?, lease_token=(warehouse
 
--- as statement 30: SELECT warehouse_sync.syncs.lease_holder, warehouse_sync.syncs.lease_t
+-- as statement 32: SELECT warehouse_sync.syncs.lease_holder, warehouse_sync.syncs.lease_t
 
--- as statement 31: SELECT warehouse_sync.syncs.audience_type, warehouse_sync.syncs.audien
+-- as statement 33: SELECT warehouse_sync.syncs.audience_type, warehouse_sync.syncs.audien
 
--- as statement 33: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
+-- as statement 35: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
 
--- as statement 34: SELECT warehouse_sync.installation.id FROM warehouse_sync.installation
+-- as statement 36: SELECT warehouse_sync.installation.id FROM warehouse_sync.installation
 
--- as statement 62: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
+-- as statement 64: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 37: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 36: SELECT warehouse_sync.installation.last_run FROM warehouse_sync.instal
+-- as statement 38: SELECT warehouse_sync.installation.last_run FROM warehouse_sync.instal
 
--- as statement 37: UPDATE warehouse_sync.installation SET last_run=? WHERE warehouse_sync
+-- as statement 39: UPDATE warehouse_sync.installation SET last_run=? WHERE warehouse_sync
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 37: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 38: INSERT INTO warehouse_sync.runs (run_id, sync, destination, audience_k
+-- as statement 40: INSERT INTO warehouse_sync.runs (run_id, sync, destination, audience_k
 
--- statement 76
+-- statement 78
 DESCRIBE TABLE warehouse_sync.snapshot_people_2;
 
--- statement 77
+-- statement 79
 SELECT count(*) AS count_1
 FROM warehouse_sync.snapshot_people_2
 WHERE warehouse_sync.snapshot_people_2.reason IS NULL;
 
--- statement 78
+-- statement 80
 DESCRIBE TABLE warehouse_sync.changes_people_2;
 
--- statement 79
+-- statement 81
 SELECT count(*) AS count_1
 FROM warehouse_sync.changes_people_2;
 
--- as statement 67: SELECT DISTINCT warehouse_sync.retry_queue.operation FROM warehouse_sy
+-- as statement 69: SELECT DISTINCT warehouse_sync.retry_queue.operation FROM warehouse_sy
 
--- as statement 39: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
+-- as statement 41: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
 
 -- phase: snapshot
 
--- as statement 40: SELECT sha2(regexp_replace(CASE WHEN (octet_length(vector.address) = l
+-- as statement 42: SELECT sha2(regexp_replace(CASE WHEN (octet_length(vector.address) = l
 
--- statement 80
+-- statement 82
 CREATE TRANSIENT TABLE warehouse_sync.snapshot_people_3 AS
 SELECT ranked.identity, ranked.fingerprint, ranked.primary_key, ranked.query_rows, ranked.reason, ranked.left_out,
-       CASE WHEN (ranked.reason IS NULL) THEN ranked.sha256_email
-       END AS sha256_email, CAST(NULL AS TEXT) AS sha512_email,
-       CASE WHEN (ranked.reason IS NULL) THEN ranked.google_aid
-       END AS google_aid, CASE WHEN (ranked.reason IS NULL) THEN ranked.first_name
-                          END AS first_name,
-       CAST(NULL AS TEXT) AS last_name, CAST(NULL AS TEXT) AS title, CAST(NULL AS TEXT) AS company,
+       CASE WHEN (ranked.reason IS NULL) THEN ranked.row_hash
+       END AS row_hash, CASE WHEN (ranked.reason IS NULL) THEN ranked.sha256_email
+                        END AS sha256_email,
+       CAST(NULL AS TEXT) AS sha512_email, CASE WHEN (ranked.reason IS NULL) THEN ranked.google_aid
+                                           END AS google_aid,
+       CASE WHEN (ranked.reason IS NULL) THEN ranked.first_name
+       END AS first_name, CAST(NULL AS TEXT) AS last_name, CAST(NULL AS TEXT) AS title, CAST(NULL AS TEXT) AS company,
        CASE WHEN (ranked.reason IS NULL) THEN ranked.country
        END AS country
 FROM
-  (SELECT keyed.primary_key AS primary_key, keyed.sha256_email AS sha256_email, keyed.google_aid AS google_aid, keyed.first_name AS first_name,
-          keyed.country AS country, keyed.reason AS reason, keyed.left_out AS left_out, keyed.identity AS identity,
-          keyed.fingerprint AS fingerprint,
+  (SELECT keyed.primary_key AS primary_key, keyed.row_hash AS row_hash, keyed.reason AS reason, keyed.left_out AS left_out,
+          keyed.sha256_email AS sha256_email, keyed.google_aid AS google_aid, keyed.first_name AS first_name, keyed.country AS country,
+          keyed.identity AS identity, keyed.fingerprint AS fingerprint,
           row_number() OVER (PARTITION BY keyed.identity,
                     keyed.reason, CASE WHEN (keyed.reason IS NOT NULL) THEN keyed.primary_key
                                   END
@@ -1530,114 +1543,151 @@ FROM
                      keyed.reason, CASE WHEN (keyed.reason IS NOT NULL) THEN keyed.primary_key
                                    END) AS query_rows
    FROM
-     (SELECT encoded."key 0" AS "key 0", encoded.primary_key AS primary_key, encoded.sha256_email AS sha256_email,
-             encoded.google_aid AS google_aid, encoded.first_name AS first_name, encoded.country AS country, encoded.reason AS reason,
-             encoded.left_out AS left_out,
+     (SELECT encoded."key 0" AS "key 0", encoded.primary_key AS primary_key, encoded.row_hash AS row_hash, encoded.reason AS reason,
+             encoded.left_out AS left_out, encoded.sha256_email AS sha256_email, encoded.google_aid AS google_aid,
+             encoded.first_name AS first_name, encoded.country AS country,
              CASE WHEN (encoded.reason IS NULL) THEN CAST(left(sha2(encoded.own,
                                                                  256),
                                                             32) AS CHAR(32))
              END AS identity,
              CASE
-                 WHEN (encoded.reason IS NULL) THEN CAST(left(sha2(encoded.own || '|' || encoded.other,
+                 WHEN (encoded.reason IS NULL) THEN CAST(left(sha2(concat(coalesce(encoded.own,
+                                                                            ''),
+                                                                     coalesce('|',
+                                                                       ''), coalesce(encoded.other,
+                                                                              '')),
                                                                 256),
                                                            32) AS CHAR(32))
              END AS fingerprint
       FROM
-        (SELECT judged."key 0" AS "key 0", judged.primary_key AS primary_key, judged.sha256_email AS sha256_email,
-                judged.google_aid AS google_aid, judged.first_name AS first_name, judged.country AS country,
-                CASE WHEN (judged."sha256_email problem" = 'already_hashed') THEN 'already_hashed' WHEN (judged."sha256_email problem" = 'not_hashed') THEN 'not_hashed' WHEN (judged.sha256_email IS NULL
-                                                                                                                                                                               AND judged.google_aid IS NULL) THEN 'no_identifier'
-                END AS reason,
-                nullif('' || coalesce('sha256_email:' || judged."sha256_email problem" || ' ', '') || coalesce('google_aid:' || judged."google_aid problem" || ' ',
-                                                                                                        '') || coalesce('first_name:' || judged."first_name problem" || ' ',
-                                                                                                                 '') || coalesce('country:' || judged."country problem" || ' ',
-                                                                                                                          ''), '') AS left_out,
-                '' || coalesce('sha256_email=' || CAST(length(judged.sha256_email) AS TEXT) || ':' || judged.sha256_email || ';', '') || coalesce('google_aid=' || CAST(length(judged.google_aid) AS TEXT) || ':' || judged.google_aid || ';',
-                                                                                                                                           '') AS own,
-                '' || coalesce('first_name=' || CAST(length(judged.first_name) AS TEXT) || ':' || judged.first_name || ';', '') || coalesce('country=' || CAST(length(judged.country) AS TEXT) || ':' || judged.country || ';',
-                                                                                                                                     '') AS other
+        (SELECT judged."key 0" AS "key 0", judged.primary_key AS primary_key, judged.row_hash AS row_hash, judged.sha256_email AS sha256_email,
+                judged.google_aid AS google_aid, judged.first_name AS first_name, judged.country AS country, judged.reason AS reason,
+                judged.left_out AS left_out,
+                concat(coalesce('', ''),
+                  coalesce(coalesce('sha256_email=' || CAST(length(judged.sha256_email) AS TEXT) || ':' || judged.sha256_email || ';', ''), ''),
+                  coalesce(coalesce('google_aid=' || CAST(length(judged.google_aid) AS TEXT) || ':' || judged.google_aid || ';', ''), '')) AS own,
+                concat(coalesce('', ''),
+                  coalesce(coalesce('first_name=' || CAST(length(judged.first_name) AS TEXT) || ':' || judged.first_name || ';', ''), ''),
+                  coalesce(coalesce('country=' || CAST(length(judged.country) AS TEXT) || ':' || judged.country || ';', ''), '')) AS other
          FROM
-           (SELECT cleaned."key 0" AS "key 0", cleaned.primary_key AS primary_key,
-                   CASE WHEN (cleaned.sha256_email IS NULL) THEN CAST(NULL AS TEXT)
-                       WHEN (regexp_instr(cleaned.sha256_email, '^([0-9a-f]{64}|[0-9a-f]{128})$') > 0) THEN CAST(NULL AS TEXT) WHEN (length(cleaned.sha256_email) > 320) THEN CAST(NULL AS TEXT)
-                       WHEN (regexp_instr(cleaned.sha256_email, '^[^@]+@[^@.]+([.][^@.]+)+$') <= 0) THEN CAST(NULL AS TEXT) ELSE sha2(cleaned.sha256_email,
-                                                                                                                                   256)
-                   END AS sha256_email,
-                   CASE WHEN (cleaned.google_aid IS NULL) THEN CAST(NULL AS TEXT)
-                       WHEN (regexp_instr(cleaned.google_aid, '… 77 characters e80b3148 …') <= 0) THEN CAST(NULL AS TEXT) WHEN (regexp_instr(cleaned.google_aid,
-                                                                                                                                  '^[0-]+$') > 0) THEN CAST(NULL AS TEXT) ELSE cleaned.google_aid
-                   END AS google_aid,
-                   CASE WHEN (cleaned.first_name IS NULL) THEN CAST(NULL AS TEXT)
-                       WHEN (regexp_instr(cleaned.first_name, '… 98 characters 9ede5e27 …') > 0) THEN CAST(NULL AS TEXT) ELSE left(cleaned.first_name,
-                                                                                                                                35)
-                   END AS first_name,
-                   CASE WHEN (cleaned.country IS NULL) THEN CAST(NULL AS TEXT) WHEN (regexp_instr(cleaned.country,
-                                                                                       '^[A-Za-z]{2}$') <= 0) THEN CAST(NULL AS TEXT) ELSE upper(cleaned.country)
-                   END AS country,
-                   CASE WHEN (cleaned.sha256_email IS NULL) THEN CAST(NULL AS TEXT)
-                       WHEN (regexp_instr(cleaned.sha256_email, '^([0-9a-f]{64}|[0-9a-f]{128})$') > 0) THEN 'already_hashed' WHEN (length(cleaned.sha256_email) > 320) THEN 'too_long'
-                       WHEN (regexp_instr(cleaned.sha256_email, '^[^@]+@[^@.]+([.][^@.]+)+$') <= 0) THEN 'not_an_address'
-                   END AS "sha256_email problem",
-                   CASE WHEN (cleaned.google_aid IS NULL) THEN CAST(NULL AS TEXT)
-                       WHEN (regexp_instr(cleaned.google_aid, '… 77 characters e80b3148 …') <= 0) THEN 'not_a_device_id' WHEN (regexp_instr(cleaned.google_aid,
-                                                                                                                                 '^[0-]+$') > 0) THEN 'opted_out'
-                   END AS "google_aid problem",
-                   CASE WHEN (cleaned.first_name IS NULL) THEN CAST(NULL AS TEXT)
-                       WHEN (regexp_instr(cleaned.first_name, '… 98 characters 9ede5e27 …') > 0) THEN 'holds_an_address'
-                   END AS "first_name problem",
-                   CASE WHEN (cleaned.country IS NULL) THEN CAST(NULL AS TEXT) WHEN (regexp_instr(cleaned.country,
-                                                                                       '^[A-Za-z]{2}$') <= 0) THEN 'not_a_country_code'
-                   END AS "country problem"
+           (SELECT examined."key 0" AS "key 0", examined.primary_key AS primary_key, examined.row_hash AS row_hash,
+                   CASE WHEN (examined."sha256_email problem" IS NULL) THEN sha2(examined.sha256_email,
+                                                                              256)
+                   END AS sha256_email, CASE WHEN (examined."google_aid problem" IS NULL) THEN examined.google_aid
+                                        END AS google_aid,
+                   CASE
+                       WHEN (examined."first_name problem" IS NULL) THEN CASE
+                                                                             WHEN (length(examined.first_name) > 35) THEN left(examined.first_name,
+                                                                                                                            35) ELSE examined.first_name
+                                                                         END
+                   END AS first_name, CASE WHEN (examined."country problem" IS NULL) THEN upper(examined.country)
+                                      END AS country,
+                   CASE WHEN (examined."sha256_email problem" = 'already_hashed') THEN 'already_hashed' WHEN (examined."sha256_email problem" = 'not_hashed') THEN 'not_hashed'
+                       WHEN ((examined.sha256_email IS NULL
+                              OR examined."sha256_email problem" IS NOT NULL)
+                             AND (examined.google_aid IS NULL
+                                  OR examined."google_aid problem" IS NOT NULL)) THEN 'no_identifier'
+                   END AS reason,
+                   CASE
+                       WHEN (examined."sha256_email problem" IS NOT NULL
+                             OR examined."google_aid problem" IS NOT NULL
+                             OR examined."first_name problem" IS NOT NULL
+                             OR examined."country problem" IS NOT NULL) THEN concat(coalesce(CASE
+                                                                                                 WHEN (examined."sha256_email problem" IS NOT NULL) THEN 'sha256_email:' || examined."sha256_email problem" || ' '
+                                                                                             END,
+                                                                                      ''),
+                                                                               coalesce(CASE
+                                                                                            WHEN (examined."google_aid problem" IS NOT NULL) THEN 'google_aid:' || examined."google_aid problem" || ' '
+                                                                                        END,
+                                                                                 ''),
+                                                                               coalesce(CASE
+                                                                                            WHEN (examined."first_name problem" IS NOT NULL) THEN 'first_name:' || examined."first_name problem" || ' '
+                                                                                        END,
+                                                                                 ''),
+                                                                               coalesce(CASE
+                                                                                            WHEN (examined."country problem" IS NOT NULL) THEN 'country:' || examined."country problem" || ' '
+                                                                                        END,
+                                                                                 ''))
+                   END AS left_out
             FROM
-              (SELECT "ID" AS "key 0",
+              (SELECT cleaned."key 0" AS "key 0", cleaned.primary_key AS primary_key, cleaned.row_hash AS row_hash,
+                      cleaned.sha256_email AS sha256_email, cleaned.google_aid AS google_aid, cleaned.first_name AS first_name, cleaned.country AS country,
                       CASE
-                          WHEN ((replace(collate(CAST("ID" AS TEXT), ''), chr(0), '') LIKE '%' || '@' || '%')
-                                OR length(replace(collate(CAST("ID" AS TEXT), ''), chr(0), '')) > 200) THEN 'sha256:' || sha2(replace(collate(CAST("ID" AS TEXT),
-                                                                                                                                        ''),
-                                                                                                                                chr(0),
-                                                                                                                                ''),
-                                                                                                                           256) ELSE replace(collate(CAST("ID" AS TEXT),
-                                                                                                                                               ''),
-                                                                                                                                       chr(0),
-                                                                                                                                       '')
-                      END AS primary_key,
-                      nullif(regexp_replace(CASE
-                                                WHEN (octet_length(replace(collate(CAST("EMAIL" AS TEXT),
-                                                                             ''),
-                                                                     chr(0), '')) = length(replace(collate(CAST("EMAIL" AS TEXT),
-                                                                                                     ''),
-                                                                                             chr(0), ''))) THEN lower(replace(collate(CAST("EMAIL" AS TEXT),
-                                                                                                                                ''),
-                                                                                                                        chr(0),
-                                                                                                                        ''))
-                                                ELSE translate(replace(collate(CAST("EMAIL" AS TEXT),
-                                                                         ''),
-                                                                 chr(0), ''),
-                                                       '… 1433 characters a4624b46 …', '… 1433 characters 841cd6ec …')
-                                            END, '… 44 characters d3f9508b …', ''), '') AS sha256_email,
-                      nullif(lower(regexp_replace(replace(collate(CAST("DEVICE" AS TEXT),
-                                                            ''), chr(0), ''),
-                                     '… 91 characters 7b168211 …', '')), '') AS google_aid,
-                      nullif(regexp_replace(replace(collate(CAST("FIRST_NAME" AS TEXT), ''), chr(0), ''), '… 91 characters 7b168211 …', ''), '') AS first_name,
-                      nullif(regexp_replace(replace(collate(CAST("COUNTRY" AS TEXT), ''), chr(0), ''), '… 91 characters 7b168211 …', ''), '') AS country
+                          WHEN (length(cleaned.sha256_email) IN (64, 128)
+                                AND regexp_instr(cleaned.sha256_email, '^[0-9a-f]+$') > 0) THEN 'already_hashed' WHEN (length(cleaned.sha256_email) > 320) THEN 'too_long'
+                          WHEN (regexp_instr(cleaned.sha256_email, '^[^@]+@[^@.]+([.][^@.]+)+$') <= 0) THEN 'not_an_address'
+                      END AS "sha256_email problem",
+                      CASE
+                          WHEN (NOT (regexp_instr(cleaned.google_aid, '^[0-9a-f-]+$') > 0
+                                     AND length(replace(cleaned.google_aid, '-', '')) = 32
+                                     AND (length(cleaned.google_aid) = 32
+                                          OR cleaned.google_aid LIKE '________-____-____-____-____________'))) THEN 'not_a_device_id' WHEN (regexp_instr(cleaned.google_aid,
+                                                                                                                                              '^[0-]+$') > 0) THEN 'opted_out'
+                      END AS "google_aid problem",
+                      CASE
+                          WHEN (cleaned."suspicious row"
+                                AND regexp_instr(cleaned.first_name, '… 98 characters 9ede5e27 …') > 0) THEN 'holds_an_address'
+                      END AS "first_name problem",
+                      CASE WHEN (regexp_instr(cleaned.country, '^[A-Za-z]{2}$') <= 0) THEN 'not_a_country_code'
+                      END AS "country problem"
                FROM
-                 (select *
-                  from people) AS model) AS cleaned) AS judged) AS encoded) AS keyed) AS ranked
+                 (SELECT "rows"."key 0" AS "key 0", "rows".primary_key AS primary_key, "rows".row_hash AS row_hash,
+                         nullif(regexp_replace(CASE
+                                                   WHEN (octet_length(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
+                                                                                ''),
+                                                                        chr(0), '')) = length(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
+                                                                                                        ''),
+                                                                                                chr(0), ''))) THEN lower(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
+                                                                                                                                   ''),
+                                                                                                                           chr(0),
+                                                                                                                           ''))
+                                                   ELSE translate(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
+                                                                            ''),
+                                                                    chr(0), ''),
+                                                          '… 1433 characters a4624b46 …', '… 1433 characters 841cd6ec …')
+                                               END, '… 44 characters d3f9508b …', ''), '') AS sha256_email,
+                         nullif(lower(regexp_replace(replace(collate(CAST("rows"."raw google_aid" AS TEXT),
+                                                               ''), chr(0), ''),
+                                        '… 91 characters 7b168211 …', '')), '') AS google_aid,
+                         nullif(regexp_replace(replace(collate(CAST("rows"."raw first_name" AS TEXT), ''), chr(0), ''), '… 91 characters 7b168211 …', ''), '') AS first_name,
+                         nullif(regexp_replace(replace(collate(CAST("rows"."raw country" AS TEXT), ''), chr(0), ''), '… 91 characters 7b168211 …', ''), '') AS country, (concat(coalesce(replace(collate(CAST("rows"."raw first_name" AS TEXT),
+                                                                                                                                                                                                   ''),
+                                                                                                                                                                                           chr(0),
+                                                                                                                                                                                           ''),
+                                                                                                                                                                                  '')) LIKE '%' || '@' || '%')
+                  OR (concat(coalesce(replace(collate(CAST("rows"."raw first_name" AS TEXT), ''), chr(0), ''), '')) LIKE '%' || '/%40' || '%' ESCAPE '/') AS "suspicious row"
+                  FROM
+                    (SELECT "ID" AS "key 0",
+                            CASE
+                                WHEN ((replace(collate(CAST("ID" AS TEXT), ''), chr(0), '') LIKE '%' || '@' || '%')
+                                      OR length(replace(collate(CAST("ID" AS TEXT), ''), chr(0), '')) > 200) THEN 'sha256:' || sha2(replace(collate(CAST("ID" AS TEXT),
+                                                                                                                                              ''),
+                                                                                                                                      chr(0),
+                                                                                                                                      ''),
+                                                                                                                                 256) ELSE replace(collate(CAST("ID" AS TEXT),
+                                                                                                                                                     ''),
+                                                                                                                                             chr(0),
+                                                                                                                                             '')
+                            END AS primary_key, "EMAIL" AS "raw sha256_email", "DEVICE" AS "raw google_aid", "FIRST_NAME" AS "raw first_name",
+                            "COUNTRY" AS "raw country", CAST(NULL AS BIGINT) AS row_hash
+                     FROM
+                       (select *
+                        from people) AS model) AS "rows") AS cleaned) AS examined) AS judged) AS encoded) AS keyed) AS ranked
 WHERE ranked.place = 1;
 
--- statement 81
+-- statement 83
 SELECT warehouse_sync.snapshot_people_3.reason, warehouse_sync.snapshot_people_3.left_out, count(*) AS lines,
        CAST(coalesce(sum(warehouse_sync.snapshot_people_3.query_rows), ?) AS BIGINT) AS query_rows
 FROM warehouse_sync.snapshot_people_3
 GROUP BY warehouse_sync.snapshot_people_3.reason, warehouse_sync.snapshot_people_3.left_out;
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 37: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 43: UPDATE warehouse_sync.runs SET phase=?, query_rows=?, members=?, rejec
+-- as statement 45: UPDATE warehouse_sync.runs SET phase=?, query_rows=?, members=?, rejec
 
 -- phase: changes
 
--- statement 82
+-- statement 84
 CREATE TRANSIENT TABLE warehouse_sync.changes_people_3 AS WITH pending AS
   (SELECT left_undelivered.operation AS operation, left_undelivered.identity AS identity, left_undelivered.fingerprint AS fingerprint,
           left_undelivered.primary_key AS primary_key, left_undelivered.sha256_email AS sha256_email, left_undelivered.sha512_email AS sha512_email,
@@ -1682,40 +1732,37 @@ CREATE TRANSIENT TABLE warehouse_sync.changes_people_3 AS WITH pending AS
              FROM warehouse_sync.snapshot_people_3
              WHERE warehouse_sync.snapshot_people_3.fingerprint = left_undelivered.fingerprint))),
                                                                removes AS
-  (SELECT 'REMOVE' AS operation, 'left' AS cause, false AS held, anon_4.identity AS identity,
-                                                           anon_4.fingerprint AS fingerprint, anon_4.primary_key AS primary_key,
-                                                           anon_4.sha256_email AS sha256_email, anon_4.sha512_email AS sha512_email,
-                                                           anon_4.google_aid AS google_aid, anon_4.first_name AS first_name,
-                                                           anon_4.last_name AS last_name, anon_4.title AS title, anon_4.company AS company,
-                                                           anon_4.country AS country, 0 AS attempt,
+  (SELECT 'REMOVE' AS operation, 'left' AS cause, false AS held, anon_3.identity AS identity,
+                                                           anon_3.fingerprint AS fingerprint, anon_3.primary_key AS primary_key,
+                                                           anon_3.sha256_email AS sha256_email, anon_3.sha512_email AS sha512_email,
+                                                           anon_3.google_aid AS google_aid, anon_3.first_name AS first_name,
+                                                           anon_3.last_name AS last_name, anon_3.title AS title, anon_3.company AS company,
+                                                           anon_3.country AS country, 0 AS attempt,
                                                            CAST(NULL AS datetime) AS deferred_since, false AS dead,
                                                                                                               CAST(NULL AS datetime) AS next_attempt_at,
                                                                                                               CAST(NULL AS TEXT) AS last_reason,
                                                                                                               CAST(NULL AS TEXT) AS last_message
    FROM
      (SELECT warehouse_sync.snapshot_people_2.identity AS identity, warehouse_sync.snapshot_people_2.fingerprint AS fingerprint,
-             warehouse_sync.snapshot_people_2.primary_key AS primary_key, warehouse_sync.snapshot_people_2.query_rows AS query_rows,
-             warehouse_sync.snapshot_people_2.reason AS reason, warehouse_sync.snapshot_people_2.left_out AS left_out,
-             warehouse_sync.snapshot_people_2.sha256_email AS sha256_email, warehouse_sync.snapshot_people_2.sha512_email AS sha512_email,
-             warehouse_sync.snapshot_people_2.google_aid AS google_aid, warehouse_sync.snapshot_people_2.first_name AS first_name,
-             warehouse_sync.snapshot_people_2.last_name AS last_name, warehouse_sync.snapshot_people_2.title AS title, warehouse_sync.snapshot_people_2.company AS company,
+             warehouse_sync.snapshot_people_2.primary_key AS primary_key, warehouse_sync.snapshot_people_2.sha256_email AS sha256_email,
+             warehouse_sync.snapshot_people_2.sha512_email AS sha512_email, warehouse_sync.snapshot_people_2.google_aid AS google_aid,
+             warehouse_sync.snapshot_people_2.first_name AS first_name, warehouse_sync.snapshot_people_2.last_name AS last_name,
+             warehouse_sync.snapshot_people_2.title AS title, warehouse_sync.snapshot_people_2.company AS company,
              warehouse_sync.snapshot_people_2.country AS country
       FROM warehouse_sync.snapshot_people_2
+      LEFT OUTER JOIN warehouse_sync.snapshot_people_3 ON warehouse_sync.snapshot_people_2.identity = warehouse_sync.snapshot_people_3.identity
       WHERE warehouse_sync.snapshot_people_2.reason IS NULL
-        AND NOT (EXISTS
-                   (SELECT *
-                    FROM warehouse_sync.snapshot_people_3
-                    WHERE warehouse_sync.snapshot_people_3.identity = warehouse_sync.snapshot_people_2.identity))) AS anon_4
-   UNION ALL SELECT 'REMOVE' AS operation, 'pending' AS cause, false AS held, anon_5.identity AS identity,
-                                                                        anon_5.fingerprint AS fingerprint, anon_5.primary_key AS primary_key,
-                                                                        anon_5.sha256_email AS sha256_email, anon_5.sha512_email AS sha512_email,
-                                                                        anon_5.google_aid AS google_aid, anon_5.first_name AS first_name,
-                                                                        anon_5.last_name AS last_name, anon_5.title AS title,
-                                                                        anon_5.company AS company, anon_5.country AS country,
-                                                                        anon_5.attempt AS attempt, anon_5.deferred_since AS deferred_since,
-                                                                        anon_5.dead AS dead,
-                                                                        anon_5.next_attempt_at AS next_attempt_at, anon_5.last_reason AS last_reason,
-                                                                        anon_5.last_message AS last_message
+        AND warehouse_sync.snapshot_people_3.identity IS NULL) AS anon_3
+   UNION ALL SELECT 'REMOVE' AS operation, 'pending' AS cause, false AS held, anon_4.identity AS identity,
+                                                                        anon_4.fingerprint AS fingerprint, anon_4.primary_key AS primary_key,
+                                                                        anon_4.sha256_email AS sha256_email, anon_4.sha512_email AS sha512_email,
+                                                                        anon_4.google_aid AS google_aid, anon_4.first_name AS first_name,
+                                                                        anon_4.last_name AS last_name, anon_4.title AS title,
+                                                                        anon_4.company AS company, anon_4.country AS country,
+                                                                        anon_4.attempt AS attempt, anon_4.deferred_since AS deferred_since,
+                                                                        anon_4.dead AS dead,
+                                                                        anon_4.next_attempt_at AS next_attempt_at, anon_4.last_reason AS last_reason,
+                                                                        anon_4.last_message AS last_message
    FROM
      (SELECT pending.operation AS operation, pending.identity AS identity, pending.fingerprint AS fingerprint, pending.primary_key AS primary_key,
              pending.sha256_email AS sha256_email, pending.sha512_email AS sha512_email, pending.google_aid AS google_aid,
@@ -1724,39 +1771,36 @@ CREATE TRANSIENT TABLE warehouse_sync.changes_people_3 AS WITH pending AS
              pending.next_attempt_at AS next_attempt_at, pending.last_reason AS last_reason, pending.last_message AS last_message, pending.held AS held
       FROM pending
       WHERE pending.operation = 'REMOVE'
-        AND NOT pending.held) AS anon_5),
+        AND NOT pending.held) AS anon_4),
                                                                adds AS
-  (SELECT 'ADD' AS operation, 'joined' AS cause, false AS held, anon_6.identity AS identity,
-                                                          anon_6.fingerprint AS fingerprint, anon_6.primary_key AS primary_key,
-                                                          anon_6.sha256_email AS sha256_email, anon_6.sha512_email AS sha512_email,
-                                                          anon_6.google_aid AS google_aid, anon_6.first_name AS first_name,
-                                                          anon_6.last_name AS last_name, anon_6.title AS title, anon_6.company AS company,
-                                                          anon_6.country AS country, 0 AS attempt, CAST(NULL AS datetime) AS deferred_since,
+  (SELECT 'ADD' AS operation, 'joined' AS cause, false AS held, anon_5.identity AS identity,
+                                                          anon_5.fingerprint AS fingerprint, anon_5.primary_key AS primary_key,
+                                                          anon_5.sha256_email AS sha256_email, anon_5.sha512_email AS sha512_email,
+                                                          anon_5.google_aid AS google_aid, anon_5.first_name AS first_name,
+                                                          anon_5.last_name AS last_name, anon_5.title AS title, anon_5.company AS company,
+                                                          anon_5.country AS country, 0 AS attempt, CAST(NULL AS datetime) AS deferred_since,
                                                           false AS dead, CAST(NULL AS datetime) AS next_attempt_at,
                                                                    CAST(NULL AS TEXT) AS last_reason, CAST(NULL AS TEXT) AS last_message
    FROM
      (SELECT warehouse_sync.snapshot_people_3.identity AS identity, warehouse_sync.snapshot_people_3.fingerprint AS fingerprint,
-             warehouse_sync.snapshot_people_3.primary_key AS primary_key, warehouse_sync.snapshot_people_3.query_rows AS query_rows,
-             warehouse_sync.snapshot_people_3.reason AS reason, warehouse_sync.snapshot_people_3.left_out AS left_out,
-             warehouse_sync.snapshot_people_3.sha256_email AS sha256_email, warehouse_sync.snapshot_people_3.sha512_email AS sha512_email,
-             warehouse_sync.snapshot_people_3.google_aid AS google_aid, warehouse_sync.snapshot_people_3.first_name AS first_name,
-             warehouse_sync.snapshot_people_3.last_name AS last_name, warehouse_sync.snapshot_people_3.title AS title, warehouse_sync.snapshot_people_3.company AS company,
+             warehouse_sync.snapshot_people_3.primary_key AS primary_key, warehouse_sync.snapshot_people_3.sha256_email AS sha256_email,
+             warehouse_sync.snapshot_people_3.sha512_email AS sha512_email, warehouse_sync.snapshot_people_3.google_aid AS google_aid,
+             warehouse_sync.snapshot_people_3.first_name AS first_name, warehouse_sync.snapshot_people_3.last_name AS last_name,
+             warehouse_sync.snapshot_people_3.title AS title, warehouse_sync.snapshot_people_3.company AS company,
              warehouse_sync.snapshot_people_3.country AS country
       FROM warehouse_sync.snapshot_people_3
+      LEFT OUTER JOIN warehouse_sync.snapshot_people_2 ON warehouse_sync.snapshot_people_3.fingerprint = warehouse_sync.snapshot_people_2.fingerprint
       WHERE warehouse_sync.snapshot_people_3.reason IS NULL
-        AND NOT (EXISTS
-                   (SELECT *
-                    FROM warehouse_sync.snapshot_people_2
-                    WHERE warehouse_sync.snapshot_people_2.fingerprint = warehouse_sync.snapshot_people_3.fingerprint))) AS anon_6
-   UNION ALL SELECT 'ADD' AS operation, 'pending' AS cause, false AS held, anon_7.identity AS identity,
-                                                                     anon_7.fingerprint AS fingerprint, anon_7.primary_key AS primary_key,
-                                                                     anon_7.sha256_email AS sha256_email, anon_7.sha512_email AS sha512_email,
-                                                                     anon_7.google_aid AS google_aid, anon_7.first_name AS first_name,
-                                                                     anon_7.last_name AS last_name, anon_7.title AS title,
-                                                                     anon_7.company AS company, anon_7.country AS country,
-                                                                     anon_7.attempt AS attempt, anon_7.deferred_since AS deferred_since,
-                                                                     anon_7.dead AS dead, anon_7.next_attempt_at AS next_attempt_at,
-                                                                     anon_7.last_reason AS last_reason, anon_7.last_message AS last_message
+        AND warehouse_sync.snapshot_people_2.fingerprint IS NULL) AS anon_5
+   UNION ALL SELECT 'ADD' AS operation, 'pending' AS cause, false AS held, anon_6.identity AS identity,
+                                                                     anon_6.fingerprint AS fingerprint, anon_6.primary_key AS primary_key,
+                                                                     anon_6.sha256_email AS sha256_email, anon_6.sha512_email AS sha512_email,
+                                                                     anon_6.google_aid AS google_aid, anon_6.first_name AS first_name,
+                                                                     anon_6.last_name AS last_name, anon_6.title AS title,
+                                                                     anon_6.company AS company, anon_6.country AS country,
+                                                                     anon_6.attempt AS attempt, anon_6.deferred_since AS deferred_since,
+                                                                     anon_6.dead AS dead, anon_6.next_attempt_at AS next_attempt_at,
+                                                                     anon_6.last_reason AS last_reason, anon_6.last_message AS last_message
    FROM
      (SELECT pending.operation AS operation, pending.identity AS identity, pending.fingerprint AS fingerprint, pending.primary_key AS primary_key,
              pending.sha256_email AS sha256_email, pending.sha512_email AS sha512_email, pending.google_aid AS google_aid,
@@ -1765,23 +1809,22 @@ CREATE TRANSIENT TABLE warehouse_sync.changes_people_3 AS WITH pending AS
              pending.next_attempt_at AS next_attempt_at, pending.last_reason AS last_reason, pending.last_message AS last_message, pending.held AS held
       FROM pending
       WHERE pending.operation = 'ADD'
-        AND NOT pending.held) AS anon_7),
+        AND NOT pending.held) AS anon_6),
                                                                readds AS
-  (SELECT 'ADD' AS operation, 'shared' AS cause, false AS held, anon_3.identity AS identity,
-                                                          anon_3.fingerprint AS fingerprint, anon_3.primary_key AS primary_key,
-                                                          anon_3.sha256_email AS sha256_email, anon_3.sha512_email AS sha512_email,
-                                                          anon_3.google_aid AS google_aid, anon_3.first_name AS first_name,
-                                                          anon_3.last_name AS last_name, anon_3.title AS title, anon_3.company AS company,
-                                                          anon_3.country AS country, 0 AS attempt, CAST(NULL AS datetime) AS deferred_since,
+  (SELECT 'ADD' AS operation, 'shared' AS cause, false AS held, anon_2.identity AS identity,
+                                                          anon_2.fingerprint AS fingerprint, anon_2.primary_key AS primary_key,
+                                                          anon_2.sha256_email AS sha256_email, anon_2.sha512_email AS sha512_email,
+                                                          anon_2.google_aid AS google_aid, anon_2.first_name AS first_name,
+                                                          anon_2.last_name AS last_name, anon_2.title AS title, anon_2.company AS company,
+                                                          anon_2.country AS country, 0 AS attempt, CAST(NULL AS datetime) AS deferred_since,
                                                           false AS dead, CAST(NULL AS datetime) AS next_attempt_at,
                                                                    CAST(NULL AS TEXT) AS last_reason, CAST(NULL AS TEXT) AS last_message
    FROM
      (SELECT warehouse_sync.snapshot_people_3.identity AS identity, warehouse_sync.snapshot_people_3.fingerprint AS fingerprint,
-             warehouse_sync.snapshot_people_3.primary_key AS primary_key, warehouse_sync.snapshot_people_3.query_rows AS query_rows,
-             warehouse_sync.snapshot_people_3.reason AS reason, warehouse_sync.snapshot_people_3.left_out AS left_out,
-             warehouse_sync.snapshot_people_3.sha256_email AS sha256_email, warehouse_sync.snapshot_people_3.sha512_email AS sha512_email,
-             warehouse_sync.snapshot_people_3.google_aid AS google_aid, warehouse_sync.snapshot_people_3.first_name AS first_name,
-             warehouse_sync.snapshot_people_3.last_name AS last_name, warehouse_sync.snapshot_people_3.title AS title, warehouse_sync.snapshot_people_3.company AS company,
+             warehouse_sync.snapshot_people_3.primary_key AS primary_key, warehouse_sync.snapshot_people_3.sha256_email AS sha256_email,
+             warehouse_sync.snapshot_people_3.sha512_email AS sha512_email, warehouse_sync.snapshot_people_3.google_aid AS google_aid,
+             warehouse_sync.snapshot_people_3.first_name AS first_name, warehouse_sync.snapshot_people_3.last_name AS last_name,
+             warehouse_sync.snapshot_people_3.title AS title, warehouse_sync.snapshot_people_3.company AS company,
              warehouse_sync.snapshot_people_3.country AS country
       FROM warehouse_sync.snapshot_people_3
       JOIN
@@ -1797,86 +1840,81 @@ CREATE TRANSIENT TABLE warehouse_sync.changes_people_3 AS WITH pending AS
       WHERE NOT (EXISTS
                    (SELECT *
                     FROM adds
-                    WHERE adds.fingerprint = warehouse_sync.snapshot_people_3.fingerprint))) AS anon_3)
-SELECT row_number() OVER (
-                          ORDER BY operations.part) AS seq, operations.operation, operations.cause, operations.held, operations.identity, operations.fingerprint,
+                    WHERE adds.fingerprint = warehouse_sync.snapshot_people_3.fingerprint))) AS anon_2),
+                                                               held AS
+  (SELECT anon_1.operation AS operation, 'pending' AS cause, true AS held, anon_1.identity AS identity,
+                                                                     anon_1.fingerprint AS fingerprint, anon_1.primary_key AS primary_key,
+                                                                     anon_1.sha256_email AS sha256_email, anon_1.sha512_email AS sha512_email,
+                                                                     anon_1.google_aid AS google_aid, anon_1.first_name AS first_name,
+                                                                     anon_1.last_name AS last_name, anon_1.title AS title,
+                                                                     anon_1.company AS company, anon_1.country AS country,
+                                                                     anon_1.attempt AS attempt, anon_1.deferred_since AS deferred_since,
+                                                                     anon_1.dead AS dead, anon_1.next_attempt_at AS next_attempt_at,
+                                                                     anon_1.last_reason AS last_reason, anon_1.last_message AS last_message
+   FROM
+     (SELECT pending.operation AS operation, pending.identity AS identity, pending.fingerprint AS fingerprint, pending.primary_key AS primary_key,
+             pending.sha256_email AS sha256_email, pending.sha512_email AS sha512_email, pending.google_aid AS google_aid,
+             pending.first_name AS first_name, pending.last_name AS last_name, pending.title AS title, pending.company AS company,
+             pending.country AS country, pending.attempt AS attempt, pending.deferred_since AS deferred_since, pending.dead AS dead,
+             pending.next_attempt_at AS next_attempt_at, pending.last_reason AS last_reason, pending.last_message AS last_message, pending.held AS held
+      FROM pending
+      WHERE pending.held
+        AND (pending.operation = 'REMOVE'
+             OR NOT (EXISTS
+                       (SELECT *
+                        FROM readds
+                        WHERE readds.fingerprint = pending.fingerprint)))) AS anon_1)
+SELECT operations.seq, operations.operation, operations.cause, operations.held, operations.identity, operations.fingerprint,
        operations.primary_key, operations.sha256_email, operations.sha512_email, operations.google_aid, operations.first_name,
        operations.last_name, operations.title, operations.company, operations.country, operations.attempt, operations.deferred_since,
        operations.dead, operations.next_attempt_at, operations.last_reason, operations.last_message
 FROM
-  (SELECT 0 AS part, anon_1.operation AS operation, anon_1.cause AS cause, anon_1.held AS held, anon_1.identity AS identity,
-          anon_1.fingerprint AS fingerprint, anon_1.primary_key AS primary_key, anon_1.sha256_email AS sha256_email,
-          anon_1.sha512_email AS sha512_email, anon_1.google_aid AS google_aid, anon_1.first_name AS first_name, anon_1.last_name AS last_name,
-          anon_1.title AS title, anon_1.company AS company, anon_1.country AS country, anon_1.attempt AS attempt,
-          anon_1.deferred_since AS deferred_since, anon_1.dead AS dead, anon_1.next_attempt_at AS next_attempt_at, anon_1.last_reason AS last_reason,
-          anon_1.last_message AS last_message
-   FROM
-     (SELECT anon_2.operation AS operation, 'pending' AS cause, true AS held, anon_2.identity AS identity,
-                                                                        anon_2.fingerprint AS fingerprint, anon_2.primary_key AS primary_key,
-                                                                        anon_2.sha256_email AS sha256_email, anon_2.sha512_email AS sha512_email,
-                                                                        anon_2.google_aid AS google_aid, anon_2.first_name AS first_name,
-                                                                        anon_2.last_name AS last_name, anon_2.title AS title,
-                                                                        anon_2.company AS company, anon_2.country AS country,
-                                                                        anon_2.attempt AS attempt, anon_2.deferred_since AS deferred_since,
-                                                                        anon_2.dead AS dead, anon_2.next_attempt_at AS next_attempt_at,
-                                                                        anon_2.last_reason AS last_reason, anon_2.last_message AS last_message
-      FROM
-        (SELECT pending.operation AS operation, pending.identity AS identity, pending.fingerprint AS fingerprint, pending.primary_key AS primary_key,
-                pending.sha256_email AS sha256_email, pending.sha512_email AS sha512_email, pending.google_aid AS google_aid,
-                pending.first_name AS first_name, pending.last_name AS last_name, pending.title AS title, pending.company AS company,
-                pending.country AS country, pending.attempt AS attempt, pending.deferred_since AS deferred_since, pending.dead AS dead,
-                pending.next_attempt_at AS next_attempt_at, pending.last_reason AS last_reason, pending.last_message AS last_message, pending.held AS held
-         FROM pending
-         WHERE pending.held
-           AND (pending.operation = 'REMOVE'
-                OR NOT (EXISTS
-                          (SELECT *
-                           FROM readds
-                           WHERE readds.fingerprint = pending.fingerprint)))) AS anon_2) AS anon_1
-   UNION ALL SELECT 1 AS part, anon_8.operation AS operation, anon_8.cause AS cause, anon_8.held AS held,
-                    anon_8.identity AS identity, anon_8.fingerprint AS fingerprint, anon_8.primary_key AS primary_key,
-                    anon_8.sha256_email AS sha256_email, anon_8.sha512_email AS sha512_email, anon_8.google_aid AS google_aid,
-                    anon_8.first_name AS first_name, anon_8.last_name AS last_name, anon_8.title AS title, anon_8.company AS company,
-                    anon_8.country AS country, anon_8.attempt AS attempt, anon_8.deferred_since AS deferred_since, anon_8.dead AS dead,
-                    anon_8.next_attempt_at AS next_attempt_at, anon_8.last_reason AS last_reason, anon_8.last_message AS last_message
-   FROM
-     (SELECT removes.operation AS operation, removes.cause AS cause, removes.held AS held, removes.identity AS identity,
-             removes.fingerprint AS fingerprint, removes.primary_key AS primary_key, removes.sha256_email AS sha256_email,
-             removes.sha512_email AS sha512_email, removes.google_aid AS google_aid, removes.first_name AS first_name, removes.last_name AS last_name,
-             removes.title AS title, removes.company AS company, removes.country AS country, removes.attempt AS attempt,
-             removes.deferred_since AS deferred_since, removes.dead AS dead, removes.next_attempt_at AS next_attempt_at, removes.last_reason AS last_reason,
-             removes.last_message AS last_message
-      FROM removes) AS anon_8
-   UNION ALL SELECT 2 AS part, anon_9.operation AS operation, anon_9.cause AS cause, anon_9.held AS held,
-                    anon_9.identity AS identity, anon_9.fingerprint AS fingerprint, anon_9.primary_key AS primary_key,
-                    anon_9.sha256_email AS sha256_email, anon_9.sha512_email AS sha512_email, anon_9.google_aid AS google_aid,
-                    anon_9.first_name AS first_name, anon_9.last_name AS last_name, anon_9.title AS title, anon_9.company AS company,
-                    anon_9.country AS country, anon_9.attempt AS attempt, anon_9.deferred_since AS deferred_since, anon_9.dead AS dead,
-                    anon_9.next_attempt_at AS next_attempt_at, anon_9.last_reason AS last_reason, anon_9.last_message AS last_message
-   FROM
-     (SELECT adds.operation AS operation, adds.cause AS cause, adds.held AS held, adds.identity AS identity, adds.fingerprint AS fingerprint,
-             adds.primary_key AS primary_key, adds.sha256_email AS sha256_email, adds.sha512_email AS sha512_email, adds.google_aid AS google_aid,
-             adds.first_name AS first_name, adds.last_name AS last_name, adds.title AS title, adds.company AS company, adds.country AS country,
-             adds.attempt AS attempt, adds.deferred_since AS deferred_since, adds.dead AS dead, adds.next_attempt_at AS next_attempt_at,
-             adds.last_reason AS last_reason, adds.last_message AS last_message
-      FROM adds) AS anon_9
-   UNION ALL SELECT 3 AS part, anon_10.operation AS operation, anon_10.cause AS cause, anon_10.held AS held,
-                    anon_10.identity AS identity, anon_10.fingerprint AS fingerprint, anon_10.primary_key AS primary_key,
-                    anon_10.sha256_email AS sha256_email, anon_10.sha512_email AS sha512_email, anon_10.google_aid AS google_aid,
-                    anon_10.first_name AS first_name, anon_10.last_name AS last_name, anon_10.title AS title, anon_10.company AS company,
-                    anon_10.country AS country, anon_10.attempt AS attempt, anon_10.deferred_since AS deferred_since, anon_10.dead AS dead,
-                    anon_10.next_attempt_at AS next_attempt_at, anon_10.last_reason AS last_reason, anon_10.last_message AS last_message
-   FROM
-     (SELECT readds.operation AS operation, readds.cause AS cause, readds.held AS held, readds.identity AS identity,
-             readds.fingerprint AS fingerprint, readds.primary_key AS primary_key, readds.sha256_email AS sha256_email,
-             readds.sha512_email AS sha512_email, readds.google_aid AS google_aid, readds.first_name AS first_name, readds.last_name AS last_name,
-             readds.title AS title, readds.company AS company, readds.country AS country, readds.attempt AS attempt,
-             readds.deferred_since AS deferred_since, readds.dead AS dead, readds.next_attempt_at AS next_attempt_at, readds.last_reason AS last_reason,
-             readds.last_message AS last_message
-      FROM readds) AS anon_10) AS operations
+  (SELECT CAST(row_number() OVER (
+                                  ORDER BY NULL) AS BIGINT) AS seq, held.operation AS operation, held.cause AS cause, held.held AS held, held.identity AS identity,
+          held.fingerprint AS fingerprint, held.primary_key AS primary_key, held.sha256_email AS sha256_email, held.sha512_email AS sha512_email,
+          held.google_aid AS google_aid, held.first_name AS first_name, held.last_name AS last_name, held.title AS title, held.company AS company,
+          held.country AS country, held.attempt AS attempt, held.deferred_since AS deferred_since, held.dead AS dead,
+          held.next_attempt_at AS next_attempt_at, held.last_reason AS last_reason, held.last_message AS last_message
+   FROM held
+   UNION ALL SELECT CAST(row_number() OVER (
+                                            ORDER BY NULL) +
+                           (SELECT count(*) AS count_1
+                            FROM held) AS BIGINT) AS seq, removes.operation AS operation, removes.cause AS cause, removes.held AS held,
+                    removes.identity AS identity, removes.fingerprint AS fingerprint, removes.primary_key AS primary_key,
+                    removes.sha256_email AS sha256_email, removes.sha512_email AS sha512_email, removes.google_aid AS google_aid,
+                    removes.first_name AS first_name, removes.last_name AS last_name, removes.title AS title, removes.company AS company,
+                    removes.country AS country, removes.attempt AS attempt, removes.deferred_since AS deferred_since, removes.dead AS dead,
+                    removes.next_attempt_at AS next_attempt_at, removes.last_reason AS last_reason, removes.last_message AS last_message
+   FROM removes
+   UNION ALL SELECT CAST(row_number() OVER (
+                                            ORDER BY NULL) +
+                           (SELECT count(*) AS count_2
+                            FROM held) +
+                           (SELECT count(*) AS count_3
+                            FROM removes) AS BIGINT) AS seq, adds.operation AS operation, adds.cause AS cause, adds.held AS held, adds.identity AS identity,
+                    adds.fingerprint AS fingerprint, adds.primary_key AS primary_key, adds.sha256_email AS sha256_email,
+                    adds.sha512_email AS sha512_email, adds.google_aid AS google_aid, adds.first_name AS first_name, adds.last_name AS last_name,
+                    adds.title AS title, adds.company AS company, adds.country AS country, adds.attempt AS attempt,
+                    adds.deferred_since AS deferred_since, adds.dead AS dead, adds.next_attempt_at AS next_attempt_at, adds.last_reason AS last_reason,
+                    adds.last_message AS last_message
+   FROM adds
+   UNION ALL SELECT CAST(row_number() OVER (
+                                            ORDER BY NULL) +
+                           (SELECT count(*) AS count_4
+                            FROM held) +
+                           (SELECT count(*) AS count_5
+                            FROM removes) +
+                           (SELECT count(*) AS count_6
+                            FROM adds) AS BIGINT) AS seq, readds.operation AS operation, readds.cause AS cause, readds.held AS held,
+                    readds.identity AS identity, readds.fingerprint AS fingerprint, readds.primary_key AS primary_key,
+                    readds.sha256_email AS sha256_email, readds.sha512_email AS sha512_email, readds.google_aid AS google_aid,
+                    readds.first_name AS first_name, readds.last_name AS last_name, readds.title AS title, readds.company AS company,
+                    readds.country AS country, readds.attempt AS attempt, readds.deferred_since AS deferred_since, readds.dead AS dead,
+                    readds.next_attempt_at AS next_attempt_at, readds.last_reason AS last_reason, readds.last_message AS last_message
+   FROM readds) AS operations
 ORDER BY seq;
 
--- statement 83
+-- statement 85
 SELECT coalesce(sum(CASE WHEN warehouse_sync.changes_people_3.held THEN ? ELSE ?
                     END), ?) AS coalesce_1,
        coalesce(sum(CASE
@@ -1897,15 +1935,15 @@ SELECT coalesce(sum(CASE WHEN warehouse_sync.changes_people_3.held THEN ? ELSE ?
                     END), ?) AS coalesce_11
 FROM warehouse_sync.changes_people_3;
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 37: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 46: UPDATE warehouse_sync.runs SET phase=?, planned_add=?, planned_remove=
+-- as statement 48: UPDATE warehouse_sync.runs SET phase=?, planned_add=?, planned_remove=
 
 -- phase: promote
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 37: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 84
+-- statement 86
 INSERT INTO warehouse_sync.sync_log (logged_at,
                               run_id, sync, destination, audience_key, seq, operation, outcome, reason, message,
                               primary_key, identity, attempt)
@@ -1923,41 +1961,41 @@ WHERE warehouse_sync.snapshot_people_3.reason IS NOT NULL
                 AND coalesce(warehouse_sync.snapshot_people_2.primary_key, ?) = coalesce(warehouse_sync.snapshot_people_3.primary_key,
                                                                                   ?)));
 
--- as statement 48: UPDATE warehouse_sync.syncs SET audience_type=?, audience_id=?, promot
+-- as statement 50: UPDATE warehouse_sync.syncs SET audience_type=?, audience_id=?, promot
 
--- as statement 49: UPDATE warehouse_sync.runs SET phase=?, audience_id=?, watermark=?, pr
+-- as statement 51: UPDATE warehouse_sync.runs SET phase=?, audience_id=?, watermark=?, pr
 
 -- phase: finish
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 37: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 53: UPDATE warehouse_sync.runs SET phase=? WHERE warehouse_sync.runs.run_i
+-- as statement 55: UPDATE warehouse_sync.runs SET phase=? WHERE warehouse_sync.runs.run_i
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 37: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 54: DELETE FROM warehouse_sync.retry_queue WHERE warehouse_sync.retry_queu
+-- as statement 56: DELETE FROM warehouse_sync.retry_queue WHERE warehouse_sync.retry_queu
 
--- as statement 55: DELETE FROM warehouse_sync.sync_log WHERE warehouse_sync.sync_log.sync
+-- as statement 57: DELETE FROM warehouse_sync.sync_log WHERE warehouse_sync.sync_log.sync
 
--- as statement 56: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
+-- as statement 58: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
-
--- statement 85
-DROP TABLE IF EXISTS warehouse_sync.snapshot_people_1;
-
--- statement 86
-DROP TABLE IF EXISTS warehouse_sync.changes_people_1;
+-- as statement 37: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
 -- statement 87
+DROP TABLE IF EXISTS warehouse_sync.snapshot_people_1;
+
+-- statement 88
+DROP TABLE IF EXISTS warehouse_sync.changes_people_1;
+
+-- statement 89
 UPDATE warehouse_sync.runs
 SET snapshot_table=?, changes_table=?
 WHERE warehouse_sync.runs.run_id = ?;
 
--- as statement 57: SELECT warehouse_sync.retry_queue.state, count(*) AS count_1 FROM ware
+-- as statement 59: SELECT warehouse_sync.retry_queue.state, count(*) AS count_1 FROM ware
 
--- as statement 35: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 37: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 58: UPDATE warehouse_sync.runs SET status=?, reason=?, deferred=?, dead=?,
+-- as statement 60: UPDATE warehouse_sync.runs SET status=?, reason=?, deferred=?, dead=?,
 
--- as statement 59: UPDATE warehouse_sync.syncs SET lease_holder=?, lease_expires_at=? WHE
+-- as statement 61: UPDATE warehouse_sync.syncs SET lease_holder=?, lease_expires_at=? WHE
