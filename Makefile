@@ -34,9 +34,13 @@ torture: .venv/installed ## Kill real workers at every point and at random: HIST
 	@touch $@
 
 BENCH = PYTHONPATH=tests $(BIN)/python -m benchmarks
-bench: .venv/installed .venv-bench/installed ## Measure speed beside other ways: ROWS=100000,1000000 REPEATS=3 WAREHOUSE=duckdb
+LARGE ?= 10000000
+bench: .venv/installed .venv-bench/installed ## Measure speed beside other ways: ROWS=100000,1000000 LARGE=10000000 REPEATS=3 WAREHOUSE=duckdb
 	@$(BENCH) run --rows $(if $(ROWS),$(ROWS),100000,1000000) $(if $(REPEATS),--repeats $(REPEATS)) \
 		$(if $(WAREHOUSE),--warehouse $(WAREHOUSE))
+	@if [ -n "$(LARGE)" ]; then $(BENCH) run --rows $(LARGE) --churn first,0,0.01 \
+		--contenders ours,start-up,floor $(if $(REPEATS),--repeats $(REPEATS)) \
+		$(if $(WAREHOUSE),--warehouse $(WAREHOUSE)); fi
 	@$(BENCH) pace $(if $(WAREHOUSE),--warehouse $(WAREHOUSE))
 	@$(BENCH) start-up
 	@$(BENCH) report

@@ -13,6 +13,7 @@ from benchmarks.cases import Series
 from benchmarks.contenders.registry import CONTENDERS
 from benchmarks.data import Churn
 from benchmarks.measuring import module, search_path
+from benchmarks.runs import Results
 from benchmarks.sinks import ceiling, running_sink
 from benchmarks.warehouses import warehouse
 
@@ -90,7 +91,7 @@ def _note(given: argparse.Namespace, record: dict[str, Any]) -> None:
 
 
 def _report(given: argparse.Namespace) -> None:
-    report.put(given.page, report.tables(report.Results(results.read(given.results))))
+    report.put(given.page, report.tables(Results(results.read(given.results))))
     if not results.PYTHON.exists():
         sys.exit(f"The tables are in {given.page}, but no pictures were drawn: there is no {results.PYTHON}.")
     words = (str(given.results), str(given.page.parent))

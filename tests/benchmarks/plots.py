@@ -9,8 +9,8 @@ import matplotlib as mpl
 
 mpl.use("svg")
 import matplotlib.pyplot as plt
-from benchmarks.report import CASES, ENGINES, Results, seconds_of
 from benchmarks.results import read
+from benchmarks.runs import CASES, ENGINES, Results, seconds_of
 from matplotlib.ticker import LogLocator
 
 COLOURS = {"ours": "#0a66c2", "floor": "#8c8c8c", "by hand": "#2f7d32", "home-made": "#c2570a", "dlt": "#8a2be2"}

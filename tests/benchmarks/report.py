@@ -3,67 +3,14 @@
 from __future__ import annotations
 
 import statistics
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
+
+from benchmarks import goals
+from benchmarks.runs import CASES, ENGINES, Results, seconds_of
 
 ORDER = ("ours", "floor", "by hand", "home-made", "dlt")
-CASES = {"first": "first sync", "0": "nothing changed", "0.01": "1 % changed", "1": "everybody replaced"}
-ENGINES = {"duckdb": "DuckDB", "postgres": "PostgreSQL"}
-FIRST_SYNC_GOAL = 1.3
-PACE_GOAL = 1.1
 BATCH = 5000
-
-Record = dict[str, Any]
-Key = tuple[str, int, str, str]
-
-
-class Results:
-    """Of each case the runs of the last command that measured it."""
-
-    def __init__(self, records: Iterable[Record]) -> None:
-        self.machines: list[Record] = []
-        self.paces: dict[tuple[str, int, str], Record] = {}
-        self.start_ups: dict[str, Record] = {}
-        self._runs: dict[Key, list[Record]] = {}
-        sessions: dict[Key, int] = {}
-        used: dict[tuple[Any, ...], int] = {}
-        for record in records:
-            if record["kind"] == "machine":
-                self.machines.append(record)
-            elif record["kind"] == "pace":
-                place = record["warehouse"], record["rows"], record["server"]
-                self.paces[place], used[place] = record, len(self.machines)
-            elif record["kind"] == "start-up":
-                self.start_ups[record["command"]] = record
-                used[("start-up",)] = len(self.machines)
-            else:
-                key = (record["warehouse"], record["rows"], record["churn"], record["contender"])
-                if sessions.get(key) != len(self.machines):
-                    sessions[key], self._runs[key] = len(self.machines), []
-                self._runs[key].append(record)
-        self.used = sorted({*sessions.values(), *used.values()})
-
-    @property
-    def sizes(self) -> dict[str, list[int]]:
-        """By warehouse, the numbers of rows that were measured."""
-        found: dict[str, set[int]] = defaultdict(set)
-        for warehouse, rows, _, _ in self._runs:
-            found[warehouse].add(rows)
-        return {warehouse: sorted(found[warehouse]) for warehouse in ENGINES if warehouse in found}
-
-    def values(self, key: Key, value: str | Callable[[Record], Any] = "seconds") -> list[float]:
-        """One number of each run of a case, empty where there are none."""
-        read = value if callable(value) else lambda record: record[value]
-        found = [read(record) for record in self._runs.get(key, ())]
-        return [float(number) for number in found if number is not None]
-
-    def median(self, key: Key, value: str | Callable[[Record], Any] = "seconds") -> float | None:
-        """None where nothing was measured."""
-        found = self.values(key, value)
-        return statistics.median(found) if found else None
 
 
 def tables(results: Results) -> str:
@@ -83,14 +30,14 @@ def tables(results: Results) -> str:
             "What a run of the product moves.",
             _traffic(results, warehouse, sizes),
         ]
-    parts += ["### Against the goals", _goals(results), "### At LinkedIn's pace", _paces(results)]
+    parts += [
+        "### Against the goals",
+        _table(["warehouse", "rows", "what", "measured", "goal"], goals.rows(results)),
+        "### At LinkedIn's pace",
+        _paces(results),
+    ]
     parts += ["### Start-up", _start_ups(results)]
     return "\n\n".join(part for part in parts if part)
-
-
-def seconds_of(phase: str) -> Callable[[Record], Any]:
-    """Reads the seconds of one phase from a record, None where it has none."""
-    return lambda record: record["phases"].get(phase)
 
 
 def _machine(results: Results) -> str:
@@ -176,44 +123,6 @@ def _traffic(results: Results, warehouse: str, sizes: list[int]) -> str:
     return _table(["rows", "run", *columns], rows)
 
 
-def _goals(results: Results) -> str:
-    rows: list[list[str]] = []
-    for warehouse, sizes in results.sizes.items():
-        for size in sizes:
-
-            def of(churn: str, contender: str, value: str | Callable[[Record], Any] = "seconds") -> float | None:
-                return results.median((warehouse, size, churn, contender), value)  # noqa: B023 - called at once
-
-            place = [ENGINES[warehouse], f"{size:,}"]
-            first = of("first", "ours")
-            start = of("first", "start-up")
-            if ratio := _ratio(first, of("first", "by hand")):
-                met = "met" if ratio <= FIRST_SYNC_GOAL else "missed"
-                rows.append([*place, "first sync: ours / by hand", f"{ratio:.2f}", f"≤ {FIRST_SYNC_GOAL}: {met}"])
-            if ratio := _ratio(of("first", "dlt"), first):
-                rows.append([*place, "first sync: dlt / ours", f"{ratio:.2f}", ""])
-            for churn in ("0.01", "0"):
-                floor = of(churn, "floor")
-                together = None if floor is None or start is None else floor + start
-                if ratio := _ratio(of(churn, "ours"), together):
-                    rows.append([*place, f"{CASES[churn]}: ours / (floor + start-up)", f"{ratio:.2f}", ""])
-            if (cpu := of("first", "ours", "cpu_seconds")) is not None:
-                rows.append([*place, "processor seconds per million ADDs", f"{cpu / size * 1e6:,.1f}", ""])
-            if ratio := _ratio(of("first", "ours", "adds"), of("first", "ours", seconds_of("add"))):
-                rows.append([*place, "delivery, members/s in the phase add", f"{ratio:,.0f}", ""])
-        for smaller, larger in pairwise(sizes):
-            for value, name in (("seconds", "seconds"), ("rss_mb", "memory")):
-                ends = [results.median((warehouse, size, "first", "ours"), value) for size in (larger, smaller)]
-                if ratio := _ratio(*ends):
-                    what = f"first sync: {name} at {larger:,} / {name} at {smaller:,}"
-                    rows.append([ENGINES[warehouse], "", what, f"{ratio:.2f}", ""])
-    return _table(["warehouse", "rows", "what", "measured", "goal"], rows) if rows else ""
-
-
-def _ratio(above: float | None, below: float | None) -> float | None:
-    return above / below if above is not None and below else None
-
-
 def _paces(results: Results) -> str:
     rows = []
     for (warehouse, size, server), record in results.paces.items():
@@ -222,7 +131,7 @@ def _paces(results: Results) -> str:
         delivery = record["phases"]["add"]
         goal = ""
         if server.startswith("a request"):
-            goal = f"{delivery / ideal:.2f} (≤ {PACE_GOAL}: {'met' if delivery <= PACE_GOAL * ideal else 'missed'})"
+            goal = f"{delivery / ideal:.2f}, {goals.at_most(delivery / ideal, goals.PACE)}"
         ceiling = record.get("ceiling")
         alone = f"{ceiling['members_per_second']:,.0f}" if ceiling else "—"
         name = ENGINES[warehouse]

@@ -13,6 +13,10 @@ from typing import Any
 
 from benchmarks.measuring import ROOT
 
+Record = dict[str, Any]
+Key = tuple[str, int, str, str]
+"""Warehouse, rows, churn, contender."""
+
 DEFAULT = Path(".bench", "results.jsonl")
 PYTHON = ROOT / ".venv-bench" / "bin" / "python"
 """The environment of those who need what the product does not."""

@@ -1,0 +1,97 @@
+"""What the product wants to reach, as ratios of runs that took turns in one command, and whether it did."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Any
+
+from benchmarks.results import Key, Record
+from benchmarks.runs import CASES, ENGINES, Results, seconds_of
+
+BY_HAND = 1.3
+FASTER_THAN_DLT = {"duckdb": 3.0, "postgres": 1.5}
+OVER_THE_FLOOR = 1.3
+OVER_THE_FLOOR_LARGE = 1.15
+LARGE = 10_000_000
+MEMBERS_PER_SECOND = {"duckdb": 500_000, "postgres": 250_000}
+PROCESSOR = {"duckdb": 3.0, "postgres": 6.0}
+POSTGRES_MEMORY = 120
+GROWTH = 1.2
+PACE = 1.1
+START_UP = {"--help": 0.25, "validate --offline": 0.5}
+
+Value = str | Callable[[Record], Any]
+
+
+def rows(results: Results) -> Iterator[list[str]]:
+    """Warehouse, rows, what, measured, goal; a goal that was not reached says so."""
+    for warehouse, sizes in results.sizes.items():
+        for size in sizes:
+            for what, measured, goal in _of_size(results, warehouse, size):
+                yield [ENGINES[warehouse], f"{size:,}", what, measured, goal]
+        if warehouse == "duckdb":
+            yield from _growth(results, warehouse, sizes)
+    for command, seconds in START_UP.items():
+        if command in results.start_ups:
+            found = results.start_ups[command]["seconds"]
+            median = sorted(found)[len(found) // 2]
+            yield ["—", "—", f"`{command}`, seconds", f"{median:.2f}", at_most(median, seconds)]
+
+
+def at_most(found: float, goal: float) -> str:
+    """The goal, and whether what was found is no more."""
+    return f"≤ {goal:g}: {'met' if found <= goal else 'missed'}"
+
+
+def _at_least(found: float, goal: float) -> str:
+    return f"≥ {goal:,g}: {'met' if found >= goal else 'missed'}"
+
+
+def _of_size(results: Results, warehouse: str, size: int) -> Iterator[tuple[str, str, str]]:
+    def of(churn: str, contender: str, value: Value = "seconds") -> float | None:
+        key: Key = (warehouse, size, churn, contender)
+        return results.median(key, value)
+
+    first, by_hand, dlt = (of("first", name) for name in ("ours", "by hand", "dlt"))
+    start = of("first", "start-up")
+    if first and by_hand:
+        yield "first sync: ours / by hand", f"{first / by_hand:.2f}", at_most(first / by_hand, BY_HAND)
+    if first and dlt:
+        yield "first sync: dlt / ours", f"{dlt / first:.2f}", _at_least(dlt / first, FASTER_THAN_DLT[warehouse])
+    goal = OVER_THE_FLOOR_LARGE if size >= LARGE else OVER_THE_FLOOR
+    for churn in ("0.01", "0"):
+        ours, floor = of(churn, "ours"), of(churn, "floor")
+        if ours and floor and start:
+            ratio = (ours - start) / floor
+            yield f"{CASES[churn]}: (ours − start-up) / floor", f"{ratio:.2f}", at_most(ratio, goal)
+    adds, seconds = of("first", "ours", "adds"), of("first", "ours", seconds_of("add"))
+    if adds and seconds:
+        speed = adds / seconds
+        told = _at_least(speed, MEMBERS_PER_SECOND[warehouse])
+        yield "delivery with its log, members a second", f"{speed:,.0f}", told
+    in_delivery = of("first", "ours", lambda record: record["phase_cpu"].get("add"))
+    if adds and in_delivery is not None:
+        cpu = in_delivery / adds * 1e6
+        told = at_most(cpu, PROCESSOR[warehouse])
+        yield "processor seconds of the worker per million ADDs, delivery", f"{cpu:.1f}", told
+    whole = of("first", "ours", "cpu_seconds")
+    if adds and whole:
+        cpu = whole / adds * 1e6
+        told = at_most(cpu, PROCESSOR[warehouse])
+        yield "the same, the whole process, start-up and engine included", f"{cpu:.1f}", told
+    peaks = [peak for churn in CASES if (peak := of(churn, "ours", "rss_mb"))]
+    if peaks:
+        peak = max(peaks)
+        told = at_most(peak, POSTGRES_MEMORY) if warehouse == "postgres" else "512 MB of it are the engine's limit"
+        yield "largest memory of the worker in any run, MB", f"{peak:,.0f}", told
+
+
+def _growth(results: Results, warehouse: str, sizes: list[int]) -> Iterator[list[str]]:
+    for smaller, larger in pairwise(sizes):
+        for churn, name in CASES.items():
+            small, large = (results.median((warehouse, size, churn, "ours"), "rss_mb") for size in (smaller, larger))
+            if small and large:
+                what = f"{name}: memory at {larger:,} / at {smaller:,}"
+                told = at_most(large / small, GROWTH) if larger >= LARGE else ""
+                yield [ENGINES[warehouse], "", what, f"{large / small:.2f}", told]
