@@ -42,7 +42,7 @@ def snapshot_select(
     mapped = [taken for taken in model.fields.all if taken.name in model.mapping]
     rows = _rows(warehouse, model, spelling, mapped, salt)
     if previous is not None:
-        rows = _recognised(warehouse, model, mapped, rows, previous)
+        rows = _recognised(warehouse, mapped, rows, previous)
     cleaned = _cleaned(warehouse, mapped, rows)
     examined = _examined(warehouse, model, mapped, cleaned)
     judged = _judged(warehouse, model, mapped, examined)
@@ -92,7 +92,7 @@ def _column(name: str) -> sa.ColumnElement[Any]:
 
 
 def _recognised(
-    warehouse: Warehouse, model: Model, mapped: Sequence[Field], rows: sa.Subquery, previous: sa.TableClause
+    warehouse: Warehouse, mapped: Sequence[Field], rows: sa.Subquery, previous: sa.TableClause
 ) -> sa.Subquery:
     """The rows, beside each the member that it was in the previous snapshot if nothing of it has changed."""
     names = (*CARRIED, *(taken.name for taken in mapped))
