@@ -158,7 +158,7 @@ class PostgreSQL(Warehouse):
             finally:
                 if not is_read:
                     connection.invalidate()  # The server may have ended its session meanwhile.
-                connection.rollback()
+                    connection.rollback()
 
     def seconds(self, count: float | sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
         return sa.func.make_interval(0, 0, 0, 0, 0, 0, sa.cast(count, sa.Double))
