@@ -141,7 +141,6 @@ class PostgreSQL(Warehouse):
         # Each piece is one row, made by the server, so that the worker has next to nothing to do for it.
         while after < last:
             opened = time.monotonic()
-            is_read = False
             select = _pieces(changes, text, after, last, size)
             try:
                 for row in connection.execution_options(yield_per=1).execute(select):
@@ -154,11 +153,9 @@ class PostgreSQL(Warehouse):
                     yield elements
                     if time.monotonic() - opened >= self.cursor_seconds:
                         break
-                is_read = after >= last
             finally:
-                if not is_read:
-                    connection.invalidate()  # The server may have ended its session meanwhile.
-                    connection.rollback()
+                connection.invalidate()  # The server may have ended its session while pieces were sent.
+                connection.rollback()
 
     def seconds(self, count: float | sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
         return sa.func.make_interval(0, 0, 0, 0, 0, 0, sa.cast(count, sa.Double))
