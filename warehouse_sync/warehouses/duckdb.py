@@ -187,7 +187,8 @@ class DuckDB(Warehouse):
         try:
             super().create_table_as(connection, table, select, temporary=temporary, ordered_by=ordered_by)
         finally:
-            connection.exec_driver_sql("SET force_compression = 'auto'")
+            with contextlib.suppress(sa.exc.DBAPIError):  # In a transaction that has failed nothing can be set.
+                connection.exec_driver_sql("SET force_compression = 'auto'")
 
     def place(self, table: sa.TableClause) -> sa.ColumnElement[int]:
         # Numbering by a window takes a single thread.
