@@ -184,11 +184,9 @@ class DuckDB(Warehouse):
         # Finding the best compression for each column costs as much as making the rows. One that suits texts takes a
         # quarter more room; changes, which are read once and soon dropped, need none.
         connection.exec_driver_sql(f"SET force_compression = '{'uncompressed' if ordered_by else 'fsst'}'")
-        try:
-            super().create_table_as(connection, table, select, temporary=temporary, ordered_by=ordered_by)
-        finally:
-            with contextlib.suppress(sa.exc.DBAPIError):  # In a transaction that has failed nothing can be set.
-                connection.exec_driver_sql("SET force_compression = 'auto'")
+        super().create_table_as(connection, table, select, temporary=temporary, ordered_by=ordered_by)
+        # Not after a failure: what a signal broke off runs on, and this would wait for it.
+        connection.exec_driver_sql("SET force_compression = 'auto'")
 
     def place(self, table: sa.TableClause) -> sa.ColumnElement[int]:
         # Numbering by a window takes a single thread.
