@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -149,6 +150,13 @@ def own_process() -> None:
     """The process ends with the command: a signal that comes when that is done does not change how it ended."""
     global _after_the_verb
     _after_the_verb = signal.SIG_IGN
+    sys.unraisablehook = _untold_if_interrupted
+
+
+def _untold_if_interrupted(unraisable: Any) -> None:
+    """A signal that comes while the interpreter tidies up cannot be raised there; the wish to stop is set anyway."""
+    if not isinstance(unraisable.exc_value, Interrupted):
+        sys.__unraisablehook__(unraisable)
 
 
 _after_the_verb: Any = None
