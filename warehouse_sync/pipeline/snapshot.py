@@ -46,7 +46,7 @@ def check_hashing(warehouse: Warehouse, connection: sa.Connection) -> None:
     """Raise ConfigurationError unless the warehouse hashes the test vector right: wrong hashes match nobody."""
     address = sa.column("address", sa.Text)
     vector = sa.values(address, name="vector").data([(text,) for text, _ in values.TEST_VECTOR])
-    cleaned = warehouse.remove_blanks(warehouse.lower(vector.c.address))
+    cleaned = warehouse.lower(warehouse.remove_blanks(vector.c.address))
     found = set(connection.scalars(sa.select(warehouse.hash_text(cleaned, "sha256"))).all())
     if found != {expected for _, expected in values.TEST_VECTOR}:
         raise ConfigurationError(

@@ -84,7 +84,8 @@ def clean(warehouse: Warehouse, field: Field, column: sa.ColumnElement[Any]) -> 
         case Normaliser.TEXT_LIST:
             return warehouse.text_list(column, field)
         case Normaliser.EMAIL:
-            cleaned = warehouse.remove_blanks(warehouse.lower(text))
+            # In this order, as most addresses that are not plain ASCII owe that to a blank.
+            cleaned = warehouse.lower(warehouse.remove_blanks(text))
         case Normaliser.DOMAIN:
             cleaned = warehouse.lower(warehouse.trim(text))
         case Normaliser.DEVICE_ID:
