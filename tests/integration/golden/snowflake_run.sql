@@ -121,7 +121,8 @@ FROM
               (SELECT cleaned."key 0" AS "key 0", cleaned.primary_key AS primary_key, cleaned.row_hash AS row_hash,
                       cleaned.sha256_email AS sha256_email, cleaned.google_aid AS google_aid, cleaned.first_name AS first_name, cleaned.country AS country,
                       CASE
-                          WHEN (length(cleaned.sha256_email) IN (?, ?)
+                          WHEN ((length(cleaned.sha256_email) = ?
+                                 OR length(cleaned.sha256_email) = ?)
                                 AND regexp_instr(cleaned.sha256_email, '^[0-9a-f]+$') > 0) THEN ? WHEN (length(cleaned.sha256_email) > ?) THEN ? WHEN (regexp_instr(cleaned.sha256_email,
                                                                                                                                                          '^[^@]+@[^@.]+([.][^@.]+)+$') <= 0) THEN ?
                       END AS "sha256_email problem",
@@ -141,20 +142,32 @@ FROM
                                                    END AS "country problem"
                FROM
                  (SELECT "rows"."key 0" AS "key 0", "rows".primary_key AS primary_key, "rows".row_hash AS row_hash,
-                         nullif(regexp_replace(CASE
-                                                   WHEN (octet_length(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
-                                                                                ''),
-                                                                        chr(0), '')) = length(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
-                                                                                                        ''),
-                                                                                                chr(0), ''))) THEN lower(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
-                                                                                                                                   ''),
-                                                                                                                           chr(0),
-                                                                                                                           ''))
-                                                   ELSE translate(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
-                                                                            ''),
-                                                                    chr(0), ''),
-                                                          ?, ?)
-                                               END, '… 44 characters d3f9508b …', ''), ?) AS sha256_email,
+                         nullif(CASE
+                                    WHEN (regexp_instr(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
+                                                                 ''),
+                                                         chr(0), ''), '^[!-~]+$') > 0) THEN lower(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
+                                                                                                            ''),
+                                                                                                    chr(0), ''))
+                                    ELSE CASE
+                                             WHEN (octet_length(regexp_replace(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
+                                                                                         ''),
+                                                                                 chr(0), ''),
+                                                                  '… 44 characters d3f9508b …', '')) = length(regexp_replace(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
+                                                                                                                                       ''),
+                                                                                                                               chr(0),
+                                                                                                                               ''),
+                                                                                                                '… 44 characters d3f9508b …', ''))) THEN lower(regexp_replace(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
+                                                                                                                                                                                        ''),
+                                                                                                                                                                                chr(0),
+                                                                                                                                                                                ''),
+                                                                                                                                                                 '… 44 characters d3f9508b …',
+                                                                                                                                                                 ''))
+                                             ELSE translate(regexp_replace(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
+                                                                                     ''),
+                                                                             chr(0), ''),
+                                                              '… 44 characters d3f9508b …', ''), ?, ?)
+                                         END
+                                END, ?) AS sha256_email,
                          nullif(lower(regexp_replace(replace(collate(CAST("rows"."raw google_aid" AS TEXT),
                                                                ''), chr(0), ''),
                                         '… 91 characters 7b168211 …', '')), ?) AS google_aid,
@@ -458,11 +471,17 @@ ORDER BY warehouse_sync.runs.run_id;
 -- phase: snapshot
 
 -- statement 42
-SELECT sha2(regexp_replace(CASE
-                               WHEN (octet_length(vector.address) = length(vector.address)) THEN lower(vector.address) ELSE translate(vector.address,
-                                                                                                                              ?,
-                                                                                                                              ?)
-                           END, '… 44 characters d3f9508b …', ''), 256) AS sha2_1
+SELECT sha2(CASE
+                WHEN (octet_length(regexp_replace(vector.address,
+                                     '… 44 characters d3f9508b …', '')) = length(regexp_replace(vector.address,
+                                                                                   '… 44 characters d3f9508b …',
+                                                                                   ''))) THEN lower(regexp_replace(vector.address,
+                                                                                                      '… 44 characters d3f9508b …', '')) ELSE translate(regexp_replace(vector.address,
+                                                                                                                                                          '… 44 characters d3f9508b …',
+                                                                                                                                                          ''),
+                                                                                                                                                ?,
+                                                                                                                                                ?)
+            END, 256) AS sha2_1
 FROM (
       VALUES (?), (?), (?), (?)) AS vector (address);
 
@@ -560,7 +579,8 @@ FROM
               (SELECT cleaned."key 0" AS "key 0", cleaned.primary_key AS primary_key, cleaned.row_hash AS row_hash,
                       cleaned.sha256_email AS sha256_email, cleaned.google_aid AS google_aid, cleaned.first_name AS first_name, cleaned.country AS country,
                       CASE
-                          WHEN (length(cleaned.sha256_email) IN (64, 128)
+                          WHEN ((length(cleaned.sha256_email) = 64
+                                 OR length(cleaned.sha256_email) = 128)
                                 AND regexp_instr(cleaned.sha256_email, '^[0-9a-f]+$') > 0) THEN 'already_hashed' WHEN (length(cleaned.sha256_email) > 320) THEN 'too_long'
                           WHEN (regexp_instr(cleaned.sha256_email, '^[^@]+@[^@.]+([.][^@.]+)+$') <= 0) THEN 'not_an_address'
                       END AS "sha256_email problem",
@@ -579,20 +599,33 @@ FROM
                       END AS "country problem"
                FROM
                  (SELECT "rows"."key 0" AS "key 0", "rows".primary_key AS primary_key, "rows".row_hash AS row_hash,
-                         nullif(regexp_replace(CASE
-                                                   WHEN (octet_length(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
-                                                                                ''),
-                                                                        chr(0), '')) = length(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
-                                                                                                        ''),
-                                                                                                chr(0), ''))) THEN lower(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
-                                                                                                                                   ''),
-                                                                                                                           chr(0),
-                                                                                                                           ''))
-                                                   ELSE translate(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
-                                                                            ''),
-                                                                    chr(0), ''),
-                                                          '… 1433 characters a4624b46 …', '… 1433 characters 841cd6ec …')
-                                               END, '… 44 characters d3f9508b …', ''), '') AS sha256_email,
+                         nullif(CASE
+                                    WHEN (regexp_instr(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
+                                                                 ''),
+                                                         chr(0), ''), '^[!-~]+$') > 0) THEN lower(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
+                                                                                                            ''),
+                                                                                                    chr(0), ''))
+                                    ELSE CASE
+                                             WHEN (octet_length(regexp_replace(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
+                                                                                         ''),
+                                                                                 chr(0), ''),
+                                                                  '… 44 characters d3f9508b …', '')) = length(regexp_replace(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
+                                                                                                                                       ''),
+                                                                                                                               chr(0),
+                                                                                                                               ''),
+                                                                                                                '… 44 characters d3f9508b …', ''))) THEN lower(regexp_replace(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
+                                                                                                                                                                                        ''),
+                                                                                                                                                                                chr(0),
+                                                                                                                                                                                ''),
+                                                                                                                                                                 '… 44 characters d3f9508b …',
+                                                                                                                                                                 ''))
+                                             ELSE translate(regexp_replace(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
+                                                                                     ''),
+                                                                             chr(0), ''),
+                                                              '… 44 characters d3f9508b …', ''),
+                                                    '… 1433 characters a4624b46 …', '… 1433 characters 841cd6ec …')
+                                         END
+                                END, '') AS sha256_email,
                          nullif(lower(regexp_replace(replace(collate(CAST("rows"."raw google_aid" AS TEXT),
                                                                ''), chr(0), ''),
                                         '… 91 characters 7b168211 …', '')), '') AS google_aid,
@@ -917,7 +950,7 @@ WHERE warehouse_sync.retry_queue.run_id = ?;
 
 -- phase: snapshot
 
--- as statement 42: SELECT sha2(regexp_replace(CASE WHEN (octet_length(vector.address) = l
+-- as statement 42: SELECT sha2(CASE WHEN (octet_length(regexp_replace(vector.address, '… 
 
 -- statement 70
 CREATE TRANSIENT TABLE warehouse_sync.snapshot_people_2 AS
@@ -1013,7 +1046,8 @@ FROM
               (SELECT cleaned."key 0" AS "key 0", cleaned.primary_key AS primary_key, cleaned.row_hash AS row_hash,
                       cleaned.sha256_email AS sha256_email, cleaned.google_aid AS google_aid, cleaned.first_name AS first_name, cleaned.country AS country,
                       CASE
-                          WHEN (length(cleaned.sha256_email) IN (64, 128)
+                          WHEN ((length(cleaned.sha256_email) = 64
+                                 OR length(cleaned.sha256_email) = 128)
                                 AND regexp_instr(cleaned.sha256_email, '^[0-9a-f]+$') > 0) THEN 'already_hashed' WHEN (length(cleaned.sha256_email) > 320) THEN 'too_long'
                           WHEN (regexp_instr(cleaned.sha256_email, '^[^@]+@[^@.]+([.][^@.]+)+$') <= 0) THEN 'not_an_address'
                       END AS "sha256_email problem",
@@ -1032,20 +1066,33 @@ FROM
                       END AS "country problem"
                FROM
                  (SELECT "rows"."key 0" AS "key 0", "rows".primary_key AS primary_key, "rows".row_hash AS row_hash,
-                         nullif(regexp_replace(CASE
-                                                   WHEN (octet_length(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
-                                                                                ''),
-                                                                        chr(0), '')) = length(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
-                                                                                                        ''),
-                                                                                                chr(0), ''))) THEN lower(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
-                                                                                                                                   ''),
-                                                                                                                           chr(0),
-                                                                                                                           ''))
-                                                   ELSE translate(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
-                                                                            ''),
-                                                                    chr(0), ''),
-                                                          '… 1433 characters a4624b46 …', '… 1433 characters 841cd6ec …')
-                                               END, '… 44 characters d3f9508b …', ''), '') AS sha256_email,
+                         nullif(CASE
+                                    WHEN (regexp_instr(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
+                                                                 ''),
+                                                         chr(0), ''), '^[!-~]+$') > 0) THEN lower(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
+                                                                                                            ''),
+                                                                                                    chr(0), ''))
+                                    ELSE CASE
+                                             WHEN (octet_length(regexp_replace(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
+                                                                                         ''),
+                                                                                 chr(0), ''),
+                                                                  '… 44 characters d3f9508b …', '')) = length(regexp_replace(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
+                                                                                                                                       ''),
+                                                                                                                               chr(0),
+                                                                                                                               ''),
+                                                                                                                '… 44 characters d3f9508b …', ''))) THEN lower(regexp_replace(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
+                                                                                                                                                                                        ''),
+                                                                                                                                                                                chr(0),
+                                                                                                                                                                                ''),
+                                                                                                                                                                 '… 44 characters d3f9508b …',
+                                                                                                                                                                 ''))
+                                             ELSE translate(regexp_replace(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
+                                                                                     ''),
+                                                                             chr(0), ''),
+                                                              '… 44 characters d3f9508b …', ''),
+                                                    '… 1433 characters a4624b46 …', '… 1433 characters 841cd6ec …')
+                                         END
+                                END, '') AS sha256_email,
                          nullif(lower(regexp_replace(replace(collate(CAST("rows"."raw google_aid" AS TEXT),
                                                                ''), chr(0), ''),
                                         '… 91 characters 7b168211 …', '')), '') AS google_aid,
@@ -1150,9 +1197,12 @@ CREATE TRANSIENT TABLE warehouse_sync.changes_people_2 AS WITH pending AS
              warehouse_sync.snapshot_people_1.title AS title, warehouse_sync.snapshot_people_1.company AS company,
              warehouse_sync.snapshot_people_1.country AS country
       FROM warehouse_sync.snapshot_people_1
-      LEFT OUTER JOIN warehouse_sync.snapshot_people_2 ON warehouse_sync.snapshot_people_1.identity = warehouse_sync.snapshot_people_2.identity
       WHERE warehouse_sync.snapshot_people_1.reason IS NULL
-        AND warehouse_sync.snapshot_people_2.identity IS NULL) AS anon_3
+        AND warehouse_sync.snapshot_people_1.identity IN
+          (SELECT warehouse_sync.snapshot_people_1.identity
+           FROM warehouse_sync.snapshot_people_1
+           LEFT OUTER JOIN warehouse_sync.snapshot_people_2 ON warehouse_sync.snapshot_people_1.identity = warehouse_sync.snapshot_people_2.identity
+           WHERE warehouse_sync.snapshot_people_2.identity IS NULL)) AS anon_3
    UNION ALL SELECT 'REMOVE' AS operation, 'pending' AS cause, false AS held, anon_4.identity AS identity,
                                                                         anon_4.fingerprint AS fingerprint, anon_4.primary_key AS primary_key,
                                                                         anon_4.sha256_email AS sha256_email, anon_4.sha512_email AS sha512_email,
@@ -1189,9 +1239,12 @@ CREATE TRANSIENT TABLE warehouse_sync.changes_people_2 AS WITH pending AS
              warehouse_sync.snapshot_people_2.title AS title, warehouse_sync.snapshot_people_2.company AS company,
              warehouse_sync.snapshot_people_2.country AS country
       FROM warehouse_sync.snapshot_people_2
-      LEFT OUTER JOIN warehouse_sync.snapshot_people_1 ON warehouse_sync.snapshot_people_2.fingerprint = warehouse_sync.snapshot_people_1.fingerprint
       WHERE warehouse_sync.snapshot_people_2.reason IS NULL
-        AND warehouse_sync.snapshot_people_1.fingerprint IS NULL) AS anon_5
+        AND warehouse_sync.snapshot_people_2.fingerprint IN
+          (SELECT warehouse_sync.snapshot_people_2.fingerprint
+           FROM warehouse_sync.snapshot_people_2
+           LEFT OUTER JOIN warehouse_sync.snapshot_people_1 ON warehouse_sync.snapshot_people_2.fingerprint = warehouse_sync.snapshot_people_1.fingerprint
+           WHERE warehouse_sync.snapshot_people_1.fingerprint IS NULL)) AS anon_5
    UNION ALL SELECT 'ADD' AS operation, 'pending' AS cause, false AS held, anon_6.identity AS identity,
                                                                      anon_6.fingerprint AS fingerprint, anon_6.primary_key AS primary_key,
                                                                      anon_6.sha256_email AS sha256_email, anon_6.sha512_email AS sha512_email,
@@ -1517,7 +1570,7 @@ FROM warehouse_sync.changes_people_2;
 
 -- phase: snapshot
 
--- as statement 42: SELECT sha2(regexp_replace(CASE WHEN (octet_length(vector.address) = l
+-- as statement 42: SELECT sha2(CASE WHEN (octet_length(regexp_replace(vector.address, '… 
 
 -- statement 82
 CREATE TRANSIENT TABLE warehouse_sync.snapshot_people_3 AS
@@ -1613,7 +1666,8 @@ FROM
               (SELECT cleaned."key 0" AS "key 0", cleaned.primary_key AS primary_key, cleaned.row_hash AS row_hash,
                       cleaned.sha256_email AS sha256_email, cleaned.google_aid AS google_aid, cleaned.first_name AS first_name, cleaned.country AS country,
                       CASE
-                          WHEN (length(cleaned.sha256_email) IN (64, 128)
+                          WHEN ((length(cleaned.sha256_email) = 64
+                                 OR length(cleaned.sha256_email) = 128)
                                 AND regexp_instr(cleaned.sha256_email, '^[0-9a-f]+$') > 0) THEN 'already_hashed' WHEN (length(cleaned.sha256_email) > 320) THEN 'too_long'
                           WHEN (regexp_instr(cleaned.sha256_email, '^[^@]+@[^@.]+([.][^@.]+)+$') <= 0) THEN 'not_an_address'
                       END AS "sha256_email problem",
@@ -1632,20 +1686,33 @@ FROM
                       END AS "country problem"
                FROM
                  (SELECT "rows"."key 0" AS "key 0", "rows".primary_key AS primary_key, "rows".row_hash AS row_hash,
-                         nullif(regexp_replace(CASE
-                                                   WHEN (octet_length(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
-                                                                                ''),
-                                                                        chr(0), '')) = length(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
-                                                                                                        ''),
-                                                                                                chr(0), ''))) THEN lower(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
-                                                                                                                                   ''),
-                                                                                                                           chr(0),
-                                                                                                                           ''))
-                                                   ELSE translate(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
-                                                                            ''),
-                                                                    chr(0), ''),
-                                                          '… 1433 characters a4624b46 …', '… 1433 characters 841cd6ec …')
-                                               END, '… 44 characters d3f9508b …', ''), '') AS sha256_email,
+                         nullif(CASE
+                                    WHEN (regexp_instr(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
+                                                                 ''),
+                                                         chr(0), ''), '^[!-~]+$') > 0) THEN lower(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
+                                                                                                            ''),
+                                                                                                    chr(0), ''))
+                                    ELSE CASE
+                                             WHEN (octet_length(regexp_replace(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
+                                                                                         ''),
+                                                                                 chr(0), ''),
+                                                                  '… 44 characters d3f9508b …', '')) = length(regexp_replace(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
+                                                                                                                                       ''),
+                                                                                                                               chr(0),
+                                                                                                                               ''),
+                                                                                                                '… 44 characters d3f9508b …', ''))) THEN lower(regexp_replace(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
+                                                                                                                                                                                        ''),
+                                                                                                                                                                                chr(0),
+                                                                                                                                                                                ''),
+                                                                                                                                                                 '… 44 characters d3f9508b …',
+                                                                                                                                                                 ''))
+                                             ELSE translate(regexp_replace(replace(collate(CAST("rows"."raw sha256_email" AS TEXT),
+                                                                                     ''),
+                                                                             chr(0), ''),
+                                                              '… 44 characters d3f9508b …', ''),
+                                                    '… 1433 characters a4624b46 …', '… 1433 characters 841cd6ec …')
+                                         END
+                                END, '') AS sha256_email,
                          nullif(lower(regexp_replace(replace(collate(CAST("rows"."raw google_aid" AS TEXT),
                                                                ''), chr(0), ''),
                                         '… 91 characters 7b168211 …', '')), '') AS google_aid,
@@ -1750,9 +1817,12 @@ CREATE TRANSIENT TABLE warehouse_sync.changes_people_3 AS WITH pending AS
              warehouse_sync.snapshot_people_2.title AS title, warehouse_sync.snapshot_people_2.company AS company,
              warehouse_sync.snapshot_people_2.country AS country
       FROM warehouse_sync.snapshot_people_2
-      LEFT OUTER JOIN warehouse_sync.snapshot_people_3 ON warehouse_sync.snapshot_people_2.identity = warehouse_sync.snapshot_people_3.identity
       WHERE warehouse_sync.snapshot_people_2.reason IS NULL
-        AND warehouse_sync.snapshot_people_3.identity IS NULL) AS anon_3
+        AND warehouse_sync.snapshot_people_2.identity IN
+          (SELECT warehouse_sync.snapshot_people_2.identity
+           FROM warehouse_sync.snapshot_people_2
+           LEFT OUTER JOIN warehouse_sync.snapshot_people_3 ON warehouse_sync.snapshot_people_2.identity = warehouse_sync.snapshot_people_3.identity
+           WHERE warehouse_sync.snapshot_people_3.identity IS NULL)) AS anon_3
    UNION ALL SELECT 'REMOVE' AS operation, 'pending' AS cause, false AS held, anon_4.identity AS identity,
                                                                         anon_4.fingerprint AS fingerprint, anon_4.primary_key AS primary_key,
                                                                         anon_4.sha256_email AS sha256_email, anon_4.sha512_email AS sha512_email,
@@ -1789,9 +1859,12 @@ CREATE TRANSIENT TABLE warehouse_sync.changes_people_3 AS WITH pending AS
              warehouse_sync.snapshot_people_3.title AS title, warehouse_sync.snapshot_people_3.company AS company,
              warehouse_sync.snapshot_people_3.country AS country
       FROM warehouse_sync.snapshot_people_3
-      LEFT OUTER JOIN warehouse_sync.snapshot_people_2 ON warehouse_sync.snapshot_people_3.fingerprint = warehouse_sync.snapshot_people_2.fingerprint
       WHERE warehouse_sync.snapshot_people_3.reason IS NULL
-        AND warehouse_sync.snapshot_people_2.fingerprint IS NULL) AS anon_5
+        AND warehouse_sync.snapshot_people_3.fingerprint IN
+          (SELECT warehouse_sync.snapshot_people_3.fingerprint
+           FROM warehouse_sync.snapshot_people_3
+           LEFT OUTER JOIN warehouse_sync.snapshot_people_2 ON warehouse_sync.snapshot_people_3.fingerprint = warehouse_sync.snapshot_people_2.fingerprint
+           WHERE warehouse_sync.snapshot_people_2.fingerprint IS NULL)) AS anon_5
    UNION ALL SELECT 'ADD' AS operation, 'pending' AS cause, false AS held, anon_6.identity AS identity,
                                                                      anon_6.fingerprint AS fingerprint, anon_6.primary_key AS primary_key,
                                                                      anon_6.sha256_email AS sha256_email, anon_6.sha512_email AS sha512_email,
