@@ -228,7 +228,7 @@ def _distinct(model: Model, keyed: sa.Subquery) -> sa.Select[Any]:
 def _as_they_are(model: Model, keyed: sa.Subquery) -> sa.Select[Any]:
     """Each row as a line of its own."""
     single = sa.cast(1, sa.BigInteger).label("query_rows")
-    return _lines(model, sa.select(*(column for column in keyed.c if column.name != KEY), single).subquery("single"))
+    return _lines(model, sa.select(keyed, single).subquery("single"))
 
 
 def _lines(model: Model, source: sa.Subquery) -> sa.Select[Any]:
