@@ -297,7 +297,7 @@ def test_different_values_are_encoded_differently(
     rows = rows.data([(place, *row) for place, row in enumerate(given_tuples)])
     pairs: dict[str, sa.ColumnElement[str]] = {name: sa.cast(rows.c[name], sa.Text) for name in names}
     with warehouse.connect("test the encoding") as connection:
-        encoded = connection.scalars(sa.select(values.encode(warehouse, pairs)).order_by(rows.c.place)).all()
+        encoded = connection.scalars(sa.select(warehouse.encoded(pairs)).order_by(rows.c.place)).all()
     assert len(set(zip(given_tuples, encoded, strict=True))) == len(set(given_tuples)) == len(set(encoded))
 
 

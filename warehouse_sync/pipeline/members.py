@@ -182,12 +182,10 @@ def _keyed(warehouse: Warehouse, model: Model, mapped: Sequence[Field], judged: 
     """Each row with its identity and fingerprint, unless it cannot be a member."""
     identifiers = {taken.name for taken in model.fields.identifiers}
     own = {taken.name: judged.c[taken.name] for taken in mapped if taken.name in identifiers}
-    other = {taken.name: judged.c[taken.name] for taken in mapped if taken.name not in identifiers}
     encoded = warehouse.computed_once(
         sa.select(
             judged,
-            _unless_kept(judged, values.encode(warehouse, own)).label("own"),
-            _unless_kept(judged, values.encode(warehouse, other)).label("other"),
+            _unless_kept(judged, warehouse.encoded(own)).label("own"),
         ),
         "encoded",
     )
@@ -195,14 +193,14 @@ def _keyed(warehouse: Warehouse, model: Model, mapped: Sequence[Field], judged: 
     def for_members(made: sa.ColumnElement[Any], name: str) -> sa.ColumnElement[Any]:
         return _unless_kept(encoded, sa.case((encoded.c.reason.is_(None), made)), name).label(name)
 
-    everything = warehouse.joined(encoded.c.own, sa.literal("|", sa.Text), encoded.c.other)
+    others = {taken.name: encoded.c[taken.name] for taken in mapped if taken.name not in identifiers}
     return warehouse.computed_once(
         sa.select(
             *_keys(encoded),
             *(encoded.c[name] for name in ("primary_key", "row_hash", "reason", "left_out")),
             *(encoded.c[taken.name] for taken in mapped),
             for_members(warehouse.digest(encoded.c.own), "identity"),
-            for_members(warehouse.change_digest(everything), "fingerprint"),
+            for_members(warehouse.change_digest(encoded.c.own, others), "fingerprint"),
         ),
         "keyed",
     )

@@ -6,7 +6,7 @@ All SQL of a run is made of these pieces, so that it is the same everywhere; the
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
@@ -353,9 +353,13 @@ class Warehouse:
         # Looking is several times as fast as translating, and few values have any.
         return sa.case((self.matches(value, f"[{BLANK}]"), sa.func.translate(value, BLANK, "")), else_=value)
 
+    def octets(self, value: Text) -> sa.ColumnElement[int]:
+        """The number of bytes in UTF-8, which is told without looking at each character."""
+        return sa.func.octet_length(value)
+
     def is_ascii(self, value: Text) -> sa.ColumnElement[bool]:
         """Whether every character takes one byte."""
-        return sa.func.octet_length(value) == sa.func.char_length(value)
+        return self.octets(value) == sa.func.length(value)
 
     def lower_ascii(self, value: Text) -> Text:
         """A to Z become a to z; what happens to other letters is the engine's."""
@@ -378,9 +382,16 @@ class Warehouse:
         """The first 128 bits of SHA-256 as a UUID: a key that is narrow and of fixed width."""
         return sa.cast(sa.func.left(self.hash_text(value, "sha256"), 32), sa.Uuid)
 
-    def change_digest(self, value: Text) -> sa.ColumnElement[Any]:
-        """128 bits as a UUID that tell a change of the text; nothing is found by it in an older release's tables."""
-        return self.digest(value)
+    def encoded(self, pairs: Mapping[str, Text]) -> Text:
+        """Named values as one text, different for different values: name, length and value of each that is there."""
+        return self.joined(sa.literal("", sa.Text), *(self.named(name, value) for name, value in pairs.items()))
+
+    def change_digest(self, own: Text, others: Mapping[str, Text]) -> sa.ColumnElement[Any]:
+        """128 bits as a UUID that tell a change of any of the values; `own` is the text of the member's identity.
+
+        Nothing is found by it in an older release's tables.
+        """
+        return self.digest(self.joined(own, sa.literal("|", sa.Text), self.encoded(others)))
 
     def list_as_text(self, column: sa.ColumnElement[Any]) -> Text:
         """Any SQL type as text, different for different values, of arrays too."""

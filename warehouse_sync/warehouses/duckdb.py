@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import re
 from array import array
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -226,8 +226,8 @@ class DuckDB(Warehouse):
         named = self.joined(sa.literal(f"{name}=", sa.Text), length, sa.literal(":", sa.Text), value, sa.literal(";"))
         return sa.case((value.is_not(None), named))
 
-    def is_ascii(self, value: Text) -> sa.ColumnElement[bool]:
-        return sa.func.strlen(value) == sa.func.length(value)
+    def octets(self, value: Text) -> sa.ColumnElement[int]:
+        return sa.func.strlen(value)
 
     def lower(self, value: Text) -> Text:
         # Already code point by code point and free of locales: equal to letters.py for all of Unicode.
@@ -236,9 +236,9 @@ class DuckDB(Warehouse):
     def hash_text(self, value: Text, algorithm: str) -> Text:
         return sa.Function(algorithm, value, type_=sa.Text())
 
-    def change_digest(self, value: Text) -> sa.ColumnElement[Any]:
+    def change_digest(self, own: Text, others: Mapping[str, Text]) -> sa.ColumnElement[Any]:
         # A third of SHA-256's cost, and no secret: what is sent plainly, and hashes, go into it.
-        return sa.cast(sa.func.md5(value), sa.Uuid)
+        return sa.cast(sa.func.md5(self.joined(own, sa.literal("|", sa.Text), self.encoded(others))), sa.Uuid)
 
     def list_as_text(self, column: sa.ColumnElement[Any]) -> Text:
         return sa.cast(sa.func.to_json(column), sa.Text)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import operator
 import re
 import time
-from collections.abc import Generator, Iterator, Sequence
+from array import array
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +19,7 @@ from warehouse_sync.errors import ConfigurationError, WarehouseSyncError
 from warehouse_sync.fields import Field
 from warehouse_sync.operations import Elements
 from warehouse_sync.warehouses.base import Text, Warehouse, as_told, texts_select
+from warehouse_sync.warehouses.letters import upper_and_lower
 from warehouse_sync.warehouses.values import EMAIL_WITHIN, JSON_ARRAY, JSON_BEGINS, NOT_A_LIST
 
 WORK_MEMORY = 64 * 1024
@@ -138,24 +142,42 @@ class PostgreSQL(Warehouse):
     def stream(
         self, connection: sa.Connection, changes: sa.TableClause, text: Text, after: int, last: int, size: int
     ) -> Generator[Elements, None, None]:
-        # Each piece is one row, made by the server, so that the worker has next to nothing to do for it.
-        while after < last:
+        # Each piece is one row, made by the server, so that the worker has next to nothing to do for it. Its rows are
+        # taken as they lie in the table, which was written in order; from where that does not hold they are sorted.
+        in_order = True
+        while in_order and after < last:
             opened = time.monotonic()
             select = _pieces(changes, text, after, last, size)
             try:
-                for row in connection.execution_options(yield_per=1).execute(select):
-                    piece = min(size, last - after)
-                    if not (row.after == after and row.rows == row.numbers == piece):
-                        return
-                    elements = Elements(row.texts.encode(), piece)
-                    del row  # Its text is not to be kept while the piece is sent.
-                    after += piece
+                for texts, seqs in connection.execution_options(yield_per=1).execute(select):
+                    until = min(after + size, last)
+                    expected = array("q", range(after + 1, until + 1))
+                    expected.byteswap()
+                    in_order = seqs == expected.tobytes()
+                    if not in_order:
+                        break
+                    elements = Elements(texts.encode(), until - after)
+                    del texts  # It is not to be kept while the piece is sent.
+                    after = until
                     yield elements
                     if time.monotonic() - opened >= self.cursor_seconds:
                         break
             finally:
                 connection.invalidate()  # The server may have ended its session while pieces were sent.
                 connection.rollback()
+        if after < last:
+            yield from super().stream(connection, changes, text, after, last, size)
+
+    def joined(self, *parts: Text, comma: bool = False) -> Text:
+        if comma:
+            return super().joined(*parts, comma=True)
+        # concat() makes a new text of each of its arguments first.
+        known = [part if isinstance(part, sa.BindParameter) else sa.func.coalesce(part, "") for part in parts]
+        return functools.reduce(operator.add, known)
+
+    def number(self) -> sa.ColumnElement[int]:
+        # Without an order the usual frame is all rows, which would be kept until the last has come.
+        return sa.func.row_number().over(rows=(None, 0))
 
     def seconds(self, count: float | sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
         return sa.func.make_interval(0, 0, 0, 0, 0, 0, sa.cast(count, sa.Double))
@@ -171,6 +193,20 @@ class PostgreSQL(Warehouse):
     def upper_ascii(self, value: Text) -> Text:
         return sa.func.upper(sa.collate(value, "C"))
 
+    def trim(self, value: Text) -> Text:
+        # Looking at both ends is three times as fast as trimming, and few values want it. Code points 32 < end < 132
+        # are visible; told by one comparison, as the end would be looked for twice for two.
+        ends = sa.func.ascii(value), sa.func.ascii(sa.func.right(value, 1))
+        visible = (sa.func.abs(end - sa.literal(82, sa.Integer)) < sa.literal(50, sa.Integer) for end in ends)
+        return sa.case((sa.and_(*visible), value), else_=super().trim(value))
+
+    def lower(self, value: Text) -> Text:
+        # translate() compares each character with each letter of its list, which takes a quarter of a millisecond for
+        # an address; a regular expression tells in a microsecond that there is nothing to do.
+        upper, lower = (letters[26:] for letters in upper_and_lower())
+        folded = self.lower_ascii(value)
+        return sa.case((self.matches(folded, f"[{upper}]"), sa.func.translate(folded, upper, lower)), else_=folded)
+
     def hash_text(self, value: Text, algorithm: str) -> Text:
         # A cast to bytea would read backslashes as escapes.
         octets = sa.func.convert_to(value, "UTF8")
@@ -180,15 +216,17 @@ class PostgreSQL(Warehouse):
         octets = sa.func.substr(sa.func.sha256(sa.func.convert_to(value, "UTF8")), 1, 16)
         return sa.cast(sa.func.encode(octets, "hex"), sa.Uuid)
 
+    def change_digest(self, own: Text, others: Mapping[str, Text]) -> sa.ColumnElement[Any]:
+        # Two independent hashes of each value, which takes an eighth of SHA-256's time.
+        texts = (own, *others.values())
+        halves = [sa.func.int8send(_hashes(f"fingerprint {half}", texts)) for half in (1, 2)]
+        return sa.cast(sa.func.encode(halves[0].op("||")(halves[1]), "hex"), sa.Uuid)
+
     def list_as_text(self, column: sa.ColumnElement[Any]) -> Text:
         return sa.cast(sa.func.to_json(column), sa.Text)
 
     def row_hash(self, salt: str, texts: Sequence[Text]) -> sa.ColumnElement[Any]:
-        together: sa.ColumnElement[Any] = sa.literal(_number(salt, "row"), sa.BigInteger)
-        for place, text in enumerate(texts):
-            seed, nothing = (sa.literal(_number(salt, f"{place} {of}"), sa.BigInteger) for of in ("seed", "null"))
-            together = together.op("#")(sa.func.coalesce(sa.func.hashtextextended(text, seed), nothing))
-        return together
+        return _hashes(salt, texts)
 
     def text_list(self, column: sa.ColumnElement[Any], field: Field) -> Text:
         # A column of type json may hold escapes and numbers that the server stores but cannot read (NUL, half a
@@ -221,8 +259,8 @@ class PostgreSQL(Warehouse):
         return sa.case((unreadable, sa.literal(NOT_A_LIST, sa.Text)), else_=found)
 
 
-def _pieces(changes: sa.TableClause, text: Text, after: int, last: int, size: int) -> sa.Select[Any]:
-    """For each piece of `size` operations what it follows, its texts as one, its rows, and how many numbers they have.
+def _pieces(changes: sa.TableClause, text: Text, after: int, last: int, size: int) -> sa.Select[str, bytes]:
+    """For each piece of `size` operations its texts as one, and its numbers, of eight bytes each, in the same order.
 
     A lateral join takes one piece after the other through the index; grouped, all would be made before the first.
     """
@@ -231,11 +269,19 @@ def _pieces(changes: sa.TableClause, text: Text, after: int, last: int, size: in
     until = sa.func.least(first.c.after + sa.literal(size, sa.BigInteger), sa.literal(last, sa.BigInteger))
     seq, each = texts_select(changes, text, first.c.after, until).correlate(first).subquery().c
     piece = sa.select(
-        sa.func.string_agg(each, postgresql.aggregate_order_by(sa.literal("", sa.Text), seq)).label("texts"),
-        sa.func.count().label("rows"),
-        sa.func.count(seq.distinct()).label("numbers"),
+        sa.func.string_agg(each, sa.literal("", sa.Text)).label("texts"),
+        sa.func.string_agg(sa.func.int8send(seq), sa.literal(b"", sa.LargeBinary)).label("seqs"),
     ).lateral("piece")
-    return sa.select(first.c.after, piece).join_from(first, piece, sa.true())
+    return sa.select(piece.c.texts, piece.c.seqs).join_from(first, piece, sa.true())
+
+
+def _hashes(salt: str, texts: Sequence[Text]) -> sa.ColumnElement[Any]:
+    """64 bits of all texts; each is hashed with a seed of its own, so that its place counts."""
+    together: sa.ColumnElement[Any] = sa.literal(_number(salt, "row"), sa.BigInteger)
+    for place, text in enumerate(texts):
+        seed, nothing = (sa.literal(_number(salt, f"{place} {of}"), sa.BigInteger) for of in ("seed", "null"))
+        together = together.op("#")(sa.func.coalesce(sa.func.hashtextextended(text, seed), nothing))
+    return together
 
 
 def _number(salt: str, purpose: str) -> int:

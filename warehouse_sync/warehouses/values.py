@@ -16,7 +16,6 @@ from warehouse_sync.fields import AudienceFields, Field, Normaliser, TooLong
 from warehouse_sync.warehouses.base import Text, Warehouse
 from warehouse_sync.warehouses.letters import WHITE_SPACE
 
-EMAIL = "^[^@]+@[^@.]+([.][^@.]+)+$"
 EMAIL_WITHIN = f"[^@{WHITE_SPACE}](@|%40)[^@{WHITE_SPACE}]+[.][^@{WHITE_SPACE}]"
 """An address anywhere in a text, percent-encoded in a URL too."""
 
@@ -109,13 +108,15 @@ def problem(
     length = sa.func.length(cleaned)
     match field.normaliser:
         case Normaliser.EMAIL if hash_pii:
+            is_address = _is_address(cleaned)
             has_length = sa.or_(*(length == digits for digits in HASH_LENGTHS.values()))
-            return _first(
-                # Most addresses have no such length, and are not looked at any closer.
+            found = _first(
                 (has_length & warehouse.matches(cleaned, HEXADECIMAL), "already_hashed"),
                 (length > EMAIL_LENGTH, "too_long"),
-                (~warehouse.matches(cleaned, EMAIL), "not_an_address"),
+                (~is_address, "not_an_address"),
             )
+            # Nearly all are short addresses, and are not looked at any closer.
+            return sa.case((~is_address | (warehouse.octets(cleaned) > EMAIL_LENGTH), found))
         case Normaliser.EMAIL:
             assert field.hash is not None
             is_hash = (length == HASH_LENGTHS[field.hash]) & warehouse.matches(cleaned, HEXADECIMAL)
@@ -166,8 +167,8 @@ def value(warehouse: Warehouse, field: Field, cleaned: Text, *, hash_pii: bool) 
         case Normaliser.COUNTRY:
             return warehouse.upper_ascii(cleaned)
         case Normaliser.TEXT if field.max_length is not None and field.too_long is TooLong.CUT:
-            # Few are as long, and cutting copies.
-            is_long = sa.func.length(cleaned) > field.max_length
+            # Few are as long, and counting characters looks at each.
+            is_long = (warehouse.octets(cleaned) > field.max_length) & (sa.func.length(cleaned) > field.max_length)
             return sa.case((is_long, sa.func.left(cleaned, field.max_length)), else_=cleaned)
         case _:
             return cleaned
@@ -177,6 +178,11 @@ def may_hold_address(warehouse: Warehouse, texts: Sequence[Text]) -> sa.ColumnEl
     """Whether EMAIL_WITHIN can be found in any of the texts: one look at all of them, as nearly no row has any."""
     together = warehouse.joined(*texts)
     return together.contains("@") | together.contains("%40", autoescape=True)
+
+
+def _is_address(text: Text) -> sa.ColumnElement[bool]:
+    """Something, an at sign, and two or more labels with dots between; by LIKE, a tenth of a regular expression."""
+    return text.like("_%@_%._%") & sa.and_(*(~text.like(wrong) for wrong in ("%@%@%", "%@.%", "%@%..%", "%.")))
 
 
 def _prefixed(field: Field) -> str:
@@ -211,8 +217,3 @@ def left_out(warehouse: Warehouse, problems: Mapping[str, Text]) -> Text:
         )
     )
     return sa.case((sa.or_(*(found.is_not(None) for found in problems.values())), told))
-
-
-def encode(warehouse: Warehouse, pairs: Mapping[str, Text]) -> Text:
-    """Named values as one text, different for different values: name, length and value of each that is there."""
-    return warehouse.joined(sa.literal("", sa.Text), *(warehouse.named(name, value) for name, value in pairs.items()))
