@@ -13,7 +13,7 @@ from it, and the pending work that still holds, is what is missing from the curr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -86,6 +86,8 @@ def make_changes(
     temporary: bool = False,
 ) -> ChangeCounts:
     """`table` holds the operations of the run, numbered by `seq` from 1. Raises QueryFailed."""
+    if not _left_undelivered(connection, tables, fields.names, basis):
+        basis = replace(basis, promoted=None)
     select = changes_select(warehouse, tables, fields, basis)
     warehouse.create_table_as(connection, table, select, temporary=temporary, ordered_by="seq")
     if not temporary:
@@ -130,6 +132,17 @@ def changes_select(warehouse: Warehouse, tables: StateTables, fields: AudienceFi
     held = _held(names, pending, readds)
     parts = [part for part in (held, removes, adds, readds) if part is not None]
     return _numbered(warehouse, names, parts or [_nothing(names).cte("nothing")])
+
+
+def _left_undelivered(connection: sa.Connection, tables: StateTables, names: Sequence[str], basis: Basis) -> bool:
+    """Whether the promoted run has pending work; mostly it has none, and its table need not be held against anything."""
+    run = basis.promoted
+    if run is None or run.changes_table is None:
+        return False
+    changes, queue = tables.changes(run.changes_table, names), tables.retry_queue
+    untouched = sa.select(changes.c.seq).where(changes.c.seq > run.watermark)
+    queued = sa.select(queue.c.seq).where(queue.c.run_id == run.run_id)
+    return bool(connection.scalar(sa.select(untouched.exists() | queued.exists())))
 
 
 def _member(names: Sequence[str], source: sa.FromClause) -> list[sa.ColumnElement[Any]]:

@@ -182,25 +182,18 @@ def _keyed(warehouse: Warehouse, model: Model, mapped: Sequence[Field], judged: 
     """Each row with its identity and fingerprint, unless it cannot be a member."""
     identifiers = {taken.name for taken in model.fields.identifiers}
     own = {taken.name: judged.c[taken.name] for taken in mapped if taken.name in identifiers}
-    encoded = warehouse.computed_once(
-        sa.select(
-            judged,
-            _unless_kept(judged, warehouse.encoded(own)).label("own"),
-        ),
-        "encoded",
-    )
+    others = {taken.name: judged.c[taken.name] for taken in mapped if taken.name not in identifiers}
 
     def for_members(made: sa.ColumnElement[Any], name: str) -> sa.ColumnElement[Any]:
-        return _unless_kept(encoded, sa.case((encoded.c.reason.is_(None), made)), name).label(name)
+        return _unless_kept(judged, sa.case((judged.c.reason.is_(None), made)), name).label(name)
 
-    others = {taken.name: encoded.c[taken.name] for taken in mapped if taken.name not in identifiers}
     return warehouse.computed_once(
         sa.select(
-            *_keys(encoded),
-            *(encoded.c[name] for name in ("primary_key", "row_hash", "reason", "left_out")),
-            *(encoded.c[taken.name] for taken in mapped),
-            for_members(warehouse.digest(encoded.c.own), "identity"),
-            for_members(warehouse.change_digest(encoded.c.own, others), "fingerprint"),
+            *_keys(judged),
+            *(judged.c[name] for name in ("primary_key", "row_hash", "reason", "left_out")),
+            *(judged.c[taken.name] for taken in mapped),
+            for_members(warehouse.digest(warehouse.encoded(own)), "identity"),
+            for_members(warehouse.change_digest(own, others), "fingerprint"),
         ),
         "keyed",
     )

@@ -126,11 +126,13 @@ def _had_twins(connection: sa.Connection, snapshot: sa.TableClause) -> bool:
 
 def _has_twins(connection: sa.Connection, rows: sa.TableClause) -> bool:
     """Whether several of the rows, taken as they are, have one identity or are rejected under one key."""
-    groups = (
-        sa.select(sa.literal(1)).where(rows.c.reason.is_(None)).group_by(rows.c.identity),
-        sa.select(sa.literal(1)).where(rows.c.reason.is_not(None)).group_by(rows.c.reason, rows.c.primary_key),
-    )
-    return bool(connection.scalar(sa.select(sa.or_(*(group.having(sa.func.count() > 1).exists() for group in groups)))))
+    identity = rows.c.identity
+    numbers = sa.select(sa.func.count(identity), sa.func.count(identity.distinct()), sa.func.count(rows.c.reason))
+    members, identities, rejected = connection.execute(numbers).one()
+    if members > identities or not rejected:
+        return bool(members > identities)
+    several = sa.select(sa.literal(1)).where(rows.c.reason.is_not(None)).group_by(rows.c.reason, rows.c.primary_key)
+    return bool(connection.scalar(sa.select(several.having(sa.func.count() > 1).exists())))
 
 
 def count_snapshot(connection: sa.Connection, table: sa.TableClause) -> SnapshotCounts:

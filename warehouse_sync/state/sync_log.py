@@ -30,7 +30,7 @@ def add_operations(
     reason = sa.literal(outcome.reason or None, sa.String)
     message = sa.literal(outcome.message or None, sa.Text)
     source = sa.select(
-        state.warehouse.utc_now(),
+        _once(state.warehouse.utc_now()),
         sa.literal(run_id, sa.BigInteger),
         *key.columns(),
         changes.c.seq,
@@ -62,7 +62,7 @@ def add_held(
 ) -> None:
     """The operations that the run holds back (seq 1 to `upto`) are deferred, for the reason of their last attempt."""
     source = sa.select(
-        state.warehouse.utc_now(),
+        _once(state.warehouse.utc_now()),
         sa.literal(run_id, sa.BigInteger),
         *key.columns(),
         changes.c.seq,
@@ -88,7 +88,7 @@ def add_rejected_rows(
     """A line for each row that cannot be a member and was not already so in the previous snapshot."""
     nothing = sa.null()
     source = sa.select(
-        state.warehouse.utc_now(),
+        _once(state.warehouse.utc_now()),
         sa.literal(run_id, sa.BigInteger),
         *key.columns(),
         sa.cast(nothing, sa.BigInteger),
@@ -109,6 +109,11 @@ def add_rejected_rows(
     _insert(state, connection, source)
 
 
+def _once(time: sa.ColumnElement[Any]) -> sa.ScalarSelect[Any]:
+    """The clock read once for a statement: PostgreSQL reads it for each row else, and can use no index."""
+    return sa.select(time).scalar_subquery()
+
+
 def _insert(state: State, connection: sa.Connection, source: sa.Select[Any]) -> None:
     log = state.tables.sync_log
     connection.execute(sa.insert(log).from_select([column.name for column in log.c], source))
@@ -117,7 +122,7 @@ def _insert(state: State, connection: sa.Connection, source: sa.Select[Any]) -> 
 def forget(state: State, connection: sa.Connection, key: SyncKey, days: int) -> None:
     """Lines older than `days` are gone; 0 keeps none."""
     log = state.tables.sync_log
-    old = log.c.logged_at < state.warehouse.utc_now(-86400.0 * days)
+    old = log.c.logged_at < _once(state.warehouse.utc_now(-86400.0 * days))
     connection.execute(sa.delete(log).where(key.match(log), old))
 
 

@@ -11,7 +11,7 @@ from functools import cache
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = "0004"
+SCHEMA_VERSION = "0005"
 """The migration that this release works with."""
 
 VERSION_TABLE = "schema_version"
@@ -95,6 +95,7 @@ class StateTables:
             sa.Column("primary_key", sa.Text, doc="hashed where it is or holds an e-mail address"),
             sa.Column("identity", sa.Uuid),
             sa.Column("attempt", sa.Integer),
+            sa.Index("sync_log_logged_at", "logged_at", postgresql_using="brin"),
         )
         self.retry_queue = sa.Table(
             "retry_queue",

@@ -386,12 +386,12 @@ class Warehouse:
         """Named values as one text, different for different values: name, length and value of each that is there."""
         return self.joined(sa.literal("", sa.Text), *(self.named(name, value) for name, value in pairs.items()))
 
-    def change_digest(self, own: Text, others: Mapping[str, Text]) -> sa.ColumnElement[Any]:
-        """128 bits as a UUID that tell a change of any of the values; `own` is the text of the member's identity.
+    def change_digest(self, own: Mapping[str, Text], others: Mapping[str, Text]) -> sa.ColumnElement[Any]:
+        """128 bits as a UUID that tell a change of any value: of the member's own identifiers, or of other fields.
 
         Nothing is found by it in an older release's tables.
         """
-        return self.digest(self.joined(own, sa.literal("|", sa.Text), self.encoded(others)))
+        return self.digest(self.joined(self.encoded(own), sa.literal("|", sa.Text), self.encoded(others)))
 
     def list_as_text(self, column: sa.ColumnElement[Any]) -> Text:
         """Any SQL type as text, different for different values, of arrays too."""

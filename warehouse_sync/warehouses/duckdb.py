@@ -236,9 +236,10 @@ class DuckDB(Warehouse):
     def hash_text(self, value: Text, algorithm: str) -> Text:
         return sa.Function(algorithm, value, type_=sa.Text())
 
-    def change_digest(self, own: Text, others: Mapping[str, Text]) -> sa.ColumnElement[Any]:
+    def change_digest(self, own: Mapping[str, Text], others: Mapping[str, Text]) -> sa.ColumnElement[Any]:
         # A third of SHA-256's cost, and no secret: what is sent plainly, and hashes, go into it.
-        return sa.cast(sa.func.md5(self.joined(own, sa.literal("|", sa.Text), self.encoded(others))), sa.Uuid)
+        together = self.joined(self.encoded(own), sa.literal("|", sa.Text), self.encoded(others))
+        return sa.cast(sa.func.md5(together), sa.Uuid)
 
     def list_as_text(self, column: sa.ColumnElement[Any]) -> Text:
         return sa.cast(sa.func.to_json(column), sa.Text)

@@ -216,9 +216,9 @@ class PostgreSQL(Warehouse):
         octets = sa.func.substr(sa.func.sha256(sa.func.convert_to(value, "UTF8")), 1, 16)
         return sa.cast(sa.func.encode(octets, "hex"), sa.Uuid)
 
-    def change_digest(self, own: Text, others: Mapping[str, Text]) -> sa.ColumnElement[Any]:
+    def change_digest(self, own: Mapping[str, Text], others: Mapping[str, Text]) -> sa.ColumnElement[Any]:
         # Two independent hashes of each value, which takes an eighth of SHA-256's time.
-        texts = (own, *others.values())
+        texts = (*own.values(), *others.values())
         halves = [sa.func.int8send(_hashes(f"fingerprint {half}", texts)) for half in (1, 2)]
         return sa.cast(sa.func.encode(halves[0].op("||")(halves[1]), "hex"), sa.Uuid)
 
