@@ -222,7 +222,7 @@ class Mirror(LeasedRun):
                 retry_queue.carry_along(self.state, connection, key, run_id, self.changes, held)
             if held and keeps_log:
                 sync_log.add_held(self.state, connection, key, run_id, self.changes, held)
-            if keeps_log and self.rows.rejected and self.wish.kind is not RunKind.RETRY:
+            if keeps_log and self.wish.kind is not RunKind.RETRY:
                 sync_log.add_rejected_rows(self.state, connection, key, run_id, self.current, self.previous)
             self._commit(connection, held)
         self.is_promoted = True

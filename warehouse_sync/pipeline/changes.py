@@ -135,7 +135,7 @@ def changes_select(warehouse: Warehouse, tables: StateTables, fields: AudienceFi
 
 
 def _left_undelivered(connection: sa.Connection, tables: StateTables, names: Sequence[str], basis: Basis) -> bool:
-    """Whether the promoted run has pending work; mostly it has none, and its table need not be held against anything."""
+    """Whether the promoted run has pending work. Mostly it has none, and nothing need be looked for in snapshots."""
     run = basis.promoted
     if run is None or run.changes_table is None:
         return False

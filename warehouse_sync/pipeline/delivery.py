@@ -18,7 +18,7 @@ from warehouse_sync.state.syncs import Lease
 from warehouse_sync.warehouses.base import Warehouse
 from warehouse_sync.warehouses.elements import element_text
 
-QUEUED = 1.5
+QUEUED = 1.25
 """Batches in memory per request in flight, so that a free connection does not wait for the warehouse."""
 
 HOPELESS = 3

@@ -9,7 +9,7 @@ import re
 import time
 from array import array
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 import sqlalchemy as sa
@@ -147,21 +147,20 @@ class PostgreSQL(Warehouse):
         in_order = True
         while in_order and after < last:
             opened = time.monotonic()
-            select = _pieces(changes, text, after, last, size)
             try:
-                for texts, seqs in connection.execution_options(yield_per=1).execute(select):
-                    until = min(after + size, last)
-                    expected = array("q", range(after + 1, until + 1))
-                    expected.byteswap()
-                    in_order = seqs == expected.tobytes()
-                    if not in_order:
-                        break
-                    elements = Elements(texts.encode(), until - after)
-                    del texts  # It is not to be kept while the piece is sent.
-                    after = until
-                    yield elements
-                    if time.monotonic() - opened >= self.cursor_seconds:
-                        break
+                with closing(_pieces(connection, changes, text, after, last, size)) as pieces:
+                    for elements, seqs in pieces:
+                        until = min(after + size, last)
+                        expected = array("q", range(after + 1, until + 1))
+                        expected.byteswap()
+                        in_order = seqs == expected.tobytes()
+                        if not in_order:
+                            break
+                        after, piece = until, Elements(elements, until - after)
+                        del elements  # They are not to be kept any longer than the piece is.
+                        yield piece
+                        if time.monotonic() - opened >= self.cursor_seconds:
+                            break
             finally:
                 connection.invalidate()  # The server may have ended its session while pieces were sent.
                 connection.rollback()
@@ -259,17 +258,34 @@ class PostgreSQL(Warehouse):
         return sa.case((unreadable, sa.literal(NOT_A_LIST, sa.Text)), else_=found)
 
 
-def _pieces(changes: sa.TableClause, text: Text, after: int, last: int, size: int) -> sa.Select[str, bytes]:
-    """For each piece of `size` operations its texts as one, and its numbers, of eight bytes each, in the same order.
+def _pieces(
+    connection: sa.Connection, changes: sa.TableClause, text: Text, after: int, last: int, size: int
+) -> Generator[tuple[bytes, bytes], None, None]:
+    """For each piece of `size` operations its texts as one, and its numbers, of eight bytes each, in the same order."""
+    select = _pieces_select(changes, text, after, last, size)
+    compiled = str(select.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True}))
+    driver: Any = connection.connection.driver_connection
+    driver_error = connection.dialect.loaded_dbapi.Error
+    # As binary, so that no text is made of the bytes on the way: it would take up to four times the memory.
+    cursor = driver.cursor("pieces", binary=True)
+    try:
+        cursor.execute(compiled, ())
+        yield from iter(cursor.fetchone, None)
+    except driver_error as error:
+        raise sa.exc.DBAPIError.instance(compiled, None, error, driver_error) from None
+    finally:
+        with suppress(driver_error):
+            cursor.close()
 
-    A lateral join takes one piece after the other through the index; grouped, all would be made before the first.
-    """
+
+def _pieces_select(changes: sa.TableClause, text: Text, after: int, last: int, size: int) -> sa.Select[bytes, bytes]:
+    """A lateral join takes one piece after the other through the index; grouped, all would be made before the first."""
     bounds = (sa.literal(number, sa.BigInteger) for number in (after, last - 1, size))
     first = sa.func.generate_series(*bounds).table_valued("after", name="pieces").render_derived()
     until = sa.func.least(first.c.after + sa.literal(size, sa.BigInteger), sa.literal(last, sa.BigInteger))
     seq, each = texts_select(changes, text, first.c.after, until).correlate(first).subquery().c
     piece = sa.select(
-        sa.func.string_agg(each, sa.literal("", sa.Text)).label("texts"),
+        sa.func.convert_to(sa.func.string_agg(each, sa.literal("", sa.Text)), "UTF8").label("texts"),
         sa.func.string_agg(sa.func.int8send(seq), sa.literal(b"", sa.LargeBinary)).label("seqs"),
     ).lateral("piece")
     return sa.select(piece.c.texts, piece.c.seqs).join_from(first, piece, sa.true())
