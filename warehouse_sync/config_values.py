@@ -130,7 +130,7 @@ def _seconds(value: Any) -> Any:
     return value
 
 
-def _bytes(value: Any) -> Any:
+def _memory_limit(value: Any) -> Any:
     try:
         size = _BYTE_SIZE.validate_python("" if isinstance(value, bool) else value)
     except ValidationError:
@@ -320,7 +320,7 @@ _SECONDS_SCHEMA = WithJsonSchema(
     }
 )
 _BYTE_SIZE = TypeAdapter(ByteSize)
-_BYTES_SCHEMA = WithJsonSchema(
+_MEMORY_SCHEMA = WithJsonSchema(
     {
         "anyOf": [
             {"type": "integer", "minimum": 0},
@@ -346,7 +346,7 @@ SecretText = Annotated[str, BeforeValidator(_opened), _SECRET_SCHEMA]
 WebhookUrl = Annotated[SecretStr, BeforeValidator(_webhook_url), _SECRET_SCHEMA]
 WarehouseUrl = Annotated[SecretStr, BeforeValidator(_warehouse_url), _SECRET_SCHEMA]
 Seconds = Annotated[float, Field(le=MAX_DURATION, allow_inf_nan=False), BeforeValidator(_seconds), _SECONDS_SCHEMA]
-Bytes = Annotated[int, BeforeValidator(_bytes), _BYTES_SCHEMA]
+MemoryLimit = Annotated[int, BeforeValidator(_memory_limit), _MEMORY_SCHEMA]
 Count = Annotated[int, BeforeValidator(_no_bool)]
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False), BeforeValidator(_no_bool)]
 AccountId = Annotated[int, Field(gt=0), BeforeValidator(_account), _digits_schema(r"^\s*[0-9]{1,18}\s*$")]

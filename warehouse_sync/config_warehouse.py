@@ -33,7 +33,7 @@ class WarehouseConfig(Part):
         Field(ge=5, description="How long a worker that has fallen silent keeps its sync; at least 5s"),
     ] = 60.0
     memory_limit: Annotated[
-        kind.Bytes | None,
+        kind.MemoryLimit | None,
         Field(description="DuckDB only: what the engine may use in the worker, 512MB unless given"),
     ] = None
     private_key: Annotated[

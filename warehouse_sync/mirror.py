@@ -18,9 +18,9 @@ from warehouse_sync.pipeline import housekeeping
 from warehouse_sync.pipeline.changes import Basis, make_changes
 from warehouse_sync.pipeline.delivery import Delivery, batches
 from warehouse_sync.pipeline.recording import Recorder
-from warehouse_sync.pipeline.snapshot import count_snapshot, make_recipe, take_snapshot
+from warehouse_sync.pipeline.snapshot import count_snapshot, take_snapshot
 from warehouse_sync.progress import Phase
-from warehouse_sync.standing import Standing, find_footing, standing
+from warehouse_sync.standing import Footing, Standing, current_recipe, find_footing, standing
 from warehouse_sync.state import retry_queue, runs, sync_log, syncs
 from warehouse_sync.state.runs import Run
 from warehouse_sync.state.syncs import Lease
@@ -125,15 +125,14 @@ class Mirror(LeasedRun):
         job = self.job
         job.progress.begin(Phase.SNAPSHOT)
         self.current = self._table(self.state.tables.snapshot, self.row.snapshot_table)
-        made_by = self.promoted.recipe if self.promoted else None
         if self.wish.kind is RunKind.RETRY:
-            recipe = made_by
+            recipe = self.promoted.recipe if self.promoted else None
             with job.warehouse.connect("look at the snapshot") as connection:
                 self.rows = count_snapshot(connection, self.current)
         else:
-            recipe = self._recipe()
+            recipe = current_recipe(job)
             # Who asks for a full run may not trust what was made before.
-            trusted = recipe is not None and recipe == made_by and self.wish.kind is not RunKind.FULL
+            trusted = self.wish.kind is not RunKind.FULL
             with job.warehouse.connect("take the snapshot of the query") as connection:
                 self.rows = take_snapshot(
                     job.warehouse,
@@ -142,16 +141,11 @@ class Mirror(LeasedRun):
                     job.spelling,
                     self.current,
                     recipe=recipe,
-                    previous=self.previous if trusted else None,
+                    previous=Footing(self.promoted, self.previous).of_recipe(recipe) if trusted else None,
                 )
         job.progress.rejected_rows(self.rows.reasons)
         counts = {"query_rows": self.rows.rows, "members": self.rows.members, "rejected_rows": self.rows.rejected}
         self._record(phase=Phase.CHANGES, recipe=recipe, **counts)
-
-    def _recipe(self) -> str | None:
-        if not self.job.warehouse.recognises_rows:
-            return None
-        return make_recipe(self.job.warehouse, self.job.model, self.job.spelling, syncs.installation_id(self.state))
 
     def work_out_changes(self) -> None:
         """The operations of this run are on disk, in sending order."""

@@ -16,7 +16,7 @@ from warehouse_sync.operations import OperationKind, PlanReport, RunStatus
 from warehouse_sync.pipeline.changes import Basis, ChangeCounts, make_changes
 from warehouse_sync.pipeline.snapshot import SnapshotCounts, take_snapshot
 from warehouse_sync.progress import Phase, Progress
-from warehouse_sync.standing import Standing, find_footing, standing
+from warehouse_sync.standing import Standing, current_recipe, find_footing, standing
 from warehouse_sync.state.migrate import is_readable
 
 SAMPLES = 3
@@ -55,9 +55,19 @@ def _plan(job: Job, found: Standing) -> PlanReport:
     footing = find_footing(job, found.audience, found.promoted)
     promoted = footing.promoted
     everyone = footing.everyone or (found.audience is not None and found.audience.emptied)
+    recipe = current_recipe(job) if promoted else None
     with job.warehouse.connect("make the plan") as connection:
         job.progress.begin(Phase.SNAPSHOT)
-        rows = take_snapshot(job.warehouse, connection, job.model, job.spelling, current, temporary=True)
+        rows = take_snapshot(
+            job.warehouse,
+            connection,
+            job.model,
+            job.spelling,
+            current,
+            recipe=recipe,
+            previous=footing.of_recipe(recipe),
+            temporary=True,
+        )
         job.progress.begin(Phase.CHANGES)
         basis = Basis(current, footing.previous, promoted, full=everyone, all_members=not rows.rejected)
         counts = make_changes(job.warehouse, connection, tables, job.model.fields, basis, changes, temporary=True)

@@ -12,6 +12,7 @@ from warehouse_sync.destinations.base import Audience
 from warehouse_sync.errors import ConfigurationError, StateDamaged
 from warehouse_sync.job import Job, told_at
 from warehouse_sync.operations import OperationKind
+from warehouse_sync.pipeline.snapshot import make_recipe
 from warehouse_sync.state import retry_queue, runs, syncs
 from warehouse_sync.state.runs import Run
 
@@ -46,6 +47,18 @@ class Footing:
     promoted: Run | None = None
     previous: sa.TableClause | None = None
     everyone: bool = False
+
+    def of_recipe(self, recipe: str | None) -> sa.TableClause | None:
+        """The promoted snapshot if it was made by this recipe, so that what has not changed may be taken over."""
+        made_by = self.promoted.recipe if self.promoted else None
+        return self.previous if recipe is not None and recipe == made_by else None
+
+
+def current_recipe(job: Job) -> str | None:
+    """What makes members of the sync's rows now; None where rows are not recognised. The state schema is there."""
+    if not job.warehouse.recognises_rows:
+        return None
+    return make_recipe(job.warehouse, job.model, job.spelling, syncs.installation_id(job.state))
 
 
 def standing(job: Job, *, recreate: bool = False) -> Standing:

@@ -18,9 +18,6 @@ from warehouse_sync.state.syncs import Lease
 from warehouse_sync.warehouses.base import Warehouse
 from warehouse_sync.warehouses.elements import element_text
 
-QUEUED = 1.25
-"""Batches in memory per request in flight, so that a free connection does not wait for the warehouse."""
-
 HOPELESS = 3
 """Batches deferred whole, one after another and per request in flight, after which the destination counts as down."""
 
@@ -85,7 +82,7 @@ class Delivery:
                     if self.is_over:
                         break
                     flying.append((batch, threads.submit(copy_context().run, self._send, batch)))
-                    if len(flying) >= at_once * QUEUED:
+                    if len(flying) >= at_once:
                         yield self._landed(*flying.popleft())
                 while flying:
                     yield self._landed(*flying.popleft())

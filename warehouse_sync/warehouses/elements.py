@@ -9,7 +9,8 @@ import sqlalchemy as sa
 
 from warehouse_sync.fields import Element, Field, Item, Normaliser
 from warehouse_sync.operations import SEPARATOR
-from warehouse_sync.warehouses.base import Text, Warehouse
+from warehouse_sync.warehouses.base import Warehouse
+from warehouse_sync.warehouses.expressions import Text
 
 PLAIN = frozenset({Normaliser.EMAIL, Normaliser.DEVICE_ID, Normaliser.COUNTRY, Normaliser.PREFIXED_NUMBER})
 """Normalisers whose values (an EMAIL is a hash) hold letters, digits, hyphens and colons only: nothing to escape."""

@@ -12,7 +12,8 @@ import sqlalchemy as sa
 
 from warehouse_sync.config_values import Quoted
 from warehouse_sync.errors import WarehouseSyncError, WarehouseUnavailable
-from warehouse_sync.warehouses.base import ModelColumn, Text, as_told
+from warehouse_sync.warehouses.base import ModelColumn, as_told
+from warehouse_sync.warehouses.expressions import Text
 from warehouse_sync.warehouses.snowflake_engine import login_arguments, make_engine
 from warehouse_sync.warehouses.snowflake_values import SnowflakeValues
 

@@ -12,7 +12,8 @@ import sqlalchemy as sa
 
 from warehouse_sync.errors import ConfigurationError
 from warehouse_sync.fields import Field
-from warehouse_sync.warehouses.base import Text, Warehouse
+from warehouse_sync.warehouses.base import Warehouse
+from warehouse_sync.warehouses.expressions import Text
 from warehouse_sync.warehouses.letters import BLANK
 from warehouse_sync.warehouses.values import EMAIL_WITHIN, HOST, JSON_ARRAY, JSON_BEGINS, NOT_A_LIST
 

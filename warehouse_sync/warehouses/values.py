@@ -13,7 +13,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from warehouse_sync.fields import AudienceFields, Field, Normaliser, TooLong
-from warehouse_sync.warehouses.base import Text, Warehouse
+from warehouse_sync.warehouses.base import Warehouse
+from warehouse_sync.warehouses.expressions import Text
 from warehouse_sync.warehouses.letters import WHITE_SPACE
 
 EMAIL_WITHIN = f"[^@{WHITE_SPACE}](@|%40)[^@{WHITE_SPACE}]+[.][^@{WHITE_SPACE}]"

@@ -2,7 +2,7 @@
 -- Parameters go beside the statements, as ?. COMMIT follows each group of INSERT, UPDATE and DELETE.
 
 
--- ===== first run: 73 statements
+-- ===== first run: 74 statements
 
 -- phase: open and check
 
@@ -781,6 +781,19 @@ WHERE warehouse_sync.runs.run_id = ?;
 -- as statement 38: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
 -- statement 50
+INSERT INTO warehouse_sync.sync_log (logged_at,
+                              run_id, sync, destination, audience_key, seq, operation, outcome, reason, message,
+                              primary_key, identity, attempt)
+SELECT
+  (SELECT SYSDATE() AS sysdate_1) AS anon_1, ? AS anon_2, ? AS sync, ? AS destination, ? AS audience_key, CAST(NULL AS BIGINT) AS anon_3,
+       CAST(NULL AS VARCHAR) AS anon__1, ? AS anon_4, warehouse_sync.snapshot_people_1.reason,
+       CASE WHEN (warehouse_sync.snapshot_people_1.reason = ?) THEN ? WHEN (warehouse_sync.snapshot_people_1.reason = ?) THEN ? WHEN (warehouse_sync.snapshot_people_1.reason = ?) THEN ?
+       END AS anon_5, warehouse_sync.snapshot_people_1.primary_key, CAST(NULL AS CHAR(32)) AS anon__2,
+       CAST(NULL AS INTEGER) AS anon__3
+FROM warehouse_sync.snapshot_people_1
+WHERE warehouse_sync.snapshot_people_1.reason IS NOT NULL;
+
+-- statement 51
 UPDATE warehouse_sync.syncs
 SET audience_type=?, audience_id=?, promoted_run=?, generation=?
 WHERE warehouse_sync.syncs.sync = ?
@@ -788,14 +801,14 @@ WHERE warehouse_sync.syncs.sync = ?
   AND warehouse_sync.syncs.audience_key = ?
   AND warehouse_sync.syncs.lease_token = ?;
 
--- statement 51
+-- statement 52
 UPDATE warehouse_sync.runs
 SET phase=?, audience_id=?, watermark=?, promoted_at=SYSDATE()
 WHERE warehouse_sync.runs.run_id = ?;
 
 -- phase: add
 
--- statement 52
+-- statement 53
 SELECT CAST(warehouse_sync.changes_people_1.seq AS BIGINT) AS seq,
        concat(coalesce('{"action":"ADD"', ''),
          coalesce(CASE
@@ -823,7 +836,7 @@ ORDER BY warehouse_sync.changes_people_1.seq;
 
 -- as statement 38: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 53
+-- statement 54
 INSERT INTO warehouse_sync.sync_log (logged_at,
                               run_id, sync, destination, audience_key, seq, operation, outcome, reason, message,
                               primary_key, identity, attempt)
@@ -835,7 +848,7 @@ FROM warehouse_sync.changes_people_1
 WHERE warehouse_sync.changes_people_1.seq > ?
   AND warehouse_sync.changes_people_1.seq <= ?;
 
--- statement 54
+-- statement 55
 UPDATE warehouse_sync.runs
 SET delivered_add=?, delivered_remove=?, rejected_operations=?, watermark=?
 WHERE warehouse_sync.runs.run_id = ?;
@@ -844,14 +857,14 @@ WHERE warehouse_sync.runs.run_id = ?;
 
 -- as statement 38: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 55
+-- statement 56
 UPDATE warehouse_sync.runs
 SET phase=?
 WHERE warehouse_sync.runs.run_id = ?;
 
 -- as statement 38: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 56
+-- statement 57
 DELETE
 FROM warehouse_sync.retry_queue
 WHERE warehouse_sync.retry_queue.run_id IN
@@ -861,7 +874,7 @@ WHERE warehouse_sync.retry_queue.run_id IN
        AND warehouse_sync.runs.audience_id = ?
        AND warehouse_sync.runs.run_id < ?);
 
--- statement 57
+-- statement 58
 DELETE
 FROM warehouse_sync.sync_log
 WHERE warehouse_sync.sync_log.sync = ?
@@ -870,7 +883,7 @@ WHERE warehouse_sync.sync_log.sync = ?
   AND warehouse_sync.sync_log.logged_at <
     (SELECT dateadd(millisecond, ?, SYSDATE()) AS dateadd_1);
 
--- statement 58
+-- statement 59
 SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse_sync.runs.destination, warehouse_sync.runs.audience_key,
        warehouse_sync.runs.kind, warehouse_sync.runs.triggered_by, warehouse_sync.runs.status, warehouse_sync.runs.phase,
        warehouse_sync.runs.reason, warehouse_sync.runs.lease_token, warehouse_sync.runs.config_fingerprint, warehouse_sync.runs.audience_id,
@@ -888,7 +901,7 @@ WHERE warehouse_sync.runs.sync = ?
        OR warehouse_sync.runs.changes_table IS NOT NULL)
 ORDER BY warehouse_sync.runs.run_id DESC;
 
--- statement 59
+-- statement 60
 SELECT warehouse_sync.retry_queue.state, count(*) AS count_1
 FROM warehouse_sync.retry_queue
 WHERE warehouse_sync.retry_queue.sync = ?
@@ -899,12 +912,12 @@ GROUP BY warehouse_sync.retry_queue.state;
 
 -- as statement 38: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 60
+-- statement 61
 UPDATE warehouse_sync.runs
 SET status=?, reason=?, deferred=?, dead=?, finished_at=SYSDATE()
 WHERE warehouse_sync.runs.run_id = ?;
 
--- statement 61
+-- statement 62
 UPDATE warehouse_sync.syncs
 SET lease_holder=?, lease_expires_at=?
 WHERE warehouse_sync.syncs.sync = ?
@@ -913,7 +926,7 @@ WHERE warehouse_sync.syncs.sync = ?
   AND warehouse_sync.syncs.lease_token = ?;
 
 
--- ===== changed run: 52 statements
+-- ===== changed run: 53 statements
 
 -- phase: open and check
 
@@ -927,10 +940,10 @@ WHERE warehouse_sync.syncs.sync = ?
 
 -- as statement 4: DESCRIBE SCHEMA warehouse_sync
 
--- statement 62
+-- statement 63
 DESCRIBE TABLE warehouse_sync.schema_version;
 
--- statement 63
+-- statement 64
 SELECT warehouse_sync.schema_version.version_num
 FROM warehouse_sync.schema_version;
 
@@ -946,7 +959,7 @@ FROM warehouse_sync.schema_version;
 
 -- as statement 37: SELECT warehouse_sync.installation.id FROM warehouse_sync.installation
 
--- statement 64
+-- statement 65
 SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse_sync.runs.destination, warehouse_sync.runs.audience_key,
        warehouse_sync.runs.kind, warehouse_sync.runs.triggered_by, warehouse_sync.runs.status, warehouse_sync.runs.phase,
        warehouse_sync.runs.reason, warehouse_sync.runs.lease_token, warehouse_sync.runs.config_fingerprint, warehouse_sync.runs.audience_id,
@@ -969,22 +982,22 @@ WHERE warehouse_sync.runs.run_id = ?;
 
 -- as statement 41: INSERT INTO warehouse_sync.runs (run_id, sync, destination, audience_k
 
--- statement 65
+-- statement 66
 DESCRIBE TABLE warehouse_sync.snapshot_people_1;
 
--- statement 66
+-- statement 67
 SELECT count(*) AS count_1
 FROM warehouse_sync.snapshot_people_1
 WHERE warehouse_sync.snapshot_people_1.reason IS NULL;
 
--- statement 67
+-- statement 68
 DESCRIBE TABLE warehouse_sync.changes_people_1;
 
--- statement 68
+-- statement 69
 SELECT count(*) AS count_1
 FROM warehouse_sync.changes_people_1;
 
--- statement 69
+-- statement 70
 SELECT DISTINCT warehouse_sync.retry_queue.operation
 FROM warehouse_sync.retry_queue
 WHERE warehouse_sync.retry_queue.run_id = ?;
@@ -995,7 +1008,7 @@ WHERE warehouse_sync.retry_queue.run_id = ?;
 
 -- as statement 43: SELECT sha2(CASE WHEN (octet_length(regexp_replace(vector.address, '… 
 
--- statement 70
+-- statement 71
 CREATE TRANSIENT TABLE warehouse_sync.snapshot_people_2 AS
 SELECT ranked.identity, ranked.fingerprint, ranked.primary_key, ranked.query_rows, ranked.reason, ranked.left_out,
        CASE WHEN (ranked.reason IS NULL) THEN ranked.row_hash
@@ -1191,7 +1204,7 @@ FROM
                      from people) AS model) AS "rows") AS cleaned) AS examined) AS judged) AS keyed) AS ranked
 WHERE ranked.place = 1;
 
--- statement 71
+-- statement 72
 SELECT warehouse_sync.snapshot_people_2.reason, warehouse_sync.snapshot_people_2.left_out, count(*) AS lines,
        CAST(coalesce(sum(warehouse_sync.snapshot_people_2.query_rows), ?) AS BIGINT) AS query_rows
 FROM warehouse_sync.snapshot_people_2
@@ -1203,7 +1216,7 @@ GROUP BY warehouse_sync.snapshot_people_2.reason, warehouse_sync.snapshot_people
 
 -- phase: changes
 
--- statement 72
+-- statement 73
 SELECT (EXISTS
           (SELECT warehouse_sync.changes_people_1.seq
            FROM warehouse_sync.changes_people_1
@@ -1213,7 +1226,7 @@ OR (EXISTS
        FROM warehouse_sync.retry_queue
        WHERE warehouse_sync.retry_queue.run_id = ?)) AS anon_1;
 
--- statement 73
+-- statement 74
 CREATE TRANSIENT TABLE warehouse_sync.changes_people_2 AS WITH removes AS
   (SELECT 'REMOVE' AS operation, 'left' AS cause, false AS held, anon_1.identity AS identity,
                                                            anon_1.fingerprint AS fingerprint, anon_1.primary_key AS primary_key,
@@ -1330,7 +1343,7 @@ FROM
    FROM readds) AS operations
 ORDER BY seq;
 
--- statement 74
+-- statement 75
 SELECT coalesce(sum(CASE WHEN warehouse_sync.changes_people_2.held THEN ? ELSE ?
                     END), ?) AS coalesce_1,
        coalesce(sum(CASE
@@ -1359,13 +1372,32 @@ FROM warehouse_sync.changes_people_2;
 
 -- as statement 38: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 50: UPDATE warehouse_sync.syncs SET audience_type=?, audience_id=?, promot
+-- statement 76
+INSERT INTO warehouse_sync.sync_log (logged_at,
+                              run_id, sync, destination, audience_key, seq, operation, outcome, reason, message,
+                              primary_key, identity, attempt)
+SELECT
+  (SELECT SYSDATE() AS sysdate_1) AS anon_1, ? AS anon_2, ? AS sync, ? AS destination, ? AS audience_key, CAST(NULL AS BIGINT) AS anon_3,
+       CAST(NULL AS VARCHAR) AS anon__1, ? AS anon_4, warehouse_sync.snapshot_people_2.reason,
+       CASE WHEN (warehouse_sync.snapshot_people_2.reason = ?) THEN ? WHEN (warehouse_sync.snapshot_people_2.reason = ?) THEN ? WHEN (warehouse_sync.snapshot_people_2.reason = ?) THEN ?
+       END AS anon_5, warehouse_sync.snapshot_people_2.primary_key, CAST(NULL AS CHAR(32)) AS anon__2,
+       CAST(NULL AS INTEGER) AS anon__3
+FROM warehouse_sync.snapshot_people_2
+WHERE warehouse_sync.snapshot_people_2.reason IS NOT NULL
+  AND NOT (EXISTS
+             (SELECT *
+              FROM warehouse_sync.snapshot_people_1
+              WHERE warehouse_sync.snapshot_people_1.reason = warehouse_sync.snapshot_people_2.reason
+                AND coalesce(warehouse_sync.snapshot_people_1.primary_key, ?) = coalesce(warehouse_sync.snapshot_people_2.primary_key,
+                                                                                  ?)));
 
--- as statement 51: UPDATE warehouse_sync.runs SET phase=?, audience_id=?, watermark=?, pr
+-- as statement 51: UPDATE warehouse_sync.syncs SET audience_type=?, audience_id=?, promot
+
+-- as statement 52: UPDATE warehouse_sync.runs SET phase=?, audience_id=?, watermark=?, pr
 
 -- phase: remove
 
--- statement 75
+-- statement 77
 SELECT CAST(warehouse_sync.changes_people_2.seq AS BIGINT) AS seq,
        concat(coalesce('{"action":"REMOVE"', ''),
          coalesce(CASE
@@ -1388,7 +1420,7 @@ ORDER BY warehouse_sync.changes_people_2.seq;
 
 -- phase: add
 
--- statement 76
+-- statement 78
 SELECT CAST(warehouse_sync.changes_people_2.seq AS BIGINT) AS seq,
        concat(coalesce('{"action":"ADD"', ''),
          coalesce(CASE
@@ -1416,7 +1448,7 @@ ORDER BY warehouse_sync.changes_people_2.seq;
 
 -- as statement 38: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 77
+-- statement 79
 INSERT INTO warehouse_sync.sync_log (logged_at,
                               run_id, sync, destination, audience_key, seq, operation, outcome, reason, message,
                               primary_key, identity, attempt)
@@ -1428,29 +1460,29 @@ FROM warehouse_sync.changes_people_2
 WHERE warehouse_sync.changes_people_2.seq > ?
   AND warehouse_sync.changes_people_2.seq <= ?;
 
--- as statement 54: UPDATE warehouse_sync.runs SET delivered_add=?, delivered_remove=?, re
+-- as statement 55: UPDATE warehouse_sync.runs SET delivered_add=?, delivered_remove=?, re
 
 -- phase: finish
 
 -- as statement 38: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 55: UPDATE warehouse_sync.runs SET phase=? WHERE warehouse_sync.runs.run_i
+-- as statement 56: UPDATE warehouse_sync.runs SET phase=? WHERE warehouse_sync.runs.run_i
 
 -- as statement 38: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 56: DELETE FROM warehouse_sync.retry_queue WHERE warehouse_sync.retry_queu
+-- as statement 57: DELETE FROM warehouse_sync.retry_queue WHERE warehouse_sync.retry_queu
 
--- as statement 57: DELETE FROM warehouse_sync.sync_log WHERE warehouse_sync.sync_log.sync
+-- as statement 58: DELETE FROM warehouse_sync.sync_log WHERE warehouse_sync.sync_log.sync
 
--- as statement 58: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
+-- as statement 59: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
 
--- as statement 59: SELECT warehouse_sync.retry_queue.state, count(*) AS count_1 FROM ware
+-- as statement 60: SELECT warehouse_sync.retry_queue.state, count(*) AS count_1 FROM ware
 
 -- as statement 38: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 60: UPDATE warehouse_sync.runs SET status=?, reason=?, deferred=?, dead=?,
+-- as statement 61: UPDATE warehouse_sync.runs SET status=?, reason=?, deferred=?, dead=?,
 
--- as statement 61: UPDATE warehouse_sync.syncs SET lease_holder=?, lease_expires_at=? WHE
+-- as statement 62: UPDATE warehouse_sync.syncs SET lease_holder=?, lease_expires_at=? WHE
 
 
 -- ===== run with rejected rows: 52 statements
@@ -1467,9 +1499,9 @@ WHERE warehouse_sync.changes_people_2.seq > ?
 
 -- as statement 4: DESCRIBE SCHEMA warehouse_sync
 
--- as statement 62: DESCRIBE TABLE warehouse_sync.schema_version
+-- as statement 63: DESCRIBE TABLE warehouse_sync.schema_version
 
--- as statement 63: SELECT warehouse_sync.schema_version.version_num FROM warehouse_sync.s
+-- as statement 64: SELECT warehouse_sync.schema_version.version_num FROM warehouse_sync.s
 
 -- as statement 29: SELECT warehouse_sync.syncs.sync FROM warehouse_sync.syncs WHERE wareh
 
@@ -1483,7 +1515,7 @@ WHERE warehouse_sync.changes_people_2.seq > ?
 
 -- as statement 37: SELECT warehouse_sync.installation.id FROM warehouse_sync.installation
 
--- as statement 64: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
+-- as statement 65: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
 
 -- as statement 38: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
@@ -1495,22 +1527,22 @@ WHERE warehouse_sync.changes_people_2.seq > ?
 
 -- as statement 41: INSERT INTO warehouse_sync.runs (run_id, sync, destination, audience_k
 
--- statement 78
+-- statement 80
 DESCRIBE TABLE warehouse_sync.snapshot_people_2;
 
--- statement 79
+-- statement 81
 SELECT count(*) AS count_1
 FROM warehouse_sync.snapshot_people_2
 WHERE warehouse_sync.snapshot_people_2.reason IS NULL;
 
--- statement 80
+-- statement 82
 DESCRIBE TABLE warehouse_sync.changes_people_2;
 
--- statement 81
+-- statement 83
 SELECT count(*) AS count_1
 FROM warehouse_sync.changes_people_2;
 
--- as statement 69: SELECT DISTINCT warehouse_sync.retry_queue.operation FROM warehouse_sy
+-- as statement 70: SELECT DISTINCT warehouse_sync.retry_queue.operation FROM warehouse_sy
 
 -- as statement 42: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
 
@@ -1518,7 +1550,7 @@ FROM warehouse_sync.changes_people_2;
 
 -- as statement 43: SELECT sha2(CASE WHEN (octet_length(regexp_replace(vector.address, '… 
 
--- statement 82
+-- statement 84
 CREATE TRANSIENT TABLE warehouse_sync.snapshot_people_3 AS
 SELECT ranked.identity, ranked.fingerprint, ranked.primary_key, ranked.query_rows, ranked.reason, ranked.left_out,
        CASE WHEN (ranked.reason IS NULL) THEN ranked.row_hash
@@ -1714,7 +1746,7 @@ FROM
                      from people) AS model) AS "rows") AS cleaned) AS examined) AS judged) AS keyed) AS ranked
 WHERE ranked.place = 1;
 
--- statement 83
+-- statement 85
 SELECT warehouse_sync.snapshot_people_3.reason, warehouse_sync.snapshot_people_3.left_out, count(*) AS lines,
        CAST(coalesce(sum(warehouse_sync.snapshot_people_3.query_rows), ?) AS BIGINT) AS query_rows
 FROM warehouse_sync.snapshot_people_3
@@ -1726,7 +1758,7 @@ GROUP BY warehouse_sync.snapshot_people_3.reason, warehouse_sync.snapshot_people
 
 -- phase: changes
 
--- statement 84
+-- statement 86
 SELECT (EXISTS
           (SELECT warehouse_sync.changes_people_2.seq
            FROM warehouse_sync.changes_people_2
@@ -1736,7 +1768,7 @@ OR (EXISTS
        FROM warehouse_sync.retry_queue
        WHERE warehouse_sync.retry_queue.run_id = ?)) AS anon_1;
 
--- statement 85
+-- statement 87
 CREATE TRANSIENT TABLE warehouse_sync.changes_people_3 AS WITH removes AS
   (SELECT 'REMOVE' AS operation, 'left' AS cause, false AS held, anon_1.identity AS identity,
                                                            anon_1.fingerprint AS fingerprint, anon_1.primary_key AS primary_key,
@@ -1853,7 +1885,7 @@ FROM
    FROM readds) AS operations
 ORDER BY seq;
 
--- statement 86
+-- statement 88
 SELECT coalesce(sum(CASE WHEN warehouse_sync.changes_people_3.held THEN ? ELSE ?
                     END), ?) AS coalesce_1,
        coalesce(sum(CASE
@@ -1882,7 +1914,7 @@ FROM warehouse_sync.changes_people_3;
 
 -- as statement 38: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 87
+-- statement 89
 INSERT INTO warehouse_sync.sync_log (logged_at,
                               run_id, sync, destination, audience_key, seq, operation, outcome, reason, message,
                               primary_key, identity, attempt)
@@ -1901,41 +1933,41 @@ WHERE warehouse_sync.snapshot_people_3.reason IS NOT NULL
                 AND coalesce(warehouse_sync.snapshot_people_2.primary_key, ?) = coalesce(warehouse_sync.snapshot_people_3.primary_key,
                                                                                   ?)));
 
--- as statement 50: UPDATE warehouse_sync.syncs SET audience_type=?, audience_id=?, promot
+-- as statement 51: UPDATE warehouse_sync.syncs SET audience_type=?, audience_id=?, promot
 
--- as statement 51: UPDATE warehouse_sync.runs SET phase=?, audience_id=?, watermark=?, pr
+-- as statement 52: UPDATE warehouse_sync.runs SET phase=?, audience_id=?, watermark=?, pr
 
 -- phase: finish
 
 -- as statement 38: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 55: UPDATE warehouse_sync.runs SET phase=? WHERE warehouse_sync.runs.run_i
+-- as statement 56: UPDATE warehouse_sync.runs SET phase=? WHERE warehouse_sync.runs.run_i
 
 -- as statement 38: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 56: DELETE FROM warehouse_sync.retry_queue WHERE warehouse_sync.retry_queu
+-- as statement 57: DELETE FROM warehouse_sync.retry_queue WHERE warehouse_sync.retry_queu
 
--- as statement 57: DELETE FROM warehouse_sync.sync_log WHERE warehouse_sync.sync_log.sync
+-- as statement 58: DELETE FROM warehouse_sync.sync_log WHERE warehouse_sync.sync_log.sync
 
--- as statement 58: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
+-- as statement 59: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
 
 -- as statement 38: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
-
--- statement 88
-DROP TABLE IF EXISTS warehouse_sync.snapshot_people_1;
-
--- statement 89
-DROP TABLE IF EXISTS warehouse_sync.changes_people_1;
 
 -- statement 90
+DROP TABLE IF EXISTS warehouse_sync.snapshot_people_1;
+
+-- statement 91
+DROP TABLE IF EXISTS warehouse_sync.changes_people_1;
+
+-- statement 92
 UPDATE warehouse_sync.runs
 SET snapshot_table=?, changes_table=?
 WHERE warehouse_sync.runs.run_id = ?;
 
--- as statement 59: SELECT warehouse_sync.retry_queue.state, count(*) AS count_1 FROM ware
+-- as statement 60: SELECT warehouse_sync.retry_queue.state, count(*) AS count_1 FROM ware
 
 -- as statement 38: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 60: UPDATE warehouse_sync.runs SET status=?, reason=?, deferred=?, dead=?,
+-- as statement 61: UPDATE warehouse_sync.runs SET status=?, reason=?, deferred=?, dead=?,
 
--- as statement 61: UPDATE warehouse_sync.syncs SET lease_holder=?, lease_expires_at=? WHE
+-- as statement 62: UPDATE warehouse_sync.syncs SET lease_holder=?, lease_expires_at=? WHE
