@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks import once, report, results
 from benchmarks.cases import Series
-from benchmarks.contenders.registry import CONTENDERS
+from benchmarks.contenders.registry import CONTENDERS, WITH_MEMORY
 from benchmarks.data import Churn
 from benchmarks.measuring import module, search_path
 from benchmarks.runs import Results
@@ -29,7 +29,7 @@ def main() -> None:
     cases.add_argument("--warehouse", type=_words, default=["duckdb", "postgres"])
     cases.add_argument("--rows", type=_words, default=["100000"])
     cases.add_argument("--churn", type=_words, default=["first", "0", "0.01", "1"])
-    cases.add_argument("--contenders", type=_words, default=list(CONTENDERS))
+    cases.add_argument("--contenders", type=_words, default=[name for name in CONTENDERS if name != WITH_MEMORY])
     cases.add_argument("--repeats", type=int, default=3)
     pace = verbs.add_parser("pace", parents=[shared], help="a first sync at LinkedIn's pace")
     pace.add_argument("--warehouse", type=_words, default=["duckdb"])

@@ -13,7 +13,14 @@ from benchmarks.results import read
 from benchmarks.runs import CASES, ENGINES, Results, seconds_of
 from matplotlib.ticker import LogLocator
 
-COLOURS = {"ours": "#0a66c2", "floor": "#8c8c8c", "by hand": "#2f7d32", "home-made": "#c2570a", "dlt": "#8a2be2"}
+COLOURS = {
+    "ours": "#0a66c2",
+    "ours 4 GB": "#63a4e8",
+    "floor": "#8c8c8c",
+    "by hand": "#2f7d32",
+    "home-made": "#c2570a",
+    "dlt": "#8a2be2",
+}
 PHASES = ("start", "audience", "lease", "snapshot", "changes", "promote", "remove", "add", "finish", "exit")
 SHOWN = ("first", "0.01")
 

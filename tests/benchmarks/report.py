@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from benchmarks import goals
 from benchmarks.runs import CASES, ENGINES, Results, seconds_of
 
-ORDER = ("ours", "floor", "by hand", "home-made", "dlt")
+ORDER = ("ours", "ours 4 GB", "floor", "by hand", "home-made", "dlt")
 BATCH = 5000
 
 
@@ -49,8 +50,9 @@ def _machine(results: Results) -> str:
             f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['system']}, "
             f"Python {machine['python']}; {packages}."
         )
+        command = shlex.join(machine["command"])
         commands.append(
-            f"- `python -m benchmarks {' '.join(machine['command'])}`, {machine.get('engine', 'no warehouse')}, commit "
+            f"- `python -m benchmarks {command}`, {machine.get('engine', 'no warehouse')}, commit "
             f"{machine['commit']}, load before {machine.get('load', 'unknown')}"
         )
     return "\n\n".join([*dict.fromkeys(machines), "\n".join(dict.fromkeys(commands))])
@@ -80,13 +82,14 @@ def _spread(found: list[float]) -> str:
 def _by_contender(
     results: Results, warehouse: str, sizes: list[int], value: str, show: Callable[[list[float]], str]
 ) -> str:
+    cases = [(size, churn) for size in sizes for churn in CASES]
+    there = [name for name in ORDER if any(results.values((warehouse, *case, name), value) for case in cases)]
     rows = []
-    for size in sizes:
-        for churn, name in CASES.items():
-            found = [results.values((warehouse, size, churn, contender), value) for contender in ORDER]
-            if any(found):
-                rows.append([f"{size:,}", name, *(show(each) if each else "—" for each in found)])
-    return _table(["rows", "run", *ORDER], rows)
+    for size, churn in cases:
+        found = [results.values((warehouse, size, churn, contender), value) for contender in there]
+        if any(found):
+            rows.append([f"{size:,}", CASES[churn], *(show(each) if each else "—" for each in found)])
+    return _table(["rows", "run", *there], rows)
 
 
 def _phases(results: Results, warehouse: str, sizes: list[int]) -> str:

@@ -205,8 +205,9 @@ def _pending(warehouse: Warehouse, tables: StateTables, names: Sequence[str], ba
     )
     left = sa.union_all(untouched, queued).subquery("left_undelivered")
     current = basis.current
-    wanted = sa.exists().where(current.c.fingerprint == left.c.fingerprint)
-    present = sa.exists().where(current.c.identity == left.c.identity)
+    same = current.c.identity == left.c.identity
+    present = sa.exists().where(same)
+    wanted = sa.exists().where(same, current.c.fingerprint == left.c.fingerprint)
     holds = (left.c.operation == OperationKind.REMOVE) & ~present
     if not basis.full:
         holds = holds | ((left.c.operation == OperationKind.ADD) & wanted)
@@ -242,15 +243,15 @@ def _readds(
     if basis.full or removes is None:
         return None
     sharing = [
-        sa.select(current.c.fingerprint).join_from(
+        sa.select(current.c.identity).join_from(
             current, removes, current.c[identifier.name] == removes.c[identifier.name]
         )
         for identifier in fields.identifiers
     ]
     hurt = sa.union(*sharing).subquery("hurt")
-    sharers = sa.select(*_member(names, current)).join_from(current, hurt, hurt.c.fingerprint == current.c.fingerprint)
+    sharers = sa.select(*_member(names, current)).join_from(current, hurt, hurt.c.identity == current.c.identity)
     if adds is not None:
-        sharers = sharers.where(~sa.exists().where(adds.c.fingerprint == current.c.fingerprint))
+        sharers = sharers.where(~sa.exists().where(adds.c.identity == current.c.identity))
     return _part(names, sharers, OperationKind.ADD, "shared").cte("readds")
 
 
@@ -260,7 +261,7 @@ def _held(names: Sequence[str], pending: sa.CTE | None, readds: sa.CTE | None) -
         return None
     waits: sa.ColumnElement[bool] = pending.c.held
     if readds is not None:
-        again = sa.exists().where(readds.c.fingerprint == pending.c.fingerprint)
+        again = sa.exists().where(readds.c.identity == pending.c.identity)
         waits = waits & ((pending.c.operation == OperationKind.REMOVE) | ~again)
     return _part(names, sa.select(pending).where(waits), None, "pending", held=True).cte("held")
 

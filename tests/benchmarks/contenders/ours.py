@@ -28,7 +28,14 @@ TCP_INFO_TO_BYTES = 120
 """Where struct tcp_info has tcpi_bytes_acked, with tcpi_bytes_received behind it; see linux/tcp.h."""
 
 
-def write_config(path: Path, warehouse_url: str, api_url: str, segment: int, requests_per_minute: int) -> None:
+def write_config(
+    path: Path,
+    warehouse_url: str,
+    api_url: str,
+    segment: int,
+    requests_per_minute: int,
+    memory_limit: str | None = None,
+) -> None:
     """The configuration of the benchmark's sync; all else is the product's default."""
     columns = ("first_name", "last_name", "title", "company", "country")
     destination = {
@@ -51,7 +58,7 @@ def write_config(path: Path, warehouse_url: str, api_url: str, segment: int, req
         "guard": {"max_removed_percent": 100},
     }
     config = {
-        "warehouses": {"analytics": {"url": warehouse_url}},
+        "warehouses": {"analytics": {"url": warehouse_url, "memory_limit": memory_limit}},
         "destinations": {"ads": destination},
         "syncs": {SYNC: sync},
     }

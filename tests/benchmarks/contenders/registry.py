@@ -13,15 +13,25 @@ from benchmarks.results import PYTHON
 from benchmarks.sinks import Counts
 from benchmarks.warehouses import BenchWarehouse, DuckDBFiles, psql
 
+WITH_MEMORY = "ours 4 GB"
+"""The product with memory for an audience of ten million; beside it the floor takes 2.4 GB."""
+
 
 class Ours(Contender):
-    """The product."""
+    """The product. memory_limit: of its DuckDB warehouse, instead of the default."""
 
-    name = "ours"
+    def __init__(self, name: str = "ours", memory_limit: str | None = None) -> None:
+        self.name = name
+        self._memory_limit = memory_limit
+
+    def missing(self, warehouse: BenchWarehouse) -> str | None:
+        return "memory_limit is for DuckDB only" if self._memory_limit and warehouse.name != "duckdb" else None
 
     def command(self, place: Place) -> list[str]:
-        config = place.files / "sync.yaml"
-        ours.write_config(config, place.url, place.sink.url, place.sink.segment, place.requests_per_minute)
+        config, sink = place.files / "sync.yaml", place.sink
+        ours.write_config(
+            config, place.url, sink.url, sink.segment, place.requests_per_minute, memory_limit=self._memory_limit
+        )
         return module("contenders.ours", str(config))
 
     def check(self, place: Place, counts: Counts, told: dict[str, Any]) -> None:
@@ -120,6 +130,7 @@ CONTENDERS: dict[str, Contender] = {
     each.name: each
     for each in (
         Ours(),
+        Ours(WITH_MEMORY, memory_limit="4GB"),
         StartUp(),
         Floor(),
         ByHand(),
