@@ -301,6 +301,25 @@ def test_different_values_are_encoded_differently(
     assert len(set(zip(given_tuples, encoded, strict=True))) == len(set(given_tuples)) == len(set(encoded))
 
 
+@settings(max_examples=25)
+@given(given_tuples=st.lists(tuples, min_size=2, max_size=60))
+def test_a_fingerprint_tells_any_change_and_no_field_that_nobody_has(
+    warehouse: Warehouse, given_tuples: list[tuple[str | None, ...]]
+) -> None:
+    """Two tuples have one fingerprint only if they are equal; a field that is mapped anew changes whoever has it."""
+    names = ("a", "b", "ab")
+    rows = sa.values(sa.column("place", sa.Integer), *(sa.column(name, sa.Text) for name in names), name="given")
+    rows = rows.data([(place, *row) for place, row in enumerate(given_tuples)])
+    a, b, ab = (sa.cast(rows.c[name], sa.Text) for name in names)
+    before = warehouse.change_digest({"a": a}, {"b": b, "ab": ab})
+    after = warehouse.change_digest({"a": a}, {"b": b, "new": sa.cast(sa.null(), sa.Text), "ab": ab})
+    with warehouse.connect("test the fingerprints") as connection:
+        found = connection.execute(sa.select(before, after).order_by(rows.c.place)).all()
+    fingerprints = [mine for mine, _ in found]
+    assert len(set(zip(given_tuples, fingerprints, strict=True))) == len(set(given_tuples)) == len(set(fingerprints))
+    assert all(mine == with_another_field for mine, with_another_field in found)
+
+
 @pytest.mark.parametrize("item", ["a\\u0000b", "\\ud800", "\\udc00\\ud800"])
 def test_a_json_column_that_the_server_cannot_read_is_no_list(warehouse: Warehouse, item: str) -> None:
     """PostgreSQL stores escapes in a json column that it cannot turn into text: left out, and nothing fails."""
