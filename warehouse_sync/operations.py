@@ -98,11 +98,11 @@ class Elements:
                 raise AssertionError(f"{self._size} elements came apart into {len(self._each)}")
         return self._each[position]
 
-    def joined(self, positions: Sequence[int], before: bytes = b"", after: bytes = b"") -> bytes:
-        """Those at `positions`, in that order and with commas between, behind `before` and in front of `after`."""
+    def joined(self, positions: Sequence[int]) -> bytes | memoryview:
+        """Those at `positions`, in that order and with commas between; all of them without a copy."""
         if positions == range(self._size):
-            return b"".join((before, self._data, after))
-        return b"".join((before, b",".join([self[position] for position in positions]), after))
+            return self._data
+        return b",".join([self[position] for position in positions])
 
 
 @dataclass(frozen=True, slots=True)

@@ -201,7 +201,7 @@ def remove_the_first_identifier(patch: pytest.MonkeyPatch) -> None:
     build = wire.body
 
     def shortened(elements: Elements, positions: Sequence[int]) -> bytes:
-        sent = orjson.loads(build(elements, positions))
+        sent = orjson.loads(bytes(build(elements, positions)))
         for element in sent["elements"]:
             if element["action"] == "REMOVE":
                 element["userIds"] = element["userIds"][:1]

@@ -64,6 +64,6 @@ def test_an_element_is_what_python_makes_of_its_row(
         pieces = list(warehouse.stream(connection, changes, json, 0, len(given), 3))
     assert [len(piece) for piece in pieces] == [3] * (len(given) // 3) + [len(given) % 3] * (len(given) % 3 > 0)
     expected = [written(kind, row) for row in given]
-    bodies = [orjson.loads(body(piece, range(len(piece)))) for piece in pieces]
+    bodies = [orjson.loads(bytes(body(piece, range(len(piece))))) for piece in pieces]
     assert [one for sent in bodies for one in sent["elements"]] == expected
     assert [orjson.loads(piece[at]) for piece in pieces for at in range(len(piece))] == expected

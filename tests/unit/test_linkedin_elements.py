@@ -61,7 +61,7 @@ def test_an_unknown_audience_type_is_a_mistake_of_the_caller() -> None:
 def test_a_body_is_an_object_of_elements() -> None:
     names = batch(OperationKind.ADD, [{"company_name": name} for name in "abc"]).elements
     for positions in (range(3), range(1, 3), [2, 0], []):
-        sent = orjson.loads(body(names, positions))
+        sent = orjson.loads(bytes(body(names, positions)))
         assert sent == {"elements": [{"action": "ADD", "companyName": "abc"[at]} for at in positions]}
 
 

@@ -25,7 +25,7 @@ def test_elements_are_joined_in_the_order_that_is_asked_for(each: list[dict[str,
     places = st.integers(0, len(each) - 1)
     positions = data.draw(st.lists(places) | st.builds(range, places, places) | st.just(range(len(each))))
     assert len(elements) == len(each)
-    assert orjson.loads(elements.joined(positions, b"[", b"]")) == [each[at] for at in positions]
+    assert orjson.loads(b"[" + elements.joined(positions) + b"]") == [each[at] for at in positions]
     assert [elements[at] for at in range(len(each))] == written
 
 

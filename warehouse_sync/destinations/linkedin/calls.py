@@ -23,6 +23,7 @@ import structlog
 
 from warehouse_sync.destinations.linkedin.client import Client, NoAnswer, Response
 from warehouse_sync.destinations.linkedin.daily import DailyLimits
+from warehouse_sync.destinations.linkedin.elements import Body
 from warehouse_sync.destinations.linkedin.endings import (
     FINAL,
     GaveUp,
@@ -80,7 +81,7 @@ class Calls:
         *,
         action: Action = Action.READ,
         query: Mapping[str, str] | None = None,
-        body: bytes | None = None,
+        body: bytes | Body | None = None,
         restli_method: str | None = None,
         endpoint: str | None = None,
         json_wanted: bool = True,

@@ -16,6 +16,7 @@ from requests import adapters
 from urllib3.exceptions import HTTPError
 
 from warehouse_sync.destinations.linkedin.deadline import WATCHED_POOLS, Watchman
+from warehouse_sync.destinations.linkedin.elements import Body
 from warehouse_sync.destinations.linkedin.settings import LinkedInSettings
 from warehouse_sync.progress import Action
 
@@ -90,7 +91,7 @@ class Client:
         action: Action = Action.READ,
         token: str | None = None,
         query: Mapping[str, str] | None = None,
-        body: bytes | None = None,
+        body: bytes | Body | None = None,
         form: Mapping[str, str] | None = None,
         restli_method: str | None = None,
     ) -> Response:

@@ -32,9 +32,25 @@ def element(audience_type: str, operation: OperationKind) -> Element:
     )
 
 
-def body(elements: Elements, positions: Sequence[int]) -> bytes:
+class Body:
+    """A request body in pieces, as HTTP libraries take it; so elements are sent from where they lie."""
+
+    def __init__(self, *pieces: bytes | memoryview) -> None:
+        self._pieces = pieces
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._pieces)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._pieces))
+
+    def __bytes__(self) -> bytes:
+        return b"".join(self._pieces)
+
+
+def body(elements: Elements, positions: Sequence[int]) -> Body:
     """The request body that carries the elements at `positions`, in that order."""
-    return elements.joined(positions, b'{"elements":[', b"]}")
+    return Body(b'{"elements":[', elements.joined(positions), b"]}")
 
 
 def values(written: bytes) -> list[str]:
