@@ -98,6 +98,10 @@ class Elements:
                 raise AssertionError(f"{self._size} elements came apart into {len(self._each)}")
         return self._each[position]
 
+    def release(self) -> None:
+        """Only the number of elements is known from now on; the memory that they took is free."""
+        self._data, self._each = memoryview(b""), []
+
     def joined(self, positions: Sequence[int]) -> bytes | memoryview:
         """Those at `positions`, in that order and with commas between; all of them without a copy."""
         if positions == range(self._size):

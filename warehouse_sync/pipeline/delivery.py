@@ -92,7 +92,9 @@ class Delivery:
 
     def _send(self, batch: Batch) -> Outcomes:
         self.lease.ensure()
-        return self.destination.deliver(self.audience, batch)
+        outcomes = self.destination.deliver(self.audience, batch)
+        batch.elements.release()  # It may stay in the queue for as long as an earlier one takes.
+        return outcomes
 
     def _landed(self, batch: Batch, future: Future[Outcomes]) -> tuple[Batch, Outcomes]:
         outcomes = future.result()
