@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, SupportsBytes
 
 import orjson
 from harness.seams import Worker
@@ -66,12 +66,12 @@ class Witness:
         if found and found[0][1] is not None:
             self._snapshot(str(found[0][1]))
 
-    def sees(self, worker: Worker, method: str, path: str, body: bytes | None) -> None:
+    def sees(self, worker: Worker, method: str, path: str, body: SupportsBytes | None) -> None:
         """A request is about to leave."""
         match = MEMBERS.fullmatch(path)
         if match is None or method != "POST" or body is None:
             return
-        elements = orjson.loads(body)["elements"]
+        elements = orjson.loads(bytes(body))["elements"]
         with self._lock:
             self.elements += len(elements)
             self._compare(worker, match[1], elements)
