@@ -1293,19 +1293,19 @@ CREATE TRANSIENT TABLE warehouse_sync.changes_people_2 AS WITH removes AS
              warehouse_sync.snapshot_people_2.country AS country
       FROM warehouse_sync.snapshot_people_2
       JOIN
-        (SELECT warehouse_sync.snapshot_people_2.fingerprint AS fingerprint
+        (SELECT warehouse_sync.snapshot_people_2.identity AS identity
          FROM warehouse_sync.snapshot_people_2
          JOIN removes ON warehouse_sync.snapshot_people_2.sha256_email = removes.sha256_email
-         UNION SELECT warehouse_sync.snapshot_people_2.fingerprint AS fingerprint
+         UNION SELECT warehouse_sync.snapshot_people_2.identity AS identity
          FROM warehouse_sync.snapshot_people_2
          JOIN removes ON warehouse_sync.snapshot_people_2.sha512_email = removes.sha512_email
-         UNION SELECT warehouse_sync.snapshot_people_2.fingerprint AS fingerprint
+         UNION SELECT warehouse_sync.snapshot_people_2.identity AS identity
          FROM warehouse_sync.snapshot_people_2
-         JOIN removes ON warehouse_sync.snapshot_people_2.google_aid = removes.google_aid) AS hurt ON hurt.fingerprint = warehouse_sync.snapshot_people_2.fingerprint
+         JOIN removes ON warehouse_sync.snapshot_people_2.google_aid = removes.google_aid) AS hurt ON hurt.identity = warehouse_sync.snapshot_people_2.identity
       WHERE NOT (EXISTS
                    (SELECT *
                     FROM adds
-                    WHERE adds.fingerprint = warehouse_sync.snapshot_people_2.fingerprint))) AS anon_3)
+                    WHERE adds.identity = warehouse_sync.snapshot_people_2.identity))) AS anon_3)
 SELECT operations.seq, operations.operation, operations.cause, operations.held, operations.identity, operations.fingerprint,
        operations.primary_key, operations.sha256_email, operations.sha512_email, operations.google_aid, operations.first_name,
        operations.last_name, operations.title, operations.company, operations.country, operations.attempt, operations.deferred_since,
@@ -1835,19 +1835,19 @@ CREATE TRANSIENT TABLE warehouse_sync.changes_people_3 AS WITH removes AS
              warehouse_sync.snapshot_people_3.country AS country
       FROM warehouse_sync.snapshot_people_3
       JOIN
-        (SELECT warehouse_sync.snapshot_people_3.fingerprint AS fingerprint
+        (SELECT warehouse_sync.snapshot_people_3.identity AS identity
          FROM warehouse_sync.snapshot_people_3
          JOIN removes ON warehouse_sync.snapshot_people_3.sha256_email = removes.sha256_email
-         UNION SELECT warehouse_sync.snapshot_people_3.fingerprint AS fingerprint
+         UNION SELECT warehouse_sync.snapshot_people_3.identity AS identity
          FROM warehouse_sync.snapshot_people_3
          JOIN removes ON warehouse_sync.snapshot_people_3.sha512_email = removes.sha512_email
-         UNION SELECT warehouse_sync.snapshot_people_3.fingerprint AS fingerprint
+         UNION SELECT warehouse_sync.snapshot_people_3.identity AS identity
          FROM warehouse_sync.snapshot_people_3
-         JOIN removes ON warehouse_sync.snapshot_people_3.google_aid = removes.google_aid) AS hurt ON hurt.fingerprint = warehouse_sync.snapshot_people_3.fingerprint
+         JOIN removes ON warehouse_sync.snapshot_people_3.google_aid = removes.google_aid) AS hurt ON hurt.identity = warehouse_sync.snapshot_people_3.identity
       WHERE NOT (EXISTS
                    (SELECT *
                     FROM adds
-                    WHERE adds.fingerprint = warehouse_sync.snapshot_people_3.fingerprint))) AS anon_3)
+                    WHERE adds.identity = warehouse_sync.snapshot_people_3.identity))) AS anon_3)
 SELECT operations.seq, operations.operation, operations.cause, operations.held, operations.identity, operations.fingerprint,
        operations.primary_key, operations.sha256_email, operations.sha512_email, operations.google_aid, operations.first_name,
        operations.last_name, operations.title, operations.company, operations.country, operations.attempt, operations.deferred_since,
