@@ -217,7 +217,8 @@ class Mirror(LeasedRun):
             if held and keeps_log:
                 sync_log.add_held(self.state, connection, key, run_id, self.changes, held)
             if keeps_log and self.wish.kind is not RunKind.RETRY:
-                sync_log.add_rejected_rows(self.state, connection, key, run_id, self.current, self.previous)
+                rejected = self.rows.rejected
+                sync_log.add_rejected_rows(self.state, connection, key, run_id, self.current, self.previous, rejected)
             self._commit(connection, held)
         self.is_promoted = True
         self.job.progress.promoted(self.wish.kind, self.rows.members)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import sqlalchemy as sa
 
@@ -85,37 +86,23 @@ def take_snapshot(
     warehouse.prepare_hashing(connection, hashed)
     if model.hash_pii and any(taken.hash for taken in model.fields.identifiers):
         check_hashing(warehouse, connection)
-    _make(warehouse, connection, model, spelling, table, recipe, previous, temporary=temporary)
+    select = partial(snapshot_select, warehouse, model, spelling, recipe or "", previous)
+    counts = None
+    # Ranking all rows to find those of one identity costs as much as the rest. So where there were none last time rows
+    # are taken as they are, and only if there are some now, once more by rank.
+    if warehouse.recognises_rows and (previous is None or not _had_twins(connection, previous)):
+        warehouse.create_table_as(connection, table, select(ranked=False), temporary=temporary)
+        counts = count_snapshot(connection, table)
+        if _has_twins(connection, table, counts):
+            connection.execute(sa.schema.DropTable(sa.Table(table.name, sa.MetaData(), schema=table.schema)))
+            counts = None
+    if counts is None:
+        warehouse.create_table_as(connection, table, select(), temporary=temporary)
+        counts = count_snapshot(connection, table)
     warehouse.after_load(connection, table, "identity", "fingerprint", "row_hash")
     if not temporary:
         connection.commit()
-    return count_snapshot(connection, table)
-
-
-def _make(
-    warehouse: Warehouse,
-    connection: sa.Connection,
-    model: Model,
-    spelling: Mapping[str, str],
-    table: sa.TableClause,
-    recipe: str | None,
-    previous: sa.TableClause | None,
-    *,
-    temporary: bool,
-) -> None:
-    """Make the table. Ranking all rows to find those of one identity costs as much as the rest.
-
-    So where there were none last time, rows are taken as they are, and only if there are some now, once more by rank.
-    """
-    if warehouse.recognises_rows and (previous is None or not _had_twins(connection, previous)):
-        select = snapshot_select(warehouse, model, spelling, recipe or "", previous, ranked=False)
-        warehouse.create_table_as(connection, table, select, temporary=temporary)
-        if not _has_twins(connection, table):
-            return
-        made = sa.Table(table.name, sa.MetaData(), schema=table.schema)
-        connection.execute(sa.schema.DropTable(made))
-    select = snapshot_select(warehouse, model, spelling, recipe or "", previous)
-    warehouse.create_table_as(connection, table, select, temporary=temporary)
+    return counts
 
 
 def _had_twins(connection: sa.Connection, snapshot: sa.TableClause) -> bool:
@@ -124,15 +111,17 @@ def _had_twins(connection: sa.Connection, snapshot: sa.TableClause) -> bool:
     return bool(connection.scalar(sa.select(some.exists())))
 
 
-def _has_twins(connection: sa.Connection, rows: sa.TableClause) -> bool:
+def _has_twins(connection: sa.Connection, rows: sa.TableClause, counts: SnapshotCounts) -> bool:
     """Whether several of the rows, taken as they are, have one identity or are rejected under one key."""
     identity = rows.c.identity
-    numbers = sa.select(sa.func.count(identity), sa.func.count(identity.distinct()), sa.func.count(rows.c.reason))
-    members, identities, rejected = connection.execute(numbers).one()
-    if members > identities or not rejected:
-        return bool(members > identities)
-    several = sa.select(sa.literal(1)).where(rows.c.reason.is_not(None)).group_by(rows.c.reason, rows.c.primary_key)
-    return bool(connection.scalar(sa.select(several.having(sa.func.count() > 1).exists())))
+    # Sorted, not counted: of all ways it takes the least memory, and PostgreSQL can share it among processes.
+    before = sa.func.lag(identity).over(order_by=identity).label("before")
+    ordered = sa.select(identity, before).where(rows.c.reason.is_(None)).subquery("ordered")
+    twins: sa.ColumnElement[bool] = sa.select(sa.literal(1)).where(ordered.c.identity == ordered.c.before).exists()
+    if counts.rejected:
+        several = sa.select(sa.literal(1)).where(rows.c.reason.is_not(None)).group_by(rows.c.reason, rows.c.primary_key)
+        twins = twins | several.having(sa.func.count() > 1).exists()
+    return bool(connection.scalar(sa.select(twins)))
 
 
 def count_snapshot(connection: sa.Connection, table: sa.TableClause) -> SnapshotCounts:

@@ -84,8 +84,12 @@ def add_rejected_rows(
     run_id: int,
     current: sa.TableClause,
     previous: sa.TableClause | None,
+    rejected: int,
 ) -> None:
-    """A line for each row that cannot be a member and was not already so in the previous snapshot."""
+    """A line for each row that cannot be a member and was not already so in the previous snapshot.
+
+    rejected: how many there are. Without any they are not looked for, but a log that cannot be written shows.
+    """
     nothing = sa.null()
     source = sa.select(
         _once(state.warehouse.utc_now()),
@@ -99,8 +103,8 @@ def add_rejected_rows(
         current.c.primary_key,
         sa.cast(nothing, sa.Uuid),
         sa.cast(nothing, sa.Integer),
-    ).where(current.c.reason.is_not(None))
-    if previous is not None:
+    ).where(current.c.reason.is_not(None) if rejected else sa.false())
+    if rejected and previous is not None:
         known = sa.exists().where(
             previous.c.reason == current.c.reason,
             sa.func.coalesce(previous.c.primary_key, "") == sa.func.coalesce(current.c.primary_key, ""),
