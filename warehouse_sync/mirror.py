@@ -109,16 +109,18 @@ class Mirror(LeasedRun):
 
     def _finish_dead_run(self, run: Run) -> None:
         log.info("ending a run whose worker died", run_id=run.run_id)
-        if run.watermark < run.last_seq and self._has_table(run.changes_table):
+        # Without the snapshot, of which its changes may be a view, its audience is filled anew or not touched at all.
+        if run.watermark < run.last_seq and self._has_tables(run.changes_table, run.snapshot_table):
             changes = self._table(self.state.tables.changes, run.changes_table)
             outcome = deferred("interrupted", "the worker died before the answer to this was recorded", attempted=False)
             self._recorder(run, changes).defer_rest(run.last_seq, run.removes_until, outcome)
         reason = f"the worker died; run {self.row.run_id} went on"
         self._record(run.run_id, status=RunStatus.FAILED, reason=reason, finished_at=self._now())
 
-    def _has_table(self, name: str | None) -> bool:
-        with self.job.warehouse.connect("look for a table") as connection:
-            return name is not None and self.job.warehouse.has_table(connection, name)
+    def _has_tables(self, *names: str | None) -> bool:
+        warehouse = self.job.warehouse
+        with warehouse.connect("look for tables") as connection:
+            return all(name is not None and warehouse.has_table(connection, name) for name in names)
 
     def take_snapshot(self) -> None:
         """The current snapshot is there: the query's members now, for a retry pass those that were promoted."""
@@ -142,6 +144,7 @@ class Mirror(LeasedRun):
                     self.current,
                     recipe=recipe,
                     previous=Footing(self.promoted, self.previous).of_recipe(recipe) if trusted else None,
+                    numbered=self.previous is None,
                 )
         job.progress.rejected_rows(self.rows.reasons)
         counts = {"query_rows": self.rows.rows, "members": self.rows.members, "rejected_rows": self.rows.rejected}

@@ -66,6 +66,7 @@ def _plan(job: Job, found: Standing) -> PlanReport:
             current,
             recipe=recipe,
             previous=footing.of_recipe(recipe),
+            numbered=footing.previous is None,
             temporary=True,
         )
         job.progress.begin(Phase.CHANGES)

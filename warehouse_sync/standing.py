@@ -112,7 +112,8 @@ def find_footing(job: Job, audience: Audience | None, promoted: Run | None, way_
             return connection.scalar(rows.where(counted.c.reason.is_(None)) if "reason" in counted.c else rows)
 
         members = count(tables.snapshot, promoted.snapshot_table)
-        operations = count(tables.changes, promoted.changes_table)
+        # Changes may be a view of the snapshot, which nothing can be read from without it.
+        operations = count(tables.changes, promoted.changes_table) if members is not None else None
         queued = retry_queue.kinds(job.state, connection, promoted.run_id)
     if members != promoted.members or promoted.snapshot_table is None:
         if audience is not None and audience.emptied:

@@ -62,10 +62,11 @@ def begins_anew(world: World, rows: Rows) -> None:
 
 
 DAMAGES = {
-    "gone": "drop table {table}",
+    "gone": "drop table {table} cascade",
     "emptied": "delete from {table}",
     "half": "delete from {table} where primary_key = '1'",
-    "forgotten": "update warehouse_sync.runs set {kind}_table = null",
+    "forgotten": "update warehouse_sync.runs set {kind}_table = null where run_id = (select max(run_id) from "
+    "warehouse_sync.runs)",
 }
 
 
@@ -84,7 +85,7 @@ def test_a_lost_snapshot_of_an_emptied_audience_is_not_needed(world: World) -> N
     """Where LinkedIn has thrown all members away itself, nobody can be stale: everybody is sent again."""
     world.fill(people(1, 2))
     world.run()
-    tamper(world, f"drop table {table_of(world, 'snapshot')}")
+    tamper(world, f"drop table {table_of(world, 'snapshot')} cascade")
     world.sandbox.force_status(world.segment, "EXPIRED")
     world.fill(people(2, 3))
     assert world.run().planned == OperationCounts(add=2)
@@ -94,6 +95,8 @@ def test_a_lost_snapshot_of_an_emptied_audience_is_not_needed(world: World) -> N
 @pytest.mark.parametrize("damage", ["gone", "half"])
 def test_lost_changes_that_nobody_needs(world: World, damage: str) -> None:
     """When nothing waits, the changes of the promoted run are of no use: an ordinary run, retries too."""
+    world.fill(people(1, 2))
+    world.run()
     world.fill(people(1, 2, 3))
     world.run()
     tamper(world, DAMAGES[damage].format(table=table_of(world, "changes"), kind="changes"))
@@ -107,6 +110,8 @@ def test_lost_changes_that_nobody_needs(world: World, damage: str) -> None:
 @pytest.mark.parametrize(("damage", "wish"), [("gone", "run"), ("emptied", "retry")])
 def test_lost_changes_with_adds_that_wait(world: World, damage: str, wish: str) -> None:
     """When only ADDs waited, every member is sent again and the audience is equal."""
+    world.fill(people(1))
+    world.run()
     world.fill(people(1, 2, 3))
     world.sandbox.inject(Fault("503", on="users", times=0))
     world.run()
@@ -114,6 +119,19 @@ def test_lost_changes_with_adds_that_wait(world: World, damage: str, wish: str) 
     tamper(world, DAMAGES[damage].format(table=table_of(world, "changes"), kind="changes"))
     report = world.run() if wish == "run" else world.retry()
     assert (report.status, report.delivered) == (RunStatus.SUCCEEDED, OperationCounts(add=3))
+    check_converged(world, people(1, 2, 3))
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_lost_changes_of_a_first_run(world: World, waits: bool) -> None:
+    """They are a view of its snapshot; without it everybody is sent again if ADDs waited, else it is not missed."""
+    world.fill(people(1, 2, 3))
+    if waits:
+        world.sandbox.inject(Fault("503", on="users", times=0))
+    world.run()
+    world.sandbox.clear_faults()
+    tamper(world, f"drop view {table_of(world, 'changes')}")
+    assert world.run().planned == OperationCounts(add=3 if waits else 0)
     check_converged(world, people(1, 2, 3))
 
 

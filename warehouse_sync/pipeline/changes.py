@@ -85,7 +85,18 @@ def make_changes(
     *,
     temporary: bool = False,
 ) -> ChangeCounts:
-    """`table` holds the operations of the run, numbered by `seq` from 1. Raises QueryFailed."""
+    """`table` holds the operations of the run, numbered by `seq` from 1. Raises QueryFailed.
+
+    A run that adds everybody to an audience that holds nobody has its snapshot for that: where its members are
+    numbered, `table` is a view of it. Writing them once more takes a sixth of the run and as much room again.
+    """
+    number = warehouse.kept_number(all_members=basis.all_members) if basis.previous is None else None
+    if number is not None:
+        select = _everybody(fields.names, basis, number)
+        warehouse.create_view_as(connection, table, select, temporary=temporary)
+        if not temporary:
+            connection.commit()
+        return count_changes(connection, table)
     if not _left_undelivered(connection, tables, fields.names, basis):
         basis = replace(basis, promoted=None)
     select = changes_select(warehouse, tables, fields, basis)
@@ -122,9 +133,8 @@ def changes_select(warehouse: Warehouse, tables: StateTables, fields: AudienceFi
     Parts that are empty anyway do not even appear in it: a first run reads its snapshot once and that is all.
     """
     names = fields.names
-    if basis.previous is None and basis.all_members:
-        everybody = sa.select(warehouse.place(basis.current).label("seq"), *_member(names, basis.current))
-        return _part(names, everybody, OperationKind.ADD, "joined")
+    if basis.previous is None:
+        return _everybody(names, basis, warehouse.number())
     pending = _pending(warehouse, tables, names, basis)
     removes = _operations(names, OperationKind.REMOVE, _leavers(names, basis), pending, "removes")
     adds = _operations(names, OperationKind.ADD, _joiners(names, basis), pending, "adds")
@@ -132,6 +142,13 @@ def changes_select(warehouse: Warehouse, tables: StateTables, fields: AudienceFi
     held = _held(names, pending, readds)
     parts = [part for part in (held, removes, adds, readds) if part is not None]
     return _numbered(warehouse, names, parts or [_nothing(names).cte("nothing")])
+
+
+def _everybody(names: Sequence[str], basis: Basis, number: sa.ColumnElement[int]) -> sa.Select[Any]:
+    """Every member as an ADD, under this number."""
+    current = basis.current
+    members = sa.select(number.label("seq"), *_member(names, current)).where(current.c.reason.is_(None))
+    return _part(names, members, OperationKind.ADD, "joined")
 
 
 def _left_undelivered(connection: sa.Connection, tables: StateTables, names: Sequence[str], basis: Basis) -> bool:

@@ -45,7 +45,8 @@ def drop_rubbish(state: State, run: Run) -> None:
 
 
 def _own_tables(run: Run) -> list[str]:
-    names = [run.changes_table] if run.kind is RunKind.RETRY else [run.snapshot_table, run.changes_table]
+    # Changes may be a view of the snapshot.
+    names = [run.changes_table] if run.kind is RunKind.RETRY else [run.changes_table, run.snapshot_table]
     return [name for name in names if name]
 
 
@@ -81,6 +82,7 @@ def retire(state: State, lease: Lease, run: Run, audience_id: str, *, snapshots:
         retry_queue.supersede(state, connection, lease.key.sync, run.run_id, audience_id)
         sync_log.forget(state, connection, lease.key, sync_log_days)
     kept: dict[str | None, set[str]] = {}
+    dropped: list[tuple[Run, list[str | None]]] = []
     for old in runs.with_tables(state, lease.key):
         beside = kept.get(old.audience_id, set())
         wanted = snapshots if old.audience_id == audience_id else 1
@@ -90,7 +92,10 @@ def retire(state: State, lease: Lease, run: Run, audience_id: str, *, snapshots:
         # Changes before those of the newest run are of use to nobody but the curious, like old snapshots.
         keeps_snapshot = old.snapshot_table in kept.get(old.audience_id, set())
         unwanted = [
-            None if keeps_snapshot else old.snapshot_table,
             None if newest or keeps_snapshot else old.changes_table,
+            None if keeps_snapshot else old.snapshot_table,
         ]
+        dropped.append((old, unwanted))
+    # The oldest first: its changes may be a view of a snapshot that later runs share.
+    for old, unwanted in reversed(dropped):
         drop_tables(state, lease, old, unwanted)

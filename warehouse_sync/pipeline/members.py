@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from warehouse_sync.fields import Field, Normaliser
 from warehouse_sync.pipeline.model import Model, query_text
 from warehouse_sync.warehouses import values
-from warehouse_sync.warehouses.base import Warehouse
+from warehouse_sync.warehouses.base import LINE, Warehouse
 from warehouse_sync.warehouses.expressions import Text
 
 KEY = "key "
@@ -33,12 +33,14 @@ def snapshot_select(
     previous: sa.TableClause | None = None,
     *,
     ranked: bool = True,
+    numbered: bool = False,
 ) -> sa.Select[Any]:
     """The SELECT whose rows are the snapshot, in the columns of `StateTables.snapshot`.
 
     previous: an earlier snapshot of the same salt, from which unchanged rows are carried over. The salt stands for
     all that decides what becomes of a row, so that equal row hashes mean equal members.
     ranked: each identity comes once, whatever the query yields; else it comes as often as there are rows of it.
+    numbered: members keep a number as LINE, where the engine does not number rows by itself.
     """
     mapped = [taken for taken in model.fields.all if taken.name in model.mapping]
     rows = _rows(warehouse, model, spelling, mapped, salt)
@@ -48,7 +50,9 @@ def snapshot_select(
     examined = _examined(warehouse, model, mapped, cleaned)
     judged = _judged(warehouse, model, mapped, examined)
     keyed = _keyed(warehouse, model, mapped, judged)
-    return _distinct(model, keyed) if ranked else _as_they_are(model, keyed)
+    lines = _distinct(model, keyed) if ranked else _as_they_are(model, keyed)
+    number = warehouse.line_number(sa.column("reason").is_(None)) if numbered else None
+    return lines if number is None else lines.add_columns(number.label(LINE))
 
 
 def _rows(

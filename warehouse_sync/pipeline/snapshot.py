@@ -13,7 +13,7 @@ from warehouse_sync.errors import ConfigurationError, QueryFailed
 from warehouse_sync.pipeline.members import snapshot_select
 from warehouse_sync.pipeline.model import Model, found_columns, query_text
 from warehouse_sync.warehouses import values
-from warehouse_sync.warehouses.base import Warehouse
+from warehouse_sync.warehouses.base import LINE, Warehouse
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +76,19 @@ def take_snapshot(
     *,
     recipe: str | None = None,
     previous: sa.TableClause | None = None,
+    numbered: bool = False,
     temporary: bool = False,
 ) -> SnapshotCounts:
     """`table` holds the members of the query as it is now, and the rows that cannot be members. Raises QueryFailed.
 
     previous: a snapshot of the same recipe; what it says of rows that are as they were is taken over.
+    numbered: its members are sent as they stand there, see `changes.make_changes`.
     """
     hashed = [taken.hash for taken in model.fields.all if taken.hash and taken.name in model.mapping]
     warehouse.prepare_hashing(connection, hashed)
     if model.hash_pii and any(taken.hash for taken in model.fields.identifiers):
         check_hashing(warehouse, connection)
-    select = partial(snapshot_select, warehouse, model, spelling, recipe or "", previous)
+    select = partial(snapshot_select, warehouse, model, spelling, recipe or "", previous, numbered=numbered)
     counts = None
     # Ranking all rows to find those of one identity costs as much as the rest. So where there were none last time rows
     # are taken as they are, and only if there are some now, once more by rank.
@@ -99,7 +101,8 @@ def take_snapshot(
     if counts is None:
         warehouse.create_table_as(connection, table, select(), temporary=temporary)
         counts = count_snapshot(connection, table)
-    warehouse.after_load(connection, table, "identity", "fingerprint", "row_hash")
+    number = (LINE,) if numbered else ()
+    warehouse.after_load(connection, table, "identity", "fingerprint", "row_hash", *number, ordered_by="".join(number))
     if not temporary:
         connection.commit()
     return counts

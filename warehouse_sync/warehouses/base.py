@@ -17,6 +17,9 @@ from warehouse_sync.logs import redact
 from warehouse_sync.operations import Elements
 from warehouse_sync.warehouses.expressions import Expressions, Text
 
+LINE = "line"
+"""The column of a snapshot that numbers its members, where the engine has to be told to number them."""
+
 
 def as_told(message: str) -> str:
     """A driver's message on one line, without secrets and addresses, ready to stand inside a sentence of ours."""
@@ -48,6 +51,9 @@ class Warehouse(Expressions):
 
     recognises_rows = False
     """Whether `row_hash` gives any."""
+
+    numbers_members = False
+    """Whether `kept_number` gives any, so that some tables are views."""
 
     ddl_is_transactional = True
     """Whether what is made is gone when its transaction is rolled back; otherwise migrations must be repeatable."""
@@ -280,17 +286,36 @@ class Warehouse(Expressions):
         """
         connection.execute(sa.CreateTableAs(select, table.name, schema=table.schema, temporary=temporary))
 
+    def create_view_as(
+        self, connection: sa.Connection, view: sa.TableClause, select: sa.SelectBase, *, temporary: bool = False
+    ) -> None:
+        """`view` shows the rows of `select`. A temporary one is gone with the connection."""
+        connection.execute(sa.CreateView(select, view.name, schema=view.schema, temporary=temporary))
+
     def number(self) -> sa.ColumnElement[int]:
         """A number for each row of a statement, from 1 and without gaps, in any order."""
         return sa.func.row_number().over()
 
-    def place(self, table: sa.TableClause) -> sa.ColumnElement[int]:
-        """The same, for a statement that reads all of a table as `create_table_as` has made it, and nothing else."""
-        return self.number()
+    def line_number(self, is_member: sa.ColumnElement[bool]) -> sa.ColumnElement[int] | None:
+        """What a snapshot keeps as LINE if its members shall be numbered, from 1 and without gaps.
+
+        None for engines that number rows by themselves, or none cheaper than writing the snapshot once more.
+        """
+        return None
+
+    def kept_number(self, *, all_members: bool) -> sa.ColumnElement[int] | None:
+        """The number of each member, the same in each statement, in a snapshot that was made to be numbered.
+
+        all_members: it has no other rows. None where there are no such numbers.
+        """
+        return None
 
     def after_load(self, connection: sa.Connection, table: sa.TableClause, *columns: str, ordered_by: str = "") -> None:
         """Called once behind `create_table_as`: whatever the engine needs to find rows and to plan joins well."""
 
     def drop_table(self, connection: sa.Connection, name: str) -> None:
-        """One of the worker's own tables is gone afterwards, whether it was there or not."""
-        connection.execute(sa.schema.DropTable(sa.Table(name, sa.MetaData(), schema=self.schema), if_exists=True))
+        """One of the worker's own tables or views is gone afterwards, whether it was there or not."""
+        table = sa.Table(name, sa.MetaData(), schema=self.schema)
+        is_view = self.numbers_members and name in sa.inspect(connection).get_view_names(self.schema)
+        drop = sa.schema.DropView if is_view else sa.schema.DropTable
+        connection.execute(drop(table, if_exists=True))

@@ -34,6 +34,7 @@ class DuckDB(DuckDBValues):
     """A DuckDB file. It is held open from `open()` to `close()` and locks out every other process meanwhile."""
 
     recognises_rows = True
+    numbers_members = True
 
     def __init__(self, name: str, url: str, schema: str, lease: float, memory_limit: int = MEMORY) -> None:
         super().__init__(name, url, schema, lease)
@@ -186,9 +187,9 @@ class DuckDB(DuckDBValues):
         # Not after a failure: what a signal broke off runs on, and this would wait for it.
         connection.exec_driver_sql("SET force_compression = 'auto'")
 
-    def place(self, table: sa.TableClause) -> sa.ColumnElement[int]:
-        # Numbering by a window takes a single thread.
-        return sa.literal_column("rowid", sa.BigInteger) + 1
+    def kept_number(self, *, all_members: bool) -> sa.ColumnElement[int] | None:
+        # Nothing is ever deleted from a snapshot, so rows stay where they are. A window would take a single thread.
+        return sa.literal_column("rowid", sa.BigInteger) + 1 if all_members else None
 
 
 def _pieces(

@@ -13,14 +13,14 @@ import sqlalchemy as sa
 
 from warehouse_sync.errors import ConfigurationError, WarehouseSyncError
 from warehouse_sync.operations import Elements
-from warehouse_sync.warehouses.base import as_told, texts_select
+from warehouse_sync.warehouses.base import LINE, as_told, texts_select
 from warehouse_sync.warehouses.expressions import Text
 from warehouse_sync.warehouses.postgres_values import PostgreSQLValues
 
 WORK_MEMORY = 64 * 1024
 """Kilobytes that a sort or a join of ours may use on the server."""
 
-NAMES_ONLY = ("08", "28", "3D", "3F", "42", "53", "57")
+NAMES_ONLY = ("08", "28", "2B", "3D", "3F", "42", "53", "57")
 """SQLSTATE classes whose messages speak of names, rights and resources, not of values."""
 
 
@@ -39,6 +39,7 @@ class PostgreSQL(PostgreSQLValues):
     """A PostgreSQL database, through psycopg 3."""
 
     recognises_rows = True
+    numbers_members = True
 
     def __init__(self, name: str, url: str, schema: str, lease: float) -> None:
         super().__init__(name, url, schema, lease)
@@ -135,6 +136,12 @@ class PostgreSQL(PostgreSQLValues):
             connection.execute(self.verbatim(brin))
         # A table made by CREATE TABLE AS has no statistics until autovacuum comes by, and the diff comes first.
         connection.execute(self.verbatim(f"ANALYZE {name} ({', '.join(map(self.quote, columns))})"))
+
+    def line_number(self, is_member: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
+        return sa.func.count().filter(is_member).over(rows=(None, 0))
+
+    def kept_number(self, *, all_members: bool) -> sa.ColumnElement[int]:
+        return sa.column(LINE, sa.BigInteger)
 
     def stream(
         self, connection: sa.Connection, changes: sa.TableClause, text: Text, after: int, last: int, size: int

@@ -741,7 +741,8 @@ FROM
           warehouse_sync.snapshot_people_1.google_aid AS google_aid, warehouse_sync.snapshot_people_1.first_name AS first_name,
           warehouse_sync.snapshot_people_1.last_name AS last_name, warehouse_sync.snapshot_people_1.title AS title, warehouse_sync.snapshot_people_1.company AS company,
           warehouse_sync.snapshot_people_1.country AS country
-   FROM warehouse_sync.snapshot_people_1) AS anon_1
+   FROM warehouse_sync.snapshot_people_1
+   WHERE warehouse_sync.snapshot_people_1.reason IS NULL) AS anon_1
 ORDER BY seq;
 
 -- statement 48
@@ -791,7 +792,7 @@ SELECT
        END AS anon_5, warehouse_sync.snapshot_people_1.primary_key, CAST(NULL AS CHAR(32)) AS anon__2,
        CAST(NULL AS INTEGER) AS anon__3
 FROM warehouse_sync.snapshot_people_1
-WHERE warehouse_sync.snapshot_people_1.reason IS NOT NULL;
+WHERE false;
 
 -- statement 51
 UPDATE warehouse_sync.syncs
@@ -1383,13 +1384,7 @@ SELECT
        END AS anon_5, warehouse_sync.snapshot_people_2.primary_key, CAST(NULL AS CHAR(32)) AS anon__2,
        CAST(NULL AS INTEGER) AS anon__3
 FROM warehouse_sync.snapshot_people_2
-WHERE warehouse_sync.snapshot_people_2.reason IS NOT NULL
-  AND NOT (EXISTS
-             (SELECT *
-              FROM warehouse_sync.snapshot_people_1
-              WHERE warehouse_sync.snapshot_people_1.reason = warehouse_sync.snapshot_people_2.reason
-                AND coalesce(warehouse_sync.snapshot_people_1.primary_key, ?) = coalesce(warehouse_sync.snapshot_people_2.primary_key,
-                                                                                  ?)));
+WHERE false;
 
 -- as statement 51: UPDATE warehouse_sync.syncs SET audience_type=?, audience_id=?, promot
 
@@ -1954,10 +1949,10 @@ WHERE warehouse_sync.snapshot_people_3.reason IS NOT NULL
 -- as statement 38: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
 -- statement 90
-DROP TABLE IF EXISTS warehouse_sync.snapshot_people_1;
+DROP TABLE IF EXISTS warehouse_sync.changes_people_1;
 
 -- statement 91
-DROP TABLE IF EXISTS warehouse_sync.changes_people_1;
+DROP TABLE IF EXISTS warehouse_sync.snapshot_people_1;
 
 -- statement 92
 UPDATE warehouse_sync.runs
