@@ -39,7 +39,7 @@ bench: .venv/installed .venv-bench/installed ## Measure speed beside other ways:
 	@$(BENCH) run --rows $(if $(ROWS),$(ROWS),100000,1000000) $(if $(REPEATS),--repeats $(REPEATS)) \
 		$(if $(WAREHOUSE),--warehouse $(WAREHOUSE))
 	@if [ -n "$(LARGE)" ]; then $(BENCH) run --rows $(LARGE) --churn first,0,0.01 \
-		--contenders "ours,ours 4 GB,start-up,floor" $(if $(REPEATS),--repeats $(REPEATS)) \
+		--contenders "ours,ours 4 GB,start-up,floor,floor 512 MB" $(if $(REPEATS),--repeats $(REPEATS)) \
 		$(if $(WAREHOUSE),--warehouse $(WAREHOUSE)); fi
 	@$(BENCH) pace $(if $(WAREHOUSE),--warehouse $(WAREHOUSE))
 	@$(BENCH) start-up

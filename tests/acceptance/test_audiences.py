@@ -312,7 +312,7 @@ def test_a_lost_snapshot_of_an_old_audience_is_told_of(world: World) -> None:
     world.run()
     (table,) = world.query("select snapshot_table from warehouse_sync.runs where run_id = 1")[0]
     with world.connect() as connection:
-        connection.execute(sa.text(f"drop table warehouse_sync.{table}"))
+        connection.execute(sa.text(f"drop table warehouse_sync.{table} cascade"))
     reports = purge(world)
     assert sorted(report.status for report in reports) == [RunStatus.FAILED, RunStatus.SUCCEEDED]
     (failed,) = (report for report in reports if report.status is RunStatus.FAILED)

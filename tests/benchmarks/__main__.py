@@ -10,12 +10,15 @@ from typing import Any
 
 from benchmarks import once, report, results
 from benchmarks.cases import Series
-from benchmarks.contenders.registry import CONTENDERS, WITH_MEMORY
+from benchmarks.contenders.registry import CONTENDERS, LITTLE_MEMORY, WITH_MEMORY
 from benchmarks.data import Churn
 from benchmarks.measuring import module, search_path
 from benchmarks.runs import Results
 from benchmarks.sinks import ceiling, running_sink
 from benchmarks.warehouses import warehouse
+
+USUAL = [name for name in CONTENDERS if name not in {WITH_MEMORY, LITTLE_MEMORY}]
+"""Those that take part unless they are named; the others are for ten million rows."""
 
 
 def main() -> None:
@@ -29,7 +32,7 @@ def main() -> None:
     cases.add_argument("--warehouse", type=_words, default=["duckdb", "postgres"])
     cases.add_argument("--rows", type=_words, default=["100000"])
     cases.add_argument("--churn", type=_words, default=["first", "0", "0.01", "1"])
-    cases.add_argument("--contenders", type=_words, default=[name for name in CONTENDERS if name != WITH_MEMORY])
+    cases.add_argument("--contenders", type=_words, default=USUAL)
     cases.add_argument("--repeats", type=int, default=3)
     pace = verbs.add_parser("pace", parents=[shared], help="a first sync at LinkedIn's pace")
     pace.add_argument("--warehouse", type=_words, default=["duckdb"])

@@ -17,6 +17,7 @@ COLOURS = {
     "ours": "#0a66c2",
     "ours 4 GB": "#63a4e8",
     "floor": "#8c8c8c",
+    "floor 512 MB": "#bdbdbd",
     "by hand": "#2f7d32",
     "home-made": "#c2570a",
     "dlt": "#8a2be2",

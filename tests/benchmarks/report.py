@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks import goals
 from benchmarks.runs import CASES, ENGINES, Results, seconds_of
 
-ORDER = ("ours", "ours 4 GB", "floor", "by hand", "home-made", "dlt")
+ORDER = ("ours", "ours 4 GB", "floor", "floor 512 MB", "by hand", "home-made", "dlt")
 BATCH = 5000
 
 

@@ -183,12 +183,13 @@ class Bench:
     def _empty(self, world: World) -> None:
         """No state but the installation's id; run numbers begin anew, so that statements need no compiling."""
         made = world.query(
-            "select table_name from information_schema.tables where table_schema = 'warehouse_sync' "
-            "and (table_name like 'snapshot!_%' escape '!' or table_name like 'changes!_%' escape '!')"
+            "select table_name, table_type from information_schema.tables where table_schema = 'warehouse_sync' "
+            "and (table_name like 'snapshot!_%' escape '!' or table_name like 'changes!_%' escape '!') "
+            "order by table_name"  # Changes, which may be views of snapshots, come first.
         )
         with world.connect() as connection:
-            for (name,) in made:
-                connection.exec_driver_sql(f"drop table warehouse_sync.{name}")
+            for name, kind in made:
+                connection.exec_driver_sql(f"drop {'view' if kind == 'VIEW' else 'table'} warehouse_sync.{name}")
             for table in state_tables("warehouse_sync").metadata.sorted_tables:
                 if table.name != "installation":
                     connection.exec_driver_sql(f"delete from warehouse_sync.{table.name}")

@@ -1,4 +1,4 @@
-"""By hand: a first sync as one script, as fast as one gets it: the floor's tables, delivery, and a log.
+"""By hand: a first sync as one script, as fast as one gets it: the floor's snapshot, delivery, and a log.
 
 The warehouse writes the elements' JSON itself. From DuckDB the texts come as Arrow buffers, of which bodies are slices;
 PostgreSQL joins them to whole bodies, by ranges of pages. So Python touches no row. It retries nothing, does not know
@@ -120,11 +120,11 @@ def _in_turn(work: Iterator[tuple[bytes, int]], send: Callable[[bytes, int], Non
 
 
 def deliver_postgres(url: str, send: Callable[[bytes, int], None]) -> None:
-    """All of changes_1; eight threads, each with a connection, read a range of pages and send it."""
+    """All of snapshot_1; eight threads, each with a connection, read a range of pages and send it."""
     import psycopg
 
     with psycopg.connect(url) as connection:
-        found = connection.execute("SELECT pg_relation_size('floor.changes_1') / 8192, count(*) FROM floor.changes_1")
+        found = connection.execute("SELECT pg_relation_size('floor.snapshot_1') / 8192, count(*) FROM floor.snapshot_1")
         pages, rows = found.fetchone() or (0, 0)
     step = max(1, int(BATCH * 0.95 * pages / max(rows, 1)))
     ranges = iter(range(0, pages, step))
@@ -132,7 +132,7 @@ def deliver_postgres(url: str, send: Callable[[bytes, int], None]) -> None:
 
     def work() -> None:
         query = (
-            f"SELECT string_agg({element_sql('postgres')}, ','), count(*) FROM floor.changes_1 "
+            f"SELECT string_agg({element_sql('postgres')}, ','), count(*) FROM floor.snapshot_1 "
             "WHERE ctid >= %s::tid AND ctid < %s::tid"
         )
         with psycopg.connect(url) as connection, connection.cursor(binary=True) as cursor:

@@ -16,6 +16,9 @@ from benchmarks.warehouses import BenchWarehouse, DuckDBFiles, psql
 WITH_MEMORY = "ours 4 GB"
 """The product with memory for an audience of ten million; beside it the floor takes 2.4 GB."""
 
+LITTLE_MEMORY = "floor 512 MB"
+"""The floor with no more memory than the product uses of its own accord."""
+
 
 class Ours(Contender):
     """The product. memory_limit: of its DuckDB warehouse, instead of the default."""
@@ -52,18 +55,23 @@ class StartUp(Contender):
 
 
 class Floor(Contender):
-    """The SQL script, executed by the warehouse's own client."""
+    """The SQL script, executed by the warehouse's own client. memory_limit: of DuckDB, instead of its default."""
 
-    name = "floor"
     delivers = False
 
+    def __init__(self, name: str = "floor", memory_limit: str | None = None) -> None:
+        self.name = name
+        self._memory_limit = memory_limit
+
     def missing(self, warehouse: BenchWarehouse) -> str | None:
+        if self._memory_limit and warehouse.name != "duckdb":
+            return "a memory limit is for DuckDB only"
         return "there is no psql" if warehouse.name == "postgres" and psql() is None else None
 
     def command(self, place: Place) -> list[str]:
         script = write_script(place)
         if isinstance(place.warehouse, DuckDBFiles):
-            return module("contenders.floor", _database(place), str(script))
+            return module("contenders.floor", _database(place), str(script), *filter(None, [self._memory_limit]))
         client = psql()
         assert client is not None
         return [client, _database(place), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", str(script)]
@@ -133,6 +141,7 @@ CONTENDERS: dict[str, Contender] = {
         Ours(WITH_MEMORY, memory_limit="4GB"),
         StartUp(),
         Floor(),
+        Floor(LITTLE_MEMORY, memory_limit="512MB"),
         ByHand(),
         Others("home-made", "home_made", "polars", only_first=False),
         Others("dlt", "with_dlt", "dlt", only_first=True),
