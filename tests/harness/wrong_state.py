@@ -20,6 +20,7 @@ from warehouse_sync.destinations.linkedin import elements as wire
 from warehouse_sync.mirror import Mirror
 from warehouse_sync.operations import Elements, OperationKind, OutcomeStatus, RunReport, RunStatus
 from warehouse_sync.pipeline import changes, housekeeping, recording
+from warehouse_sync.pipeline.operation_rows import member_columns
 from warehouse_sync.pipeline.recording import Recorder
 from warehouse_sync.state import retry_queue, sync_log
 from warehouse_sync.state.runs import Run
@@ -170,7 +171,7 @@ def remove_by_primary_key(patch: pytest.MonkeyPatch) -> None:
         if basis.previous is None or basis.is_retry:
             return None
         previous, current = basis.previous, basis.current
-        members = sa.select(*changes._member(names, previous)).where(previous.c.reason.is_(None))
+        members = sa.select(*member_columns(names, previous)).where(previous.c.reason.is_(None))
         return members.where(~sa.exists().where(current.c.primary_key == previous.c.primary_key))
 
     patch.setattr(changes, "_leavers", leavers)

@@ -20,12 +20,17 @@ import sqlalchemy as sa
 
 from warehouse_sync.fields import AudienceFields
 from warehouse_sync.operations import OperationCounts, OperationKind
+from warehouse_sync.pipeline.operation_rows import (
+    MEMBER,
+    RETRY,
+    as_operations,
+    member_columns,
+    no_operations,
+    numbered,
+)
 from warehouse_sync.state.runs import Run
 from warehouse_sync.state.tables import StateTables
 from warehouse_sync.warehouses.base import Warehouse
-
-MEMBER = ("identity", "fingerprint", "primary_key")
-RETRY = ("attempt", "deferred_since", "dead", "next_attempt_at", "last_reason", "last_message")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,14 +146,14 @@ def changes_select(warehouse: Warehouse, tables: StateTables, fields: AudienceFi
     readds = _readds(names, fields, basis, removes, adds)
     held = _held(names, pending, readds)
     parts = [part for part in (held, removes, adds, readds) if part is not None]
-    return _numbered(warehouse, names, parts or [_nothing(names).cte("nothing")])
+    return numbered(warehouse, names, parts or [no_operations(names).cte("nothing")])
 
 
 def _everybody(names: Sequence[str], basis: Basis, number: sa.ColumnElement[int]) -> sa.Select[Any]:
     """Every member as an ADD, under this number."""
     current = basis.current
-    members = sa.select(number.label("seq"), *_member(names, current)).where(current.c.reason.is_(None))
-    return _part(names, members, OperationKind.ADD, "joined")
+    members = sa.select(number.label("seq"), *member_columns(names, current)).where(current.c.reason.is_(None))
+    return as_operations(names, members, OperationKind.ADD, "joined")
 
 
 def _left_undelivered(connection: sa.Connection, tables: StateTables, names: Sequence[str], basis: Basis) -> bool:
@@ -160,10 +165,6 @@ def _left_undelivered(connection: sa.Connection, tables: StateTables, names: Seq
     untouched = sa.select(changes.c.seq).where(changes.c.seq > run.watermark)
     queued = sa.select(queue.c.seq).where(queue.c.run_id == run.run_id)
     return bool(connection.scalar(sa.select(untouched.exists() | queued.exists())))
-
-
-def _member(names: Sequence[str], source: sa.FromClause) -> list[sa.ColumnElement[Any]]:
-    return [source.c[name] for name in (*MEMBER, *names)]
 
 
 def _lacking(select: sa.Select[Any], column: sa.ColumnElement[Any], other: sa.ColumnElement[Any]) -> sa.Select[Any]:
@@ -181,14 +182,14 @@ def _leavers(names: Sequence[str], basis: Basis) -> sa.Select[Any] | None:
     if basis.previous is None or basis.is_retry:
         return None
     previous, current = basis.previous, basis.current
-    members = sa.select(*_member(names, previous)).where(previous.c.reason.is_(None))
+    members = sa.select(*member_columns(names, previous)).where(previous.c.reason.is_(None))
     return _lacking(members, previous.c.identity, current.c.identity)
 
 
 def _joiners(names: Sequence[str], basis: Basis) -> sa.Select[Any] | None:
     """Members whose fingerprint is new; in a full run and for a new audience all."""
     current = basis.current
-    members = sa.select(*_member(names, current)).where(current.c.reason.is_(None))
+    members = sa.select(*member_columns(names, current)).where(current.c.reason.is_(None))
     if basis.full or basis.previous is None:
         return members
     if basis.is_retry:
@@ -245,10 +246,10 @@ def _operations(
     cause = "left" if operation is OperationKind.REMOVE else "joined"
     parts: list[sa.Select[Any]] = []
     if changed is not None:
-        parts.append(_part(names, changed, operation, cause))
+        parts.append(as_operations(names, changed, operation, cause))
     if pending is not None:
         taken = sa.select(pending).where(pending.c.operation == operation, ~pending.c.held)
-        parts.append(_part(names, taken, operation, "pending"))
+        parts.append(as_operations(names, taken, operation, "pending"))
     return sa.union_all(*parts).cte(title) if parts else None
 
 
@@ -266,10 +267,10 @@ def _readds(
         for identifier in fields.identifiers
     ]
     hurt = sa.union(*sharing).subquery("hurt")
-    sharers = sa.select(*_member(names, current)).join_from(current, hurt, hurt.c.identity == current.c.identity)
+    sharers = sa.select(*member_columns(names, current)).join_from(current, hurt, hurt.c.identity == current.c.identity)
     if adds is not None:
         sharers = sharers.where(~sa.exists().where(adds.c.identity == current.c.identity))
-    return _part(names, sharers, OperationKind.ADD, "shared").cte("readds")
+    return as_operations(names, sharers, OperationKind.ADD, "shared").cte("readds")
 
 
 def _held(names: Sequence[str], pending: sa.CTE | None, readds: sa.CTE | None) -> sa.CTE | None:
@@ -280,55 +281,4 @@ def _held(names: Sequence[str], pending: sa.CTE | None, readds: sa.CTE | None) -
     if readds is not None:
         again = sa.exists().where(readds.c.identity == pending.c.identity)
         waits = waits & ((pending.c.operation == OperationKind.REMOVE) | ~again)
-    return _part(names, sa.select(pending).where(waits), None, "pending", held=True).cte("held")
-
-
-def _part(
-    names: Sequence[str],
-    source: sa.Select[Any],
-    operation: OperationKind | None,
-    cause: str,
-    *,
-    held: bool = False,
-) -> sa.Select[Any]:
-    """The rows of `source` in the columns of changes, with `seq` if it has that; without `operation` its own one."""
-    rows = source.subquery()
-    fresh: dict[str, sa.ColumnElement[Any]] = {
-        "attempt": sa.literal(0, sa.Integer),
-        "deferred_since": sa.cast(sa.null(), sa.DateTime),
-        "dead": sa.false(),
-        "next_attempt_at": sa.cast(sa.null(), sa.DateTime),
-        "last_reason": sa.cast(sa.null(), sa.Text),
-        "last_message": sa.cast(sa.null(), sa.Text),
-    }
-    kind = rows.c.operation if operation is None else sa.literal(operation.value, sa.Text)
-    return sa.select(
-        *(rows.c[name] for name in ("seq",) if name in rows.c),
-        kind.label("operation"),
-        sa.literal(cause, sa.Text).label("cause"),
-        (sa.true() if held else sa.false()).label("held"),
-        *(rows.c[name] for name in (*MEMBER, *names)),
-        *(rows.c.get(name, value).label(name) for name, value in fresh.items()),
-    )
-
-
-def _nothing(names: Sequence[str]) -> sa.Select[Any]:
-    """No operation, in the columns of changes."""
-    empty = [sa.cast(sa.null(), sa.Uuid).label(name) for name in ("identity", "fingerprint")]
-    texts = [sa.cast(sa.null(), sa.Text).label(name) for name in ("primary_key", *names)]
-    return _part(names, sa.select(*empty, *texts).where(sa.false()), OperationKind.ADD, "pending")
-
-
-def _numbered(warehouse: Warehouse, names: Sequence[str], parts: Sequence[sa.CTE]) -> sa.Select[Any]:
-    """The rows of the parts, one part behind the other, each in any order.
-
-    A part's numbers begin behind the rows of those before it, which costs no sorting.
-    """
-    selects: list[sa.Select[Any]] = []
-    for place, part in enumerate(parts):
-        seq: sa.ColumnElement[Any] = warehouse.number()
-        for before in parts[:place]:
-            seq = seq + sa.select(sa.func.count()).select_from(before).scalar_subquery()
-        columns = ("operation", "cause", "held", *MEMBER, *names, *RETRY)
-        selects.append(sa.select(sa.cast(seq, sa.BigInteger).label("seq"), *(part.c[name] for name in columns)))
-    return selects[0] if len(selects) == 1 else sa.select(sa.union_all(*selects).subquery("operations"))
+    return as_operations(names, sa.select(pending).where(waits), None, "pending", held=True).cte("held")
