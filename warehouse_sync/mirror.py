@@ -166,6 +166,7 @@ class Mirror(LeasedRun):
             dead=wish.dead,
             due_only=wish.due_only,
             all_members=not self.rows.rejected,
+            nobody_left=self.promoted is not None and self.rows.carried == self.promoted.members,
         )
         with job.warehouse.connect("work out the changes") as connection:
             self.counts = make_changes(

@@ -70,7 +70,14 @@ def _plan(job: Job, found: Standing) -> PlanReport:
             temporary=True,
         )
         job.progress.begin(Phase.CHANGES)
-        basis = Basis(current, footing.previous, promoted, full=everyone, all_members=not rows.rejected)
+        basis = Basis(
+            current,
+            footing.previous,
+            promoted,
+            full=everyone,
+            all_members=not rows.rejected,
+            nobody_left=promoted is not None and rows.carried == promoted.members,
+        )
         counts = make_changes(job.warehouse, connection, tables, job.model.fields, basis, changes, temporary=True)
         held = _held(connection, changes)
         samples = _samples(job, connection, changes)

@@ -40,7 +40,8 @@ class Basis:
     current: the snapshot that the audience shall equal. previous: the promoted one; None for a new audience, and
     `current` itself for a retry pass. promoted: the run whose pending work is taken over.
     full: add every member. dead: send dead work too. due_only: hold back waiting work whose time has not come.
-    all_members: the current snapshot has no rejected rows.
+    all_members: the current snapshot has no rejected rows. nobody_left: every member of `previous` was carried over
+    into `current`.
     """
 
     current: sa.TableClause
@@ -50,6 +51,7 @@ class Basis:
     dead: bool = False
     due_only: bool = False
     all_members: bool = False
+    nobody_left: bool = False
 
     @property
     def is_retry(self) -> bool:
@@ -167,19 +169,24 @@ def _left_undelivered(connection: sa.Connection, tables: StateTables, names: Seq
     return bool(connection.scalar(sa.select(untouched.exists() | queued.exists())))
 
 
-def _lacking(select: sa.Select[Any], column: sa.ColumnElement[Any], other: sa.ColumnElement[Any]) -> sa.Select[Any]:
-    """The rows of `select` whose `column` is not found in `other`.
+def _lacking(
+    select: sa.Select[Any],
+    column: sa.ColumnElement[Any],
+    other: sa.ColumnElement[Any],
+    among: sa.ColumnElement[bool] | None = None,
+) -> sa.Select[Any]:
+    """The rows of `select` whose `column` is not found in `other`; only those `among` these need be looked for.
 
     The keys are compared by themselves and the few that are left fetch their rows: of a join that does not fit into
     memory both sides go to disk. An outer join, because DuckDB makes more of NOT EXISTS than that.
     """
     lacking = sa.select(column).outerjoin_from(column.table, other.table, column == other).where(other.is_(None))
-    return select.where(column.in_(lacking))
+    return select.where(column.in_(lacking if among is None else lacking.where(among)))
 
 
 def _leavers(names: Sequence[str], basis: Basis) -> sa.Select[Any] | None:
     """Members of the previous snapshot whose identity is gone."""
-    if basis.previous is None or basis.is_retry:
+    if basis.previous is None or basis.is_retry or basis.nobody_left:
         return None
     previous, current = basis.previous, basis.current
     members = sa.select(*member_columns(names, previous)).where(previous.c.reason.is_(None))
@@ -194,7 +201,7 @@ def _joiners(names: Sequence[str], basis: Basis) -> sa.Select[Any] | None:
         return members
     if basis.is_retry:
         return None
-    return _lacking(members, current.c.fingerprint, basis.previous.c.fingerprint)
+    return _lacking(members, current.c.fingerprint, basis.previous.c.fingerprint, ~current.c.carried)
 
 
 def _pending(warehouse: Warehouse, tables: StateTables, names: Sequence[str], basis: Basis) -> sa.CTE | None:

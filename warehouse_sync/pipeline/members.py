@@ -197,6 +197,7 @@ def _keyed(warehouse: Warehouse, model: Model, mapped: Sequence[Field], judged: 
             *_keys(judged),
             *(judged.c[name] for name in ("primary_key", "row_hash", "reason", "left_out")),
             *(judged.c[taken.name] for taken in mapped),
+            (judged.c[f"{KEPT}identity"].is_not(None) if _kept(judged) else sa.false()).label("carried"),
             for_members(warehouse.digest(warehouse.encoded(own)), "identity"),
             for_members(warehouse.change_digest(own, others), "fingerprint"),
         ),
@@ -235,5 +236,6 @@ def _lines(model: Model, source: sa.Subquery) -> sa.Select[Any]:
     return sa.select(
         *(source.c[name] for name in ("identity", "fingerprint", "primary_key", "query_rows", "reason", "left_out")),
         sa.case((is_member, source.c.row_hash)).label("row_hash"),
+        source.c.carried,
         *(field.label(name) for name, field in zip(model.fields.names, fields, strict=True)),
     )

@@ -20,6 +20,8 @@ from warehouse_sync.warehouses.base import LINE, Warehouse
 class SnapshotCounts:
     """rows: of the query. members: distinct tuples of identifiers. rejected: rows that cannot be members.
 
+    carried: members that are as they were in the previous snapshot, as far as that was looked at.
+
     reasons: rejected rows by reason, and left-out values by field and reason.
     """
 
@@ -27,6 +29,7 @@ class SnapshotCounts:
     members: int = 0
     rejected: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
+    carried: int = 0
 
 
 def check_model(warehouse: Warehouse, model: Model) -> dict[str, str]:
@@ -94,15 +97,16 @@ def take_snapshot(
     # are taken as they are, and only if there are some now, once more by rank.
     if warehouse.recognises_rows and (previous is None or not _had_twins(connection, previous)):
         warehouse.create_table_as(connection, table, select(ranked=False), temporary=temporary)
-        counts = count_snapshot(connection, table)
+        counts = count_snapshot(connection, table, carried=True)
         if _has_twins(connection, table, counts):
             connection.execute(sa.schema.DropTable(sa.Table(table.name, sa.MetaData(), schema=table.schema)))
             counts = None
     if counts is None:
         warehouse.create_table_as(connection, table, select(), temporary=temporary)
-        counts = count_snapshot(connection, table)
+        counts = count_snapshot(connection, table, carried=True)
     number = (LINE,) if numbered else ()
-    warehouse.after_load(connection, table, "identity", "fingerprint", "row_hash", *number, ordered_by="".join(number))
+    columns = ("identity", "fingerprint", "row_hash", "carried", *number)
+    warehouse.after_load(connection, table, *columns, ordered_by="".join(number))
     if not temporary:
         connection.commit()
     return counts
@@ -127,14 +131,16 @@ def _has_twins(connection: sa.Connection, rows: sa.TableClause, counts: Snapshot
     return bool(connection.scalar(sa.select(twins)))
 
 
-def count_snapshot(connection: sa.Connection, table: sa.TableClause) -> SnapshotCounts:
-    """The numbers of a snapshot, by one statement."""
+def count_snapshot(connection: sa.Connection, table: sa.TableClause, *, carried: bool = False) -> SnapshotCounts:
+    """The numbers of a snapshot, by one statement; `carried` only if asked for, as not every snapshot tells it."""
+    number_carried = sa.func.sum(sa.case((table.c.carried, 1), else_=0)) if carried else sa.literal(0)
     rows = connection.execute(
         sa.select(
             table.c.reason,
             table.c.left_out,
             sa.func.count().label("lines"),
             sa.cast(sa.func.coalesce(sa.func.sum(table.c.query_rows), 0), sa.BigInteger).label("query_rows"),
+            sa.cast(number_carried, sa.BigInteger).label("carried"),
         ).group_by(table.c.reason, table.c.left_out)
     ).all()
     reasons: dict[str, int] = {}
@@ -149,4 +155,5 @@ def count_snapshot(connection: sa.Connection, table: sa.TableClause) -> Snapshot
         members=sum(int(row.lines) for row in rows if row.reason is None),
         rejected=sum(int(row.query_rows) for row in rows if row.reason is not None),
         reasons=dict(sorted(reasons.items())),
+        carried=sum(int(row.carried) for row in rows),
     )

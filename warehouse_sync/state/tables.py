@@ -119,7 +119,7 @@ class StateTables:
 
         query_rows: how many rows of the query this line speaks for. left_out: values that were left out and why.
         row_hash: of the row that speaks, by which the next snapshot knows it again; not in tables of releases before
-        0.4, whose runs have no recipe.
+        0.4, whose runs have no recipe. carried: taken over as it was from the snapshot before; not before 0.6.
         """
         return sa.table(
             name,
@@ -130,6 +130,7 @@ class StateTables:
             sa.column("reason", sa.Text),
             sa.column("left_out", sa.Text),
             sa.column("row_hash", sa.BigInteger),
+            sa.column("carried", sa.Boolean),
             *(sa.column(field, sa.Text) for field in fields),
             schema=None if temporary else self.schema,
         )

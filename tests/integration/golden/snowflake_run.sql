@@ -2,7 +2,7 @@
 -- Parameters go beside the statements, as ?. COMMIT follows each group of INSERT, UPDATE and DELETE.
 
 
--- ===== first run: 74 statements
+-- ===== first run: 75 statements
 
 -- phase: open and check
 
@@ -28,8 +28,8 @@ WHERE false;
 -- statement 3
 SELECT ranked.identity, ranked.fingerprint, ranked.primary_key, ranked.query_rows, ranked.reason, ranked.left_out,
        CASE WHEN (ranked.reason IS NULL) THEN ranked.row_hash
-       END AS row_hash, CASE WHEN (ranked.reason IS NULL) THEN ranked.sha256_email
-                        END AS sha256_email,
+       END AS row_hash, ranked.carried, CASE WHEN (ranked.reason IS NULL) THEN ranked.sha256_email
+                                        END AS sha256_email,
        CAST(NULL AS TEXT) AS sha512_email, CASE WHEN (ranked.reason IS NULL) THEN ranked.google_aid
                                            END AS google_aid,
        CASE WHEN (ranked.reason IS NULL) THEN ranked.first_name
@@ -39,7 +39,7 @@ SELECT ranked.identity, ranked.fingerprint, ranked.primary_key, ranked.query_row
 FROM
   (SELECT keyed.primary_key AS primary_key, keyed.row_hash AS row_hash, keyed.reason AS reason, keyed.left_out AS left_out,
           keyed.sha256_email AS sha256_email, keyed.google_aid AS google_aid, keyed.first_name AS first_name, keyed.country AS country,
-          keyed.identity AS identity, keyed.fingerprint AS fingerprint,
+          keyed.carried AS carried, keyed.identity AS identity, keyed.fingerprint AS fingerprint,
           row_number() OVER (PARTITION BY keyed.identity,
                     keyed.reason, CASE WHEN (keyed.reason IS NOT NULL) THEN keyed.primary_key
                                   END
@@ -50,43 +50,43 @@ FROM
    FROM
      (SELECT judged."key 0" AS "key 0", judged.primary_key AS primary_key, judged.row_hash AS row_hash, judged.reason AS reason,
              judged.left_out AS left_out, judged.sha256_email AS sha256_email, judged.google_aid AS google_aid, judged.first_name AS first_name,
-             judged.country AS country,
-             CASE
-                 WHEN (judged.reason IS NULL) THEN CAST(left(sha2(concat(coalesce(?,
-                                                                           ''),
-                                                                    coalesce(coalesce(? || CAST(length(judged.sha256_email) AS TEXT) || ? || judged.sha256_email || ?,
-                                                                               ?),
-                                                                      ''),
-                                                                    coalesce(coalesce(? || CAST(length(judged.google_aid) AS TEXT) || ? || judged.google_aid || ?,
-                                                                               ?),
-                                                                      '')),
-                                                               256),
-                                                          ?) AS CHAR(32))
-             END AS identity,
-             CASE
-                 WHEN (judged.reason IS NULL) THEN CAST(left(sha2(concat(coalesce(concat(coalesce(?,
-                                                                                           ''),
-                                                                                    coalesce(coalesce(? || CAST(length(judged.sha256_email) AS TEXT) || ? || judged.sha256_email || ?,
-                                                                                               ?),
-                                                                                      ''),
-                                                                                    coalesce(coalesce(? || CAST(length(judged.google_aid) AS TEXT) || ? || judged.google_aid || ?,
-                                                                                               ?),
-                                                                                      '')),
-                                                                           ''),
-                                                                    coalesce(?,
-                                                                      ''),
-                                                                    coalesce(concat(coalesce(?,
-                                                                                      ''),
-                                                                               coalesce(coalesce(? || CAST(length(judged.first_name) AS TEXT) || ? || judged.first_name || ?,
-                                                                                          ?),
-                                                                                 ''),
-                                                                               coalesce(coalesce(? || CAST(length(judged.country) AS TEXT) || ? || judged.country || ?,
-                                                                                          ?),
-                                                                                 '')),
-                                                                      '')),
-                                                               256),
-                                                          ?) AS CHAR(32))
-             END AS fingerprint
+             judged.country AS country, false AS carried,
+                                                 CASE
+                                                     WHEN (judged.reason IS NULL) THEN CAST(left(sha2(concat(coalesce(?,
+                                                                                                               ''),
+                                                                                                        coalesce(coalesce(? || CAST(length(judged.sha256_email) AS TEXT) || ? || judged.sha256_email || ?,
+                                                                                                                   ?),
+                                                                                                          ''),
+                                                                                                        coalesce(coalesce(? || CAST(length(judged.google_aid) AS TEXT) || ? || judged.google_aid || ?,
+                                                                                                                   ?),
+                                                                                                          '')),
+                                                                                                   256),
+                                                                                              ?) AS CHAR(32))
+                                                 END AS identity,
+                                                 CASE
+                                                     WHEN (judged.reason IS NULL) THEN CAST(left(sha2(concat(coalesce(concat(coalesce(?,
+                                                                                                                               ''),
+                                                                                                                        coalesce(coalesce(? || CAST(length(judged.sha256_email) AS TEXT) || ? || judged.sha256_email || ?,
+                                                                                                                                   ?),
+                                                                                                                          ''),
+                                                                                                                        coalesce(coalesce(? || CAST(length(judged.google_aid) AS TEXT) || ? || judged.google_aid || ?,
+                                                                                                                                   ?),
+                                                                                                                          '')),
+                                                                                                               ''),
+                                                                                                        coalesce(?,
+                                                                                                          ''),
+                                                                                                        coalesce(concat(coalesce(?,
+                                                                                                                          ''),
+                                                                                                                   coalesce(coalesce(? || CAST(length(judged.first_name) AS TEXT) || ? || judged.first_name || ?,
+                                                                                                                              ?),
+                                                                                                                     ''),
+                                                                                                                   coalesce(coalesce(? || CAST(length(judged.country) AS TEXT) || ? || judged.country || ?,
+                                                                                                                              ?),
+                                                                                                                     '')),
+                                                                                                          '')),
+                                                                                                   256),
+                                                                                              ?) AS CHAR(32))
+                                                 END AS fingerprint
       FROM
         (SELECT examined."key 0" AS "key 0", examined.primary_key AS primary_key, examined.row_hash AS row_hash,
                 CASE WHEN (examined."sha256_email problem" IS NULL) THEN sha2(examined.sha256_email,
@@ -365,28 +365,33 @@ SET version_num='0005'
 WHERE warehouse_sync.schema_version.version_num = '0004';
 
 -- statement 26
+UPDATE warehouse_sync.schema_version
+SET version_num='0006'
+WHERE warehouse_sync.schema_version.version_num = '0005';
+
+-- statement 27
 SELECT count(*) AS count_1
 FROM warehouse_sync.installation;
 
--- statement 27
+-- statement 28
 INSERT INTO warehouse_sync.installation (id, last_run, created_at)
 VALUES (?, ?, SYSDATE());
 
--- statement 28
+-- statement 29
 DROP TABLE IF EXISTS warehouse_sync.migrating;
 
--- statement 29
+-- statement 30
 SELECT warehouse_sync.syncs.sync
 FROM warehouse_sync.syncs
 WHERE warehouse_sync.syncs.sync = ?
   AND warehouse_sync.syncs.destination = ?
   AND warehouse_sync.syncs.audience_key = ?;
 
--- statement 30
+-- statement 31
 UPDATE warehouse_sync.installation
 SET id=warehouse_sync.installation.id;
 
--- statement 31
+-- statement 32
 INSERT INTO warehouse_sync.syncs (sync,
                               destination, audience_key, lease_token, created_at, generation)
 SELECT ? AS sync, ? AS destination, ? AS audience_key, ? AS anon_1, SYSDATE() AS sysdate_1, ? AS anon_2
@@ -397,7 +402,7 @@ WHERE NOT (EXISTS
                 AND warehouse_sync.syncs.destination = ?
                 AND warehouse_sync.syncs.audience_key = ?));
 
--- statement 32
+-- statement 33
 UPDATE warehouse_sync.syncs
 SET lease_holder=?, lease_token=(warehouse_sync.syncs.lease_token + ?), lease_expires_at=dateadd(millisecond,
                                                                                            ?, SYSDATE())
@@ -408,27 +413,27 @@ WHERE warehouse_sync.syncs.sync = ?
        OR warehouse_sync.syncs.lease_expires_at IS NULL
        OR warehouse_sync.syncs.lease_expires_at < SYSDATE());
 
--- statement 33
+-- statement 34
 SELECT warehouse_sync.syncs.lease_holder, warehouse_sync.syncs.lease_token
 FROM warehouse_sync.syncs
 WHERE warehouse_sync.syncs.sync = ?
   AND warehouse_sync.syncs.destination = ?
   AND warehouse_sync.syncs.audience_key = ?;
 
--- statement 34
+-- statement 35
 SELECT warehouse_sync.syncs.audience_type, warehouse_sync.syncs.audience_id, warehouse_sync.syncs.promoted_run, warehouse_sync.syncs.generation
 FROM warehouse_sync.syncs
 WHERE warehouse_sync.syncs.sync = ?
   AND warehouse_sync.syncs.destination = ?
   AND warehouse_sync.syncs.audience_key = ?;
 
--- statement 35
+-- statement 36
 SELECT max(warehouse_sync.syncs.generation) AS max_1
 FROM warehouse_sync.syncs
 WHERE warehouse_sync.syncs.sync = ?
   AND warehouse_sync.syncs.audience_key = ?;
 
--- statement 36
+-- statement 37
 SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse_sync.runs.destination, warehouse_sync.runs.audience_key,
        warehouse_sync.runs.kind, warehouse_sync.runs.triggered_by, warehouse_sync.runs.status, warehouse_sync.runs.phase,
        warehouse_sync.runs.reason, warehouse_sync.runs.lease_token, warehouse_sync.runs.config_fingerprint, warehouse_sync.runs.audience_id,
@@ -447,11 +452,11 @@ WHERE warehouse_sync.runs.run_id IN
      GROUP BY warehouse_sync.runs.audience_id)
 ORDER BY warehouse_sync.runs.run_id DESC;
 
--- statement 37
+-- statement 38
 SELECT warehouse_sync.installation.id
 FROM warehouse_sync.installation;
 
--- statement 38
+-- statement 39
 UPDATE warehouse_sync.syncs
 SET lease_expires_at=dateadd(millisecond, ?, SYSDATE())
 WHERE warehouse_sync.syncs.sync = ?
@@ -460,24 +465,24 @@ WHERE warehouse_sync.syncs.sync = ?
   AND warehouse_sync.syncs.lease_token = ?
   AND warehouse_sync.syncs.lease_holder IS NOT NULL;
 
--- statement 39
+-- statement 40
 SELECT warehouse_sync.installation.last_run
 FROM warehouse_sync.installation;
 
--- statement 40
+-- statement 41
 UPDATE warehouse_sync.installation
 SET last_run=?
 WHERE warehouse_sync.installation.last_run = ?;
 
--- as statement 38: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 39: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 41
+-- statement 42
 INSERT INTO warehouse_sync.runs (run_id,
                               sync, destination, audience_key, kind, triggered_by, status, phase, lease_token,
                               config_fingerprint, previous_run, snapshot_table, changes_table, started_at, tick)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, SYSDATE(), ?);
 
--- statement 42
+-- statement 43
 SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse_sync.runs.destination, warehouse_sync.runs.audience_key,
        warehouse_sync.runs.kind, warehouse_sync.runs.triggered_by, warehouse_sync.runs.status, warehouse_sync.runs.phase,
        warehouse_sync.runs.reason, warehouse_sync.runs.lease_token, warehouse_sync.runs.config_fingerprint, warehouse_sync.runs.audience_id,
@@ -497,7 +502,7 @@ ORDER BY warehouse_sync.runs.run_id;
 
 -- phase: snapshot
 
--- statement 43
+-- statement 44
 SELECT sha2(CASE
                 WHEN (octet_length(regexp_replace(vector.address,
                                      '… 44 characters d3f9508b …', '')) = length(regexp_replace(vector.address,
@@ -512,12 +517,12 @@ SELECT sha2(CASE
 FROM (
       VALUES (?), (?), (?), (?)) AS vector (address);
 
--- statement 44
+-- statement 45
 CREATE TRANSIENT TABLE warehouse_sync.snapshot_people_1 AS
 SELECT ranked.identity, ranked.fingerprint, ranked.primary_key, ranked.query_rows, ranked.reason, ranked.left_out,
        CASE WHEN (ranked.reason IS NULL) THEN ranked.row_hash
-       END AS row_hash, CASE WHEN (ranked.reason IS NULL) THEN ranked.sha256_email
-                        END AS sha256_email,
+       END AS row_hash, ranked.carried, CASE WHEN (ranked.reason IS NULL) THEN ranked.sha256_email
+                                        END AS sha256_email,
        CAST(NULL AS TEXT) AS sha512_email, CASE WHEN (ranked.reason IS NULL) THEN ranked.google_aid
                                            END AS google_aid,
        CASE WHEN (ranked.reason IS NULL) THEN ranked.first_name
@@ -527,7 +532,7 @@ SELECT ranked.identity, ranked.fingerprint, ranked.primary_key, ranked.query_row
 FROM
   (SELECT keyed.primary_key AS primary_key, keyed.row_hash AS row_hash, keyed.reason AS reason, keyed.left_out AS left_out,
           keyed.sha256_email AS sha256_email, keyed.google_aid AS google_aid, keyed.first_name AS first_name, keyed.country AS country,
-          keyed.identity AS identity, keyed.fingerprint AS fingerprint,
+          keyed.carried AS carried, keyed.identity AS identity, keyed.fingerprint AS fingerprint,
           row_number() OVER (PARTITION BY keyed.identity,
                     keyed.reason, CASE WHEN (keyed.reason IS NOT NULL) THEN keyed.primary_key
                                   END
@@ -538,43 +543,43 @@ FROM
    FROM
      (SELECT judged."key 0" AS "key 0", judged.primary_key AS primary_key, judged.row_hash AS row_hash, judged.reason AS reason,
              judged.left_out AS left_out, judged.sha256_email AS sha256_email, judged.google_aid AS google_aid, judged.first_name AS first_name,
-             judged.country AS country,
-             CASE
-                 WHEN (judged.reason IS NULL) THEN CAST(left(sha2(concat(coalesce('',
-                                                                           ''),
-                                                                    coalesce(coalesce('sha256_email=' || CAST(length(judged.sha256_email) AS TEXT) || ':' || judged.sha256_email || ';',
-                                                                               ''),
-                                                                      ''),
-                                                                    coalesce(coalesce('google_aid=' || CAST(length(judged.google_aid) AS TEXT) || ':' || judged.google_aid || ';',
-                                                                               ''),
-                                                                      '')),
-                                                               256),
-                                                          32) AS CHAR(32))
-             END AS identity,
-             CASE
-                 WHEN (judged.reason IS NULL) THEN CAST(left(sha2(concat(coalesce(concat(coalesce('',
-                                                                                           ''),
-                                                                                    coalesce(coalesce('sha256_email=' || CAST(length(judged.sha256_email) AS TEXT) || ':' || judged.sha256_email || ';',
-                                                                                               ''),
-                                                                                      ''),
-                                                                                    coalesce(coalesce('google_aid=' || CAST(length(judged.google_aid) AS TEXT) || ':' || judged.google_aid || ';',
-                                                                                               ''),
-                                                                                      '')),
-                                                                           ''),
-                                                                    coalesce('|',
-                                                                      ''),
-                                                                    coalesce(concat(coalesce('',
-                                                                                      ''),
-                                                                               coalesce(coalesce('first_name=' || CAST(length(judged.first_name) AS TEXT) || ':' || judged.first_name || ';',
-                                                                                          ''),
-                                                                                 ''),
-                                                                               coalesce(coalesce('country=' || CAST(length(judged.country) AS TEXT) || ':' || judged.country || ';',
-                                                                                          ''),
-                                                                                 '')),
-                                                                      '')),
-                                                               256),
-                                                          32) AS CHAR(32))
-             END AS fingerprint
+             judged.country AS country, false AS carried,
+                                                 CASE
+                                                     WHEN (judged.reason IS NULL) THEN CAST(left(sha2(concat(coalesce('',
+                                                                                                               ''),
+                                                                                                        coalesce(coalesce('sha256_email=' || CAST(length(judged.sha256_email) AS TEXT) || ':' || judged.sha256_email || ';',
+                                                                                                                   ''),
+                                                                                                          ''),
+                                                                                                        coalesce(coalesce('google_aid=' || CAST(length(judged.google_aid) AS TEXT) || ':' || judged.google_aid || ';',
+                                                                                                                   ''),
+                                                                                                          '')),
+                                                                                                   256),
+                                                                                              32) AS CHAR(32))
+                                                 END AS identity,
+                                                 CASE
+                                                     WHEN (judged.reason IS NULL) THEN CAST(left(sha2(concat(coalesce(concat(coalesce('',
+                                                                                                                               ''),
+                                                                                                                        coalesce(coalesce('sha256_email=' || CAST(length(judged.sha256_email) AS TEXT) || ':' || judged.sha256_email || ';',
+                                                                                                                                   ''),
+                                                                                                                          ''),
+                                                                                                                        coalesce(coalesce('google_aid=' || CAST(length(judged.google_aid) AS TEXT) || ':' || judged.google_aid || ';',
+                                                                                                                                   ''),
+                                                                                                                          '')),
+                                                                                                               ''),
+                                                                                                        coalesce('|',
+                                                                                                          ''),
+                                                                                                        coalesce(concat(coalesce('',
+                                                                                                                          ''),
+                                                                                                                   coalesce(coalesce('first_name=' || CAST(length(judged.first_name) AS TEXT) || ':' || judged.first_name || ';',
+                                                                                                                              ''),
+                                                                                                                     ''),
+                                                                                                                   coalesce(coalesce('country=' || CAST(length(judged.country) AS TEXT) || ':' || judged.country || ';',
+                                                                                                                              ''),
+                                                                                                                     '')),
+                                                                                                          '')),
+                                                                                                   256),
+                                                                                              32) AS CHAR(32))
+                                                 END AS fingerprint
       FROM
         (SELECT examined."key 0" AS "key 0", examined.primary_key AS primary_key, examined.row_hash AS row_hash,
                 CASE WHEN (examined."sha256_email problem" IS NULL) THEN sha2(examined.sha256_email,
@@ -708,22 +713,25 @@ FROM
                      from people) AS model) AS "rows") AS cleaned) AS examined) AS judged) AS keyed) AS ranked
 WHERE ranked.place = 1;
 
--- statement 45
+-- statement 46
 SELECT warehouse_sync.snapshot_people_1.reason, warehouse_sync.snapshot_people_1.left_out, count(*) AS lines,
-       CAST(coalesce(sum(warehouse_sync.snapshot_people_1.query_rows), ?) AS BIGINT) AS query_rows
+       CAST(coalesce(sum(warehouse_sync.snapshot_people_1.query_rows), ?) AS BIGINT) AS query_rows, CAST(sum(CASE
+                                                                                                                 WHEN warehouse_sync.snapshot_people_1.carried THEN ?
+                                                                                                                 ELSE ?
+                                                                                                             END) AS BIGINT) AS carried
 FROM warehouse_sync.snapshot_people_1
 GROUP BY warehouse_sync.snapshot_people_1.reason, warehouse_sync.snapshot_people_1.left_out;
 
--- as statement 38: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 39: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 46
+-- statement 47
 UPDATE warehouse_sync.runs
 SET phase=?, query_rows=?, members=?, rejected_rows=?, recipe=?
 WHERE warehouse_sync.runs.run_id = ?;
 
 -- phase: changes
 
--- statement 47
+-- statement 48
 CREATE TRANSIENT TABLE warehouse_sync.changes_people_1 AS
 SELECT anon_1.seq, 'ADD' AS operation, 'joined' AS cause, false AS held, anon_1.identity, anon_1.fingerprint,
                                                                    anon_1.primary_key, anon_1.sha256_email, anon_1.sha512_email,
@@ -745,7 +753,7 @@ FROM
    WHERE warehouse_sync.snapshot_people_1.reason IS NULL) AS anon_1
 ORDER BY seq;
 
--- statement 48
+-- statement 49
 SELECT coalesce(sum(CASE WHEN warehouse_sync.changes_people_1.held THEN ? ELSE ?
                     END), ?) AS coalesce_1,
        coalesce(sum(CASE
@@ -766,22 +774,22 @@ SELECT coalesce(sum(CASE WHEN warehouse_sync.changes_people_1.held THEN ? ELSE ?
                     END), ?) AS coalesce_11
 FROM warehouse_sync.changes_people_1;
 
--- as statement 38: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 39: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 49
+-- statement 50
 UPDATE warehouse_sync.runs
 SET phase=?, planned_add=?, planned_remove=?, last_seq=?
 WHERE warehouse_sync.runs.run_id = ?;
 
 -- phase: audience
 
--- as statement 37: SELECT warehouse_sync.installation.id FROM warehouse_sync.installation
+-- as statement 38: SELECT warehouse_sync.installation.id FROM warehouse_sync.installation
 
 -- phase: promote
 
--- as statement 38: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 39: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 50
+-- statement 51
 INSERT INTO warehouse_sync.sync_log (logged_at,
                               run_id, sync, destination, audience_key, seq, operation, outcome, reason, message,
                               primary_key, identity, attempt)
@@ -794,7 +802,7 @@ SELECT
 FROM warehouse_sync.snapshot_people_1
 WHERE false;
 
--- statement 51
+-- statement 52
 UPDATE warehouse_sync.syncs
 SET audience_type=?, audience_id=?, promoted_run=?, generation=?
 WHERE warehouse_sync.syncs.sync = ?
@@ -802,14 +810,14 @@ WHERE warehouse_sync.syncs.sync = ?
   AND warehouse_sync.syncs.audience_key = ?
   AND warehouse_sync.syncs.lease_token = ?;
 
--- statement 52
+-- statement 53
 UPDATE warehouse_sync.runs
 SET phase=?, audience_id=?, watermark=?, promoted_at=SYSDATE()
 WHERE warehouse_sync.runs.run_id = ?;
 
 -- phase: add
 
--- statement 53
+-- statement 54
 SELECT CAST(warehouse_sync.changes_people_1.seq AS BIGINT) AS seq,
        concat(coalesce('{"action":"ADD"', ''),
          coalesce(CASE
@@ -835,9 +843,9 @@ WHERE warehouse_sync.changes_people_1.seq > ?
   AND warehouse_sync.changes_people_1.seq <= ?
 ORDER BY warehouse_sync.changes_people_1.seq;
 
--- as statement 38: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 39: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 54
+-- statement 55
 INSERT INTO warehouse_sync.sync_log (logged_at,
                               run_id, sync, destination, audience_key, seq, operation, outcome, reason, message,
                               primary_key, identity, attempt)
@@ -849,23 +857,23 @@ FROM warehouse_sync.changes_people_1
 WHERE warehouse_sync.changes_people_1.seq > ?
   AND warehouse_sync.changes_people_1.seq <= ?;
 
--- statement 55
+-- statement 56
 UPDATE warehouse_sync.runs
 SET delivered_add=?, delivered_remove=?, rejected_operations=?, watermark=?
 WHERE warehouse_sync.runs.run_id = ?;
 
 -- phase: finish
 
--- as statement 38: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 39: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 56
+-- statement 57
 UPDATE warehouse_sync.runs
 SET phase=?
 WHERE warehouse_sync.runs.run_id = ?;
 
--- as statement 38: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 39: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 57
+-- statement 58
 DELETE
 FROM warehouse_sync.retry_queue
 WHERE warehouse_sync.retry_queue.run_id IN
@@ -875,7 +883,7 @@ WHERE warehouse_sync.retry_queue.run_id IN
        AND warehouse_sync.runs.audience_id = ?
        AND warehouse_sync.runs.run_id < ?);
 
--- statement 58
+-- statement 59
 DELETE
 FROM warehouse_sync.sync_log
 WHERE warehouse_sync.sync_log.sync = ?
@@ -884,7 +892,7 @@ WHERE warehouse_sync.sync_log.sync = ?
   AND warehouse_sync.sync_log.logged_at <
     (SELECT dateadd(millisecond, ?, SYSDATE()) AS dateadd_1);
 
--- statement 59
+-- statement 60
 SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse_sync.runs.destination, warehouse_sync.runs.audience_key,
        warehouse_sync.runs.kind, warehouse_sync.runs.triggered_by, warehouse_sync.runs.status, warehouse_sync.runs.phase,
        warehouse_sync.runs.reason, warehouse_sync.runs.lease_token, warehouse_sync.runs.config_fingerprint, warehouse_sync.runs.audience_id,
@@ -902,7 +910,7 @@ WHERE warehouse_sync.runs.sync = ?
        OR warehouse_sync.runs.changes_table IS NOT NULL)
 ORDER BY warehouse_sync.runs.run_id DESC;
 
--- statement 60
+-- statement 61
 SELECT warehouse_sync.retry_queue.state, count(*) AS count_1
 FROM warehouse_sync.retry_queue
 WHERE warehouse_sync.retry_queue.sync = ?
@@ -911,14 +919,14 @@ WHERE warehouse_sync.retry_queue.sync = ?
   AND warehouse_sync.retry_queue.run_id = ?
 GROUP BY warehouse_sync.retry_queue.state;
 
--- as statement 38: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 39: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 61
+-- statement 62
 UPDATE warehouse_sync.runs
 SET status=?, reason=?, deferred=?, dead=?, finished_at=SYSDATE()
 WHERE warehouse_sync.runs.run_id = ?;
 
--- statement 62
+-- statement 63
 UPDATE warehouse_sync.syncs
 SET lease_holder=?, lease_expires_at=?
 WHERE warehouse_sync.syncs.sync = ?
@@ -941,26 +949,26 @@ WHERE warehouse_sync.syncs.sync = ?
 
 -- as statement 4: DESCRIBE SCHEMA warehouse_sync
 
--- statement 63
+-- statement 64
 DESCRIBE TABLE warehouse_sync.schema_version;
 
--- statement 64
+-- statement 65
 SELECT warehouse_sync.schema_version.version_num
 FROM warehouse_sync.schema_version;
 
--- as statement 29: SELECT warehouse_sync.syncs.sync FROM warehouse_sync.syncs WHERE wareh
+-- as statement 30: SELECT warehouse_sync.syncs.sync FROM warehouse_sync.syncs WHERE wareh
 
--- as statement 32: UPDATE warehouse_sync.syncs SET lease_holder=?, lease_token=(warehouse
+-- as statement 33: UPDATE warehouse_sync.syncs SET lease_holder=?, lease_token=(warehouse
 
--- as statement 33: SELECT warehouse_sync.syncs.lease_holder, warehouse_sync.syncs.lease_t
+-- as statement 34: SELECT warehouse_sync.syncs.lease_holder, warehouse_sync.syncs.lease_t
 
--- as statement 34: SELECT warehouse_sync.syncs.audience_type, warehouse_sync.syncs.audien
+-- as statement 35: SELECT warehouse_sync.syncs.audience_type, warehouse_sync.syncs.audien
 
--- as statement 36: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
+-- as statement 37: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
 
--- as statement 37: SELECT warehouse_sync.installation.id FROM warehouse_sync.installation
+-- as statement 38: SELECT warehouse_sync.installation.id FROM warehouse_sync.installation
 
--- statement 65
+-- statement 66
 SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse_sync.runs.destination, warehouse_sync.runs.audience_key,
        warehouse_sync.runs.kind, warehouse_sync.runs.triggered_by, warehouse_sync.runs.status, warehouse_sync.runs.phase,
        warehouse_sync.runs.reason, warehouse_sync.runs.lease_token, warehouse_sync.runs.config_fingerprint, warehouse_sync.runs.audience_id,
@@ -973,48 +981,48 @@ SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse_sync.runs
 FROM warehouse_sync.runs
 WHERE warehouse_sync.runs.run_id = ?;
 
--- as statement 38: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 39: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 39: SELECT warehouse_sync.installation.last_run FROM warehouse_sync.instal
+-- as statement 40: SELECT warehouse_sync.installation.last_run FROM warehouse_sync.instal
 
--- as statement 40: UPDATE warehouse_sync.installation SET last_run=? WHERE warehouse_sync
+-- as statement 41: UPDATE warehouse_sync.installation SET last_run=? WHERE warehouse_sync
 
--- as statement 38: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 39: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 41: INSERT INTO warehouse_sync.runs (run_id, sync, destination, audience_k
-
--- statement 66
-DESCRIBE TABLE warehouse_sync.snapshot_people_1;
+-- as statement 42: INSERT INTO warehouse_sync.runs (run_id, sync, destination, audience_k
 
 -- statement 67
+DESCRIBE TABLE warehouse_sync.snapshot_people_1;
+
+-- statement 68
 SELECT count(*) AS count_1
 FROM warehouse_sync.snapshot_people_1
 WHERE warehouse_sync.snapshot_people_1.reason IS NULL;
 
--- statement 68
+-- statement 69
 DESCRIBE TABLE warehouse_sync.changes_people_1;
 
--- statement 69
+-- statement 70
 SELECT count(*) AS count_1
 FROM warehouse_sync.changes_people_1;
 
--- statement 70
+-- statement 71
 SELECT DISTINCT warehouse_sync.retry_queue.operation
 FROM warehouse_sync.retry_queue
 WHERE warehouse_sync.retry_queue.run_id = ?;
 
--- as statement 42: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
+-- as statement 43: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
 
 -- phase: snapshot
 
--- as statement 43: SELECT sha2(CASE WHEN (octet_length(regexp_replace(vector.address, '… 
+-- as statement 44: SELECT sha2(CASE WHEN (octet_length(regexp_replace(vector.address, '… 
 
--- statement 71
+-- statement 72
 CREATE TRANSIENT TABLE warehouse_sync.snapshot_people_2 AS
 SELECT ranked.identity, ranked.fingerprint, ranked.primary_key, ranked.query_rows, ranked.reason, ranked.left_out,
        CASE WHEN (ranked.reason IS NULL) THEN ranked.row_hash
-       END AS row_hash, CASE WHEN (ranked.reason IS NULL) THEN ranked.sha256_email
-                        END AS sha256_email,
+       END AS row_hash, ranked.carried, CASE WHEN (ranked.reason IS NULL) THEN ranked.sha256_email
+                                        END AS sha256_email,
        CAST(NULL AS TEXT) AS sha512_email, CASE WHEN (ranked.reason IS NULL) THEN ranked.google_aid
                                            END AS google_aid,
        CASE WHEN (ranked.reason IS NULL) THEN ranked.first_name
@@ -1024,7 +1032,7 @@ SELECT ranked.identity, ranked.fingerprint, ranked.primary_key, ranked.query_row
 FROM
   (SELECT keyed.primary_key AS primary_key, keyed.row_hash AS row_hash, keyed.reason AS reason, keyed.left_out AS left_out,
           keyed.sha256_email AS sha256_email, keyed.google_aid AS google_aid, keyed.first_name AS first_name, keyed.country AS country,
-          keyed.identity AS identity, keyed.fingerprint AS fingerprint,
+          keyed.carried AS carried, keyed.identity AS identity, keyed.fingerprint AS fingerprint,
           row_number() OVER (PARTITION BY keyed.identity,
                     keyed.reason, CASE WHEN (keyed.reason IS NOT NULL) THEN keyed.primary_key
                                   END
@@ -1035,43 +1043,43 @@ FROM
    FROM
      (SELECT judged."key 0" AS "key 0", judged.primary_key AS primary_key, judged.row_hash AS row_hash, judged.reason AS reason,
              judged.left_out AS left_out, judged.sha256_email AS sha256_email, judged.google_aid AS google_aid, judged.first_name AS first_name,
-             judged.country AS country,
-             CASE
-                 WHEN (judged.reason IS NULL) THEN CAST(left(sha2(concat(coalesce('',
-                                                                           ''),
-                                                                    coalesce(coalesce('sha256_email=' || CAST(length(judged.sha256_email) AS TEXT) || ':' || judged.sha256_email || ';',
-                                                                               ''),
-                                                                      ''),
-                                                                    coalesce(coalesce('google_aid=' || CAST(length(judged.google_aid) AS TEXT) || ':' || judged.google_aid || ';',
-                                                                               ''),
-                                                                      '')),
-                                                               256),
-                                                          32) AS CHAR(32))
-             END AS identity,
-             CASE
-                 WHEN (judged.reason IS NULL) THEN CAST(left(sha2(concat(coalesce(concat(coalesce('',
-                                                                                           ''),
-                                                                                    coalesce(coalesce('sha256_email=' || CAST(length(judged.sha256_email) AS TEXT) || ':' || judged.sha256_email || ';',
-                                                                                               ''),
-                                                                                      ''),
-                                                                                    coalesce(coalesce('google_aid=' || CAST(length(judged.google_aid) AS TEXT) || ':' || judged.google_aid || ';',
-                                                                                               ''),
-                                                                                      '')),
-                                                                           ''),
-                                                                    coalesce('|',
-                                                                      ''),
-                                                                    coalesce(concat(coalesce('',
-                                                                                      ''),
-                                                                               coalesce(coalesce('first_name=' || CAST(length(judged.first_name) AS TEXT) || ':' || judged.first_name || ';',
-                                                                                          ''),
-                                                                                 ''),
-                                                                               coalesce(coalesce('country=' || CAST(length(judged.country) AS TEXT) || ':' || judged.country || ';',
-                                                                                          ''),
-                                                                                 '')),
-                                                                      '')),
-                                                               256),
-                                                          32) AS CHAR(32))
-             END AS fingerprint
+             judged.country AS country, false AS carried,
+                                                 CASE
+                                                     WHEN (judged.reason IS NULL) THEN CAST(left(sha2(concat(coalesce('',
+                                                                                                               ''),
+                                                                                                        coalesce(coalesce('sha256_email=' || CAST(length(judged.sha256_email) AS TEXT) || ':' || judged.sha256_email || ';',
+                                                                                                                   ''),
+                                                                                                          ''),
+                                                                                                        coalesce(coalesce('google_aid=' || CAST(length(judged.google_aid) AS TEXT) || ':' || judged.google_aid || ';',
+                                                                                                                   ''),
+                                                                                                          '')),
+                                                                                                   256),
+                                                                                              32) AS CHAR(32))
+                                                 END AS identity,
+                                                 CASE
+                                                     WHEN (judged.reason IS NULL) THEN CAST(left(sha2(concat(coalesce(concat(coalesce('',
+                                                                                                                               ''),
+                                                                                                                        coalesce(coalesce('sha256_email=' || CAST(length(judged.sha256_email) AS TEXT) || ':' || judged.sha256_email || ';',
+                                                                                                                                   ''),
+                                                                                                                          ''),
+                                                                                                                        coalesce(coalesce('google_aid=' || CAST(length(judged.google_aid) AS TEXT) || ':' || judged.google_aid || ';',
+                                                                                                                                   ''),
+                                                                                                                          '')),
+                                                                                                               ''),
+                                                                                                        coalesce('|',
+                                                                                                          ''),
+                                                                                                        coalesce(concat(coalesce('',
+                                                                                                                          ''),
+                                                                                                                   coalesce(coalesce('first_name=' || CAST(length(judged.first_name) AS TEXT) || ':' || judged.first_name || ';',
+                                                                                                                              ''),
+                                                                                                                     ''),
+                                                                                                                   coalesce(coalesce('country=' || CAST(length(judged.country) AS TEXT) || ':' || judged.country || ';',
+                                                                                                                              ''),
+                                                                                                                     '')),
+                                                                                                          '')),
+                                                                                                   256),
+                                                                                              32) AS CHAR(32))
+                                                 END AS fingerprint
       FROM
         (SELECT examined."key 0" AS "key 0", examined.primary_key AS primary_key, examined.row_hash AS row_hash,
                 CASE WHEN (examined."sha256_email problem" IS NULL) THEN sha2(examined.sha256_email,
@@ -1205,19 +1213,22 @@ FROM
                      from people) AS model) AS "rows") AS cleaned) AS examined) AS judged) AS keyed) AS ranked
 WHERE ranked.place = 1;
 
--- statement 72
+-- statement 73
 SELECT warehouse_sync.snapshot_people_2.reason, warehouse_sync.snapshot_people_2.left_out, count(*) AS lines,
-       CAST(coalesce(sum(warehouse_sync.snapshot_people_2.query_rows), ?) AS BIGINT) AS query_rows
+       CAST(coalesce(sum(warehouse_sync.snapshot_people_2.query_rows), ?) AS BIGINT) AS query_rows, CAST(sum(CASE
+                                                                                                                 WHEN warehouse_sync.snapshot_people_2.carried THEN ?
+                                                                                                                 ELSE ?
+                                                                                                             END) AS BIGINT) AS carried
 FROM warehouse_sync.snapshot_people_2
 GROUP BY warehouse_sync.snapshot_people_2.reason, warehouse_sync.snapshot_people_2.left_out;
 
--- as statement 38: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 39: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 46: UPDATE warehouse_sync.runs SET phase=?, query_rows=?, members=?, rejec
+-- as statement 47: UPDATE warehouse_sync.runs SET phase=?, query_rows=?, members=?, rejec
 
 -- phase: changes
 
--- statement 73
+-- statement 74
 SELECT (EXISTS
           (SELECT warehouse_sync.changes_people_1.seq
            FROM warehouse_sync.changes_people_1
@@ -1227,7 +1238,7 @@ OR (EXISTS
        FROM warehouse_sync.retry_queue
        WHERE warehouse_sync.retry_queue.run_id = ?)) AS anon_1;
 
--- statement 74
+-- statement 75
 CREATE TRANSIENT TABLE warehouse_sync.changes_people_2 AS WITH removes AS
   (SELECT 'REMOVE' AS operation, 'left' AS cause, false AS held, anon_1.identity AS identity,
                                                            anon_1.fingerprint AS fingerprint, anon_1.primary_key AS primary_key,
@@ -1275,7 +1286,8 @@ CREATE TRANSIENT TABLE warehouse_sync.changes_people_2 AS WITH removes AS
           (SELECT warehouse_sync.snapshot_people_2.fingerprint
            FROM warehouse_sync.snapshot_people_2
            LEFT OUTER JOIN warehouse_sync.snapshot_people_1 ON warehouse_sync.snapshot_people_2.fingerprint = warehouse_sync.snapshot_people_1.fingerprint
-           WHERE warehouse_sync.snapshot_people_1.fingerprint IS NULL)) AS anon_2),
+           WHERE warehouse_sync.snapshot_people_1.fingerprint IS NULL
+             AND NOT warehouse_sync.snapshot_people_2.carried)) AS anon_2),
                                                                readds AS
   (SELECT 'ADD' AS operation, 'shared' AS cause, false AS held, anon_3.identity AS identity,
                                                           anon_3.fingerprint AS fingerprint, anon_3.primary_key AS primary_key,
@@ -1344,7 +1356,7 @@ FROM
    FROM readds) AS operations
 ORDER BY seq;
 
--- statement 75
+-- statement 76
 SELECT coalesce(sum(CASE WHEN warehouse_sync.changes_people_2.held THEN ? ELSE ?
                     END), ?) AS coalesce_1,
        coalesce(sum(CASE
@@ -1365,15 +1377,15 @@ SELECT coalesce(sum(CASE WHEN warehouse_sync.changes_people_2.held THEN ? ELSE ?
                     END), ?) AS coalesce_11
 FROM warehouse_sync.changes_people_2;
 
--- as statement 38: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 39: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 49: UPDATE warehouse_sync.runs SET phase=?, planned_add=?, planned_remove=
+-- as statement 50: UPDATE warehouse_sync.runs SET phase=?, planned_add=?, planned_remove=
 
 -- phase: promote
 
--- as statement 38: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 39: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 76
+-- statement 77
 INSERT INTO warehouse_sync.sync_log (logged_at,
                               run_id, sync, destination, audience_key, seq, operation, outcome, reason, message,
                               primary_key, identity, attempt)
@@ -1386,13 +1398,13 @@ SELECT
 FROM warehouse_sync.snapshot_people_2
 WHERE false;
 
--- as statement 51: UPDATE warehouse_sync.syncs SET audience_type=?, audience_id=?, promot
+-- as statement 52: UPDATE warehouse_sync.syncs SET audience_type=?, audience_id=?, promot
 
--- as statement 52: UPDATE warehouse_sync.runs SET phase=?, audience_id=?, watermark=?, pr
+-- as statement 53: UPDATE warehouse_sync.runs SET phase=?, audience_id=?, watermark=?, pr
 
 -- phase: remove
 
--- statement 77
+-- statement 78
 SELECT CAST(warehouse_sync.changes_people_2.seq AS BIGINT) AS seq,
        concat(coalesce('{"action":"REMOVE"', ''),
          coalesce(CASE
@@ -1415,7 +1427,7 @@ ORDER BY warehouse_sync.changes_people_2.seq;
 
 -- phase: add
 
--- statement 78
+-- statement 79
 SELECT CAST(warehouse_sync.changes_people_2.seq AS BIGINT) AS seq,
        concat(coalesce('{"action":"ADD"', ''),
          coalesce(CASE
@@ -1441,9 +1453,9 @@ WHERE warehouse_sync.changes_people_2.seq > ?
   AND warehouse_sync.changes_people_2.seq <= ?
 ORDER BY warehouse_sync.changes_people_2.seq;
 
--- as statement 38: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 39: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 79
+-- statement 80
 INSERT INTO warehouse_sync.sync_log (logged_at,
                               run_id, sync, destination, audience_key, seq, operation, outcome, reason, message,
                               primary_key, identity, attempt)
@@ -1455,29 +1467,29 @@ FROM warehouse_sync.changes_people_2
 WHERE warehouse_sync.changes_people_2.seq > ?
   AND warehouse_sync.changes_people_2.seq <= ?;
 
--- as statement 55: UPDATE warehouse_sync.runs SET delivered_add=?, delivered_remove=?, re
+-- as statement 56: UPDATE warehouse_sync.runs SET delivered_add=?, delivered_remove=?, re
 
 -- phase: finish
 
--- as statement 38: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 39: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 56: UPDATE warehouse_sync.runs SET phase=? WHERE warehouse_sync.runs.run_i
+-- as statement 57: UPDATE warehouse_sync.runs SET phase=? WHERE warehouse_sync.runs.run_i
 
--- as statement 38: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 39: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 57: DELETE FROM warehouse_sync.retry_queue WHERE warehouse_sync.retry_queu
+-- as statement 58: DELETE FROM warehouse_sync.retry_queue WHERE warehouse_sync.retry_queu
 
--- as statement 58: DELETE FROM warehouse_sync.sync_log WHERE warehouse_sync.sync_log.sync
+-- as statement 59: DELETE FROM warehouse_sync.sync_log WHERE warehouse_sync.sync_log.sync
 
--- as statement 59: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
+-- as statement 60: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
 
--- as statement 60: SELECT warehouse_sync.retry_queue.state, count(*) AS count_1 FROM ware
+-- as statement 61: SELECT warehouse_sync.retry_queue.state, count(*) AS count_1 FROM ware
 
--- as statement 38: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 39: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 61: UPDATE warehouse_sync.runs SET status=?, reason=?, deferred=?, dead=?,
+-- as statement 62: UPDATE warehouse_sync.runs SET status=?, reason=?, deferred=?, dead=?,
 
--- as statement 62: UPDATE warehouse_sync.syncs SET lease_holder=?, lease_expires_at=? WHE
+-- as statement 63: UPDATE warehouse_sync.syncs SET lease_holder=?, lease_expires_at=? WHE
 
 
 -- ===== run with rejected rows: 52 statements
@@ -1494,63 +1506,63 @@ WHERE warehouse_sync.changes_people_2.seq > ?
 
 -- as statement 4: DESCRIBE SCHEMA warehouse_sync
 
--- as statement 63: DESCRIBE TABLE warehouse_sync.schema_version
+-- as statement 64: DESCRIBE TABLE warehouse_sync.schema_version
 
--- as statement 64: SELECT warehouse_sync.schema_version.version_num FROM warehouse_sync.s
+-- as statement 65: SELECT warehouse_sync.schema_version.version_num FROM warehouse_sync.s
 
--- as statement 29: SELECT warehouse_sync.syncs.sync FROM warehouse_sync.syncs WHERE wareh
+-- as statement 30: SELECT warehouse_sync.syncs.sync FROM warehouse_sync.syncs WHERE wareh
 
--- as statement 32: UPDATE warehouse_sync.syncs SET lease_holder=?, lease_token=(warehouse
+-- as statement 33: UPDATE warehouse_sync.syncs SET lease_holder=?, lease_token=(warehouse
 
--- as statement 33: SELECT warehouse_sync.syncs.lease_holder, warehouse_sync.syncs.lease_t
+-- as statement 34: SELECT warehouse_sync.syncs.lease_holder, warehouse_sync.syncs.lease_t
 
--- as statement 34: SELECT warehouse_sync.syncs.audience_type, warehouse_sync.syncs.audien
+-- as statement 35: SELECT warehouse_sync.syncs.audience_type, warehouse_sync.syncs.audien
 
--- as statement 36: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
+-- as statement 37: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
 
--- as statement 37: SELECT warehouse_sync.installation.id FROM warehouse_sync.installation
+-- as statement 38: SELECT warehouse_sync.installation.id FROM warehouse_sync.installation
 
--- as statement 65: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
+-- as statement 66: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
 
--- as statement 38: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 39: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 39: SELECT warehouse_sync.installation.last_run FROM warehouse_sync.instal
+-- as statement 40: SELECT warehouse_sync.installation.last_run FROM warehouse_sync.instal
 
--- as statement 40: UPDATE warehouse_sync.installation SET last_run=? WHERE warehouse_sync
+-- as statement 41: UPDATE warehouse_sync.installation SET last_run=? WHERE warehouse_sync
 
--- as statement 38: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 39: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 41: INSERT INTO warehouse_sync.runs (run_id, sync, destination, audience_k
-
--- statement 80
-DESCRIBE TABLE warehouse_sync.snapshot_people_2;
+-- as statement 42: INSERT INTO warehouse_sync.runs (run_id, sync, destination, audience_k
 
 -- statement 81
+DESCRIBE TABLE warehouse_sync.snapshot_people_2;
+
+-- statement 82
 SELECT count(*) AS count_1
 FROM warehouse_sync.snapshot_people_2
 WHERE warehouse_sync.snapshot_people_2.reason IS NULL;
 
--- statement 82
+-- statement 83
 DESCRIBE TABLE warehouse_sync.changes_people_2;
 
--- statement 83
+-- statement 84
 SELECT count(*) AS count_1
 FROM warehouse_sync.changes_people_2;
 
--- as statement 70: SELECT DISTINCT warehouse_sync.retry_queue.operation FROM warehouse_sy
+-- as statement 71: SELECT DISTINCT warehouse_sync.retry_queue.operation FROM warehouse_sy
 
--- as statement 42: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
+-- as statement 43: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
 
 -- phase: snapshot
 
--- as statement 43: SELECT sha2(CASE WHEN (octet_length(regexp_replace(vector.address, '… 
+-- as statement 44: SELECT sha2(CASE WHEN (octet_length(regexp_replace(vector.address, '… 
 
--- statement 84
+-- statement 85
 CREATE TRANSIENT TABLE warehouse_sync.snapshot_people_3 AS
 SELECT ranked.identity, ranked.fingerprint, ranked.primary_key, ranked.query_rows, ranked.reason, ranked.left_out,
        CASE WHEN (ranked.reason IS NULL) THEN ranked.row_hash
-       END AS row_hash, CASE WHEN (ranked.reason IS NULL) THEN ranked.sha256_email
-                        END AS sha256_email,
+       END AS row_hash, ranked.carried, CASE WHEN (ranked.reason IS NULL) THEN ranked.sha256_email
+                                        END AS sha256_email,
        CAST(NULL AS TEXT) AS sha512_email, CASE WHEN (ranked.reason IS NULL) THEN ranked.google_aid
                                            END AS google_aid,
        CASE WHEN (ranked.reason IS NULL) THEN ranked.first_name
@@ -1560,7 +1572,7 @@ SELECT ranked.identity, ranked.fingerprint, ranked.primary_key, ranked.query_row
 FROM
   (SELECT keyed.primary_key AS primary_key, keyed.row_hash AS row_hash, keyed.reason AS reason, keyed.left_out AS left_out,
           keyed.sha256_email AS sha256_email, keyed.google_aid AS google_aid, keyed.first_name AS first_name, keyed.country AS country,
-          keyed.identity AS identity, keyed.fingerprint AS fingerprint,
+          keyed.carried AS carried, keyed.identity AS identity, keyed.fingerprint AS fingerprint,
           row_number() OVER (PARTITION BY keyed.identity,
                     keyed.reason, CASE WHEN (keyed.reason IS NOT NULL) THEN keyed.primary_key
                                   END
@@ -1571,43 +1583,43 @@ FROM
    FROM
      (SELECT judged."key 0" AS "key 0", judged.primary_key AS primary_key, judged.row_hash AS row_hash, judged.reason AS reason,
              judged.left_out AS left_out, judged.sha256_email AS sha256_email, judged.google_aid AS google_aid, judged.first_name AS first_name,
-             judged.country AS country,
-             CASE
-                 WHEN (judged.reason IS NULL) THEN CAST(left(sha2(concat(coalesce('',
-                                                                           ''),
-                                                                    coalesce(coalesce('sha256_email=' || CAST(length(judged.sha256_email) AS TEXT) || ':' || judged.sha256_email || ';',
-                                                                               ''),
-                                                                      ''),
-                                                                    coalesce(coalesce('google_aid=' || CAST(length(judged.google_aid) AS TEXT) || ':' || judged.google_aid || ';',
-                                                                               ''),
-                                                                      '')),
-                                                               256),
-                                                          32) AS CHAR(32))
-             END AS identity,
-             CASE
-                 WHEN (judged.reason IS NULL) THEN CAST(left(sha2(concat(coalesce(concat(coalesce('',
-                                                                                           ''),
-                                                                                    coalesce(coalesce('sha256_email=' || CAST(length(judged.sha256_email) AS TEXT) || ':' || judged.sha256_email || ';',
-                                                                                               ''),
-                                                                                      ''),
-                                                                                    coalesce(coalesce('google_aid=' || CAST(length(judged.google_aid) AS TEXT) || ':' || judged.google_aid || ';',
-                                                                                               ''),
-                                                                                      '')),
-                                                                           ''),
-                                                                    coalesce('|',
-                                                                      ''),
-                                                                    coalesce(concat(coalesce('',
-                                                                                      ''),
-                                                                               coalesce(coalesce('first_name=' || CAST(length(judged.first_name) AS TEXT) || ':' || judged.first_name || ';',
-                                                                                          ''),
-                                                                                 ''),
-                                                                               coalesce(coalesce('country=' || CAST(length(judged.country) AS TEXT) || ':' || judged.country || ';',
-                                                                                          ''),
-                                                                                 '')),
-                                                                      '')),
-                                                               256),
-                                                          32) AS CHAR(32))
-             END AS fingerprint
+             judged.country AS country, false AS carried,
+                                                 CASE
+                                                     WHEN (judged.reason IS NULL) THEN CAST(left(sha2(concat(coalesce('',
+                                                                                                               ''),
+                                                                                                        coalesce(coalesce('sha256_email=' || CAST(length(judged.sha256_email) AS TEXT) || ':' || judged.sha256_email || ';',
+                                                                                                                   ''),
+                                                                                                          ''),
+                                                                                                        coalesce(coalesce('google_aid=' || CAST(length(judged.google_aid) AS TEXT) || ':' || judged.google_aid || ';',
+                                                                                                                   ''),
+                                                                                                          '')),
+                                                                                                   256),
+                                                                                              32) AS CHAR(32))
+                                                 END AS identity,
+                                                 CASE
+                                                     WHEN (judged.reason IS NULL) THEN CAST(left(sha2(concat(coalesce(concat(coalesce('',
+                                                                                                                               ''),
+                                                                                                                        coalesce(coalesce('sha256_email=' || CAST(length(judged.sha256_email) AS TEXT) || ':' || judged.sha256_email || ';',
+                                                                                                                                   ''),
+                                                                                                                          ''),
+                                                                                                                        coalesce(coalesce('google_aid=' || CAST(length(judged.google_aid) AS TEXT) || ':' || judged.google_aid || ';',
+                                                                                                                                   ''),
+                                                                                                                          '')),
+                                                                                                               ''),
+                                                                                                        coalesce('|',
+                                                                                                          ''),
+                                                                                                        coalesce(concat(coalesce('',
+                                                                                                                          ''),
+                                                                                                                   coalesce(coalesce('first_name=' || CAST(length(judged.first_name) AS TEXT) || ':' || judged.first_name || ';',
+                                                                                                                              ''),
+                                                                                                                     ''),
+                                                                                                                   coalesce(coalesce('country=' || CAST(length(judged.country) AS TEXT) || ':' || judged.country || ';',
+                                                                                                                              ''),
+                                                                                                                     '')),
+                                                                                                          '')),
+                                                                                                   256),
+                                                                                              32) AS CHAR(32))
+                                                 END AS fingerprint
       FROM
         (SELECT examined."key 0" AS "key 0", examined.primary_key AS primary_key, examined.row_hash AS row_hash,
                 CASE WHEN (examined."sha256_email problem" IS NULL) THEN sha2(examined.sha256_email,
@@ -1741,19 +1753,22 @@ FROM
                      from people) AS model) AS "rows") AS cleaned) AS examined) AS judged) AS keyed) AS ranked
 WHERE ranked.place = 1;
 
--- statement 85
+-- statement 86
 SELECT warehouse_sync.snapshot_people_3.reason, warehouse_sync.snapshot_people_3.left_out, count(*) AS lines,
-       CAST(coalesce(sum(warehouse_sync.snapshot_people_3.query_rows), ?) AS BIGINT) AS query_rows
+       CAST(coalesce(sum(warehouse_sync.snapshot_people_3.query_rows), ?) AS BIGINT) AS query_rows, CAST(sum(CASE
+                                                                                                                 WHEN warehouse_sync.snapshot_people_3.carried THEN ?
+                                                                                                                 ELSE ?
+                                                                                                             END) AS BIGINT) AS carried
 FROM warehouse_sync.snapshot_people_3
 GROUP BY warehouse_sync.snapshot_people_3.reason, warehouse_sync.snapshot_people_3.left_out;
 
--- as statement 38: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 39: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 46: UPDATE warehouse_sync.runs SET phase=?, query_rows=?, members=?, rejec
+-- as statement 47: UPDATE warehouse_sync.runs SET phase=?, query_rows=?, members=?, rejec
 
 -- phase: changes
 
--- statement 86
+-- statement 87
 SELECT (EXISTS
           (SELECT warehouse_sync.changes_people_2.seq
            FROM warehouse_sync.changes_people_2
@@ -1763,7 +1778,7 @@ OR (EXISTS
        FROM warehouse_sync.retry_queue
        WHERE warehouse_sync.retry_queue.run_id = ?)) AS anon_1;
 
--- statement 87
+-- statement 88
 CREATE TRANSIENT TABLE warehouse_sync.changes_people_3 AS WITH removes AS
   (SELECT 'REMOVE' AS operation, 'left' AS cause, false AS held, anon_1.identity AS identity,
                                                            anon_1.fingerprint AS fingerprint, anon_1.primary_key AS primary_key,
@@ -1811,7 +1826,8 @@ CREATE TRANSIENT TABLE warehouse_sync.changes_people_3 AS WITH removes AS
           (SELECT warehouse_sync.snapshot_people_3.fingerprint
            FROM warehouse_sync.snapshot_people_3
            LEFT OUTER JOIN warehouse_sync.snapshot_people_2 ON warehouse_sync.snapshot_people_3.fingerprint = warehouse_sync.snapshot_people_2.fingerprint
-           WHERE warehouse_sync.snapshot_people_2.fingerprint IS NULL)) AS anon_2),
+           WHERE warehouse_sync.snapshot_people_2.fingerprint IS NULL
+             AND NOT warehouse_sync.snapshot_people_3.carried)) AS anon_2),
                                                                readds AS
   (SELECT 'ADD' AS operation, 'shared' AS cause, false AS held, anon_3.identity AS identity,
                                                           anon_3.fingerprint AS fingerprint, anon_3.primary_key AS primary_key,
@@ -1880,7 +1896,7 @@ FROM
    FROM readds) AS operations
 ORDER BY seq;
 
--- statement 88
+-- statement 89
 SELECT coalesce(sum(CASE WHEN warehouse_sync.changes_people_3.held THEN ? ELSE ?
                     END), ?) AS coalesce_1,
        coalesce(sum(CASE
@@ -1901,15 +1917,15 @@ SELECT coalesce(sum(CASE WHEN warehouse_sync.changes_people_3.held THEN ? ELSE ?
                     END), ?) AS coalesce_11
 FROM warehouse_sync.changes_people_3;
 
--- as statement 38: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 39: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 49: UPDATE warehouse_sync.runs SET phase=?, planned_add=?, planned_remove=
+-- as statement 50: UPDATE warehouse_sync.runs SET phase=?, planned_add=?, planned_remove=
 
 -- phase: promote
 
--- as statement 38: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 39: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 89
+-- statement 90
 INSERT INTO warehouse_sync.sync_log (logged_at,
                               run_id, sync, destination, audience_key, seq, operation, outcome, reason, message,
                               primary_key, identity, attempt)
@@ -1928,41 +1944,41 @@ WHERE warehouse_sync.snapshot_people_3.reason IS NOT NULL
                 AND coalesce(warehouse_sync.snapshot_people_2.primary_key, ?) = coalesce(warehouse_sync.snapshot_people_3.primary_key,
                                                                                   ?)));
 
--- as statement 51: UPDATE warehouse_sync.syncs SET audience_type=?, audience_id=?, promot
+-- as statement 52: UPDATE warehouse_sync.syncs SET audience_type=?, audience_id=?, promot
 
--- as statement 52: UPDATE warehouse_sync.runs SET phase=?, audience_id=?, watermark=?, pr
+-- as statement 53: UPDATE warehouse_sync.runs SET phase=?, audience_id=?, watermark=?, pr
 
 -- phase: finish
 
--- as statement 38: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 39: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 56: UPDATE warehouse_sync.runs SET phase=? WHERE warehouse_sync.runs.run_i
+-- as statement 57: UPDATE warehouse_sync.runs SET phase=? WHERE warehouse_sync.runs.run_i
 
--- as statement 38: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 39: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 57: DELETE FROM warehouse_sync.retry_queue WHERE warehouse_sync.retry_queu
+-- as statement 58: DELETE FROM warehouse_sync.retry_queue WHERE warehouse_sync.retry_queu
 
--- as statement 58: DELETE FROM warehouse_sync.sync_log WHERE warehouse_sync.sync_log.sync
+-- as statement 59: DELETE FROM warehouse_sync.sync_log WHERE warehouse_sync.sync_log.sync
 
--- as statement 59: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
+-- as statement 60: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
 
--- as statement 38: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
-
--- statement 90
-DROP TABLE IF EXISTS warehouse_sync.changes_people_1;
+-- as statement 39: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
 -- statement 91
-DROP TABLE IF EXISTS warehouse_sync.snapshot_people_1;
+DROP TABLE IF EXISTS warehouse_sync.changes_people_1;
 
 -- statement 92
+DROP TABLE IF EXISTS warehouse_sync.snapshot_people_1;
+
+-- statement 93
 UPDATE warehouse_sync.runs
 SET snapshot_table=?, changes_table=?
 WHERE warehouse_sync.runs.run_id = ?;
 
--- as statement 60: SELECT warehouse_sync.retry_queue.state, count(*) AS count_1 FROM ware
+-- as statement 61: SELECT warehouse_sync.retry_queue.state, count(*) AS count_1 FROM ware
 
--- as statement 38: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
+-- as statement 39: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- as statement 61: UPDATE warehouse_sync.runs SET status=?, reason=?, deferred=?, dead=?,
+-- as statement 62: UPDATE warehouse_sync.runs SET status=?, reason=?, deferred=?, dead=?,
 
--- as statement 62: UPDATE warehouse_sync.syncs SET lease_holder=?, lease_expires_at=? WHE
+-- as statement 63: UPDATE warehouse_sync.syncs SET lease_holder=?, lease_expires_at=? WHE
