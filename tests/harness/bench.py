@@ -188,7 +188,7 @@ class Bench:
             "order by table_name"  # Changes, which may be views of snapshots, come first.
         )
         with world.connect() as connection:
-            for name, kind in made:
+            for name, kind in map(tuple, made):
                 connection.exec_driver_sql(f"drop {'view' if kind == 'VIEW' else 'table'} warehouse_sync.{name}")
             for table in state_tables("warehouse_sync").metadata.sorted_tables:
                 if table.name != "installation":
