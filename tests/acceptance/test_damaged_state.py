@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+import structlog
 from harness.dying import dies_at
 from harness.oracle import check_converged
 from harness.world import SYNC, World
@@ -258,3 +259,25 @@ def test_what_stands_beside_the_state_does_not_matter(world: World) -> None:
     assert world.run().status is RunStatus.SUCCEEDED
     check_converged(world, people(2, 3))
     assert world.query(f"select note from warehouse_sync.snapshot_{SYNC}_99") == []
+
+
+@pytest.mark.parametrize("warehouse_url", ["postgres"], indirect=True)
+def test_a_view_of_the_operators_own_on_an_old_snapshot(world: World) -> None:
+    """It keeps that one table, with a warning that names it; runs succeed, and drop it once the view is gone."""
+    world.fill(people(1, 2))
+    world.run()
+    table = table_of(world, "snapshot")
+    tamper(world, f"create view own_view as select identity from {table}")
+    with structlog.testing.capture_logs() as logs:
+        for number in (3, 4, 5):
+            world.fill(people(1, number))
+            assert world.run().status is RunStatus.SUCCEEDED
+            world.check(people(1, number))
+    warnings = [entry["error"] for entry in logs if "old tables" in entry["event"]]
+    assert len(warnings) == 2
+    assert all(table in warning and "other objects depend on it" in warning for warning in warnings)
+    left = "select 1 from information_schema.tables where table_schema || '.' || table_name = '{}'"
+    assert world.query(left.format(table))
+    tamper(world, "drop view own_view")
+    world.run()
+    assert not world.query(left.format(table))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 import structlog
 
+from warehouse_sync.errors import QueryFailed
 from warehouse_sync.operations import RunKind, RunStatus
 from warehouse_sync.state import retry_queue, runs, sync_log
 from warehouse_sync.state.runs import Run
@@ -76,7 +77,8 @@ def discard_dead_runs(state: State, lease: Lease, current: int) -> list[Run]:
 def retire(state: State, lease: Lease, run: Run, audience_id: str, *, snapshots: int, sync_log_days: int) -> None:
     """Behind a promoted run: superseded queue rows, old snapshots and changes, old log lines are gone.
 
-    The last snapshot of each audience that the sync has fed stays: without it nobody would know who is in there.
+    The last snapshot of each audience that the sync has fed stays: without it nobody would know who is in there. What
+    the warehouse does not let go (a view of the operator's own shows it) stays too, with a warning, until a later run.
     """
     with state.fenced(lease.key, lease.token, "clear the retry queue") as connection:
         retry_queue.supersede(state, connection, lease.key.sync, run.run_id, audience_id)
@@ -98,4 +100,7 @@ def retire(state: State, lease: Lease, run: Run, audience_id: str, *, snapshots:
         dropped.append((old, unwanted))
     # The oldest first: its changes may be a view of a snapshot that later runs share.
     for old, unwanted in reversed(dropped):
-        drop_tables(state, lease, old, unwanted)
+        try:
+            drop_tables(state, lease, old, unwanted)
+        except QueryFailed as error:
+            log.warning("old tables are still there; the next run tries again", run_id=old.run_id, error=str(error))
