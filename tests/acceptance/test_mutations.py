@@ -51,6 +51,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
+def test_a_mutation_still_fits_the_worker(mutation: Mutation) -> None:
+    """What it puts something wrong in place of is there, also for mutations that are seldom tried."""
+    with pytest.MonkeyPatch.context() as patch:
+        mutation.apply(patch)
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
 def test_the_harness_finds(place: Bench, mutation: Mutation) -> None:
     """A worker that is wrong in this way is found within the budget of histories."""
     if mutation.name in SELDOM and not ALL:
