@@ -95,7 +95,7 @@ def make_changes(
     """`table` holds the operations of the run, numbered by `seq` from 1. Raises QueryFailed.
 
     A run that adds everybody to an audience that holds nobody has its snapshot for that: where its members are
-    numbered, `table` is a view of it. Writing them once more takes a sixth of the run and as much room again.
+    numbered, `table` is a view of it. Writing them once more takes up to a sixth of the run, and as much room again.
     """
     number = warehouse.kept_number(all_members=basis.all_members) if basis.previous is None else None
     if number is not None:
