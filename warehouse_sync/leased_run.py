@@ -16,7 +16,7 @@ from warehouse_sync.operations import OperationCounts, RunKind, RunReport, RunSt
 from warehouse_sync.pipeline import housekeeping
 from warehouse_sync.pipeline.changes import ChangeCounts
 from warehouse_sync.pipeline.recording import Recorder
-from warehouse_sync.pipeline.snapshot import SnapshotCounts
+from warehouse_sync.pipeline.snapshot_counts import SnapshotCounts
 from warehouse_sync.progress import Phase
 from warehouse_sync.state import retry_queue, runs, ticks
 from warehouse_sync.state.runs import Run

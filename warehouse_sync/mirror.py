@@ -18,7 +18,8 @@ from warehouse_sync.pipeline import housekeeping
 from warehouse_sync.pipeline.changes import Basis, make_changes
 from warehouse_sync.pipeline.delivery import Delivery, batches
 from warehouse_sync.pipeline.recording import Recorder
-from warehouse_sync.pipeline.snapshot import count_snapshot, take_snapshot
+from warehouse_sync.pipeline.snapshot import take_snapshot
+from warehouse_sync.pipeline.snapshot_counts import count_snapshot
 from warehouse_sync.progress import Phase
 from warehouse_sync.standing import Footing, Standing, current_recipe, find_footing, standing
 from warehouse_sync.state import retry_queue, runs, sync_log, syncs
@@ -162,11 +163,10 @@ class Mirror(LeasedRun):
             self.current,
             self.previous,
             self.promoted,
+            self.rows,
             full=self.everyone,
             dead=wish.dead,
             due_only=wish.due_only,
-            all_members=not self.rows.rejected,
-            nobody_left=self.promoted is not None and self.rows.carried == self.promoted.members,
         )
         with job.warehouse.connect("work out the changes") as connection:
             self.counts = make_changes(

@@ -14,7 +14,8 @@ from warehouse_sync.fields import Field, Normaliser
 from warehouse_sync.job import Job, open_job
 from warehouse_sync.operations import OperationKind, PlanReport, RunStatus
 from warehouse_sync.pipeline.changes import Basis, ChangeCounts, make_changes
-from warehouse_sync.pipeline.snapshot import SnapshotCounts, take_snapshot
+from warehouse_sync.pipeline.snapshot import take_snapshot
+from warehouse_sync.pipeline.snapshot_counts import SnapshotCounts
 from warehouse_sync.progress import Phase, Progress
 from warehouse_sync.standing import Standing, current_recipe, find_footing, standing
 from warehouse_sync.state.migrate import is_readable
@@ -70,14 +71,7 @@ def _plan(job: Job, found: Standing) -> PlanReport:
             temporary=True,
         )
         job.progress.begin(Phase.CHANGES)
-        basis = Basis(
-            current,
-            footing.previous,
-            promoted,
-            full=everyone,
-            all_members=not rows.rejected,
-            nobody_left=promoted is not None and rows.carried == promoted.members,
-        )
+        basis = Basis(current, footing.previous, promoted, rows, full=everyone)
         counts = make_changes(job.warehouse, connection, tables, job.model.fields, basis, changes, temporary=True)
         held = _held(connection, changes)
         samples = _samples(job, connection, changes)

@@ -19,9 +19,10 @@ from warehouse_sync.destinations.linkedin import destination as linkedin
 from warehouse_sync.destinations.linkedin import elements as wire
 from warehouse_sync.mirror import Mirror
 from warehouse_sync.operations import Elements, OperationKind, OutcomeStatus, RunReport, RunStatus
-from warehouse_sync.pipeline import changes, housekeeping, recording, snapshot
+from warehouse_sync.pipeline import changes, housekeeping, recording, snapshot, snapshot_counts
 from warehouse_sync.pipeline.operation_rows import member_columns
 from warehouse_sync.pipeline.recording import Recorder
+from warehouse_sync.pipeline.snapshot_counts import SnapshotCounts
 from warehouse_sync.state import retry_queue, sync_log
 from warehouse_sync.state.runs import Run
 from warehouse_sync.state.store import State, SyncKey
@@ -185,9 +186,9 @@ def recognise_by_key(patch: pytest.MonkeyPatch) -> None:
 
 @mutation("Every member counts as carried over, so that nobody seems to have left where as many came.", "run")
 def take_new_members_for_old(patch: pytest.MonkeyPatch) -> None:
-    count = snapshot.count_snapshot
+    count = snapshot_counts.count_snapshot
 
-    def all_carried(*given: Any, **options: Any) -> snapshot.SnapshotCounts:
+    def all_carried(*given: Any, **options: Any) -> SnapshotCounts:
         counts = count(*given, **options)
         return replace(counts, carried=counts.members)
 

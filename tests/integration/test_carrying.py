@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from warehouse_sync.destinations.linkedin.fields import AUDIENCE_FIELDS
 from warehouse_sync.pipeline.model import Model
-from warehouse_sync.pipeline.snapshot import SnapshotCounts, check_model, make_recipe, take_snapshot
+from warehouse_sync.pipeline.snapshot import check_model, make_recipe, take_snapshot
+from warehouse_sync.pipeline.snapshot_counts import SnapshotCounts
 from warehouse_sync.state.tables import state_tables
 from warehouse_sync.warehouses.base import Warehouse
 

@@ -13,7 +13,7 @@ from it, and the pending work that still holds, is what is missing from the curr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -28,6 +28,7 @@ from warehouse_sync.pipeline.operation_rows import (
     no_operations,
     numbered,
 )
+from warehouse_sync.pipeline.snapshot_counts import SnapshotCounts
 from warehouse_sync.state.runs import Run
 from warehouse_sync.state.tables import StateTables
 from warehouse_sync.warehouses.base import Warehouse
@@ -38,24 +39,27 @@ class Basis:
     """What the changes of a run are made from.
 
     current: the snapshot that the audience shall equal. previous: the promoted one; None for a new audience, and
-    `current` itself for a retry pass. promoted: the run whose pending work is taken over.
+    `current` itself for a retry pass. promoted: the run of `previous`, whose pending work is taken over.
+    rows: the numbers of `current`.
     full: add every member. dead: send dead work too. due_only: hold back waiting work whose time has not come.
-    all_members: the current snapshot has no rejected rows. nobody_left: every member of `previous` was carried over
-    into `current`.
     """
 
     current: sa.TableClause
     previous: sa.TableClause | None
     promoted: Run | None
+    rows: SnapshotCounts
     full: bool = False
     dead: bool = False
     due_only: bool = False
-    all_members: bool = False
-    nobody_left: bool = False
 
     @property
     def is_retry(self) -> bool:
         return self.previous is self.current
+
+    @property
+    def nobody_left(self) -> bool:
+        """Every member of `previous` was carried over into `current`."""
+        return self.promoted is not None and self.rows.carried == self.promoted.members
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +101,15 @@ def make_changes(
     A run that adds everybody to an audience that holds nobody has its snapshot for that: where its members are
     numbered, `table` is a view of it. Writing them once more takes up to a sixth of the run, and as much room again.
     """
-    number = warehouse.kept_number(all_members=basis.all_members) if basis.previous is None else None
+    number = warehouse.kept_number(all_members=not basis.rows.rejected) if basis.previous is None else None
     if number is not None:
         select = _everybody(fields.names, basis, number)
         warehouse.create_view_as(connection, table, select, temporary=temporary)
         if not temporary:
             connection.commit()
         return count_changes(connection, table)
-    if not _left_undelivered(connection, tables, fields.names, basis):
-        basis = replace(basis, promoted=None)
-    select = changes_select(warehouse, tables, fields, basis)
+    pending = _left_undelivered(connection, tables, fields.names, basis)
+    select = changes_select(warehouse, tables, fields, basis, pending=pending)
     warehouse.create_table_as(connection, table, select, temporary=temporary, ordered_by="seq")
     if not temporary:
         warehouse.after_load(connection, table, "seq", ordered_by="seq")
@@ -134,19 +137,22 @@ def count_changes(connection: sa.Connection, table: sa.TableClause) -> ChangeCou
     return ChangeCounts(*(int(number) for number in row))
 
 
-def changes_select(warehouse: Warehouse, tables: StateTables, fields: AudienceFields, basis: Basis) -> sa.Select[Any]:
+def changes_select(
+    warehouse: Warehouse, tables: StateTables, fields: AudienceFields, basis: Basis, *, pending: bool
+) -> sa.Select[Any]:
     """The SELECT whose rows are the changes, in the columns of `StateTables.changes`.
 
-    Parts that are empty anyway do not even appear in it: a first run reads its snapshot once and that is all.
+    pending: the promoted run has left work undelivered. Parts that are empty anyway do not even appear: a first run
+    reads its snapshot once and that is all.
     """
     names = fields.names
     if basis.previous is None:
         return _everybody(names, basis, warehouse.number())
-    pending = _pending(warehouse, tables, names, basis)
-    removes = _operations(names, OperationKind.REMOVE, _leavers(names, basis), pending, "removes")
-    adds = _operations(names, OperationKind.ADD, _joiners(names, basis), pending, "adds")
+    left = _pending(warehouse, tables, names, basis) if pending else None
+    removes = _operations(names, OperationKind.REMOVE, _leavers(names, basis), left, "removes")
+    adds = _operations(names, OperationKind.ADD, _joiners(names, basis), left, "adds")
     readds = _readds(names, fields, basis, removes, adds)
-    held = _held(names, pending, readds)
+    held = _held(names, left, readds)
     parts = [part for part in (held, removes, adds, readds) if part is not None]
     return numbered(warehouse, names, parts or [no_operations(names).cte("nothing")])
 

@@ -14,8 +14,9 @@ import sqlalchemy as sa
 from warehouse_sync.fields import Field, Normaliser
 from warehouse_sync.pipeline.model import Model, query_text
 from warehouse_sync.warehouses import values
-from warehouse_sync.warehouses.base import LINE, Warehouse
+from warehouse_sync.warehouses.base import Warehouse
 from warehouse_sync.warehouses.expressions import Text
+from warehouse_sync.warehouses.tables import LINE
 
 KEY = "key "
 """How the primary key's columns begin inside the statement; no identifier or field has a space in its name."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 
 import sqlalchemy as sa
@@ -12,24 +12,10 @@ import sqlalchemy as sa
 from warehouse_sync.errors import ConfigurationError, QueryFailed
 from warehouse_sync.pipeline.members import snapshot_select
 from warehouse_sync.pipeline.model import Model, found_columns, query_text
+from warehouse_sync.pipeline.snapshot_counts import SnapshotCounts, count_snapshot
 from warehouse_sync.warehouses import values
-from warehouse_sync.warehouses.base import LINE, Warehouse
-
-
-@dataclass(frozen=True, slots=True)
-class SnapshotCounts:
-    """rows: of the query. members: distinct tuples of identifiers. rejected: rows that cannot be members.
-
-    carried: members that are as they were in the previous snapshot, as far as that was looked at.
-
-    reasons: rejected rows by reason, and left-out values by field and reason.
-    """
-
-    rows: int = 0
-    members: int = 0
-    rejected: int = 0
-    reasons: dict[str, int] = field(default_factory=dict)
-    carried: int = 0
+from warehouse_sync.warehouses.base import Warehouse
+from warehouse_sync.warehouses.tables import LINE
 
 
 def check_model(warehouse: Warehouse, model: Model) -> dict[str, str]:
@@ -104,9 +90,8 @@ def take_snapshot(
     if counts is None:
         warehouse.create_table_as(connection, table, select(), temporary=temporary)
         counts = count_snapshot(connection, table, carried=True)
-    number = (LINE,) if numbered else ()
-    columns = ("identity", "fingerprint", "row_hash", "carried", *number)
-    warehouse.after_load(connection, table, *columns, ordered_by="".join(number))
+    columns = ("identity", "fingerprint", "row_hash", "carried", *([LINE] if numbered else []))
+    warehouse.after_load(connection, table, *columns, ordered_by=LINE if numbered else "")
     if not temporary:
         connection.commit()
     return counts
@@ -129,31 +114,3 @@ def _has_twins(connection: sa.Connection, rows: sa.TableClause, counts: Snapshot
         several = sa.select(sa.literal(1)).where(rows.c.reason.is_not(None)).group_by(rows.c.reason, rows.c.primary_key)
         twins = twins | several.having(sa.func.count() > 1).exists()
     return bool(connection.scalar(sa.select(twins)))
-
-
-def count_snapshot(connection: sa.Connection, table: sa.TableClause, *, carried: bool = False) -> SnapshotCounts:
-    """The numbers of a snapshot, by one statement; `carried` only if asked for, as not every snapshot tells it."""
-    number_carried = sa.func.sum(sa.case((table.c.carried, 1), else_=0)) if carried else sa.literal(0)
-    rows = connection.execute(
-        sa.select(
-            table.c.reason,
-            table.c.left_out,
-            sa.func.count().label("lines"),
-            sa.cast(sa.func.coalesce(sa.func.sum(table.c.query_rows), 0), sa.BigInteger).label("query_rows"),
-            sa.cast(number_carried, sa.BigInteger).label("carried"),
-        ).group_by(table.c.reason, table.c.left_out)
-    ).all()
-    reasons: dict[str, int] = {}
-    for row in rows:
-        problems = (row.left_out or "").split()
-        # A value that rejected its row is told as the row's reason already.
-        told = [problem for problem in problems if problem.split(":")[1] not in values.REJECTING]
-        for reason in ([row.reason] if row.reason else []) + told:
-            reasons[reason] = reasons.get(reason, 0) + int(row.query_rows)
-    return SnapshotCounts(
-        rows=sum(int(row.query_rows) for row in rows),
-        members=sum(int(row.lines) for row in rows if row.reason is None),
-        rejected=sum(int(row.query_rows) for row in rows if row.reason is not None),
-        reasons=dict(sorted(reasons.items())),
-        carried=sum(int(row.carried) for row in rows),
-    )

@@ -34,7 +34,6 @@ class DuckDB(DuckDBValues):
     """A DuckDB file. It is held open from `open()` to `close()` and locks out every other process meanwhile."""
 
     recognises_rows = True
-    numbers_members = True
 
     def __init__(self, name: str, url: str, schema: str, lease: float, memory_limit: int = MEMORY) -> None:
         super().__init__(name, url, schema, lease)

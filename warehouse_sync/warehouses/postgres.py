@@ -13,9 +13,10 @@ import sqlalchemy as sa
 
 from warehouse_sync.errors import ConfigurationError, WarehouseSyncError
 from warehouse_sync.operations import Elements
-from warehouse_sync.warehouses.base import LINE, as_told, texts_select
+from warehouse_sync.warehouses.base import as_told, texts_select
 from warehouse_sync.warehouses.expressions import Text
 from warehouse_sync.warehouses.postgres_values import PostgreSQLValues
+from warehouse_sync.warehouses.tables import LINE
 
 WORK_MEMORY = 64 * 1024
 """Kilobytes that a sort or a join of ours may use on the server."""
@@ -39,7 +40,6 @@ class PostgreSQL(PostgreSQLValues):
     """A PostgreSQL database, through psycopg 3."""
 
     recognises_rows = True
-    numbers_members = True
 
     def __init__(self, name: str, url: str, schema: str, lease: float) -> None:
         super().__init__(name, url, schema, lease)
