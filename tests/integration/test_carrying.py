@@ -123,6 +123,19 @@ def test_an_unchanged_row_is_taken_over_and_a_changed_one_is_not(recognising: Wa
     assert names == {"1": "taken over", "2": "Bob"}
 
 
+@pytest.mark.parametrize("twin", [1, 2], ids=["the same row", "another row of the same identity"])
+def test_a_row_that_comes_to_stand_there_twice_is_counted_twice(recognising: Warehouse, twin: int) -> None:
+    """A member that was carried over until now is found among the rows that speak for it, whatever they look like."""
+    recipe = make_recipe(recognising, MODEL, {column: column for column in COLUMNS}, "an installation")
+    ann, bob = (1, "ann@example.com", None, "Ann", "DE"), (3, "bob@example.com", None, "Bob", "DE")
+    fill(recognising, [ann, bob])
+    snapshot(recognising, MODEL, "before", recipe)
+    fill(recognising, [ann, (twin, *ann[1:]), bob])
+    counts, lines = snapshot(recognising, MODEL, "now", recipe, "before")
+    assert (counts.rows, counts.members) == (3, 2)
+    assert sorted((line[2], line[3]) for line in lines) == [("1", 2), ("3", 1)]
+
+
 @pytest.mark.parametrize(
     "other",
     [

@@ -23,7 +23,10 @@ KEY = "key "
 
 RAW = "raw "
 KEPT = "kept "
-CARRIED = ("identity", "fingerprint", "left_out")
+PLACE = "known place"
+GONE = "gone"
+MADE = "made"
+CARRIED = ("identity", "fingerprint", "left_out", PLACE)
 
 
 def snapshot_select(
@@ -46,14 +49,44 @@ def snapshot_select(
     mapped = [taken for taken in model.fields.all if taken.name in model.mapping]
     rows = _rows(warehouse, model, spelling, mapped, salt)
     if previous is not None:
-        rows = _recognised(warehouse, mapped, rows, previous)
-    cleaned = _cleaned(warehouse, mapped, rows)
-    examined = _examined(warehouse, model, mapped, cleaned)
-    judged = _judged(warehouse, model, mapped, examined)
-    keyed = _keyed(warehouse, model, mapped, judged)
+        names = (*CARRIED[:3], *(taken.name for taken in mapped))
+        rows = _recognised(warehouse, rows, previous, {name: previous.c[name] for name in names})
+    keyed = _made(warehouse, model, mapped, rows)
     lines = _distinct(model, keyed) if ranked else _as_they_are(model, keyed)
     number = warehouse.line_number(sa.column("reason").is_(None)) if numbered else None
     return lines if number is None else lines.add_columns(number.label(LINE))
+
+
+def staged_select(
+    warehouse: Warehouse,
+    model: Model,
+    spelling: Mapping[str, str],
+    salt: str,
+    previous: sa.FromClause,
+    place: sa.ColumnElement[int],
+) -> sa.Select[Any]:
+    """What becomes of each row of the query, packed, as MADE, unless it was in `previous` as it is: then it is NULL.
+
+    Besides, the place of each row of `previous` that is not in the query as it was, as GONE; else that is NULL.
+    place: of a row of `previous`. What is packed are the columns of a snapshot.
+    """
+    mapped = [taken for taken in model.fields.all if taken.name in model.mapping]
+    rows = _rows(warehouse, model, spelling, mapped, salt)
+    beside = _recognised(warehouse, rows, previous, {PLACE: place}, full=True)
+    lines = _as_they_are(model, _made(warehouse, model, mapped, beside)).subquery("lines")
+    found = lines.c[PLACE]
+    # Each row of the query has a hash, so without one there is no such row.
+    gone = sa.case((lines.c.row_hash.is_(None), found))
+    made = warehouse.packed({column.name: column for column in lines.c if column is not found})
+    return sa.select(gone.label(GONE), sa.case((found.is_(None), made)).label(MADE))
+
+
+def _made(warehouse: Warehouse, model: Model, mapped: Sequence[Field], rows: sa.Subquery) -> sa.Subquery:
+    """What becomes of each row."""
+    cleaned = _cleaned(warehouse, mapped, rows)
+    examined = _examined(warehouse, model, mapped, cleaned)
+    judged = _judged(warehouse, model, mapped, examined)
+    return _keyed(warehouse, model, mapped, judged)
 
 
 def _rows(
@@ -98,18 +131,22 @@ def _column(name: str) -> sa.ColumnElement[Any]:
 
 
 def _recognised(
-    warehouse: Warehouse, mapped: Sequence[Field], rows: sa.Subquery, previous: sa.TableClause
+    warehouse: Warehouse,
+    rows: sa.Subquery,
+    previous: sa.FromClause,
+    kept: Mapping[str, sa.ColumnElement[Any]],
+    *,
+    full: bool = False,
 ) -> sa.Subquery:
-    """The rows, beside each the member that it was in the previous snapshot if nothing of it has changed."""
-    names = (*CARRIED, *(taken.name for taken in mapped))
+    """The rows, beside each these columns of the member that it was in `previous` if nothing of it has changed.
+
+    full: also those columns of all other rows of `previous`, beside nothing.
+    """
     # The key takes part so that a row is held against its own past only, whatever the width of the hash.
     same = (previous.c.row_hash == rows.c.row_hash) & (previous.c.primary_key == rows.c.primary_key)
-    return warehouse.computed_once(
-        sa.select(rows, *(previous.c[name].label(f"{KEPT}{name}") for name in names)).outerjoin_from(
-            rows, previous, same
-        ),
-        "recognised",
-    )
+    beside = [column.label(f"{KEPT}{name}") for name, column in kept.items()]
+    joined = sa.select(rows, *beside).outerjoin_from(rows, previous, same, full=full)
+    return warehouse.computed_once(joined, "recognised")
 
 
 def _kept(source: sa.Subquery) -> list[sa.ColumnElement[Any]]:
@@ -118,10 +155,17 @@ def _kept(source: sa.Subquery) -> list[sa.ColumnElement[Any]]:
 
 def _unless_kept(source: sa.Subquery, made: sa.ColumnElement[Any], name: str = "") -> sa.ColumnElement[Any]:
     """What was carried over under `name`, and `made`, which is not even computed then, for all other rows."""
-    if not _kept(source):
+    known = _is_known(source)
+    if known is None:
         return made
-    known = source.c[f"{KEPT}identity"].is_not(None)
-    return sa.case((known, source.c[KEPT + name]), else_=made) if name else sa.case((~known, made))
+    kept = source.c.get(KEPT + name)
+    return sa.case((~known, made)) if kept is None else sa.case((known, kept), else_=made)
+
+
+def _is_known(source: sa.Subquery) -> sa.ColumnElement[bool] | None:
+    """Whether a row was in the previous snapshot as it is; None where there is no such."""
+    kept = _kept(source)
+    return kept[0].is_not(None) if kept else None
 
 
 def _cleaned(warehouse: Warehouse, mapped: Sequence[Field], rows: sa.Subquery) -> sa.Subquery:
@@ -190,6 +234,8 @@ def _keyed(warehouse: Warehouse, model: Model, mapped: Sequence[Field], judged: 
     own = {taken.name: judged.c[taken.name] for taken in mapped if taken.name in identifiers}
     others = {taken.name: judged.c[taken.name] for taken in mapped if taken.name not in identifiers}
 
+    known = _is_known(judged)
+
     def for_members(made: sa.ColumnElement[Any], name: str) -> sa.ColumnElement[Any]:
         return _unless_kept(judged, sa.case((judged.c.reason.is_(None), made)), name).label(name)
 
@@ -198,7 +244,8 @@ def _keyed(warehouse: Warehouse, model: Model, mapped: Sequence[Field], judged: 
             *_keys(judged),
             *(judged.c[name] for name in ("primary_key", "row_hash", "reason", "left_out")),
             *(judged.c[taken.name] for taken in mapped),
-            (judged.c[f"{KEPT}identity"].is_not(None) if _kept(judged) else sa.false()).label("carried"),
+            (sa.false() if known is None else known).label("carried"),
+            *(judged.c[name].label(PLACE) for name in (KEPT + PLACE,) if name in judged.c),
             for_members(warehouse.digest(warehouse.encoded(own)), "identity"),
             for_members(warehouse.change_digest(own, others), "fingerprint"),
         ),
@@ -239,4 +286,5 @@ def _lines(model: Model, source: sa.Subquery) -> sa.Select[Any]:
         sa.case((is_member, source.c.row_hash)).label("row_hash"),
         source.c.carried,
         *(field.label(name) for name, field in zip(model.fields.names, fields, strict=True)),
+        *(source.c[name] for name in (PLACE,) if name in source.c),
     )

@@ -10,6 +10,7 @@ from functools import partial
 import sqlalchemy as sa
 
 from warehouse_sync.errors import ConfigurationError, QueryFailed
+from warehouse_sync.pipeline.carrying import carry_over
 from warehouse_sync.pipeline.members import snapshot_select
 from warehouse_sync.pipeline.model import Model, found_columns, query_text
 from warehouse_sync.pipeline.snapshot_counts import SnapshotCounts, count_snapshot
@@ -77,18 +78,26 @@ def take_snapshot(
     warehouse.prepare_hashing(connection, hashed)
     if model.hash_pii and any(taken.hash for taken in model.fields.identifiers):
         check_hashing(warehouse, connection)
-    select = partial(snapshot_select, warehouse, model, spelling, recipe or "", previous, numbered=numbered)
+    salt = recipe or ""
+    select = partial(snapshot_select, warehouse, model, spelling, salt, previous, numbered=numbered)
+    make = partial(warehouse.create_table_as, connection, table, temporary=temporary)
     counts = None
     # Ranking all rows to find those of one identity costs as much as the rest. So where there were none last time rows
     # are taken as they are, and only if there are some now, once more by rank.
     if warehouse.recognises_rows and (previous is None or not _had_twins(connection, previous)):
-        warehouse.create_table_as(connection, table, select(ranked=False), temporary=temporary)
-        counts = count_snapshot(connection, table, carried=True)
-        if _has_twins(connection, table, counts):
-            connection.execute(sa.schema.DropTable(sa.Table(table.name, sa.MetaData(), schema=table.schema)))
+        if previous is not None and warehouse.finds_rows:
+            rows = carry_over(warehouse, connection, model, spelling, salt, previous, table, temporary=temporary)
+            counts = count_snapshot(connection, table, carried=True)
+            twins = counts.rows < rows or _has_twins(connection, table, counts, fresh=counts.carried > 0)
+        else:
+            make(select(ranked=False))
+            counts = count_snapshot(connection, table, carried=True)
+            twins = _has_twins(connection, table, counts)
+        if twins:
+            warehouse.drop_own(connection, table)
             counts = None
     if counts is None:
-        warehouse.create_table_as(connection, table, select(), temporary=temporary)
+        make(select())
         counts = count_snapshot(connection, table, carried=True)
     columns = ("identity", "fingerprint", "row_hash", "carried", *([LINE] if numbered else []))
     warehouse.after_load(connection, table, *columns, ordered_by=LINE if numbered else "")
@@ -103,12 +112,19 @@ def _had_twins(connection: sa.Connection, snapshot: sa.TableClause) -> bool:
     return bool(connection.scalar(sa.select(some.exists())))
 
 
-def _has_twins(connection: sa.Connection, rows: sa.TableClause, counts: SnapshotCounts) -> bool:
-    """Whether several of the rows, taken as they are, have one identity or are rejected under one key."""
+def _has_twins(connection: sa.Connection, rows: sa.TableClause, counts: SnapshotCounts, *, fresh: bool = False) -> bool:
+    """Whether several of the rows, taken as they are, have one identity or are rejected under one key.
+
+    fresh: those that were carried over have each another identity.
+    """
     identity = rows.c.identity
     # Sorted, not counted: of all ways it takes the least memory, and PostgreSQL can share it among processes.
     before = sa.func.lag(identity).over(order_by=identity).label("before")
-    ordered = sa.select(identity, before).where(rows.c.reason.is_(None)).subquery("ordered")
+    members = sa.select(identity, before).where(rows.c.reason.is_(None))
+    if fresh:
+        other = rows.alias("other")
+        members = members.where(identity.in_(sa.select(other.c.identity).where(~other.c.carried)))
+    ordered = members.subquery("ordered")
     twins: sa.ColumnElement[bool] = sa.select(sa.literal(1)).where(ordered.c.identity == ordered.c.before).exists()
     if counts.rejected:
         several = sa.select(sa.literal(1)).where(rows.c.reason.is_not(None)).group_by(rows.c.reason, rows.c.primary_key)

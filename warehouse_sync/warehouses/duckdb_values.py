@@ -75,6 +75,14 @@ class DuckDBValues(Warehouse):
     def row_hash(self, salt: str, texts: Sequence[Text]) -> sa.ColumnElement[Any]:
         return sa.func.hash(sa.literal(salt, sa.Text), *texts)
 
+    def packed(self, values: Mapping[str, sa.ColumnElement[Any]]) -> sa.ColumnElement[Any]:
+        # Where a struct is NULL its fields are written all the same; a list that is NULL has no items.
+        named = (sa.column(name).op(":=")(value) for name, value in values.items())
+        return sa.func.list_value(sa.func.struct_pack(*named))
+
+    def unpacked(self, value: sa.ColumnElement[Any], name: str) -> sa.ColumnElement[Any]:
+        return sa.func.struct_extract(sa.func.list_extract(value, 1), sa.literal_column(f"'{name}'"))
+
     def prepare_hashing(self, connection: sa.Connection, algorithms: Sequence[str]) -> None:
         if "sha512" not in algorithms:
             return

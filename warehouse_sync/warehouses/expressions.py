@@ -130,3 +130,11 @@ class Expressions:
 
     def prepare_hashing(self, connection: sa.Connection, algorithms: Sequence[str]) -> None:
         """Called once per connection before `hash_text` is used on it, for engines that lack an algorithm."""
+
+    def packed(self, values: Mapping[str, sa.ColumnElement[Any]]) -> sa.ColumnElement[Any]:
+        """All of them as one value, which takes no room where it is NULL; for engines that find rows by their place."""
+        raise NotImplementedError
+
+    def unpacked(self, value: sa.ColumnElement[Any], name: str) -> sa.ColumnElement[Any]:
+        """The one of this name of those that were packed."""
+        raise NotImplementedError

@@ -16,6 +16,9 @@ class Tables:
 
     schema: str
 
+    finds_rows = False
+    """Whether `place` gives any, by which rows are found as fast as they are read."""
+
     ddl_is_transactional = True
     """Whether what is made is gone when its transaction is rolled back; otherwise migrations must be repeatable."""
 
@@ -85,6 +88,14 @@ class Tables:
 
     def after_load(self, connection: sa.Connection, table: sa.TableClause, *columns: str, ordered_by: str = "") -> None:
         """Called once behind `create_table_as`: whatever the engine needs to find rows and to plan joins well."""
+
+    def place(self, table: str) -> sa.ColumnElement[int]:
+        """What tells a row of the table, which the statement knows by this name, from all others in a transaction."""
+        raise NotImplementedError
+
+    def drop_own(self, connection: sa.Connection, table: sa.TableClause) -> None:
+        """What this transaction has made by `create_table_as` is gone."""
+        connection.execute(sa.schema.DropTable(sa.Table(table.name, sa.MetaData(), schema=table.schema)))
 
     def drop_table(self, connection: sa.Connection, name: str) -> None:
         """One of the worker's own tables or views is gone afterwards, whether it was there or not."""
