@@ -16,10 +16,6 @@ from harness.mutations import MUTATIONS, Mutation
 
 HISTORIES = 30
 """Within so many each mutation must be found; most are found in the first few."""
-
-SEVERAL_TIMES = 3
-"""As many histories for those that are SELDOM tried: where two workers overlap, not everything repeats itself."""
-
 GROUPS = 8
 
 ALL = os.environ.get("MUTATIONS") == "all"
@@ -70,7 +66,7 @@ def test_the_harness_finds(place: Bench, mutation: Mutation) -> None:
         with pytest.raises(Found):
             run_histories(
                 place,
-                HISTORIES * (SEVERAL_TIMES if mutation.name in SELDOM else 1),
+                HISTORIES,
                 only=mutation.only,
                 faults=mutation.faults,
                 crashing=mutation.troubles,
