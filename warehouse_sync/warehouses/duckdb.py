@@ -182,14 +182,10 @@ class DuckDB(DuckDBValues):
     ) -> None:
         # Finding the best compression for each column costs as much as making the rows. One that suits texts takes a
         # quarter more room; changes, which are read once and soon dropped, need none.
-        # Rows that need no order are written as they come, instead of being held until it is their turn.
-        in_order, compression = (True, "uncompressed") if ordered_by else (False, "fsst")
-        connection.exec_driver_sql(
-            f"SET force_compression = '{compression}'; SET preserve_insertion_order = {in_order}"
-        )
+        connection.exec_driver_sql(f"SET force_compression = '{'uncompressed' if ordered_by else 'fsst'}'")
         super().create_table_as(connection, table, select, temporary=temporary, ordered_by=ordered_by)
         # Not after a failure: what a signal broke off runs on, and this would wait for it.
-        connection.exec_driver_sql("SET force_compression = 'auto'; SET preserve_insertion_order = true")
+        connection.exec_driver_sql("SET force_compression = 'auto'")
 
     def kept_number(self, *, all_members: bool) -> sa.ColumnElement[int] | None:
         # Nothing is ever deleted from a snapshot, so rows stay where they are. A window would take a single thread.
