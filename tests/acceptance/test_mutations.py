@@ -16,6 +16,7 @@ from harness.mutations import MUTATIONS, Mutation
 
 HISTORIES = 30
 """Within so many each mutation must be found; most are found in the first few."""
+
 GROUPS = 8
 
 ALL = os.environ.get("MUTATIONS") == "all"

@@ -26,7 +26,7 @@ KEPT = "kept "
 PLACE = "known place"
 GONE = "gone"
 MADE = "made"
-CARRIED = ("identity", "fingerprint", "left_out", PLACE)
+CARRIED = ("identity", "fingerprint", "left_out")
 
 
 def snapshot_select(
@@ -49,7 +49,7 @@ def snapshot_select(
     mapped = [taken for taken in model.fields.all if taken.name in model.mapping]
     rows = _rows(warehouse, model, spelling, mapped, salt)
     if previous is not None:
-        names = (*CARRIED[:3], *(taken.name for taken in mapped))
+        names = (*CARRIED, *(taken.name for taken in mapped))
         rows = _recognised(warehouse, rows, previous, {name: previous.c[name] for name in names})
     keyed = _made(warehouse, model, mapped, rows)
     lines = _distinct(model, keyed) if ranked else _as_they_are(model, keyed)
@@ -217,7 +217,7 @@ def _judged(warehouse: Warehouse, model: Model, mapped: Sequence[Field], examine
     return warehouse.computed_once(
         sa.select(
             *_keys(examined),
-            *(column for column in _kept(examined) if column.name in {KEPT + name for name in CARRIED}),
+            *(column for column in _kept(examined) if column.name in {KEPT + name for name in (*CARRIED, PLACE)}),
             examined.c.primary_key,
             examined.c.row_hash,
             *(value(taken).label(taken.name) for taken in mapped),
