@@ -14,9 +14,10 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 from pydantic import Field, ModelWrapValidatorHandler, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from warehouse_sync import config_values as kind
+from warehouse_sync.config_files import Unreadable, read_text
 from warehouse_sync.config_problems import Found, Part, did_you_mean, listed, validate, wrong
 from warehouse_sync.config_schedule import ScheduleConfig
-from warehouse_sync.config_source import Unreadable, read_text
+from warehouse_sync.config_secrets import Secret, SecretText
 
 IDENTIFIERS: Final[Mapping[str, tuple[str, ...]]] = {
     "user": ("sha256_email", "sha512_email", "google_aid"),
@@ -45,14 +46,14 @@ class LinkedInConfig(Part):
     name: kind.Name
     type: Annotated[Literal["linkedin"], Field(description="The kind of destination")]
     account_id: Annotated[kind.AccountId, Field(description="Number of the ad account")]
-    client_id: Annotated[kind.SecretText | None, Field(description="Of the LinkedIn app; with refresh_token")] = None
-    client_secret: Annotated[kind.Secret | None, Field(description="Of the LinkedIn app; with refresh_token")] = None
+    client_id: Annotated[SecretText | None, Field(description="Of the LinkedIn app; with refresh_token")] = None
+    client_secret: Annotated[Secret | None, Field(description="Of the LinkedIn app; with refresh_token")] = None
     refresh_token: Annotated[
-        kind.Secret | None,
+        Secret | None,
         Field(description="Lives a year; access tokens are fetched with it"),
     ] = None
     access_token: Annotated[
-        kind.Secret | None,
+        Secret | None,
         Field(description="Instead of refresh_token, for a short life: 60 days at most"),
     ] = None
     api_version: Annotated[

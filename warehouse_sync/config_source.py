@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from warehouse_sync.config_files import Unreadable, noted, read_text
 from warehouse_sync.errors import Problem
 from warehouse_sync.logs import redact
 
@@ -25,51 +24,10 @@ KeyPath = tuple[str | int, ...]
 MAX_VALUES = 50_000
 """Values that one file may hold once its aliases are followed; aliases of aliases grow without bound."""
 
-MAX_BYTES = 5_000_000
-
 _VARIABLE = re.compile(r"\$\$\{|\$\{(?:([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\})?")
 _PLAIN_KEY = re.compile(r"[\w-]+")
 _TAG = "tag:yaml.org,2002:"
 _SCALARS = frozenset(_TAG + kind for kind in ("str", "int", "float", "bool", "null", "timestamp", "value"))
-
-
-class Unreadable(ValueError):
-    """A file cannot be read as text; `str()` says why in words that follow the file's name."""
-
-
-_note: ContextVar[Callable[[Path], object]] = ContextVar("note", default=lambda _path: None)
-
-
-@contextmanager
-def noting_files(note: Callable[[Path], object]) -> Iterator[None]:
-    """Within the block `note` is called with each file before it is read, and with folders before they are searched."""
-    token = _note.set(note)
-    try:
-        yield
-    finally:
-        _note.reset(token)
-
-
-def read_text(path: Path) -> str:
-    """The UTF-8 text of a file, without a byte order mark. Raises Unreadable."""
-    _note.get()(path)
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        raise Unreadable("does not exist") from None
-    except IsADirectoryError:
-        raise Unreadable("is a folder, not a file") from None
-    except OSError as error:
-        raise Unreadable(f"cannot be read: {(error.strerror or type(error).__name__).lower()}") from None
-    except ValueError:
-        raise Unreadable("is not the name of a file") from None
-    if len(content) > MAX_BYTES:
-        raise Unreadable(f"is larger than {MAX_BYTES // 1_000_000} MB")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise Unreadable("is not text in UTF-8") from None
 
 
 def dotted(path: KeyPath) -> str:
@@ -124,7 +82,7 @@ Sections = dict[str, dict[str, Entry]]
 
 def read_documents(path: Path, environ: Mapping[str, str]) -> list[Document]:
     """The file at `path`, or the *.yaml and *.yml files directly in the folder, by name. Never raises."""
-    _note.get()(path)
+    noted(path)
     try:
         is_folder = path.is_dir()
         files = sorted(_yaml_files(path)) if is_folder else [path]

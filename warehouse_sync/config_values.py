@@ -1,9 +1,8 @@
-"""The kinds of single values in a configuration: secrets, durations, addresses, versions, names."""
+"""The kinds of single values in a configuration: durations, sizes, addresses, versions, names."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import unquote, urlsplit
@@ -13,7 +12,6 @@ from pydantic import (
     BeforeValidator,
     ByteSize,
     Field,
-    SecretStr,
     TypeAdapter,
     ValidationError,
     ValidationInfo,
@@ -21,21 +19,16 @@ from pydantic import (
 )
 
 from warehouse_sync.config_problems import listed, wrong
-from warehouse_sync.config_source import Unreadable, read_text
 from warehouse_sync.hosts import is_loopback
-from warehouse_sync.logs import hide
-from warehouse_sync.snowflake_login import checked_url
 
 MAX_DURATION = 366 * 86400.0
 
 LEAST_MEMORY = 128_000_000
 """Bytes. With less even an audience of some ten thousand makes DuckDB give up."""
 
-_SHORTEST_CREDENTIAL = 12
-
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhd])+")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _TABLE_PART = re.compile(r'"((?:[^"]|"")+)"|([^\W\d][\w$]*)')
 
 
@@ -48,74 +41,6 @@ class Quoted(str):
 def folder(info: ValidationInfo) -> Path:
     """The folder that relative file names start from: that of the YAML file, else the current one."""
     return (info.context or {}).get("folder") or Path()
-
-
-def _opened(value: Any, info: ValidationInfo, *, lines: bool = False) -> Any:
-    """A secret as text, from `{file: …}` too; anything but text is left for pydantic to refuse."""
-    if isinstance(value, Mapping):
-        if set(value) != {"file"} or not isinstance(value["file"], str) or not value["file"]:
-            raise wrong("text or {file: /path/of/a/mounted/secret} is expected here")
-        try:
-            value = read_text(folder(info) / value["file"]).rstrip("\r\n")
-        except Unreadable as error:
-            raise wrong(f"the secret's file {value['file']} {error}") from None
-        if not value.strip():
-            raise wrong("the secret's file is empty")
-    if isinstance(value, SecretStr):
-        value = value.get_secret_value()
-    if isinstance(value, str):
-        if not value.strip():
-            raise wrong("must not be empty; is its environment variable set?")
-        if _CONTROL.search(value.replace("\n", "").replace("\r", "") if lines else value):
-            raise wrong("must be one line without control characters")
-    return value
-
-
-def _private_key(value: Any, info: ValidationInfo) -> Any:
-    value = _opened(value, info, lines=True)
-    if isinstance(value, str):
-        # Environment variables of one line carry the line breaks as escapes.
-        value = value if "\n" in value else value.replace("\\n", "\n")
-        for line in (value, *value.split("\n")):
-            if not line.startswith("-----"):
-                hide(line)
-    return value
-
-
-def _secret(value: Any, info: ValidationInfo) -> Any:
-    value = _opened(value, info)
-    if isinstance(value, str):
-        hide(value)
-    return value
-
-
-def _warehouse_url(value: Any, info: ValidationInfo) -> Any:
-    value = _opened(value, info)
-    if not isinstance(value, str):
-        return value
-    scheme, separator, rest = value.partition("://")
-    password = rest.partition("?")[0].rpartition("@")[0].partition(":")[2]
-    for hidden in {password, unquote(password)}:
-        hide(hidden)
-    backend, _, driver = scheme.lower().partition("+")
-    if backend == "snowflake" and not driver and separator:
-        return checked_url(rest)
-    if backend == "duckdb" and not driver and separator:
-        return _duckdb_url(value, rest)
-    if backend in ("postgresql", "postgres") and driver in ("", "psycopg") and separator:
-        return f"postgresql+psycopg://{rest}"
-    raise wrong(
-        "a SQLAlchemy address is expected: duckdb:///file.duckdb, postgresql+psycopg://host/database or snowflake://…"
-    )
-
-
-def _duckdb_url(url: str, rest: str) -> str:
-    database = unquote(rest.partition("?")[0])
-    if database in ("", "/") or database.lstrip("/").startswith(":memory:"):
-        raise wrong("a database in memory would lose the worker's own tables; name a file: duckdb:///file.duckdb")
-    if not database.startswith("/"):
-        raise wrong("three slashes stand before the file: duckdb:///file.duckdb, or four when it begins at the root")
-    return url
 
 
 def _seconds(value: Any) -> Any:
@@ -176,13 +101,14 @@ def _platform(value: str) -> str:
     return value
 
 
-def _web_address(value: str) -> str:
+def web_address(value: str) -> str:
+    """`value` without a slash at its end; raises where it is no https address, or http of this machine."""
     try:
         parts = urlsplit(value)
         host, _port = parts.hostname, parts.port
     except ValueError:
         raise wrong("an address is expected here, such as https://api.linkedin.com") from None
-    if parts.scheme not in ("http", "https") or not host or re.search(r"[\s?#]", value) or _CONTROL.search(value):
+    if parts.scheme not in ("http", "https") or not host or re.search(r"[\s?#]", value) or CONTROL.search(value):
         raise wrong("an address is expected here, such as https://api.linkedin.com")
     if parts.username is not None:
         raise wrong("an address must not carry a user or a password")
@@ -191,26 +117,10 @@ def _web_address(value: str) -> str:
     return value.rstrip("/")
 
 
-def _webhook_url(value: Any, info: ValidationInfo) -> Any:
-    value = _opened(value, info)
-    if not isinstance(value, str):
-        return value
-    address, _, query = value.partition("?")
-    if re.search(r"[\s#?]", query):
-        raise wrong("an address is expected here, such as https://hooks.slack.com/services/…")
-    _web_address(address)
-    hide(value)
-    # What comes behind the host is the credential, and some messages show that alone. Short, it is a plain word.
-    for part in (urlsplit(value).path.strip("/"), query):
-        if len(part) >= _SHORTEST_CREDENTIAL:
-            hide(part)
-    return value
-
-
 def _plain(value: str) -> str:
     if not value.strip():
         raise wrong("must not be empty")
-    if _CONTROL.search(value):
+    if CONTROL.search(value):
         raise wrong("must not hold control characters or line breaks")
     return value
 
@@ -298,19 +208,6 @@ def _table(value: str) -> str:
     return _plain(value)
 
 
-_SECRET_SCHEMA = WithJsonSchema(
-    {
-        "anyOf": [
-            {"type": "string", "minLength": 1},
-            {
-                "type": "object",
-                "properties": {"file": {"type": "string", "description": "A mounted secret; read without its newline"}},
-                "required": ["file"],
-                "additionalProperties": False,
-            },
-        ]
-    }
-)
 _SECONDS_SCHEMA = WithJsonSchema(
     {
         "anyOf": [
@@ -340,11 +237,6 @@ def _digits_schema(pattern: str) -> WithJsonSchema:
 
 Text = Annotated[str, Field(min_length=1), AfterValidator(_plain)]
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_plain)]
-Secret = Annotated[SecretStr, BeforeValidator(_secret), _SECRET_SCHEMA]
-PrivateKey = Annotated[SecretStr, BeforeValidator(_private_key), _SECRET_SCHEMA]
-SecretText = Annotated[str, BeforeValidator(_opened), _SECRET_SCHEMA]
-WebhookUrl = Annotated[SecretStr, BeforeValidator(_webhook_url), _SECRET_SCHEMA]
-WarehouseUrl = Annotated[SecretStr, BeforeValidator(_warehouse_url), _SECRET_SCHEMA]
 Seconds = Annotated[float, Field(le=MAX_DURATION, allow_inf_nan=False), BeforeValidator(_seconds), _SECONDS_SCHEMA]
 MemoryLimit = Annotated[int, BeforeValidator(_memory_limit), _MEMORY_SCHEMA]
 Count = Annotated[int, BeforeValidator(_no_bool)]
@@ -355,7 +247,7 @@ ApiVersion = Annotated[
     str, AfterValidator(_version), BeforeValidator(_digits), _digits_schema(r"^20[0-9]{2}(0[1-9]|1[01])$")
 ]
 Platform = Annotated[str, AfterValidator(_platform)]
-WebAddress = Annotated[str, AfterValidator(_web_address)]
+WebAddress = Annotated[str, AfterValidator(web_address)]
 Schema = Annotated[str, AfterValidator(_schema)]
 Query = Annotated[str, AfterValidator(_query)]
 TableName = Annotated[str, AfterValidator(_table)]

@@ -9,6 +9,7 @@ from pydantic import Field, ModelWrapValidatorHandler, model_validator
 from warehouse_sync import config_values as kind
 from warehouse_sync import snowflake_login
 from warehouse_sync.config_problems import Found, Part, validate
+from warehouse_sync.config_secrets import PrivateKey, Secret, WarehouseUrl
 
 
 class WarehouseConfig(Part):
@@ -18,7 +19,7 @@ class WarehouseConfig(Part):
 
     name: kind.Name
     url: Annotated[
-        kind.WarehouseUrl,
+        WarehouseUrl,
         Field(
             description="SQLAlchemy address: duckdb:///file.duckdb, postgresql+psycopg://user:password@host/db or "
             "snowflake://user@account/db/schema?warehouse=w&role=r"
@@ -37,15 +38,15 @@ class WarehouseConfig(Part):
         Field(description="DuckDB only: what the engine may use in the worker, 512MB unless given"),
     ] = None
     private_key: Annotated[
-        kind.PrivateKey | None,
+        PrivateKey | None,
         Field(description="Snowflake only: the user's private key in PEM, in place of a password"),
     ] = None
     private_key_passphrase: Annotated[
-        kind.Secret | None,
+        Secret | None,
         Field(description="Snowflake only: opens private_key where that is encrypted"),
     ] = None
     oauth_token: Annotated[
-        kind.Secret | None,
+        Secret | None,
         Field(description="Snowflake only: an OAuth access token, in place of a password; it is not renewed"),
     ] = None
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from warehouse_sync.config import Config, load_config
-from warehouse_sync.config_source import noting_files
+from warehouse_sync.config_files import noting_files
 
 _Print = tuple[int, ...] | tuple[str, ...] | None
 

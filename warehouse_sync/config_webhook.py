@@ -8,6 +8,7 @@ from pydantic import Field
 
 from warehouse_sync import config_values as kind
 from warehouse_sync.config_problems import Part
+from warehouse_sync.config_secrets import WebhookUrl
 
 Occasion = Literal["failed", "blocked", "dead", "recovered"]
 
@@ -21,7 +22,7 @@ class WebhookConfig(Part):
 
     name: kind.Name
     url: Annotated[
-        kind.WebhookUrl,
+        WebhookUrl,
         Field(description="Slack's incoming webhook, or any address that takes JSON; http:// on this machine only"),
     ]
     on: Annotated[

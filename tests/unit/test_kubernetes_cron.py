@@ -14,7 +14,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from warehouse_sync.errors import ConfigurationError
-from warehouse_sync.kubernetes import kubernetes_cron, shortest_interval
+from warehouse_sync.kubernetes_cron import kubernetes_cron, shortest_interval
 from warehouse_sync.schedule import EVERY, Schedule
 
 PATH = "syncs.people.schedule"
