@@ -7,21 +7,14 @@ are still the same is copied afterwards, in the order in which it lies.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import sqlalchemy as sa
 
-from warehouse_sync.pipeline.members import GONE, MADE, staged_select
-from warehouse_sync.pipeline.model import Model
-from warehouse_sync.warehouses.base import Warehouse
+from warehouse_sync.pipeline.members import GONE, MADE, Query, staged_select
 
 
 def carry_over(
-    warehouse: Warehouse,
+    query: Query,
     connection: sa.Connection,
-    model: Model,
-    spelling: Mapping[str, str],
-    salt: str,
     previous: sa.TableClause,
     table: sa.TableClause,
     *,
@@ -31,11 +24,11 @@ def carry_over(
 
     Returns how many rows the query has; where several of them are one row of `previous` it stands in `table` once.
     """
+    warehouse = query.warehouse
     before, place = previous.alias("before"), warehouse.place("before")
     staged = sa.table(f"{table.name}_staged", sa.column(GONE), sa.column(MADE), schema=table.schema)
     gone, made = staged.c[GONE], staged.c[MADE]
-    select = staged_select(warehouse, model, spelling, salt, before, place)
-    warehouse.create_table_as(connection, staged, select, temporary=temporary)
+    warehouse.create_table_as(connection, staged, staged_select(query, before, place), temporary=temporary)
     told = [sa.true().label("carried") if column.name == "carried" else before.c[column.name] for column in table.c]
     stayed = sa.select(*told).where(place.not_in(sa.select(gone).where(gone.is_not(None))))
     fresh = sa.select(*(warehouse.unpacked(made, column.name) for column in table.c)).where(made.is_not(None))

@@ -7,6 +7,7 @@ hashing and normalising is most of the work, and between two runs most rows stay
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -29,74 +30,75 @@ MADE = "made"
 CARRIED = ("identity", "fingerprint", "left_out")
 
 
+@dataclass(frozen=True, slots=True)
+class Query:
+    """The rows that members are made of.
+
+    spelling: what each column that the configuration names is called inside of `model()`.
+    salt: stands for all that decides what becomes of a row, so that equal row hashes mean equal members.
+    """
+
+    warehouse: Warehouse
+    model: Model
+    spelling: Mapping[str, str]
+    salt: str = ""
+
+    @property
+    def mapped(self) -> list[Field]:
+        """The fields that a column is mapped to."""
+        return [taken for taken in self.model.fields.all if taken.name in self.model.mapping]
+
+
 def snapshot_select(
-    warehouse: Warehouse,
-    model: Model,
-    spelling: Mapping[str, str],
-    salt: str = "",
-    previous: sa.TableClause | None = None,
-    *,
-    ranked: bool = True,
-    numbered: bool = False,
+    query: Query, previous: sa.TableClause | None = None, *, ranked: bool = True, numbered: bool = False
 ) -> sa.Select[Any]:
     """The SELECT whose rows are the snapshot, in the columns of `StateTables.snapshot`.
 
-    previous: an earlier snapshot of the same salt, from which unchanged rows are carried over. The salt stands for
-    all that decides what becomes of a row, so that equal row hashes mean equal members.
+    previous: an earlier snapshot of the same salt, from which unchanged rows are carried over.
     ranked: each identity comes once, whatever the query yields; else it comes as often as there are rows of it.
     numbered: members keep a number as LINE, where the engine does not number rows by itself.
     """
-    mapped = [taken for taken in model.fields.all if taken.name in model.mapping]
-    rows = _rows(warehouse, model, spelling, mapped, salt)
+    rows = _rows(query)
     if previous is not None:
-        names = (*CARRIED, *(taken.name for taken in mapped))
-        rows = _recognised(warehouse, rows, previous, {name: previous.c[name] for name in names})
-    keyed = _made(warehouse, model, mapped, rows)
-    lines = _distinct(model, keyed) if ranked else _as_they_are(model, keyed)
-    number = warehouse.line_number(sa.column("reason").is_(None)) if numbered else None
+        names = (*CARRIED, *(taken.name for taken in query.mapped))
+        rows = _recognised(query.warehouse, rows, previous, {name: previous.c[name] for name in names})
+    made = _made(query, rows)
+    lines = _distinct(query.model, made) if ranked else _as_they_are(query.model, made)
+    number = query.warehouse.line_number(sa.column("reason").is_(None)) if numbered else None
     return lines if number is None else lines.add_columns(number.label(LINE))
 
 
-def staged_select(
-    warehouse: Warehouse,
-    model: Model,
-    spelling: Mapping[str, str],
-    salt: str,
-    previous: sa.FromClause,
-    place: sa.ColumnElement[int],
-) -> sa.Select[Any]:
+def staged_select(query: Query, previous: sa.FromClause, place: sa.ColumnElement[int]) -> sa.Select[Any]:
     """What becomes of each row of the query, packed, as MADE, unless it was in `previous` as it is: then it is NULL.
 
     Besides, the place of each row of `previous` that is not in the query as it was, as GONE; else that is NULL.
     place: of a row of `previous`. What is packed are the columns of a snapshot.
     """
-    mapped = [taken for taken in model.fields.all if taken.name in model.mapping]
-    rows = _rows(warehouse, model, spelling, mapped, salt)
-    beside = _recognised(warehouse, rows, previous, {PLACE: place}, full=True)
-    lines = _as_they_are(model, _made(warehouse, model, mapped, beside)).subquery("lines")
+    beside = _recognised(query.warehouse, _rows(query), previous, {PLACE: place}, full=True)
+    lines = _as_they_are(query.model, _made(query, beside)).subquery("lines")
     found = lines.c[PLACE]
     # Each row of the query has a hash, so without one there is no such row.
     gone = sa.case((lines.c.row_hash.is_(None), found))
-    made = warehouse.packed({column.name: column for column in lines.c if column is not found})
+    made = query.warehouse.packed({column.name: column for column in lines.c if column is not found})
     return sa.select(gone.label(GONE), sa.case((found.is_(None), made)).label(MADE))
 
 
-def _made(warehouse: Warehouse, model: Model, mapped: Sequence[Field], rows: sa.Subquery) -> sa.Subquery:
+def _made(query: Query, rows: sa.Subquery) -> sa.Subquery:
     """What becomes of each row."""
+    warehouse, model, mapped = query.warehouse, query.model, query.mapped
     cleaned = _cleaned(warehouse, mapped, rows)
     examined = _examined(warehouse, model, mapped, cleaned)
     judged = _judged(warehouse, model, mapped, examined)
     return _keyed(warehouse, model, mapped, judged)
 
 
-def _rows(
-    warehouse: Warehouse, model: Model, spelling: Mapping[str, str], mapped: Sequence[Field], salt: str
-) -> sa.Subquery:
+def _rows(query: Query) -> sa.Subquery:
     """The query's rows as they are: the key, the mapped columns, and a hash of all that."""
+    warehouse, model, spelling = query.warehouse, query.model, query.spelling
     keys = [_column(spelling[name]) for name in model.primary_key]
-    columns = {taken.name: _column(spelling[model.mapping[taken.name]]) for taken in mapped}
+    columns = {taken.name: _column(spelling[model.mapping[taken.name]]) for taken in query.mapped}
     texts = [warehouse.as_text(key) for key in keys]
-    for taken in mapped:
+    for taken in query.mapped:
         as_text = warehouse.list_as_text if taken.normaliser is Normaliser.TEXT_LIST else warehouse.as_text
         texts.append(as_text(columns[taken.name]))
     return warehouse.computed_once(
@@ -104,7 +106,7 @@ def _rows(
             *(key.label(f"{KEY}{place}") for place, key in enumerate(keys)),
             _primary_key(warehouse, model, spelling).label("primary_key"),
             *(column.label(f"{RAW}{name}") for name, column in columns.items()),
-            warehouse.row_hash(salt, texts).label("row_hash"),
+            warehouse.row_hash(query.salt, texts).label("row_hash"),
         ).select_from(warehouse.model(query_text(warehouse, model))),
         "rows",
     )

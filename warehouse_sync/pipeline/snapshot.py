@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 
 import sqlalchemy as sa
 
 from warehouse_sync.errors import ConfigurationError, QueryFailed
 from warehouse_sync.pipeline.carrying import carry_over
-from warehouse_sync.pipeline.members import snapshot_select
+from warehouse_sync.pipeline.members import Query, snapshot_select
 from warehouse_sync.pipeline.model import Model, found_columns, query_text
 from warehouse_sync.pipeline.snapshot_counts import SnapshotCounts, count_snapshot
+from warehouse_sync.pipeline.twins import had_twins, has_twins
 from warehouse_sync.warehouses import values
 from warehouse_sync.warehouses.base import Warehouse
 from warehouse_sync.warehouses.tables import LINE
@@ -27,7 +27,7 @@ def check_model(warehouse: Warehouse, model: Model) -> dict[str, str]:
     try:
         found = found_columns(model, warehouse.model_columns(query_text(warehouse, model)))
         with warehouse.connect("use the columns of the query") as connection:
-            warehouse.try_select(connection, snapshot_select(warehouse, model, found))
+            warehouse.try_select(connection, snapshot_select(Query(warehouse, model, found)))
     except QueryFailed as error:
         raise ConfigurationError(f"syncs.{model.sync}.model: {error}. Nothing was touched.") from error
     return found
@@ -52,7 +52,7 @@ def make_recipe(warehouse: Warehouse, model: Model, spelling: Mapping[str, str],
     It covers the mapping, the normalisers of this release, and the engine.
     """
     anything = replace(model, sql="SELECT 1", table=None)
-    select = snapshot_select(warehouse, anything, spelling)
+    select = snapshot_select(Query(warehouse, anything, spelling))
     sql = select.compile(dialect=warehouse.engine.dialect, compile_kwargs={"literal_binds": True})
     return hashlib.sha256("\0".join((installation, warehouse.version, str(sql))).encode()).hexdigest()
 
@@ -78,26 +78,15 @@ def take_snapshot(
     warehouse.prepare_hashing(connection, hashed)
     if model.hash_pii and any(taken.hash for taken in model.fields.identifiers):
         check_hashing(warehouse, connection)
-    salt = recipe or ""
-    select = partial(snapshot_select, warehouse, model, spelling, salt, previous, numbered=numbered)
-    make = partial(warehouse.create_table_as, connection, table, temporary=temporary)
+    query = Query(warehouse, model, spelling, recipe or "")
     counts = None
     # Ranking all rows to find those of one identity costs as much as the rest. So where there were none last time rows
     # are taken as they are, and only if there are some now, once more by rank.
-    if warehouse.recognises_rows and (previous is None or not _had_twins(connection, previous)):
-        if previous is not None and warehouse.finds_rows:
-            rows = carry_over(warehouse, connection, model, spelling, salt, previous, table, temporary=temporary)
-            counts = count_snapshot(connection, table, carried=True)
-            twins = counts.rows < rows or _has_twins(connection, table, counts, fresh=counts.carried > 0)
-        else:
-            make(select(ranked=False))
-            counts = count_snapshot(connection, table, carried=True)
-            twins = _has_twins(connection, table, counts)
-        if twins:
-            warehouse.drop_own(connection, table)
-            counts = None
+    if warehouse.recognises_rows and (previous is None or not had_twins(connection, previous)):
+        counts = _take_rows(query, connection, table, previous, numbered=numbered, temporary=temporary)
     if counts is None:
-        make(select())
+        select = snapshot_select(query, previous, numbered=numbered)
+        warehouse.create_table_as(connection, table, select, temporary=temporary)
         counts = count_snapshot(connection, table, carried=True)
     columns = ("identity", "fingerprint", "row_hash", "carried", *([LINE] if numbered else []))
     warehouse.after_load(connection, table, *columns, ordered_by=LINE if numbered else "")
@@ -106,27 +95,26 @@ def take_snapshot(
     return counts
 
 
-def _had_twins(connection: sa.Connection, snapshot: sa.TableClause) -> bool:
-    """Whether a line of the snapshot speaks for several rows."""
-    some = sa.select(sa.literal(1)).select_from(snapshot).where(snapshot.c.query_rows > 1)
-    return bool(connection.scalar(sa.select(some.exists())))
-
-
-def _has_twins(connection: sa.Connection, rows: sa.TableClause, counts: SnapshotCounts, *, fresh: bool = False) -> bool:
-    """Whether several of the rows, taken as they are, have one identity or are rejected under one key.
-
-    fresh: those that were carried over have each another identity.
-    """
-    identity = rows.c.identity
-    # Sorted, not counted: of all ways it takes the least memory, and PostgreSQL can share it among processes.
-    before = sa.func.lag(identity).over(order_by=identity).label("before")
-    members = sa.select(identity, before).where(rows.c.reason.is_(None))
-    if fresh:
-        other = rows.alias("other")
-        members = members.where(identity.in_(sa.select(other.c.identity).where(~other.c.carried)))
-    ordered = members.subquery("ordered")
-    twins: sa.ColumnElement[bool] = sa.select(sa.literal(1)).where(ordered.c.identity == ordered.c.before).exists()
-    if counts.rejected:
-        several = sa.select(sa.literal(1)).where(rows.c.reason.is_not(None)).group_by(rows.c.reason, rows.c.primary_key)
-        twins = twins | several.having(sa.func.count() > 1).exists()
-    return bool(connection.scalar(sa.select(twins)))
+def _take_rows(
+    query: Query,
+    connection: sa.Connection,
+    table: sa.TableClause,
+    previous: sa.TableClause | None,
+    *,
+    numbered: bool,
+    temporary: bool,
+) -> SnapshotCounts | None:
+    """`table` holds each row as a line of its own; None, and there is no such table, where several are one member."""
+    warehouse = query.warehouse
+    rows = None
+    if previous is not None and warehouse.finds_rows:
+        rows = carry_over(query, connection, previous, table, temporary=temporary)
+    else:
+        select = snapshot_select(query, previous, ranked=False, numbered=numbered)
+        warehouse.create_table_as(connection, table, select, temporary=temporary)
+    counts = count_snapshot(connection, table, carried=True)
+    fewer = rows is not None and counts.rows < rows
+    if not fewer and not has_twins(connection, table, counts, fresh=rows is not None and counts.carried > 0):
+        return counts
+    warehouse.drop_own(connection, table)
+    return None
