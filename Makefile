@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test torture bench check lint types layers schema cronjobs clean
+.PHONY: help demo test coverage torture bench check lint types layers schema cronjobs clean
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -19,7 +19,10 @@ demo: .venv/installed ## Mirror a generated customer base into a sandbox audienc
 	@$(BIN)/python configs/quickstart/demo.py
 
 test: .venv/installed ## Pass all tests, PostgreSQL included
-	@$(BIN)/python -m pytest --numprocesses 2 --cov --cov-report=term:skip-covered
+	@$(BIN)/python -m pytest --numprocesses 4
+
+coverage: .venv/installed ## Pass all tests and tell which lines and branches none of them has reached
+	@$(BIN)/python -m pytest --numprocesses 4 --cov --cov-report=term-missing:skip-covered
 
 torture: .venv/installed ## Kill real workers at every point and at random: HISTORIES=1000 SEED=7 WAREHOUSE=duckdb
 	@PYTHONPATH=tests $(BIN)/python -m harness.torture $(if $(HISTORIES),--histories $(HISTORIES)) \

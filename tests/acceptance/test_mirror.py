@@ -62,7 +62,7 @@ on_snowflake: defaultdict[str, Iterator[int]] = defaultdict(lambda: count(1))
 """Examples so far, by the kind of audience."""
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(data=st.data())
 def test_every_day_ends_equal(kind: str, warehouse_url: str, tmp_path: Path, data: st.DataObject) -> None:
     """Any days, with shared, swapped and missing identifiers and keys, end with the audience equal to the query."""

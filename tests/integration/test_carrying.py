@@ -89,7 +89,7 @@ def snapshot(
 
 
 @pytest.mark.parametrize("key", [("id",), ("email",), ("name", "email", "id")], ids="-".join)
-@settings(max_examples=20)
+@settings(max_examples=15)
 @given(before=rows, after=rows, kept=st.integers(0, 12))
 def test_a_snapshot_that_carries_over_equals_one_made_anew(
     recognising: Warehouse, key: tuple[str, ...], before: list[Row], after: list[Row], kept: int

@@ -225,8 +225,11 @@ def in_sql(warehouse: Warehouse, field: Field, cells: list[str | None], *, hash_
     return [(json.loads(value) if as_list and value else value, problem) for value, problem in rows]
 
 
-@pytest.mark.parametrize("hash_pii", [True, False])
-@pytest.mark.parametrize("key", FIELDS, ids="-".join)
+@pytest.mark.parametrize(
+    ("key", "hash_pii"),
+    [(key, hash_pii) for key, field in FIELDS.items() for hash_pii in ((True, False) if field.hash else (True,))],
+    ids=lambda given: "-".join(given) if isinstance(given, tuple) else str(given),
+)
 @settings(max_examples=25)
 @given(cells=st.lists(cells, min_size=1, max_size=30))
 def test_sql_gives_what_the_reference_gives(
@@ -234,8 +237,6 @@ def test_sql_gives_what_the_reference_gives(
 ) -> None:
     """For any text, each field's SQL yields the value and the problem of the plain Python rules."""
     field = FIELDS[key]
-    if not hash_pii and not field.hash:
-        cells = cells[:1]
     expected = [reference(field, cell, hash_pii=hash_pii) for cell in cells]
     assert in_sql(warehouse, field, cells, hash_pii=hash_pii) == expected
 
@@ -257,16 +258,16 @@ def test_published_vectors(warehouse: Warehouse, sql: str, expected: str) -> Non
 
 
 @pytest.mark.parametrize("key", FIELDS, ids="-".join)
-@pytest.mark.parametrize("literal", ["42", "1.5", "true", "date '2026-01-01'", "null"])
-def test_any_type_is_text(warehouse: Warehouse, key: tuple[str, str], literal: str) -> None:
+def test_any_type_is_text(warehouse: Warehouse, key: tuple[str, str]) -> None:
     """A column of any SQL type is normalised as its text, without an error."""
     field = FIELDS[key]
-    model = sa.select(sa.literal_column(literal).label("cell")).subquery("model")
-    column: sa.ColumnElement[str] = sa.column("cell")
-    cleaned = sa.select(values.clean(warehouse, field, column).label("cell")).select_from(model).subquery()
-    with warehouse.connect("test a type") as connection:
-        value = connection.scalar(sa.select(cleaned.c.cell))
-    assert (value is None) == (literal == "null")
+    for literal in ("42", "1.5", "true", "date '2026-01-01'", "null"):
+        model = sa.select(sa.literal_column(literal).label("cell")).subquery("model")
+        column: sa.ColumnElement[str] = sa.column("cell")
+        cleaned = sa.select(values.clean(warehouse, field, column).label("cell")).select_from(model).subquery()
+        with warehouse.connect("test a type") as connection:
+            value = connection.scalar(sa.select(cleaned.c.cell))
+        assert (value is None) == (literal == "null"), literal
 
 
 def test_arrays_keep_their_commas(warehouse: Warehouse) -> None:
