@@ -110,7 +110,8 @@ def make_changes(
         return count_changes(connection, table)
     pending = _left_undelivered(connection, tables, fields.names, basis)
     select = changes_select(warehouse, tables, fields, basis, pending=pending)
-    warehouse.create_table_as(connection, table, select, temporary=temporary, ordered_by="seq")
+    with warehouse.joining_whole_tables(connection):
+        warehouse.create_table_as(connection, table, select, temporary=temporary, ordered_by="seq")
     if not temporary:
         warehouse.after_load(connection, table, "seq", ordered_by="seq")
         connection.commit()

@@ -88,7 +88,8 @@ def take_snapshot(
         select = snapshot_select(query, previous, numbered=numbered)
         warehouse.create_table_as(connection, table, select, temporary=temporary)
         counts = count_snapshot(connection, table, carried=True)
-    columns = ("identity", "fingerprint", "row_hash", "carried", *([LINE] if numbered else []))
+    identifiers = (taken.name for taken in query.mapped if taken in model.fields.identifiers)
+    columns = ("identity", "fingerprint", "row_hash", "carried", "reason", *identifiers, *([LINE] if numbered else []))
     warehouse.after_load(connection, table, *columns, ordered_by=LINE if numbered else "")
     if not temporary:
         connection.commit()

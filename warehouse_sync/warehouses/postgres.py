@@ -137,6 +137,14 @@ class PostgreSQL(PostgreSQLValues):
         # A table made by CREATE TABLE AS has no statistics until autovacuum comes by, and the diff comes first.
         connection.execute(self.verbatim(f"ANALYZE {name} ({', '.join(map(self.quote, columns))})"))
 
+    @contextmanager
+    def joining_whole_tables(self, connection: sa.Connection) -> Iterator[None]:
+        # Who is in one table and not in another no statistics tell, and the planner expects a single row of that, be it
+        # a hundred thousand. For a single row a nested loop is as good as a hash; for those it takes hours.
+        connection.execute(sa.text("SET LOCAL enable_nestloop = off"))
+        yield
+        connection.execute(sa.text("SET LOCAL enable_nestloop TO DEFAULT"))
+
     def line_number(self, is_member: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
         return sa.func.count().filter(is_member).over(rows=(None, 0))
 

@@ -46,6 +46,14 @@ class Tables:
     def take_turns(self, connection: sa.Connection, table: sa.Table) -> None:
         """Until this transaction ends others that come here wait; for engines that do not keep keys unique."""
 
+    @contextmanager
+    def joining_whole_tables(self, connection: sa.Connection) -> Iterator[None]:
+        """Within this block rows are not looked up one by one, however few of them the engine expects to be looked up.
+
+        For engines that plan by estimates. It belongs to a transaction, which a failure must end.
+        """
+        yield
+
     def create_table_as(
         self,
         connection: sa.Connection,
