@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 from urllib.parse import unquote, urlsplit
 
@@ -39,28 +39,31 @@ def _opened(value: Any, info: ValidationInfo, *, lines: bool = False) -> Any:
     return value
 
 
-def _private_key(value: Any, info: ValidationInfo) -> Any:
-    value = _opened(value, info, lines=True)
-    if isinstance(value, str):
-        # Environment variables of one line carry the line breaks as escapes.
-        value = value if "\n" in value else value.replace("\\n", "\n")
-        for line in (value, *value.split("\n")):
-            if not line.startswith("-----"):
-                hide(line)
+def _read(make: Callable[[str], str], *, lines: bool = False) -> BeforeValidator:
+    """Turns what is configured into what `make` makes of its text."""
+
+    def read(value: Any, info: ValidationInfo) -> Any:
+        value = _opened(value, info, lines=lines)
+        return make(value) if isinstance(value, str) else value
+
+    return BeforeValidator(read)
+
+
+def _private_key(value: str) -> str:
+    # Environment variables of one line carry the line breaks as escapes.
+    value = value if "\n" in value else value.replace("\\n", "\n")
+    for line in (value, *value.split("\n")):
+        if not line.startswith("-----"):
+            hide(line)
     return value
 
 
-def _secret(value: Any, info: ValidationInfo) -> Any:
-    value = _opened(value, info)
-    if isinstance(value, str):
-        hide(value)
+def _secret(value: str) -> str:
+    hide(value)
     return value
 
 
-def _warehouse_url(value: Any, info: ValidationInfo) -> Any:
-    value = _opened(value, info)
-    if not isinstance(value, str):
-        return value
+def _warehouse_url(value: str) -> str:
     scheme, separator, rest = value.partition("://")
     password = rest.partition("?")[0].rpartition("@")[0].partition(":")[2]
     for hidden in {password, unquote(password)}:
@@ -86,10 +89,7 @@ def _duckdb_url(url: str, rest: str) -> str:
     return url
 
 
-def _webhook_url(value: Any, info: ValidationInfo) -> Any:
-    value = _opened(value, info)
-    if not isinstance(value, str):
-        return value
+def _webhook_url(value: str) -> str:
     address, _, query = value.partition("?")
     if re.search(r"[\s#?]", query):
         raise wrong("an address is expected here, such as https://hooks.slack.com/services/…")
@@ -116,8 +116,8 @@ _SECRET_SCHEMA = WithJsonSchema(
     }
 )
 
-Secret = Annotated[SecretStr, BeforeValidator(_secret), _SECRET_SCHEMA]
-PrivateKey = Annotated[SecretStr, BeforeValidator(_private_key), _SECRET_SCHEMA]
+Secret = Annotated[SecretStr, _read(_secret), _SECRET_SCHEMA]
+PrivateKey = Annotated[SecretStr, _read(_private_key, lines=True), _SECRET_SCHEMA]
 SecretText = Annotated[str, BeforeValidator(_opened), _SECRET_SCHEMA]
-WebhookUrl = Annotated[SecretStr, BeforeValidator(_webhook_url), _SECRET_SCHEMA]
-WarehouseUrl = Annotated[SecretStr, BeforeValidator(_warehouse_url), _SECRET_SCHEMA]
+WebhookUrl = Annotated[SecretStr, _read(_webhook_url), _SECRET_SCHEMA]
+WarehouseUrl = Annotated[SecretStr, _read(_warehouse_url), _SECRET_SCHEMA]

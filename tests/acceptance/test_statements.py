@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -23,6 +23,16 @@ FEW, MANY = (10_000, 1_000_000) if os.environ.get("WAREHOUSE_SYNC_MILLION") else
 
 
 @contextmanager
+def before_each_statement(note: Callable[..., None]) -> Iterator[None]:
+    """Within the block `note` is called with whatever any warehouse of this process is about to be sent."""
+    sa.event.listen(sa.Engine, "before_cursor_execute", note)
+    try:
+        yield
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", note)
+
+
+@contextmanager
 def counted() -> Iterator[list[str]]:
     """The statements of all warehouses of this process, as they are sent."""
     statements: list[str] = []
@@ -30,11 +40,8 @@ def counted() -> Iterator[list[str]]:
     def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
         statements.append(" ".join(statement.split()))
 
-    sa.event.listen(sa.Engine, "before_cursor_execute", note)
-    try:
+    with before_each_statement(note):
         yield statements
-    finally:
-        sa.event.remove(sa.Engine, "before_cursor_execute", note)
 
 
 def people(world: World, count: int, first: int = 1) -> None:
@@ -102,18 +109,15 @@ def plans_of_changes() -> Iterator[dict[str, list[str]]]:
             return
         driver: Any = connection.connection.driver_connection
         with driver.cursor() as cursor:
-            for way, before in (("told", "SELECT 1"), ("left to itself", "SET LOCAL enable_nestloop TO DEFAULT")):
-                cursor.execute("SAVEPOINT plans")
-                cursor.execute(before)
+            cursor.execute("SAVEPOINT plans")
+            for explained in plans.values():
                 cursor.execute(f"EXPLAIN {statement}", parameters or None)
-                plans[way].append("\n".join(line for (line,) in cursor.fetchall()))
-                cursor.execute("ROLLBACK TO SAVEPOINT plans")
+                explained.append("\n".join(line for (line,) in cursor.fetchall()))
+                cursor.execute("SET LOCAL enable_nestloop TO DEFAULT")
+            cursor.execute("ROLLBACK TO SAVEPOINT plans")
 
-    sa.event.listen(sa.Engine, "before_cursor_execute", note)
-    try:
+    with before_each_statement(note):
         yield plans
-    finally:
-        sa.event.remove(sa.Engine, "before_cursor_execute", note)
 
 
 @pytest.mark.parametrize("warehouse_url", ["postgres"], indirect=True)
