@@ -40,8 +40,8 @@ class Footing:
     """What the run may build on, its tables checked.
 
     previous: the promoted snapshot; None where the audience holds nobody. promoted: the run whose pending work is taken
-    over, without its changes where nothing of it is needed. everyone: all members must be sent, since pending ADDs are
-    not known any more.
+    over; its changes are there if it has any. everyone: all members must be sent, since pending ADDs are not known any
+    more.
     """
 
     promoted: Run | None = None
@@ -112,24 +112,23 @@ def find_footing(job: Job, audience: Audience | None, promoted: Run | None, way_
             return connection.scalar(rows.where(counted.c.reason.is_(None)) if "reason" in counted.c else rows)
 
         members = count(tables.snapshot, promoted.snapshot_table)
-        # Changes may be a view of the snapshot, which nothing can be read from without it.
-        operations = count(tables.changes, promoted.changes_table) if members is not None else None
         queued = retry_queue.kinds(job.state, connection, promoted.run_id)
+        pending = bool(queued) or promoted.watermark < promoted.last_seq
+        # Changes may be a view of the snapshot, which nothing can be read from without it.
+        operations = count(tables.changes, promoted.changes_table) if pending and members is not None else None
     if members != promoted.members or promoted.snapshot_table is None:
         if audience is not None and audience.emptied:
             return Footing()
         raise StateDamaged(f"{_lost_snapshot(job, promoted, members)} {way_out or _fresh_audience(job)}")
     previous = tables.snapshot(promoted.snapshot_table, names)
-    if operations == promoted.last_seq:
-        return Footing(promoted, previous)
     # Without its changes nothing of its pending work can be sent; where there is none they are not needed.
+    if not pending or operations == promoted.last_seq:
+        return Footing(promoted, previous)
     finished = replace(promoted, changes_table=None, watermark=promoted.last_seq)
     if OperationKind.REMOVE in queued or promoted.watermark < promoted.removes_until:
         raise StateDamaged(f"{_lost_changes(job, promoted)} {way_out or _fresh_audience(job)}")
-    everyone = bool(queued) or promoted.watermark < promoted.last_seq
-    if everyone:
-        log.warning("the changes of the promoted run are gone, only ADDs waited: every member is sent again")
-    return Footing(finished, previous, everyone)
+    log.warning("the changes of the promoted run are gone, only ADDs waited: every member is sent again")
+    return Footing(finished, previous, everyone=True)
 
 
 def _lost_snapshot(job: Job, promoted: Run, members: int | None) -> str:

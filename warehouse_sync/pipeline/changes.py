@@ -108,7 +108,7 @@ def make_changes(
         if not temporary:
             connection.commit()
         return count_changes(connection, table)
-    pending = _left_undelivered(connection, tables, fields.names, basis)
+    pending = _has_pending(connection, tables, basis.promoted)
     select = changes_select(warehouse, tables, fields, basis, pending=pending)
     with warehouse.joining_whole_tables(connection):
         warehouse.create_table_as(connection, table, select, temporary=temporary, ordered_by="seq")
@@ -165,15 +165,13 @@ def _everybody(names: Sequence[str], basis: Basis, number: sa.ColumnElement[int]
     return as_operations(names, members, OperationKind.ADD, "joined")
 
 
-def _left_undelivered(connection: sa.Connection, tables: StateTables, names: Sequence[str], basis: Basis) -> bool:
+def _has_pending(connection: sa.Connection, tables: StateTables, promoted: Run | None) -> bool:
     """Whether the promoted run has pending work. Mostly it has none, and nothing need be looked for in snapshots."""
-    run = basis.promoted
-    if run is None or run.changes_table is None:
+    if promoted is None or promoted.changes_table is None:
         return False
-    changes, queue = tables.changes(run.changes_table, names), tables.retry_queue
-    untouched = sa.select(changes.c.seq).where(changes.c.seq > run.watermark)
-    queued = sa.select(queue.c.seq).where(queue.c.run_id == run.run_id)
-    return bool(connection.scalar(sa.select(untouched.exists() | queued.exists())))
+    queue = tables.retry_queue
+    queued = sa.select(queue.c.seq).where(queue.c.run_id == promoted.run_id)
+    return promoted.watermark < promoted.last_seq or bool(connection.scalar(sa.select(queued.exists())))
 
 
 def _lacking(
