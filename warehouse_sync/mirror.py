@@ -34,6 +34,7 @@ class Mirror(LeasedRun):
     """A run that makes an audience equal to a snapshot; run.mirror() calls the steps in their order.
 
     standing: where it starts from. previous: the promoted snapshot; None where the audience holds nobody of ours.
+    gone: who of it was not carried over into the current one; None where nobody was carried over.
     everyone: each member is sent, not only what changed.
     """
 
@@ -45,6 +46,7 @@ class Mirror(LeasedRun):
         self.standing = self.look_around()
         self.promoted = self.standing.promoted
         self.previous: sa.TableClause | None = None
+        self.gone: sa.TableClause | None = None
         self.everyone = wish.kind is RunKind.FULL
 
     def look_around(self) -> Standing:
@@ -136,6 +138,7 @@ class Mirror(LeasedRun):
             recipe = current_recipe(job)
             # Who asks for a full run may not trust what was made before.
             trusted = self.wish.kind is not RunKind.FULL
+            gone = self._table(self.state.tables.snapshot, self.row.gone_table)
             with job.warehouse.connect("take the snapshot of the query") as connection:
                 self.rows = take_snapshot(
                     job.warehouse,
@@ -143,10 +146,12 @@ class Mirror(LeasedRun):
                     job.model,
                     job.spelling,
                     self.current,
+                    gone,
                     recipe=recipe,
                     previous=Footing(self.promoted, self.previous).of_recipe(recipe) if trusted else None,
                     numbered=self.previous is None,
                 )
+            self.gone = gone if self.rows.carried else None
         job.progress.rejected_rows(self.rows.reasons)
         counts = {"query_rows": self.rows.rows, "members": self.rows.members, "rejected_rows": self.rows.rejected}
         self._record(phase=Phase.CHANGES, recipe=recipe, **counts)
@@ -164,6 +169,7 @@ class Mirror(LeasedRun):
             self.previous,
             self.promoted,
             self.rows,
+            self.gone,
             full=self.everyone,
             dead=wish.dead,
             due_only=wish.due_only,

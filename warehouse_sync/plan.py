@@ -26,7 +26,7 @@ SAMPLES = 3
 SHOWN = 12
 """Characters shown of an identifier that stands for a person: enough to find it in the state tables by."""
 
-SNAPSHOT, CHANGES = "warehouse_sync_plan_snapshot", "warehouse_sync_plan_changes"
+SNAPSHOT, GONE, CHANGES = (f"warehouse_sync_plan_{part}" for part in ("snapshot", "gone", "changes"))
 """Temporary tables go before all others of their name, so no model may happen to read from these."""
 
 
@@ -52,6 +52,7 @@ def plan_sync(config: Config, name: str, *, progress: Progress | None = None) ->
 def _plan(job: Job, found: Standing) -> PlanReport:
     tables, names = job.state.tables, job.model.fields.names
     current = tables.snapshot(SNAPSHOT, names, temporary=True)
+    gone = tables.snapshot(GONE, names, temporary=True)
     changes = tables.changes(CHANGES, names, temporary=True)
     footing = find_footing(job, found.audience, found.promoted)
     promoted = footing.promoted
@@ -65,13 +66,14 @@ def _plan(job: Job, found: Standing) -> PlanReport:
             job.model,
             job.spelling,
             current,
+            gone,
             recipe=recipe,
             previous=footing.of_recipe(recipe),
             numbered=footing.previous is None,
             temporary=True,
         )
         job.progress.begin(Phase.CHANGES)
-        basis = Basis(current, footing.previous, promoted, rows, full=everyone)
+        basis = Basis(current, footing.previous, promoted, rows, gone if rows.carried else None, full=everyone)
         counts = make_changes(job.warehouse, connection, tables, job.model.fields, basis, changes, temporary=True)
         held = _held(connection, changes)
         samples = _samples(job, connection, changes)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from harness.dying import dies_at
+from harness.oracle import check_tables
 from harness.world import SYNC, World, create_audience
 
 from warehouse_sync.destinations.base import AudienceSpec
@@ -269,6 +270,7 @@ def test_a_worker_that_dies_at_any_step_leaves_nothing_to_repair(world: World, s
     assert statuses == {"succeeded", "failed"}
     tables = {name.lower() for (name,) in world.query("select table_name from information_schema.tables")}
     assert sum(name.startswith(f"snapshot_{SYNC}") for name in tables) == 2
+    check_tables(world)
 
 
 def test_a_worker_that_dies_between_answers_and_records_sends_again(

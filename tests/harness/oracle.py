@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from harness.world import READINGS, Member, Row, World, member_of
 
+from warehouse_sync.state.tables import VERSION_TABLE, state_tables
+
 
 def check_converged(world: World, rows: Sequence[Row]) -> None:
     """The audience equals the query under every reading of REMOVE, nothing is left to do, and every operation is told.
@@ -20,6 +22,17 @@ def check_converged(world: World, rows: Sequence[Row]) -> None:
     )
     assert waiting == []
     check_log(world)
+    check_tables(world)
+
+
+def check_tables(world: World) -> None:
+    """Each table in the worker's schema is of its state, or of a run that names it."""
+    found = world.query("select table_name from information_schema.tables where lower(table_schema) = 'warehouse_sync'")
+    named = world.query(
+        "select snapshot_table from warehouse_sync.runs union select changes_table from warehouse_sync.runs"
+    )
+    state = {*(table.name for table in state_tables("warehouse_sync").metadata.sorted_tables), VERSION_TABLE}
+    assert {name.lower() for (name,) in found} <= state | {name for (name,) in named}
 
 
 def check_log(world: World) -> None:

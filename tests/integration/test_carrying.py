@@ -77,12 +77,13 @@ def snapshot(
 ) -> tuple[SnapshotCounts, list[tuple[Any, ...]]]:
     """The counts of a snapshot that is taken now, and its lines."""
     tables, names = state_tables(warehouse.schema), model.fields.names
-    table = tables.snapshot(name, names)
+    table, gone = tables.snapshot(name, names), tables.snapshot("gone", names)
     carried = None if previous is None else tables.snapshot(previous, names)
     with warehouse.connect("take a snapshot") as connection:
-        warehouse.drop_table(connection, name)
+        for each in (name, gone.name):
+            warehouse.drop_table(connection, each)
         spelling = {column: column for column in COLUMNS}
-        counts = take_snapshot(warehouse, connection, model, spelling, table, recipe=recipe, previous=carried)
+        counts = take_snapshot(warehouse, connection, model, spelling, table, gone, recipe=recipe, previous=carried)
         lines = connection.execute(sa.select(*(column for column in table.c if column.name != "carried"))).all()
         assert connection.scalar(sa.select(sa.func.count()).where(table.c.carried)) == counts.carried
     return counts, sorted((tuple(line) for line in lines), key=repr)
@@ -104,6 +105,31 @@ def test_a_snapshot_that_carries_over_equals_one_made_anew(
     anew = snapshot(recognising, model, "anew", recipe)
     assert carried == (replace(anew[0], carried=carried[0].carried), anew[1])
     assert anew[0].carried == 0
+
+
+@settings(max_examples=15)
+@given(before=rows, after=rows, kept=st.integers(0, 12))
+def test_who_was_not_carried_over_is_left_behind(
+    recognising: Warehouse, before: list[Row], after: list[Row], kept: int
+) -> None:
+    """Each member of the previous snapshot was either carried over or is in the table of those who were not."""
+    recipe = make_recipe(recognising, MODEL, {column: column for column in COLUMNS}, "an installation")
+    fill(recognising, before)
+    snapshot(recognising, MODEL, "before", recipe)
+    fill(recognising, [*before[:kept], *after])
+    counts, _ = snapshot(recognising, MODEL, "carried", recipe, "before")
+    tables, names = state_tables(recognising.schema), MODEL.fields.names
+    earlier, now, gone = (tables.snapshot(name, names) for name in ("before", "carried", "gone"))
+    with recognising.connect("compare tables") as connection:
+        assert recognising.has_table(connection, "gone") == (counts.carried > 0)
+        if counts.carried:
+            members = {line.identity: line for line in connection.execute(sa.select(earlier)) if line.reason is None}
+            carried = set(connection.scalars(sa.select(now.c.identity).where(now.c.carried)))
+            left = connection.execute(sa.select(gone)).all()
+            assert {line.identity: line for line in left} == {
+                identity: line for identity, line in members.items() if identity not in carried
+            }
+            assert len(left) == len(members) - counts.carried
 
 
 def test_an_unchanged_row_is_taken_over_and_a_changed_one_is_not(recognising: Warehouse) -> None:

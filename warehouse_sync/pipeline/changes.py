@@ -20,6 +20,7 @@ import sqlalchemy as sa
 
 from warehouse_sync.fields import AudienceFields
 from warehouse_sync.operations import OperationCounts, OperationKind
+from warehouse_sync.pipeline.lacking import lacking
 from warehouse_sync.pipeline.operation_rows import (
     MEMBER,
     RETRY,
@@ -40,7 +41,8 @@ class Basis:
 
     current: the snapshot that the audience shall equal. previous: the promoted one; None for a new audience, and
     `current` itself for a retry pass. promoted: the run of `previous`, whose pending work is taken over.
-    rows: the numbers of `current`.
+    rows: the numbers of `current`. gone: of the members of `previous` those that were not carried over into `current`;
+    None where none was.
     full: add every member. dead: send dead work too. due_only: hold back waiting work whose time has not come.
     """
 
@@ -48,6 +50,7 @@ class Basis:
     previous: sa.TableClause | None
     promoted: Run | None
     rows: SnapshotCounts
+    gone: sa.TableClause | None = None
     full: bool = False
     dead: bool = False
     due_only: bool = False
@@ -55,6 +58,11 @@ class Basis:
     @property
     def is_retry(self) -> bool:
         return self.previous is self.current
+
+    @property
+    def left_behind(self) -> sa.TableClause | None:
+        """The members of `previous` among whom leavers are to be found: who was carried over has not left."""
+        return self.previous if self.gone is None else self.gone
 
     @property
     def nobody_left(self) -> bool:
@@ -96,7 +104,7 @@ def make_changes(
     *,
     temporary: bool = False,
 ) -> ChangeCounts:
-    """`table` holds the operations of the run, numbered by `seq` from 1. Raises QueryFailed.
+    """`table` holds the operations of the run, numbered by `seq` from 1; `basis.gone` is gone. Raises QueryFailed.
 
     A run that adds everybody to an audience that holds nobody has its snapshot for that: where its members are
     numbered, `table` is a view of it. Writing them once more takes up to a sixth of the run, and as much room again.
@@ -114,6 +122,8 @@ def make_changes(
         warehouse.create_table_as(connection, table, select, temporary=temporary, ordered_by="seq")
     if not temporary:
         warehouse.after_load(connection, table, "seq", ordered_by="seq")
+        if basis.gone is not None:
+            warehouse.drop_own(connection, basis.gone)
         connection.commit()
     return count_changes(connection, table)
 
@@ -174,39 +184,24 @@ def _has_pending(connection: sa.Connection, tables: StateTables, promoted: Run |
     return promoted.watermark < promoted.last_seq or bool(connection.scalar(sa.select(queued.exists())))
 
 
-def _lacking(
-    select: sa.Select[Any],
-    column: sa.ColumnElement[Any],
-    other: sa.ColumnElement[Any],
-    among: sa.ColumnElement[bool] | None = None,
-) -> sa.Select[Any]:
-    """The rows of `select` whose `column` is not found in `other`; only those `among` these need be looked for.
-
-    The keys are compared by themselves and the few that are left fetch their rows: of a join that does not fit into
-    memory both sides go to disk. An outer join, because DuckDB makes more of NOT EXISTS than that.
-    """
-    lacking = sa.select(column).outerjoin_from(column.table, other.table, column == other).where(other.is_(None))
-    return select.where(column.in_(lacking if among is None else lacking.where(among)))
-
-
 def _leavers(names: Sequence[str], basis: Basis) -> sa.Select[Any] | None:
     """Members of the previous snapshot whose identity is gone."""
-    if basis.previous is None or basis.is_retry or basis.nobody_left:
+    behind = basis.left_behind
+    if behind is None or basis.is_retry or basis.nobody_left:
         return None
-    previous, current = basis.previous, basis.current
-    members = sa.select(*member_columns(names, previous)).where(previous.c.reason.is_(None))
-    return _lacking(members, previous.c.identity, current.c.identity)
+    members = sa.select(*member_columns(names, behind)).where(behind.c.reason.is_(None))
+    return lacking(members, behind.c.identity, basis.current.c.identity, found=~basis.current.c.carried)
 
 
 def _joiners(names: Sequence[str], basis: Basis) -> sa.Select[Any] | None:
     """Members whose fingerprint is new; in a full run and for a new audience all."""
-    current = basis.current
+    current, behind = basis.current, basis.left_behind
     members = sa.select(*member_columns(names, current)).where(current.c.reason.is_(None))
-    if basis.full or basis.previous is None:
+    if basis.full or behind is None:
         return members
     if basis.is_retry:
         return None
-    return _lacking(members, current.c.fingerprint, basis.previous.c.fingerprint, ~current.c.carried)
+    return lacking(members, current.c.fingerprint, behind.c.fingerprint, among=~current.c.carried)
 
 
 def _pending(warehouse: Warehouse, tables: StateTables, names: Sequence[str], basis: Basis) -> sa.CTE | None:
@@ -272,10 +267,9 @@ def _readds(
     current = basis.current
     if basis.full or removes is None:
         return None
+    # Not joined: what many people share would be joined to each of them.
     sharing = [
-        sa.select(current.c.identity).join_from(
-            current, removes, current.c[identifier.name] == removes.c[identifier.name]
-        )
+        sa.select(current.c.identity).where(current.c[identifier.name].in_(sa.select(removes.c[identifier.name])))
         for identifier in fields.identifiers
     ]
     hurt = sa.union(*sharing).subquery("hurt")

@@ -47,7 +47,8 @@ def drop_rubbish(state: State, run: Run) -> None:
 
 def _own_tables(run: Run) -> list[str]:
     # Changes may be a view of the snapshot.
-    names = [run.changes_table] if run.kind is RunKind.RETRY else [run.changes_table, run.snapshot_table]
+    snapshot = [] if run.kind is RunKind.RETRY else [run.gone_table, run.snapshot_table]
+    names = [run.changes_table, *snapshot]
     return [name for name in names if name]
 
 

@@ -9,11 +9,11 @@ from dataclasses import replace
 import sqlalchemy as sa
 
 from warehouse_sync.errors import ConfigurationError, QueryFailed
-from warehouse_sync.pipeline.carrying import carry_over
+from warehouse_sync.pipeline.carrying import carry_over, leave_behind
 from warehouse_sync.pipeline.members import Query, snapshot_select
 from warehouse_sync.pipeline.model import Model, found_columns, query_text
 from warehouse_sync.pipeline.snapshot_counts import SnapshotCounts, count_snapshot
-from warehouse_sync.pipeline.twins import had_twins, has_twins
+from warehouse_sync.pipeline.twins import Earlier, earlier, has_twins
 from warehouse_sync.warehouses import values
 from warehouse_sync.warehouses.base import Warehouse
 from warehouse_sync.warehouses.tables import LINE
@@ -63,6 +63,7 @@ def take_snapshot(
     model: Model,
     spelling: Mapping[str, str],
     table: sa.TableClause,
+    gone: sa.TableClause,
     *,
     recipe: str | None = None,
     previous: sa.TableClause | None = None,
@@ -71,7 +72,8 @@ def take_snapshot(
 ) -> SnapshotCounts:
     """`table` holds the members of the query as it is now, and the rows that cannot be members. Raises QueryFailed.
 
-    previous: a snapshot of the same recipe; what it says of rows that are as they were is taken over.
+    previous: a snapshot of the same recipe; what it says of rows that are as they were is taken over. Where any was,
+    `gone` holds the members of it that were not, in columns like its own; else there is no such table.
     numbered: its members are sent as they stand there, see `changes.make_changes`.
     """
     hashed = [taken.hash for taken in model.fields.all if taken.hash and taken.name in model.mapping]
@@ -79,18 +81,20 @@ def take_snapshot(
     if model.hash_pii and any(taken.hash for taken in model.fields.identifiers):
         check_hashing(warehouse, connection)
     query = Query(warehouse, model, spelling, recipe or "")
+    before = None if previous is None else earlier(connection, previous)
     counts = None
     # Ranking all rows to find those of one identity costs as much as the rest. So where there were none last time rows
     # are taken as they are, and only if there are some now, once more by rank.
-    if warehouse.recognises_rows and (previous is None or not had_twins(connection, previous)):
-        counts = _take_rows(query, connection, table, previous, numbered=numbered, temporary=temporary)
+    if warehouse.recognises_rows and (before is None or not before.twins):
+        counts = _take_rows(query, connection, before, table, gone, numbered=numbered, temporary=temporary)
     if counts is None:
         select = snapshot_select(query, previous, numbered=numbered)
         warehouse.create_table_as(connection, table, select, temporary=temporary)
-        counts = count_snapshot(connection, table, carried=True)
-    identifiers = (taken.name for taken in query.mapped if taken in model.fields.identifiers)
-    columns = ("identity", "fingerprint", "row_hash", "carried", "reason", *identifiers, *([LINE] if numbered else []))
-    warehouse.after_load(connection, table, *columns, ordered_by=LINE if numbered else "")
+        counts = _settled(query, connection, table, numbered=numbered)
+        if before is not None and counts.carried:
+            leave_behind(warehouse, connection, before.table, table, gone, temporary=temporary)
+    if counts.carried:
+        warehouse.after_load(connection, gone, *_joined(query))
     if not temporary:
         connection.commit()
     return counts
@@ -99,8 +103,9 @@ def take_snapshot(
 def _take_rows(
     query: Query,
     connection: sa.Connection,
+    before: Earlier | None,
     table: sa.TableClause,
-    previous: sa.TableClause | None,
+    gone: sa.TableClause,
     *,
     numbered: bool,
     temporary: bool,
@@ -108,14 +113,36 @@ def _take_rows(
     """`table` holds each row as a line of its own; None, and there is no such table, where several are one member."""
     warehouse = query.warehouse
     rows = None
-    if previous is not None and warehouse.finds_rows:
-        rows = carry_over(query, connection, previous, table, temporary=temporary)
+    if before is not None and warehouse.finds_rows:
+        rows = carry_over(query, connection, before.table, table, gone, temporary=temporary)
     else:
+        previous = None if before is None else before.table
         select = snapshot_select(query, previous, ranked=False, numbered=numbered)
         warehouse.create_table_as(connection, table, select, temporary=temporary)
-    counts = count_snapshot(connection, table, carried=True)
-    fewer = rows is not None and counts.rows < rows
-    if not fewer and not has_twins(connection, table, counts, fresh=rows is not None and counts.carried > 0):
+    counts = _settled(query, connection, table, numbered=numbered)
+    twice = rows is not None and counts.rows < rows
+    if before is not None and counts.carried:
+        if rows is None:
+            leave_behind(warehouse, connection, before.table, table, gone, temporary=temporary)
+        # Of a member that several rows have carried over all but one are too many.
+        left = connection.scalar(sa.select(sa.func.count()).select_from(gone))
+        twice = twice or counts.carried + int(left or 0) > before.members
+    if not twice and not has_twins(warehouse, connection, table, counts, fresh=counts.carried > 0):
         return counts
+    if counts.carried:
+        warehouse.drop_own(connection, gone)
     warehouse.drop_own(connection, table)
     return None
+
+
+def _settled(query: Query, connection: sa.Connection, table: sa.TableClause, *, numbered: bool) -> SnapshotCounts:
+    """The numbers of a snapshot that is ready to be joined."""
+    columns = [*_joined(query), "row_hash", "carried", *([LINE] if numbered else [])]
+    query.warehouse.after_load(connection, table, *columns, ordered_by=LINE if numbered else "")
+    return count_snapshot(connection, table, carried=True)
+
+
+def _joined(query: Query) -> list[str]:
+    """The columns by which changes are found."""
+    identifiers = [taken.name for taken in query.mapped if taken in query.model.fields.identifiers]
+    return ["identity", "fingerprint", "reason", *identifiers]

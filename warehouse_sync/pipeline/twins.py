@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import sqlalchemy as sa
 
 from warehouse_sync.pipeline.snapshot_counts import SnapshotCounts
+from warehouse_sync.warehouses.base import Warehouse
 
 
-def had_twins(connection: sa.Connection, snapshot: sa.TableClause) -> bool:
-    """Whether a line of the snapshot speaks for several rows."""
-    some = sa.select(sa.literal(1)).select_from(snapshot).where(snapshot.c.query_rows > 1)
-    return bool(connection.scalar(sa.select(some.exists())))
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """The snapshot from which rows are carried over.
+
+    members: how many it has. twins: a line of it speaks for several rows.
+    """
+
+    table: sa.TableClause
+    members: int
+    twins: bool
 
 
-def has_twins(connection: sa.Connection, rows: sa.TableClause, counts: SnapshotCounts, *, fresh: bool = False) -> bool:
+def earlier(connection: sa.Connection, snapshot: sa.TableClause) -> Earlier:
+    """The snapshot, looked at by one statement."""
+    is_member = sa.case((snapshot.c.reason.is_(None), 1), else_=0)
+    counts = sa.select(sa.func.sum(is_member), sa.func.max(snapshot.c.query_rows))
+    members, most = connection.execute(counts.select_from(snapshot)).one()
+    return Earlier(snapshot, int(members or 0), (most or 0) > 1)
+
+
+def has_twins(
+    warehouse: Warehouse,
+    connection: sa.Connection,
+    rows: sa.TableClause,
+    counts: SnapshotCounts,
+    *,
+    fresh: bool = False,
+) -> bool:
     """Whether several of the rows, taken as they are, have one identity or are rejected under one key.
 
     fresh: those that were carried over have each another identity.
@@ -30,4 +54,5 @@ def has_twins(connection: sa.Connection, rows: sa.TableClause, counts: SnapshotC
     if counts.rejected:
         several = sa.select(sa.literal(1)).where(rows.c.reason.is_not(None)).group_by(rows.c.reason, rows.c.primary_key)
         twins = twins | several.having(sa.func.count() > 1).exists()
-    return bool(connection.scalar(sa.select(twins)))
+    with warehouse.joining_whole_tables(connection):
+        return bool(connection.scalar(sa.select(twins)))

@@ -41,6 +41,11 @@ class Run:
     recipe: str | None = None
 
     @property
+    def gone_table(self) -> str | None:
+        """Who was not carried over into the snapshot; it is there from then until the run's changes are."""
+        return self.snapshot_table and "gone_" + self.snapshot_table.removeprefix("snapshot_")
+
+    @property
     def removes_until(self) -> int:
         """The last `seq` before the first ADD."""
         return self.last_seq - self.planned_add

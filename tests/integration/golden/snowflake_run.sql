@@ -935,7 +935,7 @@ WHERE warehouse_sync.syncs.sync = ?
   AND warehouse_sync.syncs.lease_token = ?;
 
 
--- ===== changed run: 53 statements
+-- ===== changed run: 51 statements
 
 -- phase: open and check
 
@@ -1000,13 +1000,6 @@ FROM warehouse_sync.snapshot_people_1
 WHERE warehouse_sync.snapshot_people_1.reason IS NULL;
 
 -- statement 69
-DESCRIBE TABLE warehouse_sync.changes_people_1;
-
--- statement 70
-SELECT count(*) AS count_1
-FROM warehouse_sync.changes_people_1;
-
--- statement 71
 SELECT DISTINCT warehouse_sync.retry_queue.operation
 FROM warehouse_sync.retry_queue
 WHERE warehouse_sync.retry_queue.run_id = ?;
@@ -1017,7 +1010,7 @@ WHERE warehouse_sync.retry_queue.run_id = ?;
 
 -- as statement 44: SELECT sha2(CASE WHEN (octet_length(regexp_replace(vector.address, '… 
 
--- statement 72
+-- statement 70
 CREATE TRANSIENT TABLE warehouse_sync.snapshot_people_2 AS
 SELECT ranked.identity, ranked.fingerprint, ranked.primary_key, ranked.query_rows, ranked.reason, ranked.left_out,
        CASE WHEN (ranked.reason IS NULL) THEN ranked.row_hash
@@ -1213,7 +1206,7 @@ FROM
                      from people) AS model) AS "rows") AS cleaned) AS examined) AS judged) AS keyed) AS ranked
 WHERE ranked.place = 1;
 
--- statement 73
+-- statement 71
 SELECT warehouse_sync.snapshot_people_2.reason, warehouse_sync.snapshot_people_2.left_out, count(*) AS lines,
        CAST(coalesce(sum(warehouse_sync.snapshot_people_2.query_rows), ?) AS BIGINT) AS query_rows, CAST(sum(CASE
                                                                                                                  WHEN warehouse_sync.snapshot_people_2.carried THEN ?
@@ -1228,17 +1221,13 @@ GROUP BY warehouse_sync.snapshot_people_2.reason, warehouse_sync.snapshot_people
 
 -- phase: changes
 
--- statement 74
-SELECT (EXISTS
-          (SELECT warehouse_sync.changes_people_1.seq
-           FROM warehouse_sync.changes_people_1
-           WHERE warehouse_sync.changes_people_1.seq > ?))
-OR (EXISTS
-      (SELECT warehouse_sync.retry_queue.seq
-       FROM warehouse_sync.retry_queue
-       WHERE warehouse_sync.retry_queue.run_id = ?)) AS anon_1;
+-- statement 72
+SELECT EXISTS
+  (SELECT warehouse_sync.retry_queue.seq
+   FROM warehouse_sync.retry_queue
+   WHERE warehouse_sync.retry_queue.run_id = ?) AS anon_1;
 
--- statement 75
+-- statement 73
 CREATE TRANSIENT TABLE warehouse_sync.changes_people_2 AS WITH removes AS
   (SELECT 'REMOVE' AS operation, 'left' AS cause, false AS held, anon_1.identity AS identity,
                                                            anon_1.fingerprint AS fingerprint, anon_1.primary_key AS primary_key,
@@ -1263,6 +1252,7 @@ CREATE TRANSIENT TABLE warehouse_sync.changes_people_2 AS WITH removes AS
           (SELECT warehouse_sync.snapshot_people_1.identity
            FROM warehouse_sync.snapshot_people_1
            LEFT OUTER JOIN warehouse_sync.snapshot_people_2 ON warehouse_sync.snapshot_people_1.identity = warehouse_sync.snapshot_people_2.identity
+           AND NOT warehouse_sync.snapshot_people_2.carried
            WHERE warehouse_sync.snapshot_people_2.identity IS NULL)) AS anon_1),
                                                                adds AS
   (SELECT 'ADD' AS operation, 'joined' AS cause, false AS held, anon_2.identity AS identity,
@@ -1282,6 +1272,7 @@ CREATE TRANSIENT TABLE warehouse_sync.changes_people_2 AS WITH removes AS
              warehouse_sync.snapshot_people_2.country AS country
       FROM warehouse_sync.snapshot_people_2
       WHERE warehouse_sync.snapshot_people_2.reason IS NULL
+        AND NOT warehouse_sync.snapshot_people_2.carried
         AND warehouse_sync.snapshot_people_2.fingerprint IN
           (SELECT warehouse_sync.snapshot_people_2.fingerprint
            FROM warehouse_sync.snapshot_people_2
@@ -1308,13 +1299,19 @@ CREATE TRANSIENT TABLE warehouse_sync.changes_people_2 AS WITH removes AS
       JOIN
         (SELECT warehouse_sync.snapshot_people_2.identity AS identity
          FROM warehouse_sync.snapshot_people_2
-         JOIN removes ON warehouse_sync.snapshot_people_2.sha256_email = removes.sha256_email
+         WHERE warehouse_sync.snapshot_people_2.sha256_email IN
+             (SELECT removes.sha256_email
+              FROM removes)
          UNION SELECT warehouse_sync.snapshot_people_2.identity AS identity
          FROM warehouse_sync.snapshot_people_2
-         JOIN removes ON warehouse_sync.snapshot_people_2.sha512_email = removes.sha512_email
+         WHERE warehouse_sync.snapshot_people_2.sha512_email IN
+             (SELECT removes.sha512_email
+              FROM removes)
          UNION SELECT warehouse_sync.snapshot_people_2.identity AS identity
          FROM warehouse_sync.snapshot_people_2
-         JOIN removes ON warehouse_sync.snapshot_people_2.google_aid = removes.google_aid) AS hurt ON hurt.identity = warehouse_sync.snapshot_people_2.identity
+         WHERE warehouse_sync.snapshot_people_2.google_aid IN
+             (SELECT removes.google_aid
+              FROM removes)) AS hurt ON hurt.identity = warehouse_sync.snapshot_people_2.identity
       WHERE NOT (EXISTS
                    (SELECT *
                     FROM adds
@@ -1356,7 +1353,7 @@ FROM
    FROM readds) AS operations
 ORDER BY seq;
 
--- statement 76
+-- statement 74
 SELECT coalesce(sum(CASE WHEN warehouse_sync.changes_people_2.held THEN ? ELSE ?
                     END), ?) AS coalesce_1,
        coalesce(sum(CASE
@@ -1385,7 +1382,7 @@ FROM warehouse_sync.changes_people_2;
 
 -- as statement 39: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 77
+-- statement 75
 INSERT INTO warehouse_sync.sync_log (logged_at,
                               run_id, sync, destination, audience_key, seq, operation, outcome, reason, message,
                               primary_key, identity, attempt)
@@ -1404,7 +1401,7 @@ WHERE false;
 
 -- phase: remove
 
--- statement 78
+-- statement 76
 SELECT CAST(warehouse_sync.changes_people_2.seq AS BIGINT) AS seq,
        concat(coalesce('{"action":"REMOVE"', ''),
          coalesce(CASE
@@ -1427,7 +1424,7 @@ ORDER BY warehouse_sync.changes_people_2.seq;
 
 -- phase: add
 
--- statement 79
+-- statement 77
 SELECT CAST(warehouse_sync.changes_people_2.seq AS BIGINT) AS seq,
        concat(coalesce('{"action":"ADD"', ''),
          coalesce(CASE
@@ -1455,7 +1452,7 @@ ORDER BY warehouse_sync.changes_people_2.seq;
 
 -- as statement 39: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 80
+-- statement 78
 INSERT INTO warehouse_sync.sync_log (logged_at,
                               run_id, sync, destination, audience_key, seq, operation, outcome, reason, message,
                               primary_key, identity, attempt)
@@ -1492,7 +1489,7 @@ WHERE warehouse_sync.changes_people_2.seq > ?
 -- as statement 63: UPDATE warehouse_sync.syncs SET lease_holder=?, lease_expires_at=? WHE
 
 
--- ===== run with rejected rows: 52 statements
+-- ===== run with rejected rows: 50 statements
 
 -- phase: open and check
 
@@ -1534,22 +1531,15 @@ WHERE warehouse_sync.changes_people_2.seq > ?
 
 -- as statement 42: INSERT INTO warehouse_sync.runs (run_id, sync, destination, audience_k
 
--- statement 81
+-- statement 79
 DESCRIBE TABLE warehouse_sync.snapshot_people_2;
 
--- statement 82
+-- statement 80
 SELECT count(*) AS count_1
 FROM warehouse_sync.snapshot_people_2
 WHERE warehouse_sync.snapshot_people_2.reason IS NULL;
 
--- statement 83
-DESCRIBE TABLE warehouse_sync.changes_people_2;
-
--- statement 84
-SELECT count(*) AS count_1
-FROM warehouse_sync.changes_people_2;
-
--- as statement 71: SELECT DISTINCT warehouse_sync.retry_queue.operation FROM warehouse_sy
+-- as statement 69: SELECT DISTINCT warehouse_sync.retry_queue.operation FROM warehouse_sy
 
 -- as statement 43: SELECT warehouse_sync.runs.run_id, warehouse_sync.runs.sync, warehouse
 
@@ -1557,7 +1547,7 @@ FROM warehouse_sync.changes_people_2;
 
 -- as statement 44: SELECT sha2(CASE WHEN (octet_length(regexp_replace(vector.address, '… 
 
--- statement 85
+-- statement 81
 CREATE TRANSIENT TABLE warehouse_sync.snapshot_people_3 AS
 SELECT ranked.identity, ranked.fingerprint, ranked.primary_key, ranked.query_rows, ranked.reason, ranked.left_out,
        CASE WHEN (ranked.reason IS NULL) THEN ranked.row_hash
@@ -1753,7 +1743,7 @@ FROM
                      from people) AS model) AS "rows") AS cleaned) AS examined) AS judged) AS keyed) AS ranked
 WHERE ranked.place = 1;
 
--- statement 86
+-- statement 82
 SELECT warehouse_sync.snapshot_people_3.reason, warehouse_sync.snapshot_people_3.left_out, count(*) AS lines,
        CAST(coalesce(sum(warehouse_sync.snapshot_people_3.query_rows), ?) AS BIGINT) AS query_rows, CAST(sum(CASE
                                                                                                                  WHEN warehouse_sync.snapshot_people_3.carried THEN ?
@@ -1768,17 +1758,9 @@ GROUP BY warehouse_sync.snapshot_people_3.reason, warehouse_sync.snapshot_people
 
 -- phase: changes
 
--- statement 87
-SELECT (EXISTS
-          (SELECT warehouse_sync.changes_people_2.seq
-           FROM warehouse_sync.changes_people_2
-           WHERE warehouse_sync.changes_people_2.seq > ?))
-OR (EXISTS
-      (SELECT warehouse_sync.retry_queue.seq
-       FROM warehouse_sync.retry_queue
-       WHERE warehouse_sync.retry_queue.run_id = ?)) AS anon_1;
+-- as statement 72: SELECT EXISTS (SELECT warehouse_sync.retry_queue.seq FROM warehouse_sy
 
--- statement 88
+-- statement 83
 CREATE TRANSIENT TABLE warehouse_sync.changes_people_3 AS WITH removes AS
   (SELECT 'REMOVE' AS operation, 'left' AS cause, false AS held, anon_1.identity AS identity,
                                                            anon_1.fingerprint AS fingerprint, anon_1.primary_key AS primary_key,
@@ -1803,6 +1785,7 @@ CREATE TRANSIENT TABLE warehouse_sync.changes_people_3 AS WITH removes AS
           (SELECT warehouse_sync.snapshot_people_2.identity
            FROM warehouse_sync.snapshot_people_2
            LEFT OUTER JOIN warehouse_sync.snapshot_people_3 ON warehouse_sync.snapshot_people_2.identity = warehouse_sync.snapshot_people_3.identity
+           AND NOT warehouse_sync.snapshot_people_3.carried
            WHERE warehouse_sync.snapshot_people_3.identity IS NULL)) AS anon_1),
                                                                adds AS
   (SELECT 'ADD' AS operation, 'joined' AS cause, false AS held, anon_2.identity AS identity,
@@ -1822,6 +1805,7 @@ CREATE TRANSIENT TABLE warehouse_sync.changes_people_3 AS WITH removes AS
              warehouse_sync.snapshot_people_3.country AS country
       FROM warehouse_sync.snapshot_people_3
       WHERE warehouse_sync.snapshot_people_3.reason IS NULL
+        AND NOT warehouse_sync.snapshot_people_3.carried
         AND warehouse_sync.snapshot_people_3.fingerprint IN
           (SELECT warehouse_sync.snapshot_people_3.fingerprint
            FROM warehouse_sync.snapshot_people_3
@@ -1848,13 +1832,19 @@ CREATE TRANSIENT TABLE warehouse_sync.changes_people_3 AS WITH removes AS
       JOIN
         (SELECT warehouse_sync.snapshot_people_3.identity AS identity
          FROM warehouse_sync.snapshot_people_3
-         JOIN removes ON warehouse_sync.snapshot_people_3.sha256_email = removes.sha256_email
+         WHERE warehouse_sync.snapshot_people_3.sha256_email IN
+             (SELECT removes.sha256_email
+              FROM removes)
          UNION SELECT warehouse_sync.snapshot_people_3.identity AS identity
          FROM warehouse_sync.snapshot_people_3
-         JOIN removes ON warehouse_sync.snapshot_people_3.sha512_email = removes.sha512_email
+         WHERE warehouse_sync.snapshot_people_3.sha512_email IN
+             (SELECT removes.sha512_email
+              FROM removes)
          UNION SELECT warehouse_sync.snapshot_people_3.identity AS identity
          FROM warehouse_sync.snapshot_people_3
-         JOIN removes ON warehouse_sync.snapshot_people_3.google_aid = removes.google_aid) AS hurt ON hurt.identity = warehouse_sync.snapshot_people_3.identity
+         WHERE warehouse_sync.snapshot_people_3.google_aid IN
+             (SELECT removes.google_aid
+              FROM removes)) AS hurt ON hurt.identity = warehouse_sync.snapshot_people_3.identity
       WHERE NOT (EXISTS
                    (SELECT *
                     FROM adds
@@ -1896,7 +1886,7 @@ FROM
    FROM readds) AS operations
 ORDER BY seq;
 
--- statement 89
+-- statement 84
 SELECT coalesce(sum(CASE WHEN warehouse_sync.changes_people_3.held THEN ? ELSE ?
                     END), ?) AS coalesce_1,
        coalesce(sum(CASE
@@ -1925,7 +1915,7 @@ FROM warehouse_sync.changes_people_3;
 
 -- as statement 39: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 90
+-- statement 85
 INSERT INTO warehouse_sync.sync_log (logged_at,
                               run_id, sync, destination, audience_key, seq, operation, outcome, reason, message,
                               primary_key, identity, attempt)
@@ -1964,13 +1954,13 @@ WHERE warehouse_sync.snapshot_people_3.reason IS NOT NULL
 
 -- as statement 39: UPDATE warehouse_sync.syncs SET lease_expires_at=dateadd(millisecond, 
 
--- statement 91
+-- statement 86
 DROP TABLE IF EXISTS warehouse_sync.changes_people_1;
 
--- statement 92
+-- statement 87
 DROP TABLE IF EXISTS warehouse_sync.snapshot_people_1;
 
--- statement 93
+-- statement 88
 UPDATE warehouse_sync.runs
 SET snapshot_table=?, changes_table=?
 WHERE warehouse_sync.runs.run_id = ?;
