@@ -15,6 +15,7 @@ from warehouse_sync.job import Job
 from warehouse_sync.leased_run import LeasedRun, Wish
 from warehouse_sync.operations import OperationKind, RunKind, RunStatus, deferred
 from warehouse_sync.pipeline import housekeeping
+from warehouse_sync.pipeline.carrying import Target
 from warehouse_sync.pipeline.changes import Basis, make_changes
 from warehouse_sync.pipeline.delivery import Delivery, batches
 from warehouse_sync.pipeline.recording import Recorder
@@ -145,11 +146,9 @@ class Mirror(LeasedRun):
                     connection,
                     job.model,
                     job.spelling,
-                    self.current,
-                    gone,
+                    Target(self.current, gone, numbered=self.previous is None),
                     recipe=recipe,
                     previous=Footing(self.promoted, self.previous).of_recipe(recipe) if trusted else None,
-                    numbered=self.previous is None,
                 )
             self.gone = gone if self.rows.carried else None
         job.progress.rejected_rows(self.rows.reasons)

@@ -13,6 +13,7 @@ from warehouse_sync.config import Config
 from warehouse_sync.fields import Field, Normaliser
 from warehouse_sync.job import Job, open_job
 from warehouse_sync.operations import OperationKind, PlanReport, RunStatus
+from warehouse_sync.pipeline.carrying import Target
 from warehouse_sync.pipeline.changes import Basis, ChangeCounts, make_changes
 from warehouse_sync.pipeline.snapshot import take_snapshot
 from warehouse_sync.pipeline.snapshot_counts import SnapshotCounts
@@ -65,12 +66,9 @@ def _plan(job: Job, found: Standing) -> PlanReport:
             connection,
             job.model,
             job.spelling,
-            current,
-            gone,
+            Target(current, gone, numbered=footing.previous is None, temporary=True),
             recipe=recipe,
             previous=footing.of_recipe(recipe),
-            numbered=footing.previous is None,
-            temporary=True,
         )
         job.progress.begin(Phase.CHANGES)
         basis = Basis(current, footing.previous, promoted, rows, gone if rows.carried else None, full=everyone)

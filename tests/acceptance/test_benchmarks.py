@@ -16,6 +16,7 @@ from benchmarks.contenders.by_hand import HEADERS, Sender
 from benchmarks.contenders.registry import CONTENDERS, Ours
 from benchmarks.data import COLUMNS, Churn, fill
 from benchmarks.measuring import measure
+from benchmarks.results import read, write
 from benchmarks.runs import Results
 from benchmarks.sinks import Ceiling, RunningSink, ceiling, running_sink
 from benchmarks.warehouses import BenchWarehouse, DuckDBFiles
@@ -186,3 +187,25 @@ def test_paces_and_start_ups_are_measured(tmp_path: Path) -> None:
     ]
     results = Results([*records, *starts])
     assert "| DuckDB | 2,000 | sandbox | 1 |" in report.tables(results)
+
+
+def test_of_each_case_the_last_command_counts(tmp_path: Path) -> None:
+    """What is published are its runs, and the machines they were measured on; publishing them again changes nothing."""
+
+    def machine(name: str) -> dict[str, Any]:
+        return {"kind": "machine", "command": [name]}
+
+    def run(rows: int, seconds: float) -> dict[str, Any]:
+        key = {"warehouse": "duckdb", "rows": rows, "churn": "first", "contender": "ours"}
+        return {"kind": "run", **key, "seconds": seconds}
+
+    start_up = {"kind": "start-up", "command": "--help", "seconds": [0.1]}
+    older = [machine("older"), run(1, 1.0), run(1, 2.0), run(2, 3.0), machine("of nothing that counts"), run(1, 4.0)]
+    newer = [machine("newer"), run(1, 5.0), run(1, 6.0), start_up]
+    published = Results([*older, *newer]).records
+    assert published == [machine("older"), run(2, 3.0), *newer]
+    path = tmp_path / "published.jsonl"
+    write(path, published)
+    assert Results([*read(path), *newer]).records == published
+    assert Results(published).values(("duckdb", 1, "first", "ours")) == [5.0, 6.0]
+    assert read(tmp_path / "nothing.jsonl") == []

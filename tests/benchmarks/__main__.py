@@ -41,6 +41,7 @@ def main() -> None:
     start.add_argument("--repeats", type=int, default=9)
     rendered = verbs.add_parser("report", parents=[shared], help="tables and pictures from the results")
     rendered.add_argument("--page", type=Path, default=Path("docs", "performance.md"))
+    rendered.add_argument("--published", type=Path, default=results.PUBLISHED, help="the runs that the page shows")
     given = parser.parse_args()
     {"run": _run, "pace": _pace, "start-up": _start_up, "report": _report}[given.verb](given)
 
@@ -94,10 +95,12 @@ def _note(given: argparse.Namespace, record: dict[str, Any]) -> None:
 
 
 def _report(given: argparse.Namespace) -> None:
-    report.put(given.page, report.tables(Results(results.read(given.results))))
+    found = Results([*results.read(given.published), *results.read(given.results)])
+    results.write(given.published, found.records)
+    report.put(given.page, report.tables(found))
     if not results.PYTHON.exists():
         sys.exit(f"The tables are in {given.page}, but no pictures were drawn: there is no {results.PYTHON}.")
-    words = (str(given.results), str(given.page.parent))
+    words = (str(given.published), str(given.page.parent))
     subprocess.run(module("plots", *words, python=str(results.PYTHON)), env=search_path(), check=True)
     print(f"Rendered into {given.page}")
 

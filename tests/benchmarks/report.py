@@ -42,9 +42,8 @@ def tables(results: Results) -> str:
 
 
 def _machine(results: Results) -> str:
-    used = [results.machines[number - 1] for number in results.used if number]
     machines, commands = [], []
-    for machine in used:
+    for machine in results.machines:
         packages = ", ".join(f"{name} {number}" for name, number in machine["packages"].items() if number)
         machines.append(
             f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['system']}, "

@@ -18,6 +18,9 @@ Key = tuple[str, int, str, str]
 """Warehouse, rows, churn, contender."""
 
 DEFAULT = Path(".bench", "results.jsonl")
+PUBLISHED = Path("docs", "performance.jsonl")
+"""The runs that the page shows, so that another machine can render it anew with runs of its own among them."""
+
 PYTHON = ROOT / ".venv-bench" / "bin" / "python"
 """The environment of those who need what the product does not."""
 
@@ -33,9 +36,16 @@ def append(path: Path, record: Mapping[str, Any]) -> None:
         file.write(json.dumps(record) + "\n")
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """All records of a file, the oldest first."""
+def read(path: Path) -> list[Record]:
+    """All records of a file, the oldest first; none where there is no such file."""
+    if not path.exists():
+        return []
     return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+
+
+def write(path: Path, records: Sequence[Record]) -> None:
+    """The file holds these records and no others."""
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
 def machine(command: Sequence[str]) -> dict[str, Any]:

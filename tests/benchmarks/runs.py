@@ -14,30 +14,43 @@ ENGINES = {"duckdb": "DuckDB", "postgres": "PostgreSQL"}
 
 
 class Results:
-    """Of each case the runs of the last command that measured it."""
+    """Of each case the runs of the last command that measured it.
+
+    records: those runs, behind the lines about the machines that they were measured on. A run before any such line has
+    none. machines: those lines.
+    """
 
     def __init__(self, records: Iterable[Record]) -> None:
-        self.machines: list[Record] = []
-        self.paces: dict[tuple[str, int, str], Record] = {}
-        self.start_ups: dict[str, Record] = {}
-        self._runs: dict[Key, list[Record]] = {}
-        sessions: dict[Key, int] = {}
-        used: dict[tuple[Any, ...], int] = {}
+        commands: list[Record | None] = [None]
+        measured: dict[tuple[Any, ...], tuple[int, list[Record]]] = {}
         for record in records:
             if record["kind"] == "machine":
-                self.machines.append(record)
-            elif record["kind"] == "pace":
-                place = record["warehouse"], record["rows"], record["server"]
-                self.paces[place], used[place] = record, len(self.machines)
-            elif record["kind"] == "start-up":
-                self.start_ups[record["command"]] = record
-                used[("start-up",)] = len(self.machines)
+                commands.append(record)
+                continue
+            command, found = measured.get(_case(record), (None, []))
+            again = command == len(commands) - 1
+            measured[_case(record)] = (len(commands) - 1, [*found, record] if again else [record])
+        self.records: list[Record] = []
+        self.machines: list[Record] = []
+        for number, machine in enumerate(commands):
+            found = [record for command, records in measured.values() if command == number for record in records]
+            if machine is not None and found:
+                self.machines.append(machine)
+                self.records.append(machine)
+            self.records += found
+        self._runs: dict[Key, list[Record]] = {}
+        self.paces: dict[tuple[str, int, str], Record] = {}
+        self.start_ups: dict[str, Record] = {}
+        for (kind, *case), (_, found) in measured.items():
+            if kind == "start-up":
+                (command,) = case
+                self.start_ups[command] = found[-1]
+            elif kind == "pace":
+                warehouse, rows, server = case
+                self.paces[warehouse, rows, server] = found[-1]
             else:
-                key = (record["warehouse"], record["rows"], record["churn"], record["contender"])
-                if sessions.get(key) != len(self.machines):
-                    sessions[key], self._runs[key] = len(self.machines), []
-                self._runs[key].append(record)
-        self.used = sorted({*sessions.values(), *used.values()})
+                warehouse, rows, churn, contender = case
+                self._runs[warehouse, rows, churn, contender] = found
 
     @property
     def sizes(self) -> dict[str, list[int]]:
@@ -62,3 +75,10 @@ class Results:
 def seconds_of(phase: str) -> Callable[[Record], Any]:
     """Reads the seconds of one phase from a record, None where it has none."""
     return lambda record: record["phases"].get(phase)
+
+
+def _case(record: Record) -> tuple[Any, ...]:
+    """What was measured: the kind of the record, and what tells its cases apart."""
+    kind = record["kind"]
+    names = {"pace": ("warehouse", "rows", "server"), "start-up": ("command",)}
+    return (kind, *(record[name] for name in names.get(kind, ("warehouse", "rows", "churn", "contender"))))

@@ -207,6 +207,11 @@ def take_new_members_for_old(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(snapshot, "count_snapshot", all_carried)
 
 
+@mutation("Who was carried over is taken for gone, unless another row of theirs is new.", "run")
+def take_the_carried_for_gone(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(changes.Basis, "left_behind", property(lambda basis: basis.previous))
+
+
 @mutation("A member whose fields have changed is not sent again.", "run")
 def ignore_new_fields(patch: pytest.MonkeyPatch) -> None:
     joiners = changes._joiners

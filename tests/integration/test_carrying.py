@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from warehouse_sync.destinations.linkedin.fields import AUDIENCE_FIELDS
+from warehouse_sync.pipeline.carrying import Target
 from warehouse_sync.pipeline.model import Model
 from warehouse_sync.pipeline.snapshot import check_model, make_recipe, take_snapshot
 from warehouse_sync.pipeline.snapshot_counts import SnapshotCounts
@@ -83,7 +84,9 @@ def snapshot(
         for each in (name, gone.name):
             warehouse.drop_table(connection, each)
         spelling = {column: column for column in COLUMNS}
-        counts = take_snapshot(warehouse, connection, model, spelling, table, gone, recipe=recipe, previous=carried)
+        counts = take_snapshot(
+            warehouse, connection, model, spelling, Target(table, gone), recipe=recipe, previous=carried
+        )
         lines = connection.execute(sa.select(*(column for column in table.c if column.name != "carried"))).all()
         assert connection.scalar(sa.select(sa.func.count()).where(table.c.carried)) == counts.carried
     return counts, sorted((tuple(line) for line in lines), key=repr)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import sqlalchemy as sa
 
 from warehouse_sync.errors import ConfigurationError, QueryFailed
-from warehouse_sync.pipeline.carrying import carry_over, leave_behind
+from warehouse_sync.pipeline.carrying import Target, carry_over, leave_behind
 from warehouse_sync.pipeline.members import Query, snapshot_select
 from warehouse_sync.pipeline.model import Model, found_columns, query_text
 from warehouse_sync.pipeline.snapshot_counts import SnapshotCounts, count_snapshot
@@ -62,19 +62,14 @@ def take_snapshot(
     connection: sa.Connection,
     model: Model,
     spelling: Mapping[str, str],
-    table: sa.TableClause,
-    gone: sa.TableClause,
+    target: Target,
     *,
     recipe: str | None = None,
     previous: sa.TableClause | None = None,
-    numbered: bool = False,
-    temporary: bool = False,
 ) -> SnapshotCounts:
-    """`table` holds the members of the query as it is now, and the rows that cannot be members. Raises QueryFailed.
+    """The tables of `target` hold the query as it is now. Raises QueryFailed.
 
-    previous: a snapshot of the same recipe; what it says of rows that are as they were is taken over. Where any was,
-    `gone` holds the members of it that were not, in columns like its own; else there is no such table.
-    numbered: its members are sent as they stand there, see `changes.make_changes`.
+    previous: a snapshot of the same recipe; what it says of rows that are as they were is taken over.
     """
     hashed = [taken.hash for taken in model.fields.all if taken.hash and taken.name in model.mapping]
     warehouse.prepare_hashing(connection, hashed)
@@ -86,48 +81,38 @@ def take_snapshot(
     # Ranking all rows to find those of one identity costs as much as the rest. So where there were none last time rows
     # are taken as they are, and only if there are some now, once more by rank.
     if warehouse.recognises_rows and (before is None or not before.twins):
-        counts = _take_rows(query, connection, before, table, gone, numbered=numbered, temporary=temporary)
+        counts = _take_rows(query, connection, before, target)
     if counts is None:
-        select = snapshot_select(query, previous, numbered=numbered)
-        warehouse.create_table_as(connection, table, select, temporary=temporary)
-        counts = _settled(query, connection, table, numbered=numbered)
+        counts = _make(query, connection, before, target, ranked=True)
         if before is not None and counts.carried:
-            leave_behind(warehouse, connection, before.table, table, gone, temporary=temporary)
+            leave_behind(query, connection, before.table, target)
     if counts.carried:
-        warehouse.after_load(connection, gone, *_joined(query))
-    if not temporary:
+        warehouse.after_load(connection, target.gone, *_joined(query))
+    if not target.temporary:
         connection.commit()
     return counts
 
 
 def _take_rows(
-    query: Query,
-    connection: sa.Connection,
-    before: Earlier | None,
-    table: sa.TableClause,
-    gone: sa.TableClause,
-    *,
-    numbered: bool,
-    temporary: bool,
+    query: Query, connection: sa.Connection, before: Earlier | None, target: Target
 ) -> SnapshotCounts | None:
-    """`table` holds each row as a line of its own; None, and there is no such table, where several are one member."""
-    warehouse = query.warehouse
-    rows = None
-    if before is not None and warehouse.finds_rows:
-        rows = carry_over(query, connection, before.table, table, gone, temporary=temporary)
+    """`target` holds each row as a line of its own; None, and it holds nothing, where several are one member."""
+    warehouse, table, gone = query.warehouse, target.table, target.gone
+    if before is None:
+        counts, several = _make(query, connection, None, target), False
+    elif warehouse.finds_rows:
+        rows = carry_over(query, connection, before.table, target)
+        counts = _settled(query, connection, target)
+        several = counts.rows < rows
     else:
-        previous = None if before is None else before.table
-        select = snapshot_select(query, previous, ranked=False, numbered=numbered)
-        warehouse.create_table_as(connection, table, select, temporary=temporary)
-    counts = _settled(query, connection, table, numbered=numbered)
-    twice = rows is not None and counts.rows < rows
-    if before is not None and counts.carried:
-        if rows is None:
-            leave_behind(warehouse, connection, before.table, table, gone, temporary=temporary)
-        # Of a member that several rows have carried over all but one are too many.
-        left = connection.scalar(sa.select(sa.func.count()).select_from(gone))
-        twice = twice or counts.carried + int(left or 0) > before.members
-    if not twice and not has_twins(warehouse, connection, table, counts, fresh=counts.carried > 0):
+        counts = _make(query, connection, before, target)
+        several = False
+        if counts.carried:
+            leave_behind(query, connection, before.table, target)
+            left = connection.scalar(sa.select(sa.func.count()).select_from(gone))
+            # Of a member that several rows have carried over all but one are too many.
+            several = counts.carried + int(left or 0) > before.members
+    if not several and not has_twins(warehouse, connection, table, counts):
         return counts
     if counts.carried:
         warehouse.drop_own(connection, gone)
@@ -135,11 +120,21 @@ def _take_rows(
     return None
 
 
-def _settled(query: Query, connection: sa.Connection, table: sa.TableClause, *, numbered: bool) -> SnapshotCounts:
-    """The numbers of a snapshot that is ready to be joined."""
-    columns = [*_joined(query), "row_hash", "carried", *([LINE] if numbered else [])]
-    query.warehouse.after_load(connection, table, *columns, ordered_by=LINE if numbered else "")
-    return count_snapshot(connection, table, carried=True)
+def _make(
+    query: Query, connection: sa.Connection, before: Earlier | None, target: Target, *, ranked: bool = False
+) -> SnapshotCounts:
+    """The snapshot is there, made by one statement."""
+    previous = None if before is None else before.table
+    select = snapshot_select(query, previous, ranked=ranked, numbered=target.numbered)
+    query.warehouse.create_table_as(connection, target.table, select, temporary=target.temporary)
+    return _settled(query, connection, target)
+
+
+def _settled(query: Query, connection: sa.Connection, target: Target) -> SnapshotCounts:
+    """The numbers of a snapshot, which is ready to be joined."""
+    columns = [*_joined(query), "row_hash", "carried", *([LINE] if target.numbered else [])]
+    query.warehouse.after_load(connection, target.table, *columns, ordered_by=LINE if target.numbered else "")
+    return count_snapshot(connection, target.table, carried=True)
 
 
 def _joined(query: Query) -> list[str]:

@@ -30,23 +30,16 @@ def earlier(connection: sa.Connection, snapshot: sa.TableClause) -> Earlier:
     return Earlier(snapshot, int(members or 0), (most or 0) > 1)
 
 
-def has_twins(
-    warehouse: Warehouse,
-    connection: sa.Connection,
-    rows: sa.TableClause,
-    counts: SnapshotCounts,
-    *,
-    fresh: bool = False,
-) -> bool:
+def has_twins(warehouse: Warehouse, connection: sa.Connection, rows: sa.TableClause, counts: SnapshotCounts) -> bool:
     """Whether several of the rows, taken as they are, have one identity or are rejected under one key.
 
-    fresh: those that were carried over have each another identity.
+    Those that were carried over have each another identity.
     """
     identity = rows.c.identity
     # Sorted, not counted: of all ways it takes the least memory, and PostgreSQL can share it among processes.
     before = sa.func.lag(identity).over(order_by=identity).label("before")
     members = sa.select(identity, before).where(rows.c.reason.is_(None))
-    if fresh:
+    if counts.carried:
         other = rows.alias("other")
         members = members.where(identity.in_(sa.select(other.c.identity).where(~other.c.carried)))
     ordered = members.subquery("ordered")
