@@ -69,6 +69,11 @@ class Basis:
         """Every member of `previous` was carried over into `current`."""
         return self.promoted is not None and self.rows.carried == self.promoted.members
 
+    @property
+    def nobody_joined(self) -> bool:
+        """Every member of `current` was carried over."""
+        return self.rows.carried == self.rows.members
+
 
 @dataclass(frozen=True, slots=True)
 class ChangeCounts:
@@ -199,7 +204,7 @@ def _joiners(names: Sequence[str], basis: Basis) -> sa.Select[Any] | None:
     members = sa.select(*member_columns(names, current)).where(current.c.reason.is_(None))
     if basis.full or behind is None:
         return members
-    if basis.is_retry:
+    if basis.is_retry or basis.nobody_joined:
         return None
     return lacking(members, current.c.fingerprint, behind.c.fingerprint, among=~current.c.carried)
 
