@@ -35,7 +35,6 @@ class Mirror(LeasedRun):
     """A run that makes an audience equal to a snapshot; run.mirror() calls the steps in their order.
 
     standing: where it starts from. previous: the promoted snapshot; None where the audience holds nobody of ours.
-    gone: who of it was not carried over into the current one; None where nobody was carried over.
     everyone: each member is sent, not only what changed.
     """
 
@@ -47,7 +46,6 @@ class Mirror(LeasedRun):
         self.standing = self.look_around()
         self.promoted = self.standing.promoted
         self.previous: sa.TableClause | None = None
-        self.gone: sa.TableClause | None = None
         self.everyone = wish.kind is RunKind.FULL
 
     def look_around(self) -> Standing:
@@ -139,18 +137,16 @@ class Mirror(LeasedRun):
             recipe = current_recipe(job)
             # Who asks for a full run may not trust what was made before.
             trusted = self.wish.kind is not RunKind.FULL
-            gone = self._table(self.state.tables.snapshot, self.row.gone_table)
             with job.warehouse.connect("take the snapshot of the query") as connection:
                 self.rows = take_snapshot(
                     job.warehouse,
                     connection,
                     job.model,
                     job.spelling,
-                    Target(self.current, gone, numbered=self.previous is None),
+                    Target(self.current, self._gone(), numbered=self.previous is None),
                     recipe=recipe,
                     previous=Footing(self.promoted, self.previous).of_recipe(recipe) if trusted else None,
                 )
-            self.gone = gone if self.rows.carried else None
         job.progress.rejected_rows(self.rows.reasons)
         counts = {"query_rows": self.rows.rows, "members": self.rows.members, "rejected_rows": self.rows.rejected}
         self._record(phase=Phase.CHANGES, recipe=recipe, **counts)
@@ -168,7 +164,7 @@ class Mirror(LeasedRun):
             self.previous,
             self.promoted,
             self.rows,
-            self.gone,
+            self._gone(),
             full=self.everyone,
             dead=wish.dead,
             due_only=wish.due_only,
@@ -278,6 +274,9 @@ class Mirror(LeasedRun):
             for batch, outcomes in delivery.deliver(work):
                 recorder.take(batch, outcomes)
                 job.progress.advance(len(batch))
+
+    def _gone(self) -> sa.TableClause:
+        return self._table(self.state.tables.snapshot, self.row.gone_table)
 
     def _table(self, shape: Callable[..., sa.TableClause], name: str | None) -> sa.TableClause:
         if name is None:

@@ -71,7 +71,7 @@ def _plan(job: Job, found: Standing) -> PlanReport:
             previous=footing.of_recipe(recipe),
         )
         job.progress.begin(Phase.CHANGES)
-        basis = Basis(current, footing.previous, promoted, rows, gone if rows.carried else None, full=everyone)
+        basis = Basis(current, footing.previous, promoted, rows, gone, full=everyone)
         counts = make_changes(job.warehouse, connection, tables, job.model.fields, basis, changes, temporary=True)
         held = _held(connection, changes)
         samples = _samples(job, connection, changes)

@@ -27,9 +27,9 @@ class Results:
             if record["kind"] == "machine":
                 commands.append(record)
                 continue
-            command, found = measured.get(_case(record), (None, []))
-            again = command == len(commands) - 1
-            measured[_case(record)] = (len(commands) - 1, [*found, record] if again else [record])
+            case, now = _case(record), len(commands) - 1
+            command, found = measured.get(case, (now, []))
+            measured[case] = (now, [*found, record] if command == now else [record])
         self.records: list[Record] = []
         self.machines: list[Record] = []
         for number, machine in enumerate(commands):
@@ -41,15 +41,15 @@ class Results:
         self._runs: dict[Key, list[Record]] = {}
         self.paces: dict[tuple[str, int, str], Record] = {}
         self.start_ups: dict[str, Record] = {}
-        for (kind, *case), (_, found) in measured.items():
+        for (kind, *place), (_, found) in measured.items():
             if kind == "start-up":
-                (command,) = case
-                self.start_ups[command] = found[-1]
+                (name,) = place
+                self.start_ups[name] = found[-1]
             elif kind == "pace":
-                warehouse, rows, server = case
+                warehouse, rows, server = place
                 self.paces[warehouse, rows, server] = found[-1]
             else:
-                warehouse, rows, churn, contender = case
+                warehouse, rows, churn, contender = place
                 self._runs[warehouse, rows, churn, contender] = found
 
     @property

@@ -41,8 +41,8 @@ class Basis:
 
     current: the snapshot that the audience shall equal. previous: the promoted one; None for a new audience, and
     `current` itself for a retry pass. promoted: the run of `previous`, whose pending work is taken over.
-    rows: the numbers of `current`. gone: of the members of `previous` those that were not carried over into `current`;
-    None where none was.
+    rows: the numbers of `current`. gone: of the members of `previous` those that were not carried over into `current`,
+    if any was.
     full: add every member. dead: send dead work too. due_only: hold back waiting work whose time has not come.
     """
 
@@ -50,7 +50,7 @@ class Basis:
     previous: sa.TableClause | None
     promoted: Run | None
     rows: SnapshotCounts
-    gone: sa.TableClause | None = None
+    gone: sa.TableClause
     full: bool = False
     dead: bool = False
     due_only: bool = False
@@ -62,7 +62,7 @@ class Basis:
     @property
     def left_behind(self) -> sa.TableClause | None:
         """The members of `previous` among whom leavers are to be found: who was carried over has not left."""
-        return self.previous if self.gone is None else self.gone
+        return self.gone if self.rows.carried else self.previous
 
     @property
     def nobody_left(self) -> bool:
@@ -127,7 +127,7 @@ def make_changes(
         warehouse.create_table_as(connection, table, select, temporary=temporary, ordered_by="seq")
     if not temporary:
         warehouse.after_load(connection, table, "seq", ordered_by="seq")
-        if basis.gone is not None:
+        if basis.rows.carried:
             warehouse.drop_own(connection, basis.gone)
         connection.commit()
     return count_changes(connection, table)

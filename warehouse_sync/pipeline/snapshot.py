@@ -98,16 +98,14 @@ def _take_rows(
 ) -> SnapshotCounts | None:
     """`target` holds each row as a line of its own; None, and it holds nothing, where several are one member."""
     warehouse, table, gone = query.warehouse, target.table, target.gone
-    if before is None:
-        counts, several = _make(query, connection, None, target), False
-    elif warehouse.finds_rows:
+    several = False
+    if before is not None and warehouse.finds_rows:
         rows = carry_over(query, connection, before.table, target)
         counts = _settled(query, connection, target)
         several = counts.rows < rows
     else:
         counts = _make(query, connection, before, target)
-        several = False
-        if counts.carried:
+        if before is not None and counts.carried:
             leave_behind(query, connection, before.table, target)
             left = connection.scalar(sa.select(sa.func.count()).select_from(gone))
             # Of a member that several rows have carried over all but one are too many.
