@@ -1,15 +1,11 @@
 """`serve` as a service: real processes, signals, files that change, deliveries that fail.
 
-Ticks come as fast as the tests need them by a tick of the past that is made up for, or by a clock that runs faster.
+Ticks come as fast as the tests need them: one of the past is made up for. Many workers: test_serve_together.py.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -23,7 +19,7 @@ import yaml
 from harness.command import people
 from harness.oracle import check_converged
 from harness.postgres import Server
-from harness.workers import BATCH, LEASE, Worker, Workers, answered, only, settled, under_way, wait_until
+from harness.workers import BATCH, Worker, Workers, answered, only, settled, under_way, wait_until
 from harness.world import SYNC, World, create_audience, sandbox
 
 ENDLESS = {
@@ -284,120 +280,3 @@ def test_a_duckdb_file_that_somebody_else_holds(workers: Workers, duckdb_world: 
     worker.send(signal.SIGTERM)
     assert worker.wait(15).code == 0
     check_converged(world, rows)
-
-
-SPEED = 40.0
-PERIOD = 300 / SPEED
-"""Seconds between two ticks of five minutes."""
-
-BASE = "2027-03-28T00:02:30+00:00"
-
-
-class Fast:
-    """`serve` with a clock that runs faster, as processes that are killed and started anew."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.began = time.time()
-        self.logs: list[Path] = []
-
-    def start(self) -> subprocess.Popen[bytes]:
-        log = self.folder / f"serving-{len(self.logs)}.log"
-        self.logs.append(log)
-        here = Path(__file__).parents[1]
-        path = os.pathsep.join([str(here), str(here.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-        words = [str(self.folder / "config.yaml"), str(SPEED), str(self.began), BASE]
-        with log.open("wb") as file:
-            return subprocess.Popen(
-                [sys.executable, "-m", "harness.serving", *words], env={**os.environ, "PYTHONPATH": path}, stderr=file
-            )
-
-    def lines(self, number: int) -> list[Mapping[str, Any]]:
-        return [json.loads(line) for line in self.logs[number].read_text().splitlines() if line.endswith("}")]
-
-
-def killed_in_a_run(world: World, process: subprocess.Popen[bytes]) -> None:
-    """The process is gone; at that moment it held a lease and was in a run."""
-    runs = (
-        "select 1 from warehouse_sync.syncs join warehouse_sync.runs using (sync, lease_token) "
-        f"where lease_holder like '%:{process.pid}:%' and status = 'running'"
-    )
-
-    def caught() -> bool:
-        if world.query(runs):
-            process.send_signal(signal.SIGSTOP)
-            if world.query(runs):
-                return True
-            process.send_signal(signal.SIGCONT)
-        return False
-
-    wait_until(caught, "the process is in a run")
-    process.kill()
-    process.wait()
-
-
-def wait_for_runs(world: World, count: int) -> None:
-    """Return once so many runs have succeeded."""
-    done = "select count(*) from warehouse_sync.runs where status = 'succeeded'"
-    deadline = time.monotonic() + 8 * PERIOD
-    while time.monotonic() < deadline:
-        time.sleep(0.2)
-        made = world.query("select 1 from information_schema.tables where table_name = 'runs'")
-        if made and only(world, done)[0] >= count:
-            return
-    pytest.fail(f"not {count} runs in time")
-
-
-def test_three_workers_ten_syncs(postgres: Server, tmp_path: Path) -> None:
-    """Every tick of every sync is run exactly once, though one worker is killed in a run and started anew."""
-    with postgres.database() as url, sandbox() as running:
-        world = settled(World(url, running, tmp_path), schedule={"every": "5m"})
-        rows = people(range(60))
-        world.fill(rows)
-        written = yaml.safe_load((tmp_path / "config.yaml").read_text())
-        (standard,) = written["syncs"].values()
-        written["syncs"] = {
-            f"sync_{number}": {
-                **standard,
-                "audience": {"type": "user", "id": create_audience(running)},
-                "schedule": {"every": "5m", "at": f"00:0{number % 5}"},
-            }
-            for number in range(10)
-        }
-        written["warehouses"]["analytics"]["lease"] = LEASE
-        (tmp_path / "config.yaml").write_text(yaml.safe_dump(written))
-        fast = Fast(tmp_path)
-        processes = [fast.start() for _ in range(3)]
-        running.inject("slow:users:times=0:seconds=0.2")
-        try:
-            wait_for_runs(world, 5)
-            killed_in_a_run(world, processes[0])
-            processes.append(fast.start())
-            wait_for_runs(world, 30)
-        finally:
-            for process in processes:
-                process.send_signal(signal.SIGTERM)
-        assert [process.wait(30) for process in processes] == [-signal.SIGKILL, 0, 0, 0]
-        done = world.query(
-            "select sync, tick, count(*) from warehouse_sync.runs where status = 'succeeded' group by sync, tick"
-        )
-        ticks: dict[str, list[datetime]] = {}
-        for sync, tick, count in sorted(tuple(row) for row in done):
-            assert count == 1, (sync, tick)
-            ticks.setdefault(sync, []).append(tick)
-        assert len(ticks) == 10
-        for sync, found in ticks.items():
-            assert {later - earlier for earlier, later in pairwise(found)} == {timedelta(minutes=5)}, (sync, found)
-            assert len(found) >= 2
-        others = world.query("select sync, tick, reason from warehouse_sync.runs where status <> 'succeeded'")
-        dead = [(sync, tick) for sync, tick, reason in map(tuple, others) if "worker died" in reason]
-        assert 1 <= len(dead) <= 4  # As many as it runs at once.
-        assert all(tick in ticks[sync] for sync, tick in dead)
-        stopped = [(sync, tick) for sync, tick, reason in map(tuple, others) if "stopped by SIGTERM" in reason]
-        assert len(dead) + len(stopped) == len(others)
-        assert all(tick == ticks[sync][-1] + timedelta(minutes=5) for sync, tick in stopped)
-        assert sum(bool(fast.lines(number)) for number in range(4)) == 4
-        assert all(holder is None for (holder,) in world.query("select lease_holder from warehouse_sync.syncs"))
-        for sync in written["syncs"].values():
-            held = {frozenset(member) for member in running.members(sync["audience"]["id"])}
-            assert held == world.expected(rows, "elements")

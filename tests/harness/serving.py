@@ -1,8 +1,8 @@
-"""`serve` in real processes whose clock runs faster, so that ticks of five minutes come every few seconds.
+"""`serve` in real processes whose clock is set by a test: ticks of five minutes come as fast as their runs are done.
 
-    python -m harness.serving CONFIG SPEED BEGAN BASE
+    python -m harness.serving CONFIG CLOCK
 
-SPEED: how many seconds pass in one. BEGAN: `time.time()` at which all of these clocks showed BASE (an ISO time).
+CLOCK: a file that holds the time, as `SetClock` writes it. Leases go by the database's clock, which nobody sets.
 """
 
 from __future__ import annotations
@@ -10,32 +10,38 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from datetime import datetime, timedelta
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
-from warehouse_sync.clock import Clock, Pace
+from warehouse_sync.clock import POLL, Clock, Pace
 from warehouse_sync.logs import configure_logs
 from warehouse_sync.serve import serve
 from warehouse_sync.stopping import Stop
 
 
-class FastClock(Clock):
-    """A clock that runs `speed` times as fast since `began`."""
+class SetClock(Clock):
+    """Stands where the file at `path` says, for all processes that read it."""
 
-    def __init__(self, speed: float, began: float, base: datetime) -> None:
+    def __init__(self, path: Path) -> None:
         super().__init__()
-        self.speed = speed
-        self.began = began
-        self.base = base
+        self.path = path
+
+    def set(self, time: datetime) -> None:
+        """It is this time, with its zone, from now on."""
+        new = self.path.with_suffix(".new")
+        new.write_text(time.isoformat())
+        new.replace(self.path)
 
     def now(self) -> datetime:
-        return self.base + timedelta(seconds=(time.time() - self.began) * self.speed)
+        return datetime.fromisoformat(self.path.read_text())
 
     def wait(self, seconds: float) -> None:
-        super().wait(seconds / self.speed)
+        # The same whatever is due, and whoever wakes it: a standing clock has no turn that lies ahead come nearer.
+        time.sleep(POLL)
 
 
-def main(path: str, speed: float, began: float, base: datetime) -> None:
+def main(path: str, clock: str) -> None:
     """Serve until SIGTERM."""
     stop = Stop()
 
@@ -44,9 +50,9 @@ def main(path: str, speed: float, began: float, base: datetime) -> None:
 
     signal.signal(signal.SIGTERM, heed)
     configure_logs("info", json=True)
-    pace = Pace(reload_interval=speed, look_again=0.3 * speed, busy=0.1 * speed, wait_first=0.5 * speed)
-    serve(path, workers=4, stop=stop, clock=FastClock(speed, began, base), pace=pace)
+    pace = Pace(look_again=0.0, busy=0.0, wait_first=0.0)
+    serve(path, workers=4, stop=stop, clock=SetClock(Path(clock)), pace=pace)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], float(sys.argv[2]), float(sys.argv[3]), datetime.fromisoformat(sys.argv[4]))
+    main(*sys.argv[1:])
