@@ -41,8 +41,8 @@ LARGE ?= 10000000
 bench: .venv/installed .venv-bench/installed ## Measure speed beside other ways: ROWS=100000,1000000 LARGE=10000000 REPEATS=3 WAREHOUSE=duckdb
 	@$(BENCH) run --rows $(if $(ROWS),$(ROWS),100000,1000000) $(if $(REPEATS),--repeats $(REPEATS)) \
 		$(if $(WAREHOUSE),--warehouse $(WAREHOUSE))
-	@if [ -n "$(LARGE)" ]; then $(BENCH) run --rows $(LARGE) --churn first,0,0.01 \
-		--contenders "ours,ours 4 GB,start-up,floor,floor 512 MB" $(if $(REPEATS),--repeats $(REPEATS)) \
+	@if [ -n "$(LARGE)" ]; then $(BENCH) run --rows $(LARGE) \
+		--contenders "ours,ours 4 GB,start-up,floor,floor 512 MB,by hand,home-made,dlt" $(if $(REPEATS),--repeats $(REPEATS)) \
 		$(if $(WAREHOUSE),--warehouse $(WAREHOUSE)); fi
 	@$(BENCH) pace $(if $(WAREHOUSE),--warehouse $(WAREHOUSE))
 	@$(BENCH) start-up

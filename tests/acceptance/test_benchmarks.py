@@ -16,7 +16,7 @@ from benchmarks.contenders.by_hand import HEADERS, Sender
 from benchmarks.contenders.registry import CONTENDERS, Ours
 from benchmarks.data import COLUMNS, Churn, fill
 from benchmarks.measuring import measure
-from benchmarks.results import read, write
+from benchmarks.results import machine, read, write
 from benchmarks.runs import Results
 from benchmarks.sinks import Ceiling, RunningSink, ceiling, running_sink
 from benchmarks.warehouses import BenchWarehouse, DuckDBFiles
@@ -97,6 +97,12 @@ def test_each_contender_does_the_job_and_is_rendered(series: Series, tmp_path: P
     assert text.count("| 2,000 | first sync |") == 5
     assert "first sync: ours / by hand" in text
     assert "1 % changed: (ours − start-up) / floor" in text
+
+
+def test_where_files_are_kept_is_not_published() -> None:
+    """Of the command that is told to others, the paths of whoever measured are left out."""
+    words = ["run", "--results", "/home/me/results.jsonl", "--rows", "1000", "--folder=/srv/states", "--churn", "first"]
+    assert machine(words)["command"] == ["run", "--rows", "1000", "--churn", "first"]
 
 
 MACHINE = {
@@ -192,7 +198,7 @@ def test_paces_and_start_ups_are_measured(tmp_path: Path) -> None:
 def test_of_each_case_the_last_command_counts(tmp_path: Path) -> None:
     """What is published are its runs, and the machines they were measured on; publishing them again changes nothing."""
 
-    def machine(name: str) -> dict[str, Any]:
+    def computer(name: str) -> dict[str, Any]:
         return {"kind": "machine", "command": [name]}
 
     def run(rows: int, seconds: float) -> dict[str, Any]:
@@ -200,10 +206,10 @@ def test_of_each_case_the_last_command_counts(tmp_path: Path) -> None:
         return {"kind": "run", **key, "seconds": seconds}
 
     start_up = {"kind": "start-up", "command": "--help", "seconds": [0.1]}
-    older = [machine("older"), run(1, 1.0), run(1, 2.0), run(2, 3.0), machine("of nothing that counts"), run(1, 4.0)]
-    newer = [machine("newer"), run(1, 5.0), run(1, 6.0), start_up]
+    older = [computer("older"), run(1, 1.0), run(1, 2.0), run(2, 3.0), computer("of nothing that counts"), run(1, 4.0)]
+    newer = [computer("newer"), run(1, 5.0), run(1, 6.0), start_up]
     published = Results([*older, *newer]).records
-    assert published == [machine("older"), run(2, 3.0), *newer]
+    assert published == [computer("older"), run(2, 3.0), *newer]
     path = tmp_path / "published.jsonl"
     write(path, published)
     assert Results([*read(path), *newer]).records == published

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -49,13 +49,13 @@ def write(path: Path, records: Sequence[Record]) -> None:
 
 
 def machine(command: Sequence[str]) -> dict[str, Any]:
-    """What this runs on."""
+    """What this runs on, and what was asked for: where it keeps its files is nobody else's."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     return {
         "kind": "machine",
-        "command": list(command),
+        "command": _without(("--results", "--folder"), command),
         "processor": model,
         "cores": os.cpu_count(),
         "memory_gib": round(memory, 1),
@@ -65,6 +65,15 @@ def machine(command: Sequence[str]) -> dict[str, Any]:
         "packages": {**{name: version(name) for name in PACKAGES}, **_others()},
         "commit": _commit(),
     }
+
+
+def _without(options: Collection[str], words: Sequence[str]) -> list[str]:
+    """The command line without these options and their values."""
+    values = {at + 1 for at, word in enumerate(words) if word in options}
+    equal = tuple(f"{option}=" for option in options)
+    return [
+        word for at, word in enumerate(words) if word not in options and at not in values and not word.startswith(equal)
+    ]
 
 
 def _others() -> dict[str, str]:
