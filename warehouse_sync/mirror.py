@@ -189,7 +189,8 @@ class Mirror(LeasedRun):
         had = self.promoted.members if self.promoted else 0
         found = self.job.guard.objection(had=had, has=self.rows.members, leaving=self.counts.left)
         if found and self.wish.force:
-            log.warning("guard passed by force", objection=found)
+            # Not the objection itself: it says that nothing was sent.
+            log.warning("guard passed by force", members=self.rows.members, before=had, left=self.counts.left)
             return None
         return found
 

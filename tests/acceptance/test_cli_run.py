@@ -85,6 +85,8 @@ def test_a_day_of_runs(world: World) -> None:
     forced = run(world, "run", SYNC, "--force")
     assert forced.code == 0
     assert "100" in forced.out
+    assert 'event="guard passed by force"' in forced.err
+    assert "Nothing was sent" not in forced.out + forced.err
     audience = world.sandbox.segments()[0]["id"]
     assert len(world.sandbox.members(audience)) == 100
 
