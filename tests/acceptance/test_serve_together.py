@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from harness.command import PATIENCE, people
+from harness.command import PATIENCE, for_harness, people
 from harness.postgres import Server
 from harness.serving import SetClock
 from harness.workers import LEASE, settled, wait_until
@@ -51,12 +50,10 @@ class Service:
 
     def start(self) -> None:
         """One process more."""
-        here = Path(__file__).parents[1]
-        path = os.pathsep.join([str(here), str(here.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
         words = [str(self.world.folder / "config.yaml"), str(self.clock.path)]
         with self._log(len(self.processes)).open("wb") as file:
             process = subprocess.Popen(
-                [sys.executable, "-m", "harness.serving", *words], env={**os.environ, "PYTHONPATH": path}, stderr=file
+                [sys.executable, "-m", "harness.serving", *words], env=for_harness(), stderr=file
             )
         self.processes.append(process)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -50,12 +51,15 @@ def write(path: Path, records: Sequence[Record]) -> None:
 
 def machine(command: Sequence[str]) -> dict[str, Any]:
     """What this runs on, and what was asked for: where it keeps its files is nobody else's."""
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    own.add_argument("--results")
+    own.add_argument("--folder")
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     return {
         "kind": "machine",
-        "command": _without(("--results", "--folder"), command),
+        "command": own.parse_known_args(command)[1],
         "processor": model,
         "cores": os.cpu_count(),
         "memory_gib": round(memory, 1),
@@ -65,15 +69,6 @@ def machine(command: Sequence[str]) -> dict[str, Any]:
         "packages": {**{name: version(name) for name in PACKAGES}, **_others()},
         "commit": _commit(),
     }
-
-
-def _without(options: Collection[str], words: Sequence[str]) -> list[str]:
-    """The command line without these options and their values."""
-    values = {at + 1 for at, word in enumerate(words) if word in options}
-    equal = tuple(f"{option}=" for option in options)
-    return [
-        word for at, word in enumerate(words) if word not in options and at not in values and not word.startswith(equal)
-    ]
 
 
 def _others() -> dict[str, str]:

@@ -38,6 +38,13 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
     return {**kept, "WAREHOUSE_SYNC_CONFIG": str(folder / "config.yaml"), "TERM": "xterm", **more}
 
 
+def for_harness(**more: str) -> dict[str, str]:
+    """The environment of a process that runs a module of the harness."""
+    tests = str(Path(__file__).parents[1])
+    path = os.pathsep.join([tests, *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, "PYTHONPATH": path, **more}
+
+
 def call(folder: Path, *words: str, **more: str) -> Answer:
     """Run `warehouse-sync` with these words, in `folder`, without a terminal."""
     done = subprocess.run(

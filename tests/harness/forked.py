@@ -27,7 +27,7 @@ from typing import Any, Self
 
 import pydantic
 import pytest
-from harness.command import environment
+from harness.command import environment, for_harness
 from harness.killing import Upset, Watch, arm
 from harness.world import make_impatient
 
@@ -116,13 +116,11 @@ class Workers:
     """The process that forks workers, for the time of the block."""
 
     def __enter__(self) -> Self:
-        tests = str(Path(__file__).parents[1])
-        paths = os.pathsep.join([tests, *filter(None, [os.environ.get("PYTHONPATH")])])
         self._server = subprocess.Popen(
             [sys.executable, "-m", "harness.forked"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"},
+            env=for_harness(OPENBLAS_NUM_THREADS="1"),
             start_new_session=True,  # Ctrl-C is for the harness, which then ends the pipe.
         )
         return self

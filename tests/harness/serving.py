@@ -27,17 +27,18 @@ class SetClock(Clock):
         super().__init__()
         self.path = path
 
-    def set(self, time: datetime) -> None:
+    def set(self, at: datetime) -> None:
         """It is this time, with its zone, from now on."""
         new = self.path.with_suffix(".new")
-        new.write_text(time.isoformat())
+        new.write_text(at.isoformat())
         new.replace(self.path)
 
     def now(self) -> datetime:
         return datetime.fromisoformat(self.path.read_text())
 
     def wait(self, seconds: float) -> None:
-        # The same whatever is due, and whoever wakes it: a standing clock has no turn that lies ahead come nearer.
+        # Not by how far off the next turn is, which on a standing clock says nothing: without pauses between looks the
+        # loop would spin, and with them a sync that somebody else had would never be looked at again.
         time.sleep(POLL)
 
 

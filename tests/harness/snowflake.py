@@ -6,15 +6,15 @@ What it is good for and what it is not stands in docs/snowflake.md.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
+
+from harness.command import for_harness
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def snowflake_server() -> Iterator[SnowflakeServer]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        env=for_harness(),
     )
     assert process.stdout is not None
     try:

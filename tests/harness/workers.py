@@ -32,7 +32,7 @@ from typing import Any, Self
 
 import sqlalchemy as sa
 import yaml
-from harness.command import PATIENCE, Answer, environment
+from harness.command import PATIENCE, Answer, environment, for_harness
 from harness.world import World, create_audience
 
 from warehouse_sync.sandbox.state import RequestRecord
@@ -99,11 +99,9 @@ class Workers:
         self._home = tempfile.TemporaryDirectory(prefix="workers")
         self._count = 0
         self._asking = threading.Lock()
-        here = str(Path(__file__).parent.parent)
-        path = os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
         self._parent = subprocess.Popen(
             [sys.executable, "-m", "harness.workers"],
-            env={**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"},
+            env=for_harness(OPENBLAS_NUM_THREADS="1"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
