@@ -15,8 +15,9 @@ from warehouse_sync.job import Job
 from warehouse_sync.leased_run import LeasedRun, Wish
 from warehouse_sync.operations import OperationKind, RunKind, RunStatus, deferred
 from warehouse_sync.pipeline import housekeeping
+from warehouse_sync.pipeline.basis import Basis
 from warehouse_sync.pipeline.carrying import Target
-from warehouse_sync.pipeline.changes import Basis, make_changes
+from warehouse_sync.pipeline.changes import make_changes
 from warehouse_sync.pipeline.delivery import Delivery, batches
 from warehouse_sync.pipeline.recording import Recorder
 from warehouse_sync.pipeline.snapshot import take_snapshot

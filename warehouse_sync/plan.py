@@ -13,8 +13,9 @@ from warehouse_sync.config import Config
 from warehouse_sync.fields import Field, Normaliser
 from warehouse_sync.job import Job, open_job
 from warehouse_sync.operations import OperationKind, PlanReport, RunStatus
+from warehouse_sync.pipeline.basis import Basis
 from warehouse_sync.pipeline.carrying import Target
-from warehouse_sync.pipeline.changes import Basis, ChangeCounts, make_changes
+from warehouse_sync.pipeline.changes import ChangeCounts, make_changes
 from warehouse_sync.pipeline.snapshot import take_snapshot
 from warehouse_sync.pipeline.snapshot_counts import SnapshotCounts
 from warehouse_sync.progress import Phase, Progress

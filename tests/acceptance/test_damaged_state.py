@@ -30,11 +30,12 @@ def tamper(world: World, sql: str) -> None:
 
 
 def table_of(world: World, kind: str) -> str:
-    """The promoted run's snapshot or changes table."""
+    """The promoted run's snapshot or changes table; what holds the rows, where changes are a view."""
     ((name,),) = world.query(
         f"select {kind}_table from warehouse_sync.runs where run_id = (select promoted_run from warehouse_sync.syncs)"
     )
-    return f"warehouse_sync.{name}"
+    rows = world.query(f"select table_name from information_schema.tables where table_name = '{name}_rows'")
+    return f"warehouse_sync.{rows[0][0] if rows else name}"
 
 
 def requests_so_far(world: World) -> int:

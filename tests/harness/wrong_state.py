@@ -19,7 +19,17 @@ from warehouse_sync.destinations.linkedin import destination as linkedin
 from warehouse_sync.destinations.linkedin import elements as wire
 from warehouse_sync.mirror import Mirror
 from warehouse_sync.operations import Elements, OperationKind, OutcomeStatus, RunReport, RunStatus
-from warehouse_sync.pipeline import carrying, changes, housekeeping, members, recording, snapshot, snapshot_counts
+from warehouse_sync.pipeline import (
+    carrying,
+    changes,
+    housekeeping,
+    members,
+    pending,
+    recording,
+    snapshot,
+    snapshot_counts,
+)
+from warehouse_sync.pipeline.basis import Basis
 from warehouse_sync.pipeline.members import GONE, MADE
 from warehouse_sync.pipeline.operation_rows import member_columns
 from warehouse_sync.pipeline.recording import Recorder
@@ -105,7 +115,7 @@ def forget_the_tail(patch: pytest.MonkeyPatch) -> None:
     "The retry queue of the run before is dropped by the next one.", "run_against_faults", "run", faults=DEFERRING
 )
 def drop_the_queue(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(changes, "_pending", lambda *_: None)
+    patch.setattr(changes, "left_undelivered", lambda *_: None)
 
 
 @mutation(
@@ -141,10 +151,10 @@ def log_only_success(patch: pytest.MonkeyPatch) -> None:
 
 
 def _unchecked(patch: pytest.MonkeyPatch, kind: OperationKind) -> None:
-    pending = changes._pending
+    undelivered = pending.left_undelivered
 
     def taken_over(*arguments: Any) -> sa.CTE | None:
-        checked = pending(*arguments)
+        checked = undelivered(*arguments)
         if checked is None:
             return None
         select: Any = checked.element
@@ -152,7 +162,7 @@ def _unchecked(patch: pytest.MonkeyPatch, kind: OperationKind) -> None:
         everything = sa.or_(select.whereclause, left.c.operation == kind)
         return sa.select(*select.selected_columns).where(everything).cte("pending")
 
-    patch.setattr(changes, "_pending", taken_over)
+    patch.setattr(changes, "left_undelivered", taken_over)
 
 
 @mutation(
@@ -169,7 +179,7 @@ def send_stale_removes(patch: pytest.MonkeyPatch) -> None:
 
 @mutation("Rows are compared by their primary key: a changed address stays targeted.", "run")
 def remove_by_primary_key(patch: pytest.MonkeyPatch) -> None:
-    def leavers(names: Sequence[str], basis: changes.Basis) -> sa.Select[Any] | None:
+    def leavers(names: Sequence[str], basis: Basis) -> sa.Select[Any] | None:
         if basis.previous is None or basis.is_retry:
             return None
         previous, current = basis.previous, basis.current
@@ -209,14 +219,14 @@ def take_new_members_for_old(patch: pytest.MonkeyPatch) -> None:
 
 @mutation("Who was carried over is taken for gone, unless another row of theirs is new.", "run")
 def take_the_carried_for_gone(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(changes.Basis, "left_behind", property(lambda basis: basis.previous))
+    patch.setattr(Basis, "left_behind", property(lambda basis: basis.previous))
 
 
 @mutation("A member whose fields have changed is not sent again.", "run")
 def ignore_new_fields(patch: pytest.MonkeyPatch) -> None:
     joiners = changes._joiners
 
-    def by_identity(names: Sequence[str], basis: changes.Basis) -> sa.Select[Any] | None:
+    def by_identity(names: Sequence[str], basis: Basis) -> sa.Select[Any] | None:
         found = joiners(names, basis)
         if found is None or basis.full or basis.previous is None:
             return found

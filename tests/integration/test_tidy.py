@@ -59,7 +59,9 @@ def test_what_is_too_old_is_dropped(world: World) -> None:
         )
     world.changes["retention"] = {"snapshots": 2, "sync_log_days": 30}
     assert tidy_sync(world.config, SYNC)
-    assert tables(world) == {"snapshot_people_3", "changes_people_3", "snapshot_people_4", "changes_people_4"}
+    kept = {"snapshot_people_3", "changes_people_3", "snapshot_people_4", "changes_people_4"}
+    rows = {"changes_people_3_rows", "changes_people_4_rows"} if world.url.startswith("duckdb") else set()
+    assert tables(world) == kept | rows
     assert count(world, "sync_log") == 1
     assert [row[0] for row in world.query("select status from warehouse_sync.runs where run_id = 5")] == ["failed"]
     assert world.query("select lease_holder from warehouse_sync.syncs")[0][0] is None

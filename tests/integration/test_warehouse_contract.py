@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import pytest
 import sqlalchemy as sa
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from warehouse_sync.destinations import audience_fields
@@ -60,6 +60,45 @@ def test_a_table_is_dropped_whether_it_is_there_or_not(warehouse: Warehouse) -> 
         with warehouse.write("drop") as connection:
             warehouse.drop_table(connection, "numbers")
             assert not warehouse.has_table(connection, "numbers")
+
+
+@given(parts=st.lists(st.integers(0, 3_000), min_size=1, max_size=4))
+@example(parts=[130_000, 250_000, 1, 0])
+@settings(max_examples=12, deadline=None)
+@pytest.mark.parametrize("warehouse_url", ["duckdb"], indirect=True)
+def test_rows_are_numbered_in_the_order_in_which_they_were_put_there(warehouse: Warehouse, parts: list[int]) -> None:
+    """Part by part, and once that is committed from 1 and without gaps; dropped, nothing of it is left."""
+    assert warehouse.numbers_rows
+    shown = sa.table("shown", sa.column("seq"), sa.column("part"), schema=warehouse.schema)
+    selects = [
+        sa.select(sa.literal(place).label("part")).select_from(warehouse.model(f"from generate_series(1, {count})"))
+        for place, count in enumerate(parts)
+    ]
+    in_order = sa.select(shown.c.seq, shown.c.part).order_by(shown.c.seq)
+    expected = list(enumerate((place for place, count in enumerate(parts) for _ in range(count)), 1))
+    with warehouse.write("number rows") as connection:
+        warehouse.create_schema(connection)
+        warehouse.create_numbered(connection, shown, selects[0])
+        for select in selects[1:]:
+            warehouse.append_numbered(connection, shown, select)
+        assert [row.part for row in connection.execute(in_order)] == [part for _, part in expected]
+    with warehouse.write("drop what is numbered") as connection:
+        assert [tuple(row) for row in connection.execute(in_order)] == expected
+        warehouse.drop_table(connection, "shown")
+        assert sa.inspect(connection).get_table_names(warehouse.schema) == []
+        assert sa.inspect(connection).get_view_names(warehouse.schema) == []
+
+
+@pytest.mark.parametrize("warehouse_url", ["duckdb"], indirect=True)
+def test_a_view_of_what_is_gone_is_not_there(warehouse: Warehouse) -> None:
+    """Nothing could be read from it, though the engine still lists it."""
+    make_numbers(warehouse, 1)
+    with warehouse.write("make a view and lose what it shows") as connection:
+        warehouse.create_view_as(connection, sa.table("shown", schema=warehouse.schema), sa.select(NUMBERS))
+        assert warehouse.has_table(connection, "shown")
+        warehouse.drop_table(connection, "numbers")
+        assert "shown" in sa.inspect(connection).get_view_names(warehouse.schema)
+        assert not warehouse.has_table(connection, "shown")
 
 
 def test_what_fails_is_rolled_back(warehouse: Warehouse) -> None:

@@ -26,6 +26,12 @@ LOCK_PATIENCE = 10.0
 MEMORY = 512_000_000
 """Bytes that the engine may use unless it is told otherwise; what does not fit goes to a folder beside the file."""
 
+ROWS = "_rows"
+"""How the name of the table ends whose rows a view shows with their numbers."""
+
+ROW_NUMBER = sa.literal_column("rowid", sa.BigInteger) + 1
+"""Of a table from which nothing was ever deleted: so rows stay where they are. A window would take a single thread."""
+
 NAMES_ONLY = ("Parser Error", "Catalog Error", "Binder Error", "Permission Error")
 """Errors whose text is about the query, not about the values in it."""
 
@@ -35,6 +41,7 @@ class DuckDB(DuckDBValues):
 
     recognises_rows = True
     finds_rows = True
+    numbers_rows = True
 
     def __init__(self, name: str, url: str, schema: str, lease: float, memory_limit: int = MEMORY) -> None:
         super().__init__(name, url, schema, lease)
@@ -180,19 +187,59 @@ class DuckDB(DuckDBValues):
         temporary: bool = False,
         ordered_by: str = "",
     ) -> None:
-        # Finding the best compression for each column costs as much as making the rows. One that suits texts takes a
-        # quarter more room; changes, which are read once and soon dropped, need none.
-        connection.exec_driver_sql(f"SET force_compression = '{'uncompressed' if ordered_by else 'fsst'}'")
-        super().create_table_as(connection, table, select, temporary=temporary, ordered_by=ordered_by)
-        # Not after a failure: what a signal broke off runs on, and this would wait for it.
-        connection.exec_driver_sql("SET force_compression = 'auto'")
+        with _compressing(connection, lasting=not ordered_by):
+            super().create_table_as(connection, table, select, temporary=temporary, ordered_by=ordered_by)
+
+    def create_numbered(
+        self, connection: sa.Connection, table: sa.TableClause, select: sa.SelectBase, *, temporary: bool = False
+    ) -> None:
+        rows = _rows(table, select)
+        with _compressing(connection, lasting=False):
+            super().create_table_as(connection, rows, select, temporary=temporary)
+        self.create_view_as(connection, table, sa.select(ROW_NUMBER.label("seq"), *rows.c), temporary=temporary)
+
+    def append_numbered(self, connection: sa.Connection, table: sa.TableClause, select: sa.SelectBase) -> None:
+        rows = _rows(table, select)
+        with _compressing(connection, lasting=False):
+            connection.execute(sa.insert(rows).from_select(list(rows.c), select))
+
+    def has_table(self, connection: sa.Connection, name: str) -> bool:
+        # A view stays when what it shows is dropped, and nothing can be read from it.
+        try:
+            connection.execute(sa.select(sa.text("*")).select_from(sa.table(name, schema=self.schema)).limit(0))
+        except sa.exc.ProgrammingError as error:
+            if isinstance(error.orig, duckdb.CatalogException):
+                return False
+            raise
+        return True
+
+    def drop_table(self, connection: sa.Connection, name: str) -> None:
+        super().drop_table(connection, name)
+        super().drop_table(connection, name + ROWS)
 
     def kept_number(self, *, all_members: bool) -> sa.ColumnElement[int] | None:
-        # Nothing is ever deleted from a snapshot, so rows stay where they are. A window would take a single thread.
-        return sa.literal_column("rowid", sa.BigInteger) + 1 if all_members else None
+        return ROW_NUMBER if all_members else None
 
     def place(self, table: str) -> sa.ColumnElement[int]:
         return sa.literal_column(f"{table}.rowid", sa.BigInteger)
+
+
+def _rows(view: sa.TableClause, select: sa.SelectBase) -> sa.TableClause:
+    """The table whose rows `view` shows with their numbers; it has the columns of `select`."""
+    return sa.table(
+        view.name + ROWS, *(sa.column(column.name) for column in select.selected_columns), schema=view.schema
+    )
+
+
+@contextlib.contextmanager
+def _compressing(connection: sa.Connection, *, lasting: bool) -> Iterator[None]:
+    """Within this block rows are put into a table that lasts, or is read once and soon dropped."""
+    # Finding the best compression for each column costs as much as making the rows. One that suits texts takes a
+    # quarter more room; what is read once and soon dropped needs none.
+    connection.exec_driver_sql(f"SET force_compression = '{'fsst' if lasting else 'uncompressed'}'")
+    yield
+    # Not after a failure: what a signal broke off runs on, and this would wait for it.
+    connection.exec_driver_sql("SET force_compression = 'auto'")
 
 
 def _pieces(

@@ -19,6 +19,9 @@ class Tables:
     finds_rows = False
     """Whether `place` gives any, by which rows are found as fast as they are read."""
 
+    numbers_rows = False
+    """Whether rows are numbered by the order in which they were put into a table, which `create_numbered` wants."""
+
     ddl_is_transactional = True
     """Whether what is made is gone when its transaction is rolled back; otherwise migrations must be repeatable."""
 
@@ -75,6 +78,20 @@ class Tables:
     ) -> None:
         """`view` shows the rows of `select`. A temporary one is gone with the connection."""
         connection.execute(sa.CreateView(select, view.name, schema=view.schema, temporary=temporary))
+
+    def create_numbered(
+        self, connection: sa.Connection, table: sa.TableClause, select: sa.SelectBase, *, temporary: bool = False
+    ) -> None:
+        """`table` shows the rows of `select` in any order, and their numbers as `seq`.
+
+        They run from 1 without gaps once that is committed; before, only their order is right. What is made so is read
+        once or twice and dropped after the next run. A temporary one is gone with the connection.
+        """
+        raise NotImplementedError
+
+    def append_numbered(self, connection: sa.Connection, table: sa.TableClause, select: sa.SelectBase) -> None:
+        """`table`, which this transaction has made by `create_numbered`, shows these rows too, behind those before."""
+        raise NotImplementedError
 
     def number(self) -> sa.ColumnElement[int]:
         """A number for each row of a statement, from 1 and without gaps, in any order."""
