@@ -132,6 +132,21 @@ def test_everybody_leaves_and_comes_back(world: World) -> None:
     assert days(world, some, [], some)[1:] == [OperationCounts(remove=5), OperationCounts(add=5)]
 
 
+def test_where_no_row_is_as_it_was_each_member_is_judged_all_the_same(world: World) -> None:
+    """All replaced, all with new fields, one of them alone left among new ones with another field, or another key."""
+    first = [person(number, device=DEVICES[number % 2]) for number in range(4)]
+    others = [person(number, device=DEVICES[number % 2]) for number in range(4, 8)]
+    renamed = [{**row, "first_name": "Bo"} for row in others]
+    one_renamed = [{**renamed[0], "first_name": "Cy"}, *first[1:]]
+    one_under_another_key = [{**one_renamed[0], "id": 99}, *others[1:]]
+    assert days(world, first, others, renamed, one_renamed, one_under_another_key)[1:] == [
+        OperationCounts(add=4, remove=4),
+        OperationCounts(add=4),
+        OperationCounts(add=4, remove=3),
+        OperationCounts(add=4, remove=3),
+    ]
+
+
 def test_missing_and_duplicate_keys_do_not_matter(world: World) -> None:
     """The primary key serves the log only: without one, or with the same for all, the mirror is right."""
     rows = [{**person(number), "id": None} for number in range(3)]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 
 from warehouse_sync.pipeline.snapshot_counts import SnapshotCounts
 from warehouse_sync.state.runs import Run
+from warehouse_sync.warehouses.base import Warehouse
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class Basis:
     rows: the numbers of `current`. gone: of the members of `previous` those that were not carried over into `current`,
     if any was.
     full: add every member. dead: send dead work too. due_only: hold back waiting work whose time has not come.
+    none_stayed: no identity of `previous` is in `current`. none_as_before: no fingerprint is; so every member is added.
     """
 
     current: sa.TableClause
@@ -29,6 +31,8 @@ class Basis:
     full: bool = False
     dead: bool = False
     due_only: bool = False
+    none_stayed: bool = False
+    none_as_before: bool = False
 
     @property
     def is_retry(self) -> bool:
@@ -48,3 +52,23 @@ class Basis:
     def nobody_joined(self) -> bool:
         """Every member of `current` was carried over."""
         return self.rows.carried == self.rows.members
+
+
+def look_for_common(warehouse: Warehouse, connection: sa.Connection, basis: Basis) -> Basis:
+    """The basis, which knows now whether its snapshots have anything in common, if no row was carried over.
+
+    Where they have not, no row need be looked up: so many do not fit into memory, and what one looks up that does not
+    fit goes to disk with all its columns. Engines that carry over nothing are not asked, as it would be each time.
+    """
+    previous, current = basis.previous, basis.current
+    if previous is None or basis.is_retry or basis.full or basis.rows.carried or not warehouse.recognises_rows:
+        return basis
+
+    def have_common(key: str) -> bool:
+        both = sa.select(sa.literal(1)).join_from(current, previous, current.c[key] == previous.c[key])
+        with warehouse.joining_whole_tables(connection):
+            return bool(connection.scalar(sa.select(both.exists())))
+
+    if have_common("fingerprint"):
+        return basis
+    return replace(basis, none_as_before=True, none_stayed=not have_common("identity"))

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 from warehouse_sync.fields import AudienceFields
 from warehouse_sync.operations import OperationCounts, OperationKind
-from warehouse_sync.pipeline.basis import Basis
+from warehouse_sync.pipeline.basis import Basis, look_for_common
 from warehouse_sync.pipeline.lacking import lacking
 from warehouse_sync.pipeline.operation_rows import as_operations, member_columns, no_operations, numbered
 from warehouse_sync.pipeline.pending import has_pending, held_back, left_undelivered
@@ -77,6 +77,7 @@ def make_changes(
             connection.commit()
         return count_changes(connection, table)
     pending = has_pending(connection, tables, basis.promoted)
+    basis = look_for_common(warehouse, connection, basis)
     if warehouse.numbers_rows and not pending:
         _put_in_turn(warehouse, connection, fields, basis, table, temporary=temporary)
     else:
@@ -181,6 +182,8 @@ def _leavers(names: Sequence[str], basis: Basis) -> sa.Select[Any] | None:
     if behind is None or basis.is_retry or basis.nobody_left:
         return None
     members = sa.select(*member_columns(names, behind)).where(behind.c.reason.is_(None))
+    if basis.none_stayed:
+        return members
     return lacking(members, behind.c.identity, basis.current.c.identity, found=~basis.current.c.carried)
 
 
@@ -188,7 +191,7 @@ def _joiners(names: Sequence[str], basis: Basis) -> sa.Select[Any] | None:
     """Members whose fingerprint is new; in a full run and for a new audience all."""
     current, behind = basis.current, basis.left_behind
     members = sa.select(*member_columns(names, current)).where(current.c.reason.is_(None))
-    if basis.full or behind is None:
+    if basis.full or basis.none_as_before or behind is None:
         return members
     if basis.is_retry or basis.nobody_joined:
         return None
@@ -218,7 +221,7 @@ def _readds(
 ) -> sa.Select[Any] | None:
     """Current members that share an identifier with somebody who is removed, unless they are added anyway."""
     current = basis.current
-    if basis.full or removes is None:
+    if basis.full or basis.none_as_before or removes is None:
         return None
     # Not joined: what many people share would be joined to each of them.
     sharing = [
