@@ -43,18 +43,16 @@ def carry_over(query: Query, connection: sa.Connection, previous: sa.TableClause
     warehouse.create_table_as(connection, staged, staged_select(query, before, place), temporary=temporary)
     some_stayed = sa.select(sa.func.count()).select_from(before).scalar_subquery() > sa.func.count(absent)
     rows, some = connection.execute(sa.select(sa.func.count() - sa.func.count(absent), some_stayed)).one()
-    fresh = sa.select(*(warehouse.unpacked(made, column.name).label(column.name) for column in table.c)).where(
-        made.is_not(None)
-    )
+    unpacked = (warehouse.unpacked(made, column.name).label(column.name) for column in table.c)
+    lines: sa.SelectBase = sa.select(*unpacked).where(made.is_not(None))
     if some:
         places = sa.select(absent).where(absent.is_not(None))
         told = [sa.true().label("carried") if column.name == "carried" else before.c[column.name] for column in table.c]
         stayed = sa.select(*told).where(place.not_in(places))
-        warehouse.create_table_as(connection, table, stayed.union_all(fresh), temporary=temporary)
+        lines = stayed.union_all(lines)
         members = sa.select(before).where(before.c.reason.is_(None), place.in_(places))
         warehouse.create_table_as(connection, target.gone, members, temporary=temporary)
-    else:
-        warehouse.create_table_as(connection, table, fresh, temporary=temporary)
+    warehouse.create_table_as(connection, table, lines, temporary=temporary)
     warehouse.drop_own(connection, staged)
     return int(rows)
 

@@ -27,6 +27,9 @@ from warehouse_sync.pipeline.pending import has_pending, held_back, left_undeliv
 from warehouse_sync.state.tables import StateTables
 from warehouse_sync.warehouses.base import Warehouse
 
+CAUSES = {OperationKind.REMOVE: "left", OperationKind.ADD: "joined"}
+"""Of operations that follow from two snapshots."""
+
 
 @dataclass(frozen=True, slots=True)
 class ChangeCounts:
@@ -151,14 +154,10 @@ def _put_in_turn(
     an audience that is replaced as a whole that took twice as long.
     """
     names = fields.names
-    made: dict[OperationKind, sa.SelectBase] = {}
-    for kind, changed in (
-        (OperationKind.REMOVE, _leavers(names, basis)),
-        (OperationKind.ADD, _joiners(names, basis)),
-    ):
-        select = _operations(names, kind, changed, None)
-        if select is not None:
-            made[kind] = select
+    changed = {OperationKind.REMOVE: _leavers(names, basis), OperationKind.ADD: _joiners(names, basis)}
+    made = {
+        kind: as_operations(names, select, kind, CAUSES[kind]) for kind, select in changed.items() if select is not None
+    }
     first, *rest = made.values() or [no_operations(names)]
     warehouse.create_numbered(connection, table, first, temporary=temporary)
     for select in rest:
@@ -173,7 +172,7 @@ def _everybody(names: Sequence[str], basis: Basis, number: sa.ColumnElement[int]
     """Every member as an ADD, under this number."""
     current = basis.current
     members = sa.select(number.label("seq"), *member_columns(names, current)).where(current.c.reason.is_(None))
-    return as_operations(names, members, OperationKind.ADD, "joined")
+    return as_operations(names, members, OperationKind.ADD, CAUSES[OperationKind.ADD])
 
 
 def _leavers(names: Sequence[str], basis: Basis) -> sa.Select[Any] | None:
@@ -202,10 +201,9 @@ def _operations(
     names: Sequence[str], operation: OperationKind, changed: sa.Select[Any] | None, pending: sa.CTE | None
 ) -> sa.SelectBase | None:
     """The operations of one kind that this run sends: what changed, then what was left undelivered."""
-    cause = "left" if operation is OperationKind.REMOVE else "joined"
     parts: list[sa.Select[Any]] = []
     if changed is not None:
-        parts.append(as_operations(names, changed, operation, cause))
+        parts.append(as_operations(names, changed, operation, CAUSES[operation]))
     if pending is not None:
         taken = sa.select(pending).where(pending.c.operation == operation, ~pending.c.held)
         parts.append(as_operations(names, taken, operation, "pending"))

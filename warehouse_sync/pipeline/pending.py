@@ -47,7 +47,7 @@ def left_undelivered(warehouse: Warehouse, tables: StateTables, names: Sequence[
         .join_from(changes, queue, (queue.c.run_id == run.run_id) & (queue.c.seq == changes.c.seq))
         .where(changes.c.seq <= run.watermark)
     )
-    left = sa.union_all(untouched, queued).subquery("left")
+    left = sa.union_all(untouched, queued).subquery("left_undelivered")
     current = basis.current
     same = current.c.identity == left.c.identity
     present = sa.exists().where(same)
