@@ -10,13 +10,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
+import psycopg
 import pytest
 import sqlalchemy as sa
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from warehouse_sync.destinations import audience_fields
-from warehouse_sync.errors import ConfigurationError, QueryFailed, StateDamaged
+from warehouse_sync.errors import ConfigurationError, QueryFailed, StateDamaged, WarehouseUnavailable
 from warehouse_sync.fields import Element
 from warehouse_sync.operations import OperationKind
 from warehouse_sync.pipeline.delivery import batches
@@ -99,6 +100,25 @@ def test_a_view_of_what_is_gone_is_not_there(warehouse: Warehouse) -> None:
         warehouse.drop_table(connection, "numbers")
         assert "shown" in sa.inspect(connection).get_view_names(warehouse.schema)
         assert not warehouse.has_table(connection, "shown")
+
+
+@pytest.mark.parametrize("warehouse_url", ["postgres"], indirect=True)
+def test_a_connection_that_breaks_in_the_middle_is_given_up(
+    warehouse: Warehouse, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Though the driver holds it for whole and busy: one clear error, nothing in the log, and the next one works."""
+
+    def breaks(cursor: Any, *_: object) -> None:
+        cursor.connection.pgconn.send_query(b"select pg_sleep(60)")
+        raise psycopg.OperationalError("connection socket closed")
+
+    make_numbers(warehouse, 1)
+    sa.event.listen(warehouse.engine, "do_execute", breaks)
+    with pytest.raises(WarehouseUnavailable, match="was lost, could not count"), warehouse.write("count") as connection:
+        connection.scalar(sa.select(sa.func.count()).select_from(NUMBERS))
+    sa.event.remove(warehouse.engine, "do_execute", breaks)
+    assert caplog.records == []
+    assert scalar(warehouse, sa.select(sa.func.count()).select_from(NUMBERS).scalar_subquery()) == 1
 
 
 def test_what_fails_is_rolled_back(warehouse: Warehouse) -> None:

@@ -55,6 +55,7 @@ class PostgreSQL(PostgreSQLValues):
             connect_args={"connect_timeout": 10, "application_name": "warehouse-sync"},
         )
         sa.event.listen(engine, "connect", self._prepare_session)
+        sa.event.listen(engine, "handle_error", _give_up_lost)
         return engine
 
     def _prepare_session(self, driver: Any, _: Any) -> None:
@@ -106,8 +107,7 @@ class PostgreSQL(PostgreSQLValues):
         driver.cancel_safe(timeout=5.0)
 
     def translate(self, error: sa.exc.DBAPIError, doing: str) -> WarehouseSyncError:
-        state = getattr(error.orig, "sqlstate", None)
-        if isinstance(error, sa.exc.OperationalError) and (state is None or state.startswith(GONE)):
+        if _is_lost(error):
             return self.lost(doing)
         return super().translate(error, doing)
 
@@ -182,6 +182,18 @@ class PostgreSQL(PostgreSQLValues):
     def number(self) -> sa.ColumnElement[int]:
         # Without an order the usual frame is all rows, which would be kept until the last has come.
         return sa.func.row_number().over(rows=(None, 0))
+
+
+def _is_lost(error: sa.exc.StatementError | None) -> bool:
+    """Whether an error means that its connection is of no use any more."""
+    state = getattr(getattr(error, "orig", None), "sqlstate", None)
+    return isinstance(error, sa.exc.OperationalError) and (state is None or state.startswith(GONE))
+
+
+def _give_up_lost(context: sa.engine.ExceptionContext) -> None:
+    # One that broke in the middle of a statement may look whole to the driver: it would be told to roll back, and that
+    # it cannot would be logged with a traceback.
+    context.is_disconnect = context.is_disconnect or _is_lost(context.sqlalchemy_exception)
 
 
 def _pieces(
