@@ -215,7 +215,7 @@ def test_an_address_that_hangs_does_not_hold_up_the_worker(
     ran: World, hooks: Hooks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After the bound it counts as not told."""
-    monkeypatch.setattr(webhooks, "WITHIN", 0.5)
+    monkeypatch.setattr(webhooks, "WITHIN", 2.0)
     hooks.answers["/hook"] = [0] * 10
     config = configured(ran, chat={"url": hooks.url()}, other={"url": hooks.url("/other")})
     tell(Alerts(config), FAILED)
