@@ -83,6 +83,7 @@ def _of_size(results: Results, warehouse: str, size: int) -> Iterator[tuple[str,
         told = at_most(cpu, PROCESSOR[warehouse])
         yield "the same, the whole process, start-up and engine included", f"{cpu:.1f}", told
     peaks = [peak for churn in CASES if (peak := of(churn, "ours", "rss_mb"))]
+    peaks += [record["rss_mb"] for place, record in results.paces.items() if place[:2] == (warehouse, size)]
     if peaks:
         peak = max(peaks)
         told = at_most(peak, POSTGRES_MEMORY) if warehouse == "postgres" else "512 MB of it are the engine's limit"
