@@ -25,7 +25,7 @@ coverage: .venv/installed ## Pass all tests and tell which lines and branches no
 	@$(BIN)/python -m pytest --numprocesses 4 --cov --cov-report=term-missing:skip-covered
 
 torture: .venv/installed ## Kill real workers at every point and at random: HISTORIES=1000 SEED=7 WAREHOUSE=duckdb
-	@PYTHONPATH=tests $(BIN)/python -m harness.torture $(if $(HISTORIES),--histories $(HISTORIES)) \
+	@PYTHONPATH=tests $(BIN)/python -m harness.histories.torture $(if $(HISTORIES),--histories $(HISTORIES)) \
 		$(if $(SEED),--seed $(SEED)) $(if $(FIRST),--first $(FIRST)) $(if $(POINTS),--points $(POINTS)) \
 		$(if $(WAREHOUSE),--warehouse $(WAREHOUSE)) $(if $(STORY),--story '$(STORY)') \
 		$(if $(KEEP_GOING),--keep-going)
@@ -64,7 +64,7 @@ cronjobs: .venv/installed ## Write the example's CronJobs anew
 		--config configs/kubernetes/configuration/sync.yaml kubernetes > configs/kubernetes/cronjobs/cronjobs.yaml
 
 schema: .venv/installed ## Write the JSON Schema of the configuration anew
-	@$(BIN)/python -m warehouse_sync.schema > docs/configuration.schema.json
+	@$(BIN)/python -m warehouse_sync.config.json_schema > docs/configuration.schema.json
 
 clean: ## Remove the environments and what the demo and the benchmark made
 	rm -rf .venv .venv-bench .demo .bench build dist *.egg-info

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from harness.postgres import NoPostgres, Server, postgres_server
-from harness.snowflake import SnowflakeServer, snowflake_server
-from harness.world import World, make_impatient, sandbox
+from harness.servers.postgres import NoPostgres, Server, postgres_server
+from harness.servers.snowflake import SnowflakeServer, snowflake_server
+from harness.worlds.world import World, make_impatient, sandbox
 from hypothesis import HealthCheck, settings
 
-from warehouse_sync import logs
+from warehouse_sync import logs, redaction
 from warehouse_sync.errors import WarehouseSyncError
 from warehouse_sync.warehouses.base import Warehouse
-from warehouse_sync.warehouses.duckdb import DuckDB
-from warehouse_sync.warehouses.postgres import PostgreSQL
-from warehouse_sync.warehouses.snowflake import Snowflake
+from warehouse_sync.warehouses.duckdb.warehouse import DuckDB
+from warehouse_sync.warehouses.postgres.warehouse import PostgreSQL
+from warehouse_sync.warehouses.snowflake.warehouse import Snowflake
 
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 settings.load_profile("suite")
@@ -27,7 +27,7 @@ settings.load_profile("suite")
 @pytest.fixture(autouse=True)
 def nothing_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     """Words that one test announces as secrets do not eat holes into another one's messages."""
-    monkeypatch.setattr(logs, "_hidden", logs.Hidden())
+    monkeypatch.setattr(logs, "_hidden", redaction.Hidden())
 
 
 @pytest.fixture(autouse=True)
@@ -64,9 +64,9 @@ def snowflake() -> Iterator[SnowflakeServer]:
 
 
 ALWAYS_ON_SNOWFLAKE = (
-    "test_warehouse_contract", "test_elements", "test_mirror", "test_lease", "test_migrations", "test_statements",
+    "test_warehouse_contract", "test_element_sql", "test_mirror", "test_lease", "test_migrations", "test_statements",
 )  # fmt: skip
-ON_SNOWFLAKE = (*ALWAYS_ON_SNOWFLAKE, "test_values", "test_pending", "test_plan", "test_status")
+ON_SNOWFLAKE = (*ALWAYS_ON_SNOWFLAKE, "test_normalisers", "test_pending", "test_plan", "test_status")
 """What runs on the local Snowflake too, all of it with SNOWFLAKE=all. A run takes two seconds there."""
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from warehouse_sync.config import Config, load_config
+    from warehouse_sync.cancellation import Stop
+    from warehouse_sync.config.loader import Config, load_config
     from warehouse_sync.errors import ConfigurationError, WarehouseSyncError
-    from warehouse_sync.operations import PlanReport, RunReport, RunStatus
-    from warehouse_sync.plan import plan_sync
-    from warehouse_sync.purge import purge_sync
-    from warehouse_sync.run import retry_sync, run_sync
-    from warehouse_sync.stopping import Stop
+    from warehouse_sync.operations import RunStatus
+    from warehouse_sync.reports import PlanReport, RunReport
+    from warehouse_sync.run.plan import plan_sync
+    from warehouse_sync.run.purge import purge_sync
+    from warehouse_sync.run.run import retry_sync, run_sync
 
 __all__ = [
     "Config",
@@ -32,18 +33,18 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Config": "config",
+    "Config": "config.loader",
     "ConfigurationError": "errors",
-    "PlanReport": "operations",
-    "RunReport": "operations",
+    "PlanReport": "reports",
+    "RunReport": "reports",
     "RunStatus": "operations",
-    "Stop": "stopping",
+    "Stop": "cancellation",
     "WarehouseSyncError": "errors",
-    "load_config": "config",
-    "plan_sync": "plan",
-    "purge_sync": "purge",
-    "retry_sync": "run",
-    "run_sync": "run",
+    "load_config": "config.loader",
+    "plan_sync": "run.plan",
+    "purge_sync": "run.purge",
+    "retry_sync": "run.run",
+    "run_sync": "run.run",
 }
 
 

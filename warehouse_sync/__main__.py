@@ -1,5 +1,5 @@
 """`python -m warehouse_sync` is `warehouse-sync`."""
 
-from warehouse_sync.cli import main
+from warehouse_sync.cli.main import main
 
 main()

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from itertools import chain, groupby, repeat
-from typing import Any
 
 
 class OperationKind(StrEnum):
@@ -166,62 +165,3 @@ class OperationCounts:
     @property
     def total(self) -> int:
         return self.add + self.remove
-
-
-@dataclass(frozen=True, slots=True)
-class RunReport:
-    """What `run --json` prints for one sync.
-
-    rows: rows of the model query. members: distinct identifier tuples among them. rejected: rows that cannot be
-    members, plus operations that the destination refused for good. deferred: operations that wait in the retry
-    queue after this run, without the dead ones. dead: operations in the retry queue that are no longer retried by
-    themselves. seconds: wall time.
-    """
-
-    sync: str
-    status: RunStatus
-    run_id: int | None = None
-    reason: str | None = None
-    rows: int = 0
-    members: int = 0
-    rejected: int = 0
-    planned: OperationCounts = field(default_factory=OperationCounts)
-    delivered: OperationCounts = field(default_factory=OperationCounts)
-    deferred: int = 0
-    dead: int = 0
-    seconds: float = 0.0
-
-    def as_dict(self) -> dict[str, Any]:
-        """The JSON object of the public interface."""
-        return asdict(self)
-
-
-@dataclass(frozen=True, slots=True)
-class PlanReport:
-    """What `plan --json` prints for one sync; the keys of RunReport without `delivered`, and what it would take.
-
-    requests, minutes: of the destination, at its default pace. rejections: rows and left-out values by reason.
-    samples: for each kind of change up to a handful of members, as the destination would get them (hashed).
-    """
-
-    sync: str
-    status: RunStatus
-    run_id: int | None = None
-    reason: str | None = None
-    rows: int = 0
-    members: int = 0
-    rejected: int = 0
-    planned: OperationCounts = field(default_factory=OperationCounts)
-    deferred: int = 0
-    dead: int = 0
-    seconds: float = 0.0
-    requests: int = 0
-    minutes: float = 0.0
-    rejections: dict[str, int] = field(default_factory=dict)
-    readds: int = 0
-    pending: int = 0
-    samples: list[dict[str, Any]] = field(default_factory=list)
-
-    def as_dict(self) -> dict[str, Any]:
-        """The JSON object of the public interface."""
-        return asdict(self)

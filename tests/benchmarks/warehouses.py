@@ -14,7 +14,7 @@ from typing import Any
 import duckdb
 import psycopg
 import sqlalchemy as sa
-from harness.postgres import Server, started, system_binaries, wheel_binaries
+from harness.servers.postgres import Server, started, system_binaries, wheel_binaries
 
 POSTGRES_SETTINGS = (
     "shared_buffers=1GB",

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Protocol
 
+from warehouse_sync.events import Progress
 from warehouse_sync.fields import AudienceFields, Element
 from warehouse_sync.operations import Batch, OperationKind, Outcomes
-from warehouse_sync.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,46 +13,21 @@ from it, and the pending work that still holds, is what is missing from the curr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
 from warehouse_sync.fields import AudienceFields
-from warehouse_sync.operations import OperationCounts, OperationKind
-from warehouse_sync.pipeline.basis import Basis, look_for_common
-from warehouse_sync.pipeline.lacking import lacking
-from warehouse_sync.pipeline.operation_rows import as_operations, member_columns, no_operations, numbered
+from warehouse_sync.operations import OperationKind
+from warehouse_sync.pipeline.comparison import Basis, look_for_common
+from warehouse_sync.pipeline.counts import ChangeCounts, count_changes
 from warehouse_sync.pipeline.pending import has_pending, held_back, left_undelivered
+from warehouse_sync.pipeline.selects import as_operations, lacking, member_columns, no_operations, numbered
 from warehouse_sync.state.tables import StateTables
 from warehouse_sync.warehouses.base import Warehouse
 
 CAUSES = {OperationKind.REMOVE: "left", OperationKind.ADD: "joined"}
 """Of operations that follow from two snapshots."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChangeCounts:
-    """held, removes, adds: numbers of operations in that order of `seq`; adds include `readds` and pending ones.
-
-    left: members that left the query since the previous snapshot. pending: operations taken over from earlier runs
-    and sent by this one. last_seq: the number of all.
-    """
-
-    held: int = 0
-    removes: int = 0
-    adds: int = 0
-    left: int = 0
-    readds: int = 0
-    pending: int = 0
-
-    @property
-    def last_seq(self) -> int:
-        return self.held + self.removes + self.adds
-
-    @property
-    def planned(self) -> OperationCounts:
-        return OperationCounts(add=self.adds, remove=self.removes)
 
 
 def make_changes(
@@ -93,26 +68,6 @@ def make_changes(
             warehouse.drop_own(connection, basis.gone)
         connection.commit()
     return count_changes(connection, table)
-
-
-def count_changes(connection: sa.Connection, table: sa.TableClause) -> ChangeCounts:
-    """The numbers of a run's changes, by one statement."""
-
-    def count(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
-        return sa.func.coalesce(sa.func.sum(sa.case((condition, 1), else_=0)), 0)
-
-    sent, cause = ~table.c.held, table.c.cause
-    row = connection.execute(
-        sa.select(
-            count(table.c.held),
-            count(sent & (table.c.operation == OperationKind.REMOVE)),
-            count(sent & (table.c.operation == OperationKind.ADD)),
-            count(cause == "left"),
-            count(cause == "shared"),
-            count(sent & (cause == "pending")),
-        )
-    ).one()
-    return ChangeCounts(*(int(number) for number in row))
 
 
 def changes_select(

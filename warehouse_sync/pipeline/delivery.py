@@ -14,9 +14,9 @@ from warehouse_sync.destinations.base import Audience, Destination
 from warehouse_sync.errors import StateDamaged
 from warehouse_sync.fields import Element
 from warehouse_sync.operations import Batch, OperationKind, Outcome, Outcomes, OutcomeStatus
-from warehouse_sync.state.syncs import Lease
+from warehouse_sync.state.lease import Lease
 from warehouse_sync.warehouses.base import Warehouse
-from warehouse_sync.warehouses.elements import element_text
+from warehouse_sync.warehouses.element_sql import element_text
 
 HOPELESS = 3
 """Batches deferred whole, one after another and per request in flight, after which the destination counts as down."""

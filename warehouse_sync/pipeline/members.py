@@ -14,9 +14,9 @@ import sqlalchemy as sa
 
 from warehouse_sync.fields import Field, Normaliser
 from warehouse_sync.pipeline.model import Model, query_text
-from warehouse_sync.warehouses import values
+from warehouse_sync.warehouses import normalisers
 from warehouse_sync.warehouses.base import Warehouse
-from warehouse_sync.warehouses.expressions import Text
+from warehouse_sync.warehouses.dialect import Text
 from warehouse_sync.warehouses.tables import LINE
 
 KEY = "key "
@@ -120,7 +120,7 @@ def _primary_key(warehouse: Warehouse, model: Model, spelling: Mapping[str, str]
     for name in model.primary_key:
         text = warehouse.as_text(_column(spelling[name]))
         hashed = sa.literal("sha256:", sa.Text) + warehouse.hash_text(text, "sha256")
-        odd = text.contains("@") | (sa.func.length(text) > values.LONGEST_KEY)
+        odd = text.contains("@") | (sa.func.length(text) > normalisers.LONGEST_KEY)
         parts.append(hashed if spelling[name] in private else sa.case((odd, hashed), else_=text))
     key = parts[0]
     for part in parts[1:]:
@@ -173,7 +173,7 @@ def _is_known(source: sa.Subquery) -> sa.ColumnElement[bool] | None:
 def _cleaned(warehouse: Warehouse, mapped: Sequence[Field], rows: sa.Subquery) -> sa.Subquery:
     raw = {taken.name: rows.c[f"{RAW}{taken.name}"] for taken in mapped}
     plain = [warehouse.as_text(raw[taken.name]) for taken in mapped if taken.normaliser is Normaliser.TEXT]
-    suspicious = values.may_hold_address(warehouse, plain) if plain else sa.false()
+    suspicious = normalisers.may_hold_address(warehouse, plain) if plain else sa.false()
     return warehouse.computed_once(
         sa.select(
             *_keys(rows),
@@ -181,7 +181,7 @@ def _cleaned(warehouse: Warehouse, mapped: Sequence[Field], rows: sa.Subquery) -
             rows.c.primary_key,
             rows.c.row_hash,
             *(
-                _unless_kept(rows, values.clean(warehouse, taken, raw[taken.name])).label(taken.name)
+                _unless_kept(rows, normalisers.clean(warehouse, taken, raw[taken.name])).label(taken.name)
                 for taken in mapped
             ),
             _unless_kept(rows, suspicious).label("suspicious row"),
@@ -197,7 +197,7 @@ def _examined(warehouse: Warehouse, model: Model, mapped: Sequence[Field], clean
         sa.select(
             *(column for column in cleaned.c if column is not suspicious),
             *(
-                values.problem(
+                normalisers.problem(
                     warehouse, taken, cleaned.c[taken.name], hash_pii=model.hash_pii, suspicious=suspicious
                 ).label(f"{taken.name} problem")
                 for taken in mapped
@@ -213,7 +213,7 @@ def _judged(warehouse: Warehouse, model: Model, mapped: Sequence[Field], examine
     problems = {taken.name: examined.c[f"{taken.name} problem"] for taken in mapped}
 
     def value(taken: Field) -> sa.ColumnElement[Any]:
-        made = values.value(warehouse, taken, cleaned[taken.name], hash_pii=model.hash_pii)
+        made = normalisers.value(warehouse, taken, cleaned[taken.name], hash_pii=model.hash_pii)
         return _unless_kept(examined, sa.case((problems[taken.name].is_(None), made)), taken.name)
 
     return warehouse.computed_once(
@@ -223,8 +223,8 @@ def _judged(warehouse: Warehouse, model: Model, mapped: Sequence[Field], examine
             examined.c.primary_key,
             examined.c.row_hash,
             *(value(taken).label(taken.name) for taken in mapped),
-            _unless_kept(examined, values.reject_reason(model.fields, cleaned, problems)).label("reason"),
-            _unless_kept(examined, values.left_out(warehouse, problems), "left_out").label("left_out"),
+            _unless_kept(examined, normalisers.reject_reason(model.fields, cleaned, problems)).label("reason"),
+            _unless_kept(examined, normalisers.left_out(warehouse, problems), "left_out").label("left_out"),
         ),
         "judged",
     )

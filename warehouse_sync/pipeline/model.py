@@ -10,7 +10,7 @@ from sqlparse import tokens
 
 from warehouse_sync.errors import ConfigurationError
 from warehouse_sync.fields import AudienceFields
-from warehouse_sync.logs import redact
+from warehouse_sync.redaction import redact
 from warehouse_sync.warehouses.base import ModelColumn, Warehouse
 
 

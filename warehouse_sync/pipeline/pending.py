@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from warehouse_sync.operations import OperationKind
-from warehouse_sync.pipeline.basis import Basis
-from warehouse_sync.pipeline.operation_rows import MEMBER, RETRY, as_operations
+from warehouse_sync.pipeline.comparison import Basis
+from warehouse_sync.pipeline.selects import MEMBER, RETRY, as_operations
 from warehouse_sync.state.runs import Run
 from warehouse_sync.state.tables import StateTables
 from warehouse_sync.warehouses.base import Warehouse

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 
 from warehouse_sync.operations import Batch, OperationCounts, OperationKind, Outcome, Outcomes, OutcomeStatus
-from warehouse_sync.retry_policy import DELAYS, RetryPolicy
+from warehouse_sync.pipeline.retry_policy import DELAYS, RetryPolicy
 from warehouse_sync.state import retry_queue, sync_log
+from warehouse_sync.state.lease import Lease
 from warehouse_sync.state.retry_queue import Selection
 from warehouse_sync.state.store import State
-from warehouse_sync.state.syncs import Lease
 
 
 @dataclass(slots=True)

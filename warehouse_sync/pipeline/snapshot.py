@@ -9,12 +9,11 @@ from dataclasses import replace
 import sqlalchemy as sa
 
 from warehouse_sync.errors import ConfigurationError, QueryFailed
-from warehouse_sync.pipeline.carrying import Target, carry_over, leave_behind
+from warehouse_sync.pipeline.counts import SnapshotCounts, count_snapshot
 from warehouse_sync.pipeline.members import Query, snapshot_select
 from warehouse_sync.pipeline.model import Model, found_columns, query_text
-from warehouse_sync.pipeline.snapshot_counts import SnapshotCounts, count_snapshot
-from warehouse_sync.pipeline.twins import Earlier, earlier, has_twins
-from warehouse_sync.warehouses import values
+from warehouse_sync.pipeline.reuse import Earlier, Target, carry_over, earlier, has_twins, leave_behind
+from warehouse_sync.warehouses import normalisers
 from warehouse_sync.warehouses.base import Warehouse
 from warehouse_sync.warehouses.tables import LINE
 
@@ -36,10 +35,10 @@ def check_model(warehouse: Warehouse, model: Model) -> dict[str, str]:
 def check_hashing(warehouse: Warehouse, connection: sa.Connection) -> None:
     """Raise ConfigurationError unless the warehouse hashes the test vector right: wrong hashes match nobody."""
     address = sa.column("address", sa.Text)
-    vector = sa.values(address, name="vector").data([(text,) for text, _ in values.TEST_VECTOR])
+    vector = sa.values(address, name="vector").data([(text,) for text, _ in normalisers.TEST_VECTOR])
     cleaned = warehouse.lower(warehouse.remove_blanks(vector.c.address))
     found = set(connection.scalars(sa.select(warehouse.hash_text(cleaned, "sha256"))).all())
-    if found != {expected for _, expected in values.TEST_VECTOR}:
+    if found != {expected for _, expected in normalisers.TEST_VECTOR}:
         raise ConfigurationError(
             f"warehouses.{warehouse.name}: this server normalises or hashes text in a way that would match nobody "
             "at the destination (its test vector came out wrong). Nothing was touched; please report its version."

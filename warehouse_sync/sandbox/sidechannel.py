@@ -4,22 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import orjson
 
 from warehouse_sync.errors import ConfigurationError
 from warehouse_sync.sandbox.faults import Fault
-from warehouse_sync.sandbox.members import Reading
+from warehouse_sync.sandbox.members import ElementKey, Fields, Reading
+from warehouse_sync.sandbox.state import RequestRecord
 from warehouse_sync.sandbox.wire import Refusal, Reply, Request
-
-if TYPE_CHECKING:
-    from warehouse_sync.sandbox.sandbox import Sandbox
 
 PREFIX = "/_sandbox/"
 
 
-def answer(sandbox: Sandbox, request: Request) -> Reply:
+class Controls(Protocol):
+    """What the side channel reads and changes; `Sandbox` has it all and documents it."""
+
+    @property
+    def url(self) -> str: ...
+
+    def members(self, segment_id: int | str, reading: Reading | str = ...) -> dict[ElementKey, Fields]: ...
+
+    def segments(self) -> list[dict[str, Any]]: ...
+
+    def requests(self, kind: str | None = None) -> list[RequestRecord]: ...
+
+    def violations(self) -> list[str]: ...
+
+    def inject(self, fault: Fault | str) -> None: ...
+
+    def clear_faults(self) -> None: ...
+
+    def faults(self) -> list[Fault]: ...
+
+    def force_status(self, segment_id: int | str, status: str) -> None: ...
+
+    def set_writable(self, account_id: int, writable: bool) -> None: ...
+
+    def revoke_access_tokens(self) -> None: ...
+
+    def revoke_refresh_token(self) -> None: ...
+
+
+def answer(sandbox: Controls, request: Request) -> Reply:
     """The reply to a request whose path starts with PREFIX.
 
     GET    state                        segments, violations, faults and the number of requests
@@ -41,7 +68,7 @@ def answer(sandbox: Sandbox, request: Request) -> Reply:
         return Reply.json(400, {"status": 400, "message": str(error)})
 
 
-def _answer(sandbox: Sandbox, request: Request, rooms: list[str]) -> Reply:
+def _answer(sandbox: Controls, request: Request, rooms: list[str]) -> Reply:
     match request.method, rooms:
         case "GET", ["state"]:
             return Reply.json(200, _state(sandbox))
@@ -75,7 +102,7 @@ def _answer(sandbox: Sandbox, request: Request, rooms: list[str]) -> Reply:
     raise Refusal(404, f"The sandbox has no {request.method} {request.path}")
 
 
-def _state(sandbox: Sandbox) -> dict[str, Any]:
+def _state(sandbox: Controls) -> dict[str, Any]:
     return {
         "url": sandbox.url,
         "segments": sandbox.segments(),
@@ -85,7 +112,7 @@ def _state(sandbox: Sandbox) -> dict[str, Any]:
     }
 
 
-def _members(sandbox: Sandbox, segment_id: int, reading: str) -> Reply:
+def _members(sandbox: Controls, segment_id: int, reading: str) -> Reply:
     if reading not in list(Reading):
         raise Refusal(400, f"reading must be one of {', '.join(Reading)}")
     held = sandbox.members(segment_id, reading)

@@ -13,9 +13,9 @@ import sqlalchemy as sa
 from warehouse_sync.destinations.base import Audience
 from warehouse_sync.errors import StateDamaged
 from warehouse_sync.operations import RunKind, RunStatus
-from warehouse_sync.state import ticks
+from warehouse_sync.state import syncs
+from warehouse_sync.state.lease import Lease
 from warehouse_sync.state.store import State, SyncKey
-from warehouse_sync.state.syncs import Lease
 
 TABLE_NAME_LENGTH = 40
 """Of the sync's part: PostgreSQL cuts names at 63 bytes, and a prefix and a number stand around it."""
@@ -95,7 +95,7 @@ def begin(
                 config_fingerprint=config_fingerprint,
                 previous_run=previous,
                 started_at=state.warehouse.utc_now(),
-                tick=None if tick is None else ticks.stored(tick),
+                tick=None if tick is None else syncs.stored(tick),
                 **tables,
             )
         )
@@ -180,7 +180,7 @@ def end(state: State, lease: Lease, run_id: int, tick: datetime | None, **values
     with state.fenced(lease.key, lease.token, "record the end of the run") as connection:
         connection.execute(sa.update(state.tables.runs).where(state.tables.runs.c.run_id == run_id).values(**values))
         if tick is not None:
-            ticks.settle(state, connection, lease.key, tick)
+            syncs.settle(state, connection, lease.key, tick)
 
 
 def promote(

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import threading
-import time
-import uuid
-from contextvars import copy_context
 from dataclasses import dataclass
-from types import TracebackType
+from datetime import UTC, datetime
 
 import sqlalchemy as sa
 import structlog
 
-from warehouse_sync.errors import LeaseLost, QueryFailed, StateDamaged, WarehouseSyncError
+from warehouse_sync.errors import QueryFailed, StateDamaged
+from warehouse_sync.operations import RunStatus
+from warehouse_sync.state import retry_queue
 from warehouse_sync.state.store import State, SyncKey
-from warehouse_sync.stopping import Stop
 
 log = structlog.get_logger(__name__)
 
@@ -86,173 +81,68 @@ def make_row(state: State, key: SyncKey) -> None:
                 raise
 
 
-POLL = 0.2
-"""Seconds until a wish to stop is noticed by whoever waits; a signal handler may not wake them itself."""
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What the state tables say of a sync at one moment.
 
-HELD_FOR = 2 / 3
-"""Of the lease must be left when a request starts: at the default of 60 s none takes as long, so none outlives it."""
-
-FRESH_FOR = 1 / 3
-"""Of the lease must be left at the last moment before a request leaves; less means that the worker stood still."""
-
-
-def _clock() -> float:
-    """Seconds that also pass while the machine sleeps, where the system can tell: Linux's monotonic clock stops."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
-
-
-class _Ending(threading.Event):
-    """Set once the lease is lost or a stop is wished. Waiting for it also makes sure that the lease holds."""
-
-    def __init__(self, lease: Lease) -> None:
-        super().__init__()
-        self._lease = lease
-
-    def wait(self, timeout: float | None = None) -> bool:
-        return super().wait(timeout) or self._lease.stop.requested or not self._lease.hold()
-
-
-class Lease:
-    """The right to run one sync, from `take()` to the end of the `with` block.
-
-    A thread renews it three times per lease. `token` fences every write to state. `ending` is set when another worker
-    has taken over, and soon after `stop` was wished; whoever waits for it, or calls `hold()`, before each request never
-    sends without the lease: a worker that was frozen finds out when it wakes.
-
-    context: whose variables the log lines of that thread bear; replaced as more becomes known.
+    last_tick: the newest tick whose run has ended, in UTC; None while nobody has served it. is_leased: a worker runs it
+    now. retry_in: seconds until something of the retry queue is due, 0 and less when it is; None when nothing waits.
     """
 
-    def __init__(self, state: State, key: SyncKey, token: int, deadline: float, stop: Stop) -> None:
-        self.state = state
-        self.key = key
-        self.token = token
-        self.stop = stop
-        self._deadline = deadline
-        self._lost = False
-        self._over = threading.Event()
-        self._holding = threading.Lock()
-        self.ending: threading.Event = _Ending(self)
-        self.context = copy_context()
-        self._thread = threading.Thread(target=self._renew, name=f"lease of {key.sync}", daemon=True)
+    last_tick: datetime | None = None
+    is_leased: bool = False
+    retry_in: float | None = None
 
-    @classmethod
-    def take(cls, state: State, key: SyncKey, stop: Stop | None = None) -> Lease | None:
-        """The lease, or None while another worker holds it."""
-        warehouse, syncs = state.warehouse, state.tables.syncs
-        holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"[-100:]
-        make_row(state, key)
-        asked = _clock()
-        with warehouse.write("take the lease") as connection:
-            free = sa.or_(
-                syncs.c.lease_holder.is_(None),
-                syncs.c.lease_expires_at.is_(None),
-                syncs.c.lease_expires_at < warehouse.utc_now(),
-            )
-            connection.execute(
-                sa.update(syncs)
-                .where(key.match(syncs), free)
-                .values(
-                    lease_holder=holder,
-                    lease_token=syncs.c.lease_token + 1,
-                    lease_expires_at=warehouse.utc_now(warehouse.lease),
-                )
-            )
-            found = connection.execute(
-                sa.select(syncs.c.lease_holder, syncs.c.lease_token).where(key.match(syncs))
-            ).one()
-        if found.lease_holder != holder:
-            return None
-        return cls(state, key, int(found.lease_token), asked + warehouse.lease, stop or Stop())
+    def has_run(self, tick: datetime) -> bool:
+        """Whether this tick, or a later one, was run."""
+        return self.last_tick is not None and self.last_tick >= tick
 
-    def __enter__(self) -> Lease:
-        self._thread.start()
-        return self
+    @property
+    def retry_is_due(self) -> bool:
+        return self.retry_in is not None and self.retry_in <= 0
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._over.set()
-        self._thread.join()
-        try:
-            self.release()
-        except WarehouseSyncError as failure:
-            log.warning("lease not given back, it will run out by itself", error=str(failure))
 
-    def hold(self) -> bool:
-        """Whether a request may be started now: the lease is ours for `HELD_FOR` of its length.
+def look(state: State, key: SyncKey) -> Outlook:
+    """How the sync stands, by one statement and the warehouse's clock."""
+    syncs, runs = state.tables.syncs, state.tables.runs
+    now = state.warehouse.utc_now()
+    waiting = retry_queue.next_due(state, key).subquery("waiting")
+    columns = (
+        syncs.c.last_tick,
+        is_leased(state).label("is_leased"),
+        waiting.c.next_due,
+        # Of a run whose worker died behind its commit point, what was not sent is in no queue yet.
+        ((runs.c.watermark < runs.c.last_seq) | (runs.c.status == RunStatus.RUNNING)).label("left_open"),
+        now.label("now"),
+    )
+    joined = syncs.outerjoin(runs, runs.c.run_id == syncs.c.promoted_run).outerjoin(
+        waiting, waiting.c.run_id == syncs.c.promoted_run
+    )
+    with state.warehouse.connect("look for what is due") as connection:
+        row = connection.execute(sa.select(*columns).select_from(joined).where(key.match(syncs))).one_or_none()
+    if row is None:
+        return Outlook()
+    retry_in = 0.0 if row.left_open else (row.next_due - row.now).total_seconds() if row.next_due else None
+    last_tick = None if row.last_tick is None else row.last_tick.replace(tzinfo=UTC)
+    return Outlook(last_tick, bool(row.is_leased), retry_in)
 
-        By this machine's clock; renewed if need be. False when another worker has it or the warehouse cannot be asked.
-        """
-        with self._holding:
-            if self._lost:
-                return False
-            if self._deadline - _clock() >= self.state.warehouse.lease * HELD_FOR:
-                return True
-            try:
-                self.renew()
-            except WarehouseSyncError as error:
-                log.warning("lease not renewed, nothing is sent", error=str(error))
-                return False
-            return True
 
-    def is_fresh(self) -> bool:
-        """Whether the lease is ours for `FRESH_FOR` of its length, by this machine's clock. Asks nobody."""
-        return not self._lost and self._deadline - _clock() >= self.state.warehouse.lease * FRESH_FOR
+def found(state: State, key: SyncKey, tick: datetime) -> None:
+    """A sync that nobody has served counts as run up to `tick`; any other stays as it is. Its row is there."""
+    syncs = state.tables.syncs
+    with state.warehouse.write("note where the schedule begins") as connection:
+        connection.execute(
+            sa.update(syncs).where(key.match(syncs), syncs.c.last_tick.is_(None)).values(last_tick=stored(tick))
+        )
 
-    def ensure(self) -> None:
-        """Raise LeaseLost unless a request may be started now."""
-        if not self.hold():
-            raise LeaseLost(
-                f"sync {self.key.sync}: this worker could not renew its lease and has stopped. Nothing is lost; the "
-                "next run sends what is pending."
-            )
 
-    def renew(self) -> None:
-        """The lease is ours for its full length again. Raises LeaseLost."""
-        asked = _clock()
-        try:
-            with self.state.fenced(self.key, self.token, "renew the lease"):
-                pass
-        except LeaseLost:
-            self._lost = True
-            self.ending.set()
-            raise
-        self._deadline = max(self._deadline, asked + self.state.warehouse.lease)
+def settle(state: State, connection: sa.Connection, key: SyncKey, tick: datetime) -> None:
+    """The tick was run; to be called inside a fenced transaction."""
+    syncs = state.tables.syncs
+    older = syncs.c.last_tick.is_(None) | (syncs.c.last_tick < stored(tick))
+    connection.execute(sa.update(syncs).where(key.match(syncs), older).values(last_tick=stored(tick)))
 
-    def release(self) -> None:
-        """Another worker can take the lease at once, unless it already has."""
-        syncs = self.state.tables.syncs
-        with self.state.warehouse.write("give back the lease") as connection:
-            connection.execute(
-                sa.update(syncs)
-                .where(self.key.match(syncs), syncs.c.lease_token == self.token)
-                .values(lease_holder=None, lease_expires_at=None)
-            )
 
-    def _renew(self) -> None:
-        every = self.state.warehouse.lease / 3
-        due = _clock() + every
-        while not self._over.wait(min(POLL, every)):
-            if self.stop.requested and not self.ending.is_set():
-                self.context.run(self._tell_of_stop)
-                self.ending.set()
-            if self.stop.breaks_off and self.stop.from_elsewhere:
-                self.state.warehouse.interrupt()
-            if _clock() < due:
-                continue
-            due = _clock() + every
-            if not self.context.run(self._renewed):
-                return
-
-    def _tell_of_stop(self) -> None:
-        log.warning("stopping: no new request is started, those under way are awaited", why=self.stop.why)
-
-    def _renewed(self) -> bool:
-        """False once the lease is lost."""
-        try:
-            self.renew()
-        except LeaseLost:
-            return False
-        except WarehouseSyncError as error:
-            log.warning("lease not renewed, trying again", error=str(error))
-        return True
+def stored(tick: datetime) -> datetime:
+    """The tick as the state tables hold times: UTC without a zone."""
+    return tick.astimezone(UTC).replace(tzinfo=None)

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from warehouse_sync.errors import ConfigurationError, QueryFailed, WarehouseSyncError, WarehouseUnavailable
-from warehouse_sync.logs import redact
 from warehouse_sync.operations import Elements
-from warehouse_sync.warehouses.expressions import Expressions, Text
+from warehouse_sync.redaction import redact
+from warehouse_sync.warehouses.dialect import Expressions, Text
 from warehouse_sync.warehouses.tables import Tables
 
 

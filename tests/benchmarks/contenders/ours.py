@@ -21,7 +21,7 @@ import yaml
 from benchmarks.measuring import high_water, since_begun, written_bytes
 
 import warehouse_sync
-from warehouse_sync.progress import Phase, Progress
+from warehouse_sync.events import Phase, Progress
 
 SYNC = "benchmark"
 TCP_INFO_TO_BYTES = 120
@@ -131,9 +131,9 @@ def main() -> None:
     config = warehouse_sync.load_config(config_path)
     watch, traffic = Watch(), Traffic()
     if sys.argv[2:] == ["--only-load"]:
-        from warehouse_sync.warehouses import make_warehouse
+        from warehouse_sync.warehouses.registry import make_warehouse
 
-        import_module("warehouse_sync.run")
+        import_module("warehouse_sync.run.run")
         make_warehouse(config.warehouse_of(config.sync(SYNC)))
         watch.end()
         print(json.dumps({"phases": watch.phases, "rss_mb": high_water()}))

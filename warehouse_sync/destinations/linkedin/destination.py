@@ -9,27 +9,32 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from warehouse_sync.destinations.base import Audience, AudienceSpec, Credentials
-from warehouse_sync.destinations.linkedin.calls import Calls
-from warehouse_sync.destinations.linkedin.client import Client
-from warehouse_sync.destinations.linkedin.conditions import warned
+from warehouse_sync.destinations.linkedin.api import Calls
+from warehouse_sync.destinations.linkedin.audience_status import warned
+from warehouse_sync.destinations.linkedin.bisection import settle
+from warehouse_sync.destinations.linkedin.config import LinkedInConfig, LinkedInSettings
 from warehouse_sync.destinations.linkedin.elements import body, element, values
-from warehouse_sync.destinations.linkedin.endings import GaveUp, Refused
+from warehouse_sync.destinations.linkedin.errors import GaveUp, Refused
 from warehouse_sync.destinations.linkedin.fields import AUDIENCE_FIELDS, MEMBER_PATHS
-from warehouse_sync.destinations.linkedin.pace import DEFAULT_REQUESTS_PER_MINUTE, Budget, Pace, budgets
+from warehouse_sync.destinations.linkedin.http import Client
+from warehouse_sync.destinations.linkedin.rate_limit import DEFAULT_REQUESTS_PER_MINUTE, Budget, Pace, budgets
 from warehouse_sync.destinations.linkedin.responses import Next, Verdict, judge, what_next
 from warehouse_sync.destinations.linkedin.segments import PATH, Segment, Segments
-from warehouse_sync.destinations.linkedin.settings import LinkedInSettings
-from warehouse_sync.destinations.linkedin.settling import settle
 from warehouse_sync.destinations.linkedin.tokens import Tokens
 from warehouse_sync.errors import AuthenticationFailed, ConfigurationError, DestinationUnavailable, StopRun
+from warehouse_sync.events import Action, Progress
 from warehouse_sync.fields import AudienceFields, Element
 from warehouse_sync.operations import Batch, OperationKind, Outcomes
-from warehouse_sync.progress import Action, Progress
 
 BATCH_SIZE = 5000
 """Elements that LinkedIn takes in one request."""
 
 ACTIONS = {OperationKind.ADD: Action.ADD, OperationKind.REMOVE: Action.REMOVE}
+
+
+def open_destination(config: LinkedInConfig, *, patient: bool) -> LinkedIn:
+    """Return the destination of one entry of the configuration; see destinations/registry.py."""
+    return LinkedIn(config.settings(patient=patient))
 
 
 class LinkedIn:

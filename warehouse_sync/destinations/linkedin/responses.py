@@ -25,7 +25,7 @@ from email.utils import parsedate_to_datetime
 from enum import Enum, auto
 from typing import Any
 
-from warehouse_sync.destinations.linkedin.client import Response
+from warehouse_sync.destinations.linkedin.http import Response
 from warehouse_sync.operations import DELIVERED, Outcome, Outcomes, deferred, rejected
 
 

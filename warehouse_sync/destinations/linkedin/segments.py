@@ -16,15 +16,15 @@ import orjson
 import structlog
 
 from warehouse_sync.destinations.base import Audience, AudienceSpec
-from warehouse_sync.destinations.linkedin.calls import Calls
-from warehouse_sync.destinations.linkedin.client import Response
-from warehouse_sync.destinations.linkedin.conditions import described
-from warehouse_sync.destinations.linkedin.endings import FINAL, GaveUp, Refused, forbidden, stopped
+from warehouse_sync.destinations.linkedin.api import Calls
+from warehouse_sync.destinations.linkedin.audience_status import described
+from warehouse_sync.destinations.linkedin.config import LinkedInSettings
+from warehouse_sync.destinations.linkedin.errors import FINAL, GaveUp, Refused, forbidden, stopped
 from warehouse_sync.destinations.linkedin.fields import SEGMENT_TYPES
-from warehouse_sync.destinations.linkedin.pace import Wait
+from warehouse_sync.destinations.linkedin.http import Response
+from warehouse_sync.destinations.linkedin.rate_limit import Wait
 from warehouse_sync.destinations.linkedin.responses import Next, clean, describe, what_next
-from warehouse_sync.destinations.linkedin.settings import LinkedInSettings
-from warehouse_sync.progress import Action
+from warehouse_sync.events import Action
 
 log = structlog.get_logger(__name__)
 

@@ -12,13 +12,13 @@ from typing import Any, NoReturn
 
 import structlog
 
-from warehouse_sync.destinations.linkedin.client import Client, NoAnswer, Response
-from warehouse_sync.destinations.linkedin.endings import GaveUp, Refused, dead_refresh_token, refresh_refused
+from warehouse_sync.destinations.linkedin.config import LinkedInSettings
+from warehouse_sync.destinations.linkedin.errors import GaveUp, Refused, dead_refresh_token, refresh_refused
+from warehouse_sync.destinations.linkedin.http import Client, NoAnswer, Response
 from warehouse_sync.destinations.linkedin.responses import Next, retry_after, what_next
-from warehouse_sync.destinations.linkedin.settings import LinkedInSettings
-from warehouse_sync.destinations.linkedin.sharing import Shared
-from warehouse_sync.logs import hide, retire
-from warehouse_sync.progress import Action
+from warehouse_sync.destinations.linkedin.shared import Shared
+from warehouse_sync.events import Action
+from warehouse_sync.redaction import hide, retire
 
 log = structlog.get_logger(__name__)
 

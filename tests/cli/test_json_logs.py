@@ -1,0 +1,109 @@
+"""`--log-format json`: whatever reads standard error line by line knows which sync and which run each line is about."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from harness.processes.command import call, interrupt, people
+from harness.worlds.world import SYNC, World, create_audience, make_impatient, sandbox
+
+from warehouse_sync import logs
+from warehouse_sync.logs import configure_logs
+from warehouse_sync.run.run import run_sync
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with sandbox() as running:
+        yield World(f"duckdb:///{tmp_path}/warehouse.duckdb", running, tmp_path)
+
+
+def objects(text: str) -> list[dict[str, Any]]:
+    """Every line as an object; fails at the first that is none, or lacks what each line has."""
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert all({"timestamp", "level", "event", "logger"} <= line.keys() for line in lines)
+    return lines
+
+
+def write(world: World) -> None:
+    world.changes = {"audience": {"type": "user", "id": create_audience(world.sandbox)}}
+    world.save_with_access_token()
+
+
+def test_every_line_of_a_run_tells_its_sync_and_its_run(world: World) -> None:
+    """Also those of the delivery's threads while LinkedIn fails and throttles; standard output stays JSON."""
+    world.fill(people(range(50)))
+    write(world)
+    world.sandbox.inject("503:users:times=1")
+    world.sandbox.inject("429:users:times=1:after=1")
+    answer = call(world.folder, "--log-format", "json", "--log-level", "debug", "run", "--json")
+    assert answer.code == 0, answer.err
+    lines = objects(answer.err)
+    run_id = answer.json[0]["run_id"]
+    begun = [line["event"] for line in lines].index("run begun")
+    assert all(line["sync"] == SYNC for line in lines)
+    assert all("run" not in line for line in lines[:begun])
+    assert all(line["run"] == run_id for line in lines[begun:])
+    assert {"linkedin_trouble", "linkedin_answered"} <= {line["event"] for line in lines[begun:]}
+
+
+def test_the_thread_that_keeps_the_lease_tells_the_run_too(world: World) -> None:
+    """It is older than the run's number, and the one that says that the worker is being stopped."""
+    world.fill(people(range(3)))
+    write(world)
+    world.sandbox.inject("slow:users:seconds=1")
+    answer = interrupt(
+        world.folder, "--log-format", "json", "run", "--json", when=lambda: bool(world.sandbox.requests("users"))
+    )
+    lines = objects(answer.err)
+    (stopping,) = (line for line in lines if line["event"].startswith("stopping"))
+    assert (stopping["sync"], stopping["run"]) == (SYNC, json.loads(answer.out)[0]["run_id"])
+
+
+def test_what_an_operator_can_cause_is_an_object_too(world: World) -> None:
+    """A configuration that cannot be read, and a warehouse that is not there."""
+    (world.folder / "config.yaml").write_text("syncs: 7\n")
+    answer = call(world.folder, "run", WAREHOUSE_SYNC_LOG_FORMAT="json")
+    assert answer.code == 2
+    assert [line["level"] for line in objects(answer.err)] == ["error"]
+    world.url = "postgresql+psycopg://nobody@127.0.0.1:1/nowhere"
+    world.config  # noqa: B018 - writes the file
+    answer = call(world.folder, "--log-format", "json", "run", "--all")
+    assert answer.code == 1
+    (line,) = objects(answer.err)
+    assert line["sync"] == SYNC
+    assert line["level"] == "error"
+
+
+def test_nothing_of_a_run_clings_to_what_is_logged_after_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In one process: a run that succeeds, one that fails, and lines of this thread in between."""
+    make_impatient(monkeypatch)
+    monkeypatch.setattr(logs, "_json", False)
+    root, ours = logging.getLogger(), logging.getLogger("warehouse_sync")
+    before = list(root.handlers), root.level, ours.level
+    log = structlog.get_logger("warehouse_sync.test")
+    try:
+        configure_logs(json=True)
+        world.fill(people(range(5)))
+        run_sync(world.config, SYNC)
+        log.info("between")
+        world.changes = {
+            "model": {"sql": "select 1/0 as id, 'x' as email, 'y' as device from people_", "primary_key": "id"}
+        }
+        with pytest.raises(Exception, match="could not"):
+            run_sync(world.config, SYNC)
+        log.info("between")
+    finally:
+        root.handlers[:], root.level, ours.level = before
+        structlog.reset_defaults()
+        logging.captureWarnings(False)
+    lines = objects(capsys.readouterr().err)
+    assert [line.keys() & {"sync", "run"} for line in lines if line["event"] == "between"] == [set(), set()]

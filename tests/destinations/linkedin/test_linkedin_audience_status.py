@@ -1,0 +1,91 @@
+"""What an audience's status means: for campaigns, and for the sync that keeps it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from warehouse_sync.destinations.base import Audience
+from warehouse_sync.destinations.linkedin.audience_status import BUILT_AFTER, described, warned
+
+DAY = 86400.0
+
+
+def audience(status: str | None, size: int | None = None) -> Audience:
+    return Audience("10804", "user", "Customers", status, size)
+
+
+@pytest.mark.parametrize(
+    ("status", "size", "expected"),
+    [
+        ("READY", 300, "usable in campaigns"),
+        ("UPDATING", 5000, "usable in campaigns"),
+        ("READY", 299, "fewer than the 300 members LinkedIn needs"),
+        ("READY", None, "LinkedIn does not tell its size yet"),
+        (None, 300, "usable in campaigns"),
+        ("BUILDING", None, "LinkedIn is still building it, which takes up to 48 hours"),
+        ("ARCHIVED", 300, "archived after 30 days without use; LinkedIn wakes it when a campaign takes it"),
+        (
+            "EXPIRED", 0,
+            "LinkedIn has dropped its members after 90 days without use; the next run sends all of them again",
+        ),
+        ("PAUSED", 300, "nothing is known here of the status PAUSED: see LinkedIn's Campaign Manager"),
+    ],
+)  # fmt: skip
+def test_whether_campaigns_can_use_an_audience(status: str | None, size: int | None, expected: str) -> None:
+    """One sentence tells it for each status, and that 300 members are needed."""
+    assert described(audience(status, size)).usable == expected
+
+
+@pytest.mark.parametrize("status", ["BUILDING", "READY", "UPDATING", "ARCHIVED", "EXPIRED", "FAILED", "ERROR", None])
+def test_only_an_expired_audience_has_lost_its_members(status: str | None) -> None:
+    """ARCHIVED and FAILED ones still hold them, so that a diff is enough there."""
+    assert described(audience(status)).emptied is (status == "EXPIRED")
+
+
+@given(st.sampled_from(["READY", "UPDATING", "EXPIRED", None]), st.none() | st.floats(0, 400 * DAY), st.booleans())
+def test_an_audience_that_is_well_is_not_warned_of(status: str | None, age: float | None, by_id: bool) -> None:
+    """Neither its age nor how it was chosen makes a warning."""
+    assert warned(audience(status), age, chosen_by_id=by_id).warning is None
+
+
+@pytest.mark.parametrize(
+    ("status", "size", "words"),
+    [
+        ("ARCHIVED", 5, ["archived audience 10804", "into an active or draft campaign", "48 hours"]),
+        ("ARCHIVED", None, ["archived audience 10804", "into an active or draft campaign"]),
+        ("ARCHIVED", 0, ["archived audience 10804", "empty", "--recreate"]),
+        ("FAILED", 5, ["FAILED", "audience 10804", "Campaign Manager", "--recreate"]),
+        ("ERROR", 5, ["ERROR", "audience 10804", "Campaign Manager", "--recreate"]),
+    ],
+)
+def test_an_audience_that_is_not_well_is_warned_of(status: str, size: int | None, words: list[str]) -> None:
+    """The warning explains the status and says what to do."""
+    told = warned(audience(status, size), 0.0, chosen_by_id=False).warning
+    assert told is not None
+    for word in words:
+        assert word in told
+
+
+@pytest.mark.parametrize("age", [None, 0.0, BUILT_AFTER - 1])
+def test_a_young_audience_may_be_building(age: float | None) -> None:
+    """Within 48 hours, or when nobody knows its age, BUILDING is no trouble."""
+    assert warned(audience("BUILDING"), age, chosen_by_id=False).warning is None
+
+
+def test_an_audience_that_is_being_built_for_days_is_warned_of() -> None:
+    """After 48 hours the warning tells the age and whom to ask."""
+    told = warned(audience("BUILDING"), 5 * DAY, chosen_by_id=False).warning
+    assert told is not None
+    assert "5 days ago" in told
+    assert "LinkedIn's support" in told
+
+
+@pytest.mark.parametrize(("status", "size"), [("ARCHIVED", 0), ("FAILED", 1), ("ERROR", 1), ("BUILDING", None)])
+def test_an_audience_chosen_by_its_id_is_not_made_anew_by_recreate(status: str, size: int | None) -> None:
+    """There --recreate would change nothing; taking audience.id out does."""
+    told = warned(audience(status, size), 9 * DAY, chosen_by_id=True).warning
+    assert told is not None
+    assert "take audience.id out" in told
+    assert "--recreate" not in told

@@ -1,0 +1,165 @@
+"""The limit of a day is told from that of a minute by how long it lasts, endpoint by endpoint."""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from warehouse_sync.destinations.linkedin.api import Calls
+from warehouse_sync.destinations.linkedin.config import LinkedInSettings
+from warehouse_sync.destinations.linkedin.errors import GaveUp
+from warehouse_sync.destinations.linkedin.http import Client, Response
+from warehouse_sync.destinations.linkedin.rate_limit import DailyLimits, Pace
+from warehouse_sync.destinations.linkedin.tokens import Tokens
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+HALF_A_DAY = 12 * 3600.0
+
+
+class Clock:
+    """Both clocks, moved by hand."""
+
+    def __init__(self, start: datetime = NOON) -> None:
+        self.start = start
+        self.seconds = 0.0
+
+    def limits(self) -> DailyLimits:
+        return DailyLimits(
+            75.0, monotonic=lambda: self.seconds, utc=lambda: self.start + timedelta(seconds=self.seconds)
+        )
+
+
+def throttled(limits: DailyLimits, endpoint: str = "/users", retry_after: float | None = None) -> GaveUp | None:
+    try:
+        limits.throttled(endpoint, retry_after)
+    except GaveUp as gave_up:
+        return gave_up
+    return None
+
+
+@given(st.lists(st.floats(0.1, 37), min_size=1, max_size=40))
+def test_an_endpoint_is_shut_as_soon_as_429s_have_lasted_longer_than_a_minute(gaps: list[float]) -> None:
+    """Not before, whatever the pauses in between; and then until midnight."""
+    clock = Clock()
+    limits = clock.limits()
+    assert throttled(limits) is None
+    for gap in gaps:
+        clock.seconds += gap
+        found = throttled(limits)
+        assert (found is not None) == (clock.seconds > 75)
+        if found is not None:
+            assert found.reason == "daily_limit"
+            assert found.retry_after == pytest.approx(HALF_A_DAY - clock.seconds)
+            assert "00:00 UTC" in str(found)
+            return
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 74), st.booleans()), max_size=60))
+def test_one_other_answer_to_whichever_thread_begins_the_minute_anew(course: list[tuple[float, bool]]) -> None:
+    """A thread that is unlucky misjudges nothing while others get through."""
+    clock = Clock()
+    limits = clock.limits()
+    for gap, lucky in course:
+        clock.seconds += gap
+        assert throttled(limits) is None
+        if lucky:
+            limits.answered("/users")
+        else:
+            clock.seconds += 0.5
+            limits.answered("/users")
+
+
+def test_endpoints_are_judged_each_by_itself() -> None:
+    """Users that are used up leave companies and audiences open."""
+    clock = Clock()
+    limits = clock.limits()
+    throttled(limits)
+    clock.seconds = 76
+    assert throttled(limits, "/companies") is None
+    assert throttled(limits) is not None
+    limits.ensure_open("/companies")
+    with pytest.raises(GaveUp, match="/users"):
+        limits.ensure_open("/users")
+
+
+def test_a_shut_endpoint_opens_at_midnight_and_not_for_a_late_answer() -> None:
+    """A request that left before may still be answered well; that opens nothing."""
+    clock = Clock()
+    limits = clock.limits()
+    throttled(limits)
+    clock.seconds = 76
+    assert throttled(limits) is not None
+    limits.answered("/users")
+    clock.seconds = HALF_A_DAY - 1
+    with pytest.raises(GaveUp) as caught:
+        limits.ensure_open("/users")
+    assert caught.value.retry_after == pytest.approx(1)
+    clock.seconds = HALF_A_DAY
+    limits.ensure_open("/users")
+    assert throttled(limits) is None
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "seconds"), [(75.0, None), (75.1, 75.1), (3600.0, 3600.0), (60_000.0, 60_000.0)]
+)
+def test_a_wish_of_more_than_a_minute_shuts_at_once(retry_after: float, seconds: float | None) -> None:
+    """For just as long as LinkedIn wishes: it knows better than a guess."""
+    found = throttled(Clock().limits(), retry_after=retry_after)
+    assert (found.retry_after if found else None) == seconds
+
+
+def test_429s_on_both_sides_of_midnight_are_not_of_one_day() -> None:
+    """At midnight the day's requests begin anew, so what came before says nothing."""
+    clock = Clock(NOON + timedelta(seconds=HALF_A_DAY - 40))
+    limits = clock.limits()
+    throttled(limits)
+    clock.seconds = 41
+    assert throttled(limits) is None
+    clock.seconds = 41 + 75
+    assert throttled(limits) is None
+    clock.seconds += 1
+    found = throttled(limits)
+    assert found is not None
+    assert found.retry_after == pytest.approx(86400 - 77)
+
+
+def test_all_that_meet_a_shut_endpoint_are_told_the_same() -> None:
+    """The message does not change with the time, so that many outcomes are one to whoever records them."""
+    clock = Clock()
+    limits = clock.limits()
+    told = {str(throttled(limits, retry_after=3600))}
+    for clock.seconds in (1, 100, 3000):
+        with pytest.raises(GaveUp) as caught:
+            limits.ensure_open("/users")
+        told.add(str(caught.value))
+        told.add(str(throttled(limits)))
+    assert len(told) == 1
+
+
+def test_whoever_waits_for_its_turn_while_the_limit_is_found_sends_nothing() -> None:
+    """The wait for the pace may be long, and another thread learns the truth in it."""
+
+    class SlowPace:
+        def turn(self, _: str | None) -> None:
+            with contextlib.suppress(GaveUp):
+                calls._days.throttled("/users", 3600)
+
+    class SilentTokens:
+        def current(self) -> str:
+            return "token"
+
+    class NoClient:
+        def request(self, *_: Any, **__: Any) -> Response:
+            raise AssertionError("a request was started")
+
+    settings = LinkedInSettings(account_id=1)
+    parts = cast("Client", NoClient()), cast("Tokens", SilentTokens()), cast("Pace", SlowPace())
+    calls = Calls(*parts, settings, lambda _: False)
+    with pytest.raises(GaveUp) as caught:
+        calls.send("POST", "/rest/dmpSegments/7/users", endpoint="user")
+    assert caught.value.reason == "daily_limit"

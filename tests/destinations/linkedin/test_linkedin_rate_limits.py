@@ -1,0 +1,194 @@
+"""Three kinds of 429, a destination's wish to be left alone, and a worker that is being stopped."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from harness.worlds.linkedin import SPEC, Lab, adds, batch, hash_of, reasons
+
+from warehouse_sync.destinations.base import AudienceSpec
+from warehouse_sync.errors import ConfigurationError, DestinationUnavailable
+from warehouse_sync.operations import OperationKind
+from warehouse_sync.sandbox import Fault
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    with Lab() as opened:
+        yield opened
+
+
+def until_midnight() -> float:
+    now = datetime.now(UTC)
+    return (datetime.combine(now.date() + timedelta(days=1), datetime.min.time(), UTC) - now).total_seconds()
+
+
+def test_a_quota_that_is_used_up_ends_the_requests_of_the_run(lab: Lab) -> None:
+    """What lasts longer than a minute is the day's: deferred until 00:00 UTC, and nothing more is asked."""
+    sandbox = lab.start(daily_quota=2)
+    linkedin = lab.connect(sandbox, minute_throttle=0.3, attempts=1000)
+    audience = linkedin.create(SPEC)
+    for number in (1, 2):
+        assert reasons(linkedin, audience, adds(number)) == ["delivered"]
+    outcomes = list(linkedin.deliver(audience, adds(3, 4)))
+    assert [outcome.reason for outcome in outcomes] == ["daily_limit"] * 2
+    for outcome in outcomes:
+        assert outcome.retry_after == pytest.approx(until_midnight(), abs=10)
+        assert outcome.attempted
+        assert "00:00 UTC" in outcome.message
+        assert "/users" in outcome.message
+    statuses = [record.status for record in sandbox.requests("users")]
+    assert statuses[:2] == [200, 200]
+    assert set(statuses[2:]) == {429}
+    later = list(linkedin.deliver(audience, adds(5)))
+    assert (later[0].reason, later[0].message) == ("daily_limit", outcomes[0].message)
+    assert len(sandbox.requests("users")) == len(statuses)
+
+
+def test_the_limit_of_a_minute_is_waited_out_and_not_taken_for_the_days(lab: Lab) -> None:
+    """429s that end within a minute cost time and nothing else, and the next ones are judged afresh."""
+    sandbox = lab.start()
+    linkedin = lab.connect(sandbox, minute_throttle=0.3, attempts=1000)
+    audience = linkedin.create(SPEC)
+    for number in range(4):
+        throttle = Fault("429", on="users", times=0)
+        sandbox.inject(throttle)
+        threading.Timer(0.2, sandbox.clear_faults).start()
+        assert reasons(linkedin, audience, adds(number)) == ["delivered"]
+
+
+def test_an_unlucky_thread_does_not_shut_an_endpoint_that_answers_others(lab: Lab) -> None:
+    """However long one batch is turned away: while another one gets through, the day is not over."""
+    sandbox = lab.start(users_per_minute=100_000)
+    linkedin = lab.connect(sandbox, minute_throttle=0.3, attempts=10_000, patience=1.5)
+    audience = linkedin.create(SPEC)
+    sandbox.inject(Fault("429", on="users", times=0, values=frozenset({hash_of(1)})))
+    with ThreadPoolExecutor(2) as pool:
+        unlucky = pool.submit(reasons, linkedin, audience, adds(1))
+        lucky = 0
+        while not unlucky.done():
+            assert reasons(linkedin, audience, adds(2)) == ["delivered"]
+            lucky += 1
+        assert unlucky.result() == ["throttled"]
+    assert lucky > 5
+
+
+def test_what_one_thread_learns_holds_for_all(lab: Lab) -> None:
+    """Threads that wait for their turn send nothing more once another has found the day's limit."""
+    sandbox = lab.start()
+    linkedin = lab.connect(sandbox)
+    audience = linkedin.create(SPEC)
+    linkedin.deliver(audience, adds(0))
+    sandbox.inject(Fault("429_daily", on="users", times=0, retry_after=3600))
+    with ThreadPoolExecutor(4) as pool:
+        told = list(pool.map(lambda number: reasons(linkedin, audience, adds(number)), range(40)))
+    assert told == [["daily_limit"]] * 40
+    assert len(sandbox.requests("users")) <= 1 + 4
+
+
+def test_a_long_wish_shuts_one_endpoint_and_leaves_the_others_open(lab: Lab) -> None:
+    """LinkedIn counts by endpoint, so companies go on where users are used up."""
+    sandbox = lab.start()
+    linkedin = lab.connect(sandbox)
+    audience = linkedin.create(SPEC)
+    companies = linkedin.create(AudienceSpec("company", "x", None, None, "x"))
+    sandbox.inject(Fault("429", on="users", retry_after=3600))
+    for _ in range(2):
+        (outcome,) = linkedin.deliver(audience, adds(1))
+        assert outcome.reason == "daily_limit"
+        assert outcome.retry_after == pytest.approx(3600, abs=10)
+    assert len(sandbox.requests("users")) == 1
+    named = batch(OperationKind.ADD, [{"company_name": "Acme"}])
+    assert reasons(linkedin, companies, named) == ["delivered"]
+    linkedin.check()
+
+
+def test_before_a_run_the_days_limit_says_when_to_come_back(lab: Lab) -> None:
+    """Neither a look nor a create is repeated; the error tells when it starts anew, and how long that is."""
+    for operation in ("find", "create"):
+        sandbox = lab.start()
+        linkedin = lab.connect(sandbox)
+        sandbox.inject(Fault("429_daily", on=operation, times=0, retry_after=3600))
+        with pytest.raises(DestinationUnavailable, match=r"/dmpSegments .*3,600 s.*Nothing was sent") as caught:
+            linkedin.create(SPEC)
+        assert caught.value.retry_after == pytest.approx(3600, abs=10)
+        assert len(sandbox.requests(operation)) == 1
+
+
+def test_a_full_account_is_never_taken_for_a_throttle(lab: Lab) -> None:
+    """SEGMENT_LIMIT_EXCEEDED comes as 429 too, but only deleting audiences helps."""
+    sandbox = lab.start(segment_cap=0, retry_after=3600)
+    with pytest.raises(ConfigurationError, match="1,000"):
+        lab.connect(sandbox).create(SPEC)
+    assert len(sandbox.requests("create")) == 1
+
+
+def test_trouble_with_a_wish_is_left_alone_for_that_long_by_all(lab: Lab) -> None:
+    """`Retry-After` counts whatever the status is; what was deferred carries the wish."""
+    sandbox = lab.start()
+    linkedin = lab.connect(sandbox)
+    audience = linkedin.create(SPEC)
+    sandbox.inject(Fault("503", on="users", retry_after=3600))
+    (first,) = linkedin.deliver(audience, adds(1))
+    assert (first.reason, first.retry_after) == ("http_503", 3600)
+    (second,) = linkedin.deliver(audience, adds(1))
+    assert second.reason == "throttled"
+    assert second.retry_after == pytest.approx(3600, abs=10)
+    assert len(sandbox.requests("users")) == 1
+    with pytest.raises(DestinationUnavailable) as caught:
+        linkedin.check()
+    assert caught.value.retry_after == pytest.approx(3600, abs=10)
+
+
+def test_a_short_wish_of_a_503_is_borne_out(lab: Lab) -> None:
+    """The repeated request leaves after the seconds that were asked for."""
+    sandbox = lab.start()
+    linkedin = lab.connect(sandbox)
+    audience = linkedin.create(SPEC)
+    sandbox.inject(Fault("503", on="users", retry_after=1))
+    assert reasons(linkedin, audience, adds(1)) == ["delivered"]
+    first, second = sandbox.requests("users")
+    assert second.at - first.at >= 0.99
+
+
+def test_what_a_stopped_worker_never_sent_was_not_attempted(lab: Lab) -> None:
+    """It may be sent at once by the next run, and no attempt counts against it."""
+    sandbox = lab.start()
+    linkedin = lab.connect(sandbox)
+    audience = linkedin.create(SPEC)
+    linkedin.stopping.set()
+    outcomes = linkedin.deliver(audience, adds(1, 2))
+    assert [(outcome.reason, outcome.attempted) for outcome in outcomes] == [("stopped", False)] * 2
+    assert sandbox.requests("users") == []
+
+
+@pytest.mark.parametrize("kind", ["503", "429", "not_found", "65601", "reset_after", "refuse_batch_silent"])
+def test_what_had_left_before_the_stop_was_attempted(lab: Lab, kind: str) -> None:
+    """A request that was answered badly, or not at all, is an attempt, also when its repetition was stopped."""
+    sandbox = lab.start()
+    slow = {"backoff_initial": 60.0, "backoff_max": 60.0, "fresh_404_patience": 60.0, "token_patience": 60.0}
+    linkedin = lab.connect(sandbox, **slow, patience=600.0, requests_per_minute=3)
+    audience = linkedin.create(SPEC)
+    if kind == "refuse_batch_silent":
+        linkedin.deliver(audience, adds(0))  # The empty batch and the first half do not fit into this minute any more.
+    sandbox.inject(Fault(kind, on="users", times=0))
+    threading.Timer(0.3, linkedin.stopping.set).start()
+    started = time.monotonic()
+    outcomes = linkedin.deliver(audience, adds(1, 2))
+    assert time.monotonic() - started < 5
+    assert [(outcome.reason, outcome.attempted) for outcome in outcomes] == [("stopped", True)] * 2
+
+
+def test_a_stop_is_heeded_before_a_token_is_fetched(lab: Lab) -> None:
+    """The token endpoint is LinkedIn too: no request to it is started any more."""
+    sandbox = lab.start()
+    linkedin = lab.connect(sandbox)
+    linkedin.stopping.set()
+    with pytest.raises(DestinationUnavailable, match="stopped"):
+        linkedin.check()
+    assert sandbox.requests() == []

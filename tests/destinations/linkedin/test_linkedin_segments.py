@@ -1,0 +1,198 @@
+"""Odd answers about segments end as something that the operator or the next run can deal with, never as a wrong id."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from warehouse_sync.destinations.base import AudienceSpec
+from warehouse_sync.destinations.linkedin.api import Calls
+from warehouse_sync.destinations.linkedin.config import LinkedInSettings
+from warehouse_sync.destinations.linkedin.errors import GaveUp, Refused
+from warehouse_sync.destinations.linkedin.http import Response
+from warehouse_sync.destinations.linkedin.segments import Segments
+
+SPEC = AudienceSpec("user", "Customers", None, None, "ours")
+OURS = {
+    "id": 10804,
+    "name": "Customers",
+    "type": "USER",
+    "account": "urn:li:sponsoredAccount:1",
+    "sourcePlatform": "DIRECT_API",
+    "sourceSegmentId": "ours",
+    "created": 1634519022000,
+    "destinations": [{"destination": "LINKEDIN", "status": "READY", "audienceSize": 5, "matchedCount": 2}],
+    "inputCount": 9,
+}
+Answer = Response | GaveUp
+
+
+class Script:
+    """Answers calls from a list, and keeps what was asked."""
+
+    def __init__(self, *answers: Answer) -> None:
+        self.answers = list(answers)
+        self.asked: list[tuple[str, dict[str, str]]] = []
+
+    def send(self, method: str, path: str, *, query: dict[str, str] | None = None, **_: Any) -> Response:
+        self.asked.append((method, query or {}))
+        answer = self.answers.pop(0)
+        if isinstance(answer, GaveUp):
+            raise answer
+        return answer
+
+
+def segments(script: Script, wait: Callable[[float], bool] = lambda _: False, **settings: Any) -> Segments:
+    own = LinkedInSettings(account_id=1, **{"attempts": 3, "backoff_initial": 0.001, **settings})
+    return Segments(cast("Calls", script), own, wait)
+
+
+def page(*elements: Any, **paging: int) -> Response:
+    return Response(200, {}, {"elements": list(elements), **({"paging": paging} if paging else {})})
+
+
+def test_an_audience_is_described_from_its_destination() -> None:
+    found = segments(Script(Response(200, {}, OURS))).get("10804")
+    assert found is not None
+    audience = found.audience
+    assert (audience.id, audience.type, audience.status) == ("10804", "user", "READY")
+    assert (audience.size, audience.matched, audience.input_count) == (5, 2, 9)
+    assert found.created == 1634519022
+
+
+def test_numbers_that_are_absent_stay_unknown() -> None:
+    found = segments(Script(Response(200, {}, {"id": 1, "type": "USER_LIST_UPLOAD", "account": "x"}))).get("1")
+    assert found is not None
+    assert found.audience.type == "user_list_upload"
+    assert (found.audience.status, found.audience.size, found.created) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    "body", [[], "x", {}, OURS | {"id": "10804"}, OURS | {"id": True}, OURS | {"type": None}, OURS | {"account": 1}]
+)
+def test_what_does_not_describe_a_segment_is_no_segment(body: Any) -> None:
+    with pytest.raises(GaveUp, match="lacks its id"):
+        segments(Script(Response(200, {}, body))).get("10804")
+    assert segments(Script(page(body))).find("ours") is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sourceSegmentId": "ours too"},
+        {"sourceSegmentId": None},
+        {"account": "urn:li:sponsoredAccount:2"},
+        {"sourcePlatform": "SEGMENT"},
+    ],
+)
+def test_a_finder_that_gives_more_than_asked_for_does_not_mislead(change: dict[str, Any]) -> None:
+    assert segments(Script(page(OURS | change, total=1))).find("ours") is None
+    found = segments(Script(page(OURS | change, OURS | {"id": 10805}, total=2))).find("ours")
+    assert found is not None
+    assert found.audience.id == "10805"
+
+
+def test_pages_are_walked_to_the_total_even_when_they_are_shorter_than_asked_for() -> None:
+    script = Script(page(OURS | {"id": 3}, total=3), page(OURS | {"id": 1}, total=3), page(OURS | {"id": 2}, total=3))
+    found = segments(script).find("ours")
+    assert found is not None
+    assert found.audience.id == "1"
+    assert [query["start"] for _, query in script.asked] == ["0", "1", "2"]
+    assert {query["count"] for _, query in script.asked} == {"100"}
+
+
+def test_an_empty_page_ends_the_walk_whatever_the_total_says() -> None:
+    assert segments(Script(page(total=7))).find("ours") is None
+    assert segments(Script(page())).find("ours") is None
+
+
+def test_a_finder_that_gives_the_same_page_for_ever_is_not_asked_for_ever() -> None:
+    """The walk ends where nothing new comes, whatever the total promises."""
+    script = Script(page(OURS, total=9), page(OURS, total=9))
+    found = segments(script).find("ours")
+    assert found is not None
+    assert len(script.asked) == 2
+
+
+@pytest.mark.parametrize("places", [5, True, 1.5, "LINKEDIN", {"destination": "LINKEDIN"}, [5, None, []], None])
+def test_a_segment_whose_destinations_are_odd_has_no_status(places: Any) -> None:
+    """What is not told as the contract has it is unknown."""
+    found = segments(Script(Response(200, {}, OURS | {"destinations": places}))).get("10804")
+    assert found is not None
+    assert (found.audience.status, found.audience.size) == (None, None)
+
+
+def test_an_audience_is_looked_for_among_all_of_the_account() -> None:
+    """The list is asked without any name, and walked to its end."""
+    script = Script(page(OURS | {"id": 1}, total=2), page(OURS | {"id": 7, "sourceSegmentId": None}, total=2))
+    found = segments(script).listed("7")
+    assert found is not None
+    assert found.audience.id == "7"
+    assert all("sourceSegmentId" not in query for _, query in script.asked)
+    assert segments(Script(page(OURS, total=1))).listed("7") is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "ending", "words"),
+    [
+        (Response(400, {}, {"message": "bad account"}), Refused, r"bad account.*destinations\.<name>\.account_id"),
+        (Response(404, {}), Refused, "rw_dmp_segments"),
+        (Response(412, {}), GaveUp, "HTTP 412"),
+        (Response(200, {}, {"elements": None}), GaveUp, "has no elements"),
+        (Response(200, {}, []), GaveUp, "has no elements"),
+    ],
+)
+def test_a_finder_that_does_not_answer_as_expected(answer: Response, ending: type[Exception], words: str) -> None:
+    with pytest.raises(ending, match=words):
+        segments(Script(answer)).find("ours")
+
+
+@pytest.mark.parametrize(("status", "ending"), [(400, Refused), (412, GaveUp)])
+def test_a_get_that_does_not_answer_as_expected(status: int, ending: type[Exception]) -> None:
+    with pytest.raises(ending):
+        segments(Script(Response(status, {}))).get("7")
+
+
+@pytest.mark.parametrize(
+    ("answer", "ending"), [(Response(404, {}), Refused), (Response(422, {}), Refused), (Response(412, {}), GaveUp)]
+)
+def test_a_create_that_does_not_answer_as_expected(answer: Response, ending: type[Exception]) -> None:
+    with pytest.raises(ending):
+        segments(Script(page(), answer), attempts=1).create(SPEC)
+
+
+@pytest.mark.parametrize("headers", [{}, {"x-restli-id": "urn:li:dmpSegment:7"}])
+def test_a_create_that_does_not_tell_its_id_is_looked_for(headers: dict[str, str]) -> None:
+    script = Script(page(), Response(201, headers), page(), page(OURS))
+    found, created = segments(script).create(SPEC)
+    assert (found.audience.id, created) == ("10804", True)
+    assert [method for method, _ in script.asked] == ["GET", "POST", "GET", "GET"]
+
+
+def test_after_a_clear_failure_a_create_is_not_waited_for_before_it_is_repeated() -> None:
+    throttled = GaveUp("throttled", "slower")
+    script = Script(page(), throttled, page(), Response(201, {"x-linkedin-id": "7"}))
+    found, created = segments(script).create(SPEC)
+    assert (found.audience.id, created) == ("7", True)
+    assert [method for method, _ in script.asked] == ["GET", "POST", "GET", "POST"]
+
+
+def test_creating_gives_up_after_its_attempts_or_when_it_would_wait_too_long() -> None:
+    silence = GaveUp("timeout", "silence", unclear=True)
+    round_trip: list[Answer] = [page(), silence, page(), page(), page()]
+    script = Script(*round_trip * 3)
+    with pytest.raises(GaveUp, match="silence"):
+        segments(script).create(SPEC)
+    assert script.answers == []
+    wish = GaveUp("throttled", "later", retry_after=3600)
+    with pytest.raises(GaveUp, match="later"):
+        segments(Script(page(), wish)).create(SPEC)
+
+
+def test_a_worker_that_is_stopped_while_it_waits_for_a_new_audience_says_so() -> None:
+    script = Script(page(), Response(201, {"x-restli-id": "7"}))
+    with pytest.raises(GaveUp) as caught:
+        segments(script, wait=lambda _: True).create(SPEC)
+    assert caught.value.reason == "stopped"

@@ -1,0 +1,227 @@
+"""Tokens that end, are revoked or are new, in the middle of a delivery: what is borne with and what ends the run."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from harness.worlds.linkedin import ACCOUNT, SPEC, Lab, adds, hash_of, reasons
+
+from warehouse_sync import redaction
+from warehouse_sync.destinations.base import Audience
+from warehouse_sync.destinations.linkedin.destination import LinkedIn
+from warehouse_sync.errors import AuthenticationFailed, ConfigurationError
+from warehouse_sync.sandbox import Fault, Sandbox
+
+BATCHES = 12
+PAST_PROPAGATION = 0.03
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    with Lab() as opened:
+        yield opened
+
+
+def deliver_all(linkedin: LinkedIn, audience: Audience) -> list[list[str]]:
+    """Twelve batches of one member each, from four threads as a run has them."""
+    with ThreadPoolExecutor(4) as pool:
+        return list(pool.map(lambda number: reasons(linkedin, audience, adds(number)), range(BATCHES)))
+
+
+def after(sandbox: Sandbox, requests: int, action: str) -> None:
+    """Let the sandbox do `action` as soon as it has seen so many requests for members."""
+    taken = sandbox._service.answer
+    done: list[str] = []
+
+    def answer(request: object) -> object:
+        if len(sandbox.requests("users")) >= requests and not done:
+            done.append(action)
+            getattr(sandbox, action)()
+        return taken(request)  # type: ignore[arg-type]
+
+    sandbox._service.answer = answer  # type: ignore[method-assign,assignment]
+
+
+def held(sandbox: Sandbox, audience: Audience) -> set[str]:
+    return {value for ((_, value),) in sandbox.members(audience.id)}
+
+
+def test_a_token_that_is_revoked_in_the_middle_is_renewed_once_and_nothing_is_missing(lab: Lab) -> None:
+    """All threads meet the refusal, one of them fetches the new token, and every member arrives."""
+    sandbox = lab.start()
+    linkedin = lab.connect(sandbox)
+    audience = linkedin.create(SPEC)
+    time.sleep(PAST_PROPAGATION)
+    after(sandbox, 5, "revoke_access_tokens")
+    assert deliver_all(linkedin, audience) == [["delivered"]] * BATCHES
+    assert held(sandbox, audience) == set(map(hash_of, range(BATCHES)))
+    assert len(sandbox.requests("token")) == 2
+    assert 401 in [record.status for record in sandbox.requests("users")]
+
+
+def test_a_refresh_token_that_is_revoked_in_the_middle_hurts_only_when_it_is_needed(lab: Lab) -> None:
+    """The access token outlives it; once that is refused too, the run ends and says what to do."""
+    sandbox = lab.start()
+    linkedin = lab.connect(sandbox)
+    audience = linkedin.create(SPEC)
+    sandbox.revoke_refresh_token()
+    assert deliver_all(linkedin, audience) == [["delivered"]] * BATCHES
+    time.sleep(PAST_PROPAGATION)
+    sandbox.revoke_access_tokens()
+    words = r"Refresh Token Expired.*Authorise.*destinations\.ads\.refresh_token.*Nothing is lost"
+    with pytest.raises(AuthenticationFailed, match=words):
+        linkedin.deliver(audience, adds(1))
+    asked = len(sandbox.requests())
+    with pytest.raises(AuthenticationFailed, match="Refresh Token Expired"):
+        linkedin.deliver(audience, adds(2))
+    with pytest.raises(ConfigurationError, match="Refresh Token Expired"):
+        linkedin.check()
+    assert len(sandbox.requests()) == asked
+
+
+def test_a_token_that_expires_in_the_middle_is_renewed(lab: Lab) -> None:
+    """Also when our own clock has not seen it coming: the machine may have slept."""
+    began = time.time()
+    late = [0.0]
+    sandbox = lab.start(now=lambda: began + late[0], token_life=600.0)
+    linkedin = lab.connect(sandbox)
+    audience = linkedin.create(SPEC)
+    assert reasons(linkedin, audience, adds(1)) == ["delivered"]
+    time.sleep(PAST_PROPAGATION)
+    late[0] = 601
+    assert deliver_all(linkedin, audience) == [["delivered"]] * BATCHES
+    assert len(sandbox.requests("token")) == 2
+
+
+def test_a_renewed_token_that_is_not_taken_at_once_is_waited_for_and_not_renewed_again(lab: Lab) -> None:
+    """LinkedIn refuses it with the code of a revoked one for a while; that proves nothing."""
+    sandbox = lab.start(token_propagation=0.4)
+    linkedin = lab.connect(sandbox, token_patience=30.0)
+    audience = linkedin.create(SPEC)
+    assert reasons(linkedin, audience, adds(1)) == ["delivered"]
+    after(sandbox, 5, "revoke_access_tokens")
+    assert deliver_all(linkedin, audience) == [["delivered"]] * BATCHES
+    assert len(sandbox.requests("token")) == 2
+
+
+@pytest.mark.parametrize(
+    "kind", ["500", "429", "502", "503", "bad_json", "403", "not_found", "reset_before", "reset_after"]
+)
+def test_a_refresh_that_fails_for_a_while_is_borne_with(lab: Lab, kind: str) -> None:
+    """Trouble, a page in HTML or an answer that is not of OAuth says nothing about the refresh token."""
+    sandbox = lab.start()
+    linkedin = lab.connect(sandbox)
+    audience = linkedin.create(SPEC)
+    time.sleep(PAST_PROPAGATION)
+    sandbox.inject(Fault(kind, on="token", times=2))
+    sandbox.revoke_access_tokens()
+    assert deliver_all(linkedin, audience) == [["delivered"]] * BATCHES
+    assert len(sandbox.requests("token")) == 4
+
+
+def test_a_refresh_that_fails_for_longer_than_a_new_token_may_be_refused_is_still_no_verdict(lab: Lab) -> None:
+    """The token endpoint is down: operations wait, and go through when it is back, with the same destination."""
+    sandbox = lab.start()
+    linkedin = lab.connect(sandbox, token_patience=0.1, attempts=1000, patience=0.6)
+    audience = linkedin.create(SPEC)
+    assert reasons(linkedin, audience, adds(0)) == ["delivered"]
+    time.sleep(PAST_PROPAGATION)
+    sandbox.inject(Fault("502", on="token", times=0))
+    sandbox.revoke_access_tokens()
+    assert reasons(linkedin, audience, adds(1)) == ["oauth_http_502"]
+    sandbox.clear_faults()
+    assert reasons(linkedin, audience, adds(1)) == ["delivered"]
+
+
+def test_a_wish_of_the_token_endpoint_is_carried_by_what_is_deferred(lab: Lab) -> None:
+    """Its `Retry-After` decides when the next attempt is due."""
+    sandbox = lab.start()
+    linkedin = lab.connect(sandbox)
+    audience = linkedin.create(SPEC)
+    time.sleep(PAST_PROPAGATION)
+    sandbox.inject(Fault("503", on="token", times=0, retry_after=3600))
+    sandbox.revoke_access_tokens()
+    (outcome,) = linkedin.deliver(audience, adds(1))
+    assert (outcome.reason, outcome.retry_after) == ("oauth_http_503", 3600)
+
+
+def test_a_token_that_one_endpoint_takes_and_another_refuses_for_good_ends_the_run(lab: Lab) -> None:
+    """Being accepted elsewhere does not make a refusal last for ever."""
+    sandbox = lab.start()
+    linkedin = lab.connect(sandbox, token_patience=0.4)
+    audience = linkedin.create(SPEC)
+    sandbox.inject(Fault("65601", on="users", times=0))
+    with ThreadPoolExecutor(1) as pool:
+        refused = pool.submit(linkedin.deliver, audience, adds(1))
+        patience = time.monotonic() + 10
+        while not refused.done() and time.monotonic() < patience:
+            with contextlib.suppress(ConfigurationError):  # once it is judged, it is judged for all
+                linkedin.find(SPEC, None)
+        linkedin.stopping.set()
+        with pytest.raises(AuthenticationFailed, match=r"Oauth Refresh Failed.*authorise it again"):
+            refused.result(10)
+    assert len(sandbox.requests("token")) <= 3
+
+
+def test_an_access_token_of_our_own_is_not_given_up_for_one_refusal(lab: Lab) -> None:
+    """It may be as new to LinkedIn as a renewed one."""
+    sandbox = lab.start()
+    linkedin = lab.connect(
+        sandbox, refresh_token=None, access_token=sandbox.settings.access_token, token_propagation=2.0
+    )
+    audience = linkedin.create(SPEC)
+    sandbox.inject(Fault("65601", on="users", times=2))
+    assert reasons(linkedin, audience, adds(1)) == ["delivered"]
+
+
+def test_losing_the_scope_or_the_role_names_both(lab: Lab) -> None:
+    """403 ends the run; the message has the account, the scope and the roles that will do."""
+    for scopes in (("r_ads",), ("rw_dmp_segments",)):
+        sandbox = lab.start(scopes=scopes)
+        linkedin = lab.connect(sandbox)
+        if scopes == ("rw_dmp_segments",):
+            linkedin.create(SPEC)
+            sandbox.set_writable(ACCOUNT, False)
+        with pytest.raises(AuthenticationFailed) as caught:
+            linkedin.deliver(Audience("10804", "user", "x"), adds(1))
+        for word in (str(ACCOUNT), "rw_dmp_segments", "CAMPAIGN_MANAGER", "VIEWER", "destinations.ads.account_id"):
+            assert word in str(caught.value)
+
+
+def test_a_fetched_token_stays_hidden_while_it_is_used_and_a_good_while_after(lab: Lab) -> None:
+    """However many others come meanwhile; a worker that runs for years does not keep it for ever."""
+    linkedin = lab.connect(lab.start())
+    linkedin.check()
+    token = linkedin._tokens.current()
+
+    def others(count: int) -> None:
+        for number in range(count):
+            redaction.hide(f"another-token-{number}", passing=True)
+            redaction.retire(f"another-token-{number}")
+
+    others(2 * redaction.KEPT)
+    assert redaction.redact(token) == redaction.REDACTED
+    linkedin.close()
+    others(redaction.KEPT - 1)
+    assert redaction.redact(token) == redaction.REDACTED
+    others(redaction.KEPT)
+    assert redaction.redact(token) == token
+
+
+def test_syncs_that_run_side_by_side_take_no_token_away_from_each_other(lab: Lab) -> None:
+    """With the same credentials one token is fetched for all, even where a refresh ends the tokens before it."""
+    sandbox = lab.start(refresh_kills_old_tokens=True)
+    side_by_side = [lab.connect(sandbox, token_patience=0.4) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda linkedin: linkedin.check(), side_by_side))
+    side_by_side[0].close()
+    for linkedin in side_by_side[1:]:
+        linkedin.check()
+        linkedin.close()
+    assert len(sandbox.requests("token")) == 1
+    lab.connect(sandbox).check()
+    assert len(sandbox.requests("token")) == 2

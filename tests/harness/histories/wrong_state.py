@@ -1,0 +1,300 @@
+"""Workers that keep their state wrongly, forget what is pending, or do not heed each other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import orjson
+import pytest
+import sqlalchemy as sa
+from harness.histories.injection import Trouble
+from harness.histories.mutation import mutation
+from hypothesis import strategies as st
+
+from warehouse_sync.cancellation import Stop
+from warehouse_sync.destinations.linkedin import destination as linkedin
+from warehouse_sync.destinations.linkedin import elements as wire
+from warehouse_sync.operations import Elements, OperationKind, OutcomeStatus, RunStatus
+from warehouse_sync.pipeline import changes, cleanup, counts, members, pending, recording, reuse, snapshot
+from warehouse_sync.pipeline.comparison import Basis
+from warehouse_sync.pipeline.counts import SnapshotCounts
+from warehouse_sync.pipeline.members import GONE, MADE
+from warehouse_sync.pipeline.recording import Recorder
+from warehouse_sync.pipeline.selects import member_columns
+from warehouse_sync.reports import RunReport
+from warehouse_sync.run.mirror import Mirror
+from warehouse_sync.state import retry_queue, sync_log
+from warehouse_sync.state.lease import Lease
+from warehouse_sync.state.runs import Run
+from warehouse_sync.state.store import State, SyncKey
+from warehouse_sync.warehouses.duckdb.warehouse import DuckDB
+
+at_commits = st.builds(Trouble, kind=st.just("crash"), place=st.just("commit"), nth=st.integers(5, 16))
+"""Crashes between one thing that is on disk and the next."""
+
+DEFERRING = ("503:users:times=0", "503:users:times=0:action=REMOVE", "503:users:times=0:action=ADD")
+"""Faults that leave work for later runs."""
+
+# --- what is on disk when
+
+
+@mutation(
+    "The watermark moves in a transaction of its own, before the outcomes are written.",
+    "run_in_trouble",
+    troubles=at_commits,
+)
+def watermark_first(patch: pytest.MonkeyPatch) -> None:
+    def flush(self: Recorder) -> None:
+        piece, upto = self._open, self._open.last
+        if upto > self.watermark:
+            with self.state.fenced(self.lease.key, self.lease.token, "move the watermark") as connection:
+                self._move_watermark(connection, upto)
+            with self.state.fenced(self.lease.key, self.lease.token, "record outcomes") as connection:
+                self._write(connection, piece)
+            self.watermark = upto
+            self._open = recording._Unrecorded(upto)
+        self._written = time.monotonic()
+
+    patch.setattr(Recorder, "flush", flush)
+
+
+@mutation("A run is promoted when it has delivered.", "run", "run_in_trouble")
+def promote_last(patch: pytest.MonkeyPatch) -> None:
+    promote, finish = Mirror.promote, Mirror.finish
+
+    def not_yet(self: Mirror) -> None:
+        self.row = replace(self.row, watermark=self.counts.held, last_seq=self.counts.last_seq)
+
+    def promoted_late(self: Mirror) -> RunReport:
+        promote(self)
+        return finish(self)
+
+    patch.setattr(Mirror, "promote", not_yet)
+    patch.setattr(Mirror, "finish", promoted_late)
+
+
+@mutation("A run is promoted before its changes are on disk.", "run_in_trouble", "run", troubles=at_commits)
+def promote_before_the_changes(patch: pytest.MonkeyPatch) -> None:
+    promote, work_out = Mirror.promote, Mirror.work_out_changes
+
+    def promoted_early(self: Mirror) -> None:
+        self.ensure_audience()
+        promote(self)
+        work_out(self)
+        self.row = replace(self.row, last_seq=self.counts.last_seq)
+
+    patch.setattr(Mirror, "work_out_changes", promoted_early)
+    patch.setattr(Mirror, "promote", lambda self: None)
+
+
+@mutation("What a dead worker promoted and did not send counts as sent.", "run_in_trouble", troubles=at_commits)
+def forget_the_tail(patch: pytest.MonkeyPatch) -> None:
+    finish_dead = Mirror.finish_dead_runs
+
+    def forgetful(self: Mirror) -> None:
+        if self.promoted:
+            self.promoted = replace(self.promoted, watermark=self.promoted.last_seq)
+        finish_dead(self)
+
+    patch.setattr(Mirror, "finish_dead_runs", forgetful)
+
+
+@mutation(
+    "The retry queue of the run before is dropped by the next one.", "run_against_faults", "run", faults=DEFERRING
+)
+def drop_the_queue(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(changes, "left_undelivered", lambda *_: None)
+
+
+@mutation(
+    "The changes that the retry queue points to are dropped when a run ends.",
+    "run_against_faults",
+    "run",
+    faults=DEFERRING,
+)
+def drop_the_changes(patch: pytest.MonkeyPatch) -> None:
+    retire = cleanup.retire
+
+    def dropping(state: State, lease: Lease, row: Run, *rest: Any, **more: Any) -> None:
+        retire(state, lease, row, *rest, **more)
+        cleanup.drop_tables(state, lease, row, [row.changes_table])
+
+    patch.setattr(cleanup, "retire", dropping)
+
+
+@mutation(
+    "Outcomes that are not delivered are left out of the sync log.", "run_against_faults", "run", faults=DEFERRING
+)
+def log_only_success(patch: pytest.MonkeyPatch) -> None:
+    add = sync_log.add_operations
+
+    def quiet(*arguments: Any) -> None:
+        if arguments[-1].status is OutcomeStatus.DELIVERED:
+            add(*arguments)
+
+    patch.setattr(sync_log, "add_operations", quiet)
+
+
+# --- what is pending, and whom it concerns
+
+
+def _unchecked(patch: pytest.MonkeyPatch, kind: OperationKind) -> None:
+    undelivered = pending.left_undelivered
+
+    def taken_over(*arguments: Any) -> sa.CTE | None:
+        checked = undelivered(*arguments)
+        if checked is None:
+            return None
+        select: Any = checked.element
+        (left,) = select.get_final_froms()
+        everything = sa.or_(select.whereclause, left.c.operation == kind)
+        return sa.select(*select.selected_columns).where(everything).cte("pending")
+
+    patch.setattr(changes, "left_undelivered", taken_over)
+
+
+@mutation(
+    "An ADD that waits is sent although its member has left the query.", "run_against_faults", "run", faults=DEFERRING
+)
+def send_stale_adds(patch: pytest.MonkeyPatch) -> None:
+    _unchecked(patch, OperationKind.ADD)
+
+
+@mutation("A REMOVE that waits is sent although its member is back.", "run_against_faults", "run", faults=DEFERRING)
+def send_stale_removes(patch: pytest.MonkeyPatch) -> None:
+    _unchecked(patch, OperationKind.REMOVE)
+
+
+@mutation("Rows are compared by their primary key: a changed address stays targeted.", "run")
+def remove_by_primary_key(patch: pytest.MonkeyPatch) -> None:
+    def leavers(names: Sequence[str], basis: Basis) -> sa.Select[Any] | None:
+        if basis.previous is None or basis.is_retry:
+            return None
+        previous, current = basis.previous, basis.current
+        members = sa.select(*member_columns(names, previous)).where(previous.c.reason.is_(None))
+        return members.where(~sa.exists().where(current.c.primary_key == previous.c.primary_key))
+
+    patch.setattr(changes, "_leavers", leavers)
+
+
+@mutation("A row is known again by its key alone: what it became once is carried over for ever.", "run")
+def recognise_by_key(patch: pytest.MonkeyPatch) -> None:
+    row_hash = DuckDB.row_hash
+    patch.setattr(DuckDB, "row_hash", lambda self, salt, texts: row_hash(self, salt, texts[:1]))
+
+
+@mutation("A snapshot takes over who was in the one before, in the query still or not.", "run")
+def carry_over_the_gone(patch: pytest.MonkeyPatch) -> None:
+    staged = members.staged_select
+
+    def nobody_gone(*given: Any) -> sa.Select[Any]:
+        lines = staged(*given).subquery()
+        return sa.select(sa.cast(sa.null(), sa.BigInteger).label(GONE), lines.c[MADE])
+
+    patch.setattr(reuse, "staged_select", nobody_gone)
+
+
+@mutation("Every member counts as carried over, so that nobody seems to have left where as many came.", "run")
+def take_new_members_for_old(patch: pytest.MonkeyPatch) -> None:
+    count = counts.count_snapshot
+
+    def all_carried(*given: Any, **options: Any) -> SnapshotCounts:
+        counts = count(*given, **options)
+        return replace(counts, carried=counts.members)
+
+    patch.setattr(snapshot, "count_snapshot", all_carried)
+
+
+@mutation("Who was carried over is taken for gone, unless another row of theirs is new.", "run")
+def take_the_carried_for_gone(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Basis, "left_behind", property(lambda basis: basis.previous))
+
+
+@mutation("A member whose fields have changed is not sent again.", "run")
+def ignore_new_fields(patch: pytest.MonkeyPatch) -> None:
+    joiners = changes._joiners
+
+    def by_identity(names: Sequence[str], basis: Basis) -> sa.Select[Any] | None:
+        found = joiners(names, basis)
+        if found is None or basis.full or basis.previous is None:
+            return found
+        known = sa.exists().where(basis.previous.c.identity == basis.current.c.identity)
+        return found.where(~known)
+
+    patch.setattr(changes, "_joiners", by_identity)
+
+
+@mutation("A REMOVE names only the first identifier of its member.", "run")
+def remove_the_first_identifier(patch: pytest.MonkeyPatch) -> None:
+    build = wire.body
+
+    def shortened(elements: Elements, positions: Sequence[int]) -> bytes:
+        sent = orjson.loads(bytes(build(elements, positions)))
+        for element in sent["elements"]:
+            if element["action"] == "REMOVE":
+                element["userIds"] = element["userIds"][:1]
+        return orjson.dumps(sent)
+
+    patch.setattr(linkedin, "body", shortened)
+
+
+@mutation("A REMOVE that is refused for good is forgotten.", "run_against_refusals", "run")
+def forget_refused_removes(patch: pytest.MonkeyPatch) -> None:
+    add = retry_queue.add
+
+    def selective(*arguments: Any, **more: Any) -> None:
+        if arguments[6].status is not OutcomeStatus.REJECTED:
+            add(*arguments, **more)
+
+    patch.setattr(retry_queue, "add", selective)
+
+
+# --- two workers
+
+
+@mutation("A worker writes although another one has taken over.", "overlap")
+def no_fence(patch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def open_gate(self: State, key: SyncKey, token: int, doing: str) -> Iterator[sa.Connection]:
+        with self.warehouse.write(doing) as connection:
+            yield connection
+
+    patch.setattr(State, "fenced", open_gate)
+
+
+@mutation("A worker sends without a look at its lease.", "overlap")
+def send_without_the_lease(patch: pytest.MonkeyPatch) -> None:
+    # Whichever of the two looks is left finds almost all that the other one would have found.
+    patch.setattr(Lease, "hold", lambda self: True)
+    patch.setattr(Lease, "is_fresh", lambda self: True)
+
+
+@mutation("The lease is taken although another worker holds it.", "overlap")
+def take_any_lease(patch: pytest.MonkeyPatch) -> None:
+    take = Lease.take
+
+    def grab(state: State, key: SyncKey, stop: Stop | None = None) -> Lease | None:
+        with state.warehouse.write("break the lease") as connection:
+            syncs = state.tables.syncs
+            connection.execute(sa.update(syncs).where(key.match(syncs)).values(lease_holder=None))
+        return take(state, key, stop)
+
+    patch.setattr(Lease, "take", grab)
+
+
+# --- the whole
+
+
+@mutation("A run that left something undone reports success.", "run_against_faults", "run", faults=DEFERRING)
+def report_success(patch: pytest.MonkeyPatch) -> None:
+    finish = Mirror.finish
+
+    def cheerful(self: Mirror) -> RunReport:
+        report = finish(self)
+        return replace(report, status=RunStatus.SUCCEEDED)
+
+    patch.setattr(Mirror, "finish", cheerful)

@@ -1,0 +1,101 @@
+"""The command line as a user has it: another process, judged by its exit code and its two outputs."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PROGRAM = (sys.executable, "-m", "warehouse_sync")
+PATIENCE = 60.0
+"""Seconds after which a command counts as hung."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command left behind. On a terminal `out` holds both outputs."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Standard output as one JSON value; fails when anything else stands there."""
+        return json.loads(self.out)
+
+
+def environment(folder: Path, **more: str) -> dict[str, str]:
+    """A user's environment with the configuration in `folder`, free of the test runner's own settings."""
+    kept = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS")}
+    return {**kept, "WAREHOUSE_SYNC_CONFIG": str(folder / "config.yaml"), "TERM": "xterm", **more}
+
+
+def for_harness(**more: str) -> dict[str, str]:
+    """The environment of a process that runs a module of the harness."""
+    tests = str(Path(__file__).parents[2])
+    path = os.pathsep.join([tests, *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, "PYTHONPATH": path, **more}
+
+
+def call(folder: Path, *words: str, **more: str) -> Answer:
+    """Run `warehouse-sync` with these words, in `folder`, without a terminal."""
+    done = subprocess.run(
+        [*PROGRAM, *words],
+        cwd=folder,
+        env=environment(folder, **more),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    return Answer(done.returncode, done.stdout, done.stderr)
+
+
+def call_on_a_terminal(folder: Path, *words: str, **more: str) -> Answer:
+    """Run `warehouse-sync` with these words on a terminal of its own."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [*PROGRAM, *words], cwd=folder, env=environment(folder, **more), stdin=theirs, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    shown = bytearray()
+    try:
+        while piece := os.read(ours, 65536):
+            shown += piece
+    except OSError:
+        pass  # Linux's way to say that the other end of a terminal was closed.
+    os.close(ours)
+    return Answer(process.wait(PATIENCE), shown.decode(), "")
+
+
+def interrupt(folder: Path, *words: str, when: Callable[[], bool], number: int = signal.SIGINT) -> Answer:
+    """Run `warehouse-sync` with these words and send it a signal as soon as `when` holds."""
+    process = subprocess.Popen(
+        [*PROGRAM, *words],
+        cwd=folder,
+        env=environment(folder),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while process.poll() is None and not when():
+        try:
+            process.wait(0.02)
+        except subprocess.TimeoutExpired:
+            continue
+    process.send_signal(number)
+    out, err = process.communicate(timeout=PATIENCE)
+    return Answer(process.returncode, out, err)
+
+
+def people(numbers: Sequence[int], **more: Any) -> list[dict[str, Any]]:
+    """Rows of the table `people`."""
+    return [{"id": number, "email": f"person{number}@example.com", **more} for number in numbers]

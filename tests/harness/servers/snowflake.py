@@ -1,0 +1,66 @@
+"""A Snowflake of our own: a local server in a process of its own, for the real driver and the real dialect.
+
+What it is good for and what it is not stands in docs/snowflake.md.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.request import urlopen
+
+from harness.processes.command import for_harness
+
+
+@dataclass(frozen=True, slots=True)
+class SnowflakeServer:
+    """A running local server. `database()` gives a fresh database in it."""
+
+    port: int
+
+    def url(self, database: str, **query: str) -> str:
+        """The URL that a user would write for this database."""
+        given = {"host": "127.0.0.1", "port": str(self.port), "protocol": "http", "warehouse": "wh", **query}
+        return f"snowflake://worker:secret-of-snowflake@local/{database}/public?" + "&".join(
+            f"{name}={value}" for name, value in given.items()
+        )
+
+    @contextmanager
+    def database(self, name: str) -> Iterator[str]:
+        """The URL of a database of that name; it is gone afterwards."""
+        yield self.url(name)
+        self.ask(f"forget?database={name}")
+
+    def ask(self, what: str) -> Any:
+        """The adapter's own answers: `logins` (what clients sent to log in), `statements` (texts with their tags)."""
+        with urlopen(f"http://127.0.0.1:{self.port}/harness/{what}", timeout=10) as answer:
+            return json.load(answer)
+
+
+@contextmanager
+def snowflake_server() -> Iterator[SnowflakeServer]:
+    """A local server on a free port, until the end of the block."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harness.servers.snowflake_server"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=for_harness(),
+    )
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline()
+        assert line.startswith("port "), "the local Snowflake did not start"
+        yield SnowflakeServer(int(line.split()[1]))
+    finally:
+        process.stdin.close()  # type: ignore[union-attr]
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -1,0 +1,370 @@
+"""fakesnow's server, made to get on with the connector of today and to read patterns and texts as the service does.
+
+`PYTHONPATH=tests python -m harness.servers.snowflake_server` starts it; it ends with its standard input.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import importlib
+import json
+import logging
+import os
+import re
+import sys
+import threading
+import time
+import types
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+NOTHING_TO_DO = [r"\s*alter\s+session", r"\s*create\s+warehouse", r"\s*grant\b", r"\s*use\s+(role|warehouse)\b"]
+"""Statements that a local server has nothing to do for."""
+
+STRANGER = "stranger"
+"""The user that may not log in; all others may, with any password, key or token."""
+
+
+def provide_what_the_connector_dropped() -> None:
+    """fakesnow imports two modules that the connector has no more since version 5."""
+
+    class SnowflakeConverter:
+        def to_snowflake(self, value: Any) -> Any:
+            return value
+
+        def escape(self, value: Any) -> Any:
+            return value.replace("\\", "\\\\").replace("'", "\\'") if isinstance(value, str) else value
+
+        def quote(self, value: Any) -> str:
+            return "NULL" if value is None else f"'{value}'" if isinstance(value, str) else str(value)
+
+    class SnowflakeFileUtil:
+        @staticmethod
+        def compress_file_with_gzip(source: str, folder: str) -> tuple[str, int]:
+            target = Path(folder) / (Path(source).name + "_c.gz")
+            target.write_bytes(gzip.compress(Path(source).read_bytes()))
+            return str(target), target.stat().st_size
+
+    for name, content in (("converter", SnowflakeConverter), ("file_util", SnowflakeFileUtil)):
+        module = types.ModuleType(f"snowflake.connector.{name}")
+        setattr(module, content.__name__, content)
+        sys.modules[module.__name__] = module
+        setattr(importlib.import_module("snowflake.connector"), name, module)
+
+
+class Seen:
+    """What clients have asked, for tests that look at the client's side."""
+
+    def __init__(self) -> None:
+        self.logins: list[dict[str, Any]] = []
+        self.statements: list[dict[str, str]] = []
+        self.tags: dict[str, str] = {}
+        self.databases: dict[str, str] = {}
+
+    def statement(self, token: str, text: str) -> None:
+        if found := re.match(r"\s*alter\s+session\s+set\s+query_tag\s*=\s*'(.*)'", text, re.I | re.S):
+            self.tags[token] = found[1]
+        told = {"database": self.databases.get(token, ""), "tag": self.tags.get(token, ""), "sql": text}
+        self.statements.append(told)
+
+
+def speak_as_the_service_does() -> None:
+    """Functions that fakesnow lacks, or translates so that patterns and texts come out otherwise."""
+    from fakesnow import cursor
+    from sqlglot import exp
+
+    def called(name: str, *arguments: Any) -> Any:
+        return exp.Anonymous(this=name, expressions=list(arguments))
+
+    def own(node: Any) -> Any:
+        match node:
+            case exp.GT(this=exp.RegexpInstr() as found, expression=exp.Literal(this="0")):
+                return called("regexp_matches", found.this, found.expression)
+            case exp.LTE(this=exp.RegexpInstr() as found, expression=exp.Literal(this="0")):
+                return exp.Not(this=called("regexp_matches", found.this, found.expression))
+            case exp.RegexpReplace():
+                replacement = node.args.get("replacement") or exp.Literal.string("")
+                return called("regexp_replace", node.this, node.expression, replacement, exp.Literal.string("g"))
+            case exp.RegexpExtract():
+                found = called("regexp_extract", node.this, node.expression, node.args["group"])
+                return exp.Nullif(this=found, expression=exp.Literal.string(""))
+            case exp.SHA2() if (length := node.args.get("length")) and length.name == "512":
+                return called("sha512", node.this)
+            case exp.Transform() | exp.ArrayFilter():
+                # Lambdas are given texts, as VARIANT cast to VARCHAR is one; DuckDB's JSON would keep its quotes.
+                as_json = called("to_json", node.this)
+                node.set("this", called("from_json", as_json, exp.Literal.string('["VARCHAR"]')))
+            case exp.ToArray():
+                return node.this
+            case exp.ByteLength():
+                return called("strlen", node.this)
+        return node
+
+    FakeSnowflakeCursor: Any = cursor.FakeSnowflakeCursor  # noqa: N806 - a class
+    expressions: Any = exp.Expression
+    theirs = FakeSnowflakeCursor._transform
+
+    def transform(self: Any, expression: Any, params: Any) -> Any:
+        # From the leaves up: sqlglot's own walk does not go into what it has just replaced.
+        for node in reversed(list(expression.dfs())):
+            if (better := own(node)) is not node:
+                node.replace(better)
+        return theirs(self, expression, params)
+
+    FakeSnowflakeCursor._transform = transform
+    expressions.transform = changed_in_place
+    # A dollar sign in a text is no variable.
+    FakeSnowflakeCursor._inline_variables = lambda self, sql: sql
+
+
+KNOWN = threading.local()
+"""The statement that is being translated (`root`), its `nodes` and their `kinds`."""
+
+
+@cache
+def kinds_named(code: types.CodeType) -> tuple[type, ...]:
+    """The kinds of nodes that a step of fakesnow's translation asks for; without any of them it has nothing to do."""
+    import fakesnow.transforms
+    from sqlglot import exp
+
+    found = [getattr(exp, name) for name in code.co_names if isinstance(getattr(exp, name, None), type)]
+    for name in code.co_names if code.co_name == "<lambda>" else ():
+        inner = getattr(fakesnow.transforms, name, None)
+        found += kinds_named(inner.__code__) if isinstance(inner, types.FunctionType) else ()
+    return tuple(kind for kind in found if issubclass(kind, exp.Expression))
+
+
+def nodes_below(root: Any) -> Iterator[Any]:
+    from sqlglot import exp
+
+    rest = [root]
+    while rest:
+        node = rest.pop()
+        yield node
+        for value in node.args.values():
+            if type(value) is list:
+                rest += [child for child in value if isinstance(child, exp.Expression)]
+            elif isinstance(value, exp.Expression):
+                rest.append(value)
+
+
+def changed_in_place(root: Any, change: Any, *given: Any, copy: bool = False, **named: Any) -> Any:
+    """What sqlglot's `transform` gives, without copying the tree: its many walks took most of a run."""
+    if getattr(KNOWN, "root", None) is not root:
+        KNOWN.root, KNOWN.nodes = root, list(nodes_below(root))
+        KNOWN.kinds = {type(node) for node in KNOWN.nodes}
+    wanted = kinds_named(change.__code__)
+    if wanted and not any(issubclass(kind, wanted) for kind in KNOWN.kinds):
+        return root
+    for node in KNOWN.nodes:
+        if wanted and not isinstance(node, wanted):
+            continue
+        better = change(node, *given, **named)
+        if better is not node:
+            KNOWN.root = None
+            if node is root:
+                return better
+            node.replace(better)
+    return root
+
+
+def answer_whole() -> None:
+    """Answers with NULL among their times, and answers of several record batches, reach the connector."""
+    import fakesnow.arrow
+    import pyarrow
+    import pyarrow.compute
+
+    arrow: Any = fakesnow.arrow
+    server: Any = importlib.import_module("fakesnow.server")
+    theirs, to_ipc = arrow.timestamp_to_sf_struct, arrow.to_ipc
+
+    def times(column: Any) -> Any:
+        column = column.combine_chunks() if isinstance(column, pyarrow.ChunkedArray) else column
+        whole = theirs(column.fill_null(datetime(1970, 1, 1, tzinfo=UTC if column.type.tz else None)))
+        fields = [whole.type.field(place) for place in range(whole.type.num_fields)]
+        return pyarrow.StructArray.from_arrays(whole.flatten(), fields=fields, mask=column.is_null())
+
+    arrow.timestamp_to_sf_struct = times
+    server.to_ipc = lambda table: to_ipc(table.combine_chunks())
+
+
+def write_out_parameters(body: dict[str, Any]) -> None:
+    """A statement with its parameters in it: on the way to DuckDB an expression with a question mark may be doubled."""
+    import sqlglot
+    from fakesnow.converter import from_binding
+
+    def written(kind: str, value: Any) -> str:
+        given = None if value is None else from_binding({"type": kind, "value": value})
+        if isinstance(given, str) and kind == "TEXT":
+            return "'" + given.replace("\\", "\\\\").replace("'", "''") + "'"
+        if isinstance(given, datetime):
+            return f"'{given:%Y-%m-%d %H:%M:%S.%f}'::timestamp_ntz"
+        return "null" if given is None else str(given)
+
+    bindings = body.pop("bindings", None) or {}
+    columns = [bindings[str(place)] for place in range(1, len(bindings) + 1)]
+    text, parts, last = body["sqlText"], list[str](), 0
+    if any(isinstance(column["value"], list) for column in columns):
+        # Many rows at once: they are an INSERT of our tests' own, with all of its values as parameters.
+        head = text[: text.lower().rindex("values")]
+        given = [[written(column["type"], value) for value in column["value"]] for column in columns]
+        rows = ", ".join(f"({', '.join(row)})" for row in zip(*given, strict=True))
+        body["sqlText"] = f"{head} values {rows}"
+        return
+    tokens = sqlglot.tokenize(text, read="snowflake") if columns else []
+    marks = [token for token in tokens if token.text == "?" and token.end == token.start]
+    for column, mark in zip(columns, marks, strict=True):
+        parts += [text[last : mark.start], written(column["type"], column["value"])]
+        last = mark.end + 1
+    body["sqlText"] = "".join(parts) + text[last:]
+
+
+def make_app() -> Any:
+    """fakesnow's application, with everything put right that the connector or we stumble over."""
+    provide_what_the_connector_dropped()
+    import duckdb
+
+    # Not `from fakesnow import server`: the package has a function of that name.
+    server: Any = importlib.import_module("fakesnow.server")
+    speak_as_the_service_does()
+    answer_whole()
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import JSONResponse
+    from starlette.routing import Route
+
+    logging.getLogger("fakesnow.server").setLevel(logging.CRITICAL if "-q" in sys.argv else logging.ERROR)
+    seen = Seen()
+    server.shared_fs.nop_regexes = NOTHING_TO_DO
+
+    def sha512(text: str) -> str:
+        return hashlib.sha512(text.encode()).hexdigest()
+
+    server.shared_fs.duck_conn.create_function("sha512", sha512, ["VARCHAR"], "VARCHAR")
+
+    async def body_of(request: Request) -> dict[str, Any]:
+        body = await request.body()
+        if request.headers.get("Content-Encoding") == "gzip":
+            body = gzip.decompress(body)
+        found: dict[str, Any] = json.loads(body)
+        return found
+
+    def with_body(request: Request, body: dict[str, Any]) -> Request:
+        request._body = json.dumps(body).encode()
+        request.scope["headers"] = [pair for pair in request.scope["headers"] if pair[0] != b"content-encoding"]
+        again = Request(request.scope)
+        again._body = request._body
+        return again
+
+    async def login(request: Request) -> JSONResponse:
+        body = await body_of(request)
+        data = body["data"]
+        parameters = data.setdefault("SESSION_PARAMETERS", {})
+        seen.logins.append({**data, "query": dict(request.query_params)})
+        if data.get("LOGIN_NAME") == STRANGER:
+            message = "Incorrect username or password was specified."
+            return JSONResponse({"data": {}, "code": "390100", "message": message, "success": False})
+        if isinstance(parameters.get("AUTOCOMMIT"), str):
+            parameters["AUTOCOMMIT"] = parameters["AUTOCOMMIT"].lower() == "true"
+        answer = await server.login_request(with_body(request, body))
+        told = json.loads(answer.body)
+        token = told["data"]["token"]
+        seen.tags[token] = parameters.get("QUERY_TAG", "")
+        seen.databases[token] = (request.query_params.get("databaseName") or "").upper()
+        told["data"] |= {
+            "masterToken": token,
+            "validityInSeconds": 3600,
+            "masterValidityInSeconds": 14400,
+            "sessionId": len(seen.logins),
+        }
+        return JSONResponse(told)
+
+    async def query(request: Request) -> Any:
+        body = await body_of(request)
+        token = request.headers.get("Authorization", "")[17:-1]
+        seen.statement(token, body["sqlText"])
+        write_out_parameters(body)
+        if asked := re.fullmatch(r"\s*describe schema (\w+)\s*", body["sqlText"], re.I):
+            connection = server.sessions[token]
+            known = connection._duck_conn.execute(
+                "select 1 from information_schema.schemata where catalog_name ilike ? and schema_name ilike ?",
+                [connection.database, asked[1]],
+            ).fetchone()
+            if not known:
+                return told_as_absent(asked[1])
+            body["sqlText"] = "select 1"
+        began = time.monotonic()
+        answer = await server.query_request(with_body(request, body))
+        seen.statements[-1]["seconds"] = str(round(time.monotonic() - began, 4))
+        if b"already exists" in answer.body[:1000]:
+            answer = JSONResponse({**json.loads(answer.body), "code": "002002"})
+        return answer
+
+    def told_as_absent(name: str) -> JSONResponse:
+        message = f"SQL compilation error:\nSchema '{name}' does not exist or not authorized."
+        data = {"errorCode": "002043", "sqlState": "02000"}
+        return JSONResponse({"data": data, "code": "002043", "message": message, "success": False})
+
+    async def logins(_: Request) -> JSONResponse:
+        return JSONResponse(seen.logins)
+
+    async def statements(_: Request) -> JSONResponse:
+        return JSONResponse(seen.statements)
+
+    async def forget(request: Request) -> JSONResponse:
+        """No test sees what another one has done, and the sessions that it left open are gone."""
+        database = request.query_params["database"].upper()
+        for token in [token for token, name in seen.databases.items() if name == database]:
+            if connection := server.sessions.pop(token, None):
+                connection._duck_conn.close()
+            del seen.databases[token]
+        seen.logins.clear()
+        seen.statements.clear()
+        try:
+            server.shared_fs.duck_conn.execute(f"DETACH DATABASE IF EXISTS {database}")
+        except duckdb.Error as error:
+            return JSONResponse({"error": str(error)})
+        return JSONResponse({})
+
+    own = {
+        "/session/v1/login-request": Route("/session/v1/login-request", login, methods=["POST"]),
+        "/queries/v1/query-request": Route("/queries/v1/query-request", query, methods=["POST"]),
+    }
+    routes = [own.get(route.path, route) for route in server.routes]
+    routes += [
+        Route("/telemetry/send", lambda _: JSONResponse({"success": True, "data": None}), methods=["POST"]),
+        Route("/harness/logins", logins),
+        Route("/harness/statements", statements),
+        Route("/harness/forget", forget),
+    ]
+    return Starlette(routes=routes)
+
+
+def serve() -> None:
+    """Serve until standard input is closed, so that nothing outlives whoever started us."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: Any = None) -> None:
+            await super().startup(sockets)
+            sys.stdout.write(f"port {self.servers[0].sockets[0].getsockname()[1]}\n")
+            sys.stdout.flush()
+
+    running = Server(uvicorn.Config(make_app(), host="127.0.0.1", port=0, log_level="error"))
+
+    def end_with_input() -> None:
+        sys.stdin.read()
+        running.should_exit = True
+        time.sleep(3)
+        os._exit(0)
+
+    threading.Thread(target=end_with_input, daemon=True).start()
+    running.run()
+
+
+if __name__ == "__main__":
+    serve()

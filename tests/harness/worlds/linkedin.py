@@ -1,0 +1,113 @@
+"""A LinkedIn destination and its sandbox, as impatient as tests want them."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Self
+
+import orjson
+
+from warehouse_sync.destinations.base import Audience, AudienceSpec
+from warehouse_sync.destinations.linkedin.config import LinkedInSettings
+from warehouse_sync.destinations.linkedin.destination import LinkedIn
+from warehouse_sync.operations import SEPARATOR, Batch, Elements, OperationKind
+from warehouse_sync.sandbox import Sandbox, SandboxSettings
+
+ACCOUNT, VIEWED_ACCOUNT, TEST_ACCOUNT = 507404993, 507404994, 507404995
+Row = Mapping[str, str | None]
+
+SPEC = AudienceSpec("user", "Customers", None, None, "installation:customers")
+
+
+class Lab:
+    """Starts sandboxes and connects to them; the end of the `with` block closes all."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def start(self, *, now: Callable[[], float] = time.time, **settings: Any) -> Sandbox:
+        """A running sandbox whose audiences are ready at once."""
+        return self._stack.enter_context(Sandbox(SandboxSettings(**{"ready_after": 0.0, **settings}), now))
+
+    def connect(self, sandbox: Sandbox, **settings: Any) -> LinkedIn:
+        """A destination that is the sandbox; its waits are a hundredth of the usual ones."""
+        theirs = sandbox.settings
+        own: dict[str, Any] = {
+            "account_id": ACCOUNT,
+            "name": "ads",
+            "client_id": theirs.client_id,
+            "client_secret": theirs.client_secret,
+            "refresh_token": theirs.refresh_token,
+            "api_url": sandbox.url,
+            "oauth_url": sandbox.url,
+            "requests_per_minute": 10_000,
+            "max_in_flight": 4,
+            "wait_after_create": 0.01,
+            "fresh_404_patience": 0.2,
+            "token_propagation": 0.02,
+            "token_patience": 0.5,
+            "attempts": 4,
+            "patience": 10.0,
+            "backoff_initial": 0.01,
+            "backoff_max": 0.04,
+            "wait_after_429": 0.02,
+            "read_timeout": 1.0,
+        }
+        linkedin = LinkedIn(LinkedInSettings(**{**own, **settings}))
+        self._stack.callback(linkedin.close)
+        return linkedin
+
+
+def hash_of(number: int) -> str:
+    """The identifier of one made-up person."""
+    return hashlib.sha256(f"{number}@example.com".encode()).hexdigest()
+
+
+def adds(*numbers: int) -> Batch:
+    """A batch that adds these people."""
+    return batch(OperationKind.ADD, [{"sha256_email": hash_of(number)} for number in numbers])
+
+
+ID_TYPES = {"sha256_email": "SHA256_EMAIL", "sha512_email": "SHA512_EMAIL", "google_aid": "GOOGLE_AID"}
+IDENTIFIERS = {
+    "company_name", "company_email_domain", "company_website_domain", "company_page_url", "organization_urn",
+}  # fmt: skip
+
+
+def batch(kind: OperationKind, rows: Sequence[Row], *, first_seq: int = 1) -> Batch:
+    """These rows as LinkedIn shall get them, written without the worker's help."""
+    texts = [orjson.dumps(written(kind, row)) + SEPARATOR.encode() for row in rows]
+    return Batch(kind, first_seq, Elements(b"".join(texts), len(texts)))
+
+
+def written(kind: OperationKind, row: Row) -> dict[str, Any]:
+    """The element of a row of values by field; a list of texts is JSON."""
+    given = {name: value for name, value in row.items() if value is not None}
+    element: dict[str, Any] = {"action": str(kind)}
+    ids = [{"idType": ID_TYPES[name], "idValue": given[name]} for name in ID_TYPES if name in given]
+    if ids:
+        element["userIds"] = ids
+    for name, value in given.items():
+        if name in IDENTIFIERS or (kind is OperationKind.ADD and name not in ID_TYPES):
+            first, *others = name.split("_")
+            value = orjson.loads(value) if name == "industries" else value
+            if value != []:
+                element[first + "".join(map(str.capitalize, others))] = value
+    return element
+
+
+def reasons(linkedin: LinkedIn, audience: Audience, batch: Batch) -> list[str]:
+    """The reasons of the outcomes; `delivered` for those that have none."""
+    return [outcome.reason or outcome.status.value for outcome in linkedin.deliver(audience, batch)]

@@ -1,0 +1,187 @@
+"""The real scheduler by a virtual clock: days pass in seconds, and only the runs themselves are stand-ins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+import yaml
+from apscheduler.executors.debug import DebugExecutor
+
+from warehouse_sync.cancellation import Stop
+from warehouse_sync.config.loader import Config
+from warehouse_sync.errors import WarehouseSyncError
+from warehouse_sync.events import Observer, Progress
+from warehouse_sync.operations import RunStatus
+from warehouse_sync.reports import RunReport
+from warehouse_sync.service.clock import Clock, Pace
+from warehouse_sync.service.scheduler import Scheduler
+from warehouse_sync.service.worker import Work, outlook
+from warehouse_sync.state import syncs
+from warehouse_sync.state.migrate import migrate
+from warehouse_sync.state.store import State, SyncKey
+from warehouse_sync.state.syncs import Outlook
+from warehouse_sync.warehouses.base import Warehouse
+
+PACE = Pace(reload_interval=86400.0, look_every=86400.0)
+
+
+class VirtualClock(Clock):
+    """Stands still but for whoever sets `time`."""
+
+    def __init__(self, time: datetime) -> None:
+        super().__init__()
+        self.time = time
+
+    def now(self) -> datetime:
+        return self.time
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A run that a stand-in has recorded: for which tick, by whom, when it began."""
+
+    sync: str
+    tick: datetime
+    worker: int
+    began: datetime
+
+
+@dataclass
+class Shop:
+    """A real state schema that stays open, and everything that was run against it.
+
+    trouble: what happens in a run, by sync and tick; it may raise. takes: how long a run lasts.
+    """
+
+    warehouse: Warehouse
+    clock: VirtualClock
+    folder: Path
+    ran: list[Ran] = field(default_factory=list)
+    reports: list[RunReport] = field(default_factory=list)
+    trouble: Callable[[str, datetime], None] = lambda _sync, _tick: None
+    takes: Callable[[str, datetime], timedelta] = lambda _sync, _tick: timedelta(seconds=20)
+    look_takes: timedelta = timedelta()
+    outage: WarehouseSyncError | None = None
+    tidied: list[tuple[str, datetime]] = field(default_factory=list)
+    looks: int = 0
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        self.state = State(self.warehouse)
+        migrate(self.state)
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "config.yaml"
+
+    def configure(self, schedules: Mapping[str, Mapping[str, Any] | None], **more: Any) -> None:
+        """One sync for each schedule stands in the file. more: further keys of each."""
+        sync = {
+            "warehouse": "analytics",
+            "destination": "ads",
+            "model": {"sql": "select 1 as id", "primary_key": "id"},
+            "identifiers": {"sha256_email": "email"},
+            **more,
+        }
+        self.path.write_text(
+            yaml.safe_dump(
+                {
+                    "warehouses": {"analytics": {"url": "postgresql://nowhere.invalid/shop"}},
+                    "destinations": {"ads": {"type": "linkedin", "account_id": 5, "access_token": "long-enough-token"}},
+                    "syncs": {
+                        name: {**sync, "audience": {"type": "user", "name": name}}
+                        | ({"schedule": dict(schedule)} if schedule else {})
+                        for name, schedule in schedules.items()
+                    },
+                }
+            )
+        )
+
+    def worker(self, pace: Pace = PACE) -> Scheduler:
+        """A scheduler of its own process, so to speak; it has begun."""
+        self.workers += 1
+        scheduler = Scheduler(
+            self.path,
+            clock=self.clock,
+            pace=pace,
+            work=StandIn(self, self.workers),
+            threads=DebugExecutor(),
+            observer=_Noting(self),
+        )
+        scheduler.start()
+        return scheduler
+
+    def go(self, until: datetime, *workers: Scheduler) -> None:
+        """Time passes, and the workers do what they do; with none, nobody does."""
+        while self.clock.time < until:
+            following = min([until, *(worker.step() for worker in workers)])
+            self.clock.time = max(self.clock.time, following)
+
+    def of(self, sync: str) -> list[datetime]:
+        """The ticks that were run, in their order."""
+        return [ran.tick for ran in self.ran if ran.sync == sync]
+
+    def last_tick(self, sync: str) -> datetime | None:
+        return syncs.look(self.state, SyncKey(sync, "ads")).last_tick
+
+
+class StandIn(Work):
+    """What is done to a sync, but for what is sent: the ticks are claimed in the real tables."""
+
+    def __init__(self, shop: Shop, worker: int) -> None:
+        self.shop = shop
+        self.worker = worker
+
+    def one_at_a_time(self, config: Config, name: str) -> str | None:
+        return None
+
+    def look(self, config: Config, name: str, tick: datetime | None) -> Outlook:
+        self.shop.looks += 1
+        if self.shop.outage is not None:
+            raise self.shop.outage
+        found = outlook(self.shop.state, SyncKey(name, "ads"), tick)
+        self.shop.clock.time += self.shop.look_takes
+        return found
+
+    def run(self, config: Config, name: str, tick: datetime, stop: Stop, progress: Progress) -> RunReport:
+        shop = self.shop
+        ran = Ran(name, tick, self.worker, shop.clock.time)
+        shop.trouble(name, tick)
+        shop.ran.append(ran)
+        with shop.warehouse.write("settle a tick") as connection:
+            syncs.settle(shop.state, connection, SyncKey(name, "ads"), tick)
+        shop.clock.time += shop.takes(name, tick)
+        return RunReport(name, RunStatus.SUCCEEDED, run_id=len(shop.ran))
+
+    def tidy(self, config: Config, name: str, stop: Stop) -> bool:
+        self.shop.tidied.append((name, self.shop.clock.time))
+        return True
+
+
+class _Noting(Observer):
+    def __init__(self, shop: Shop) -> None:
+        self.shop = shop
+
+    def ended(self, sync: str, report: RunReport, *, retry: bool = False) -> None:
+        self.shop.reports.append(report)
+
+
+@contextmanager
+def shop(url: str, folder: Path, time: str) -> Iterator[Shop]:
+    """A shop whose clock shows `time`, an ISO time in UTC."""
+    from warehouse_sync.warehouses.duckdb.warehouse import DuckDB
+    from warehouse_sync.warehouses.postgres.warehouse import PostgreSQL
+
+    kind = DuckDB if sa.make_url(url).drivername.startswith("duckdb") else PostgreSQL
+    warehouse = kind("analytics", url, "warehouse_sync", 60.0)
+    warehouse.open()
+    try:
+        yield Shop(warehouse, VirtualClock(datetime.fromisoformat(time).replace(tzinfo=UTC)), folder)
+    finally:
+        warehouse.close()

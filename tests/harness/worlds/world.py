@@ -1,0 +1,264 @@
+"""A small world for mirror tests: a warehouse with a table, a sandbox, and a configuration that joins them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import sqlalchemy as sa
+import yaml
+
+from warehouse_sync.config.loader import Config, load_config
+from warehouse_sync.destinations.linkedin import config as linkedin_settings
+from warehouse_sync.reports import PlanReport, RunReport
+from warehouse_sync.run.run import retry_sync, run_sync
+from warehouse_sync.sandbox import Sandbox, SandboxSettings
+
+Row = Mapping[str, Any]
+Member = frozenset[tuple[str, str]]
+
+SYNC = "people"
+READINGS = ("identifiers", "elements")
+
+USERS = {
+    "audience": {"type": "user", "name": "People"},
+    "identifiers": {"sha256_email": "email", "google_aid": "device"},
+    "fields": {"first_name": "first_name", "country": "country"},
+}
+COMPANIES = {
+    "audience": {"type": "company", "name": "Companies"},
+    "identifiers": {"company_name": "name", "company_website_domain": "domain"},
+    "fields": {"city": "city"},
+}
+COLUMNS = {
+    "user": ("id", "email", "device", "first_name", "country"),
+    "company": ("id", "name", "domain", "city"),
+}
+WIRE = {
+    "email": "SHA256_EMAIL",
+    "device": "GOOGLE_AID",
+    "name": "companyName",
+    "domain": "companyWebsiteDomain",
+}
+
+
+IMPATIENT = {
+    "wait_after_create": 0.0,
+    "fresh_404_patience": 2.0,
+    "token_propagation": 0.05,
+    "token_patience": 1.0,
+    "attempts": 3,
+    "patience": 2.0,
+    "backoff_initial": 0.01,
+    "backoff_max": 0.05,
+    "wait_after_429": 0.01,
+    "read_timeout": 2.0,
+}
+"""Settings of a LinkedIn destination that bears with little."""
+
+
+def make_impatient(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> None:
+    """A worker that waits for nothing: LinkedIn's pauses are the contract's, not the test's subject.
+
+    settings: what differs from IMPATIENT.
+    """
+    whole = linkedin_settings.LinkedInSettings
+
+    def quick(**given: Any) -> linkedin_settings.LinkedInSettings:
+        return replace(whole(**given), **{**IMPATIENT, **settings})
+
+    monkeypatch.setattr(linkedin_settings, "LinkedInSettings", quick)
+
+
+def engine_of(url: str) -> sa.Engine:
+    """An engine of the test's own, apart from the worker's."""
+    if url.startswith("snowflake:"):
+        from warehouse_sync.warehouses.snowflake.engine import make_engine
+
+        return make_engine(sa.make_url(url), poolclass=sa.NullPool)
+    return sa.create_engine(url, poolclass=sa.NullPool)
+
+
+@dataclass
+class World:
+    """One sync `people` over table `people`. `sandbox.members()` tells what the audience holds."""
+
+    url: str
+    sandbox: Sandbox
+    folder: Path
+    kind: str = "user"
+    changes: dict[str, Any] = field(default_factory=dict)
+    """Keys of the sync that differ from the standard ones."""
+    account: dict[str, Any] = field(default_factory=dict)
+    """Keys of the destination that differ from the standard ones."""
+    home: dict[str, Any] = field(default_factory=dict)
+    """Keys of the warehouse that differ from the standard ones."""
+    destination_name: str = "ads"
+
+    @property
+    def written(self) -> dict[str, Any]:
+        """The configuration as its file holds it."""
+        mapping = USERS if self.kind == "user" else COMPANIES
+        sync: dict[str, Any] = {
+            "warehouse": "analytics",
+            "destination": self.destination_name,
+            "model": {"sql": "select * from people", "primary_key": "id"},
+            "guard": {"max_removed_percent": 100, "min_members": 0},
+            **mapping,
+            **self.changes,
+        }
+        return {
+            "warehouses": {"analytics": {"url": self.url, **self.home}},
+            "destinations": {self.destination_name: {**destination(self.sandbox), **self.account}},
+            "syncs": {SYNC: sync},
+        }
+
+    @property
+    def config(self) -> Config:
+        return load_config(self.save() / "config.yaml")
+
+    def save(self) -> Path:
+        """The folder in which the configuration lies, as `config.yaml`."""
+        (self.folder / "config.yaml").write_text(yaml.safe_dump(self.written))
+        return self.folder
+
+    def save_with_access_token(self) -> Path:
+        """Like `save`, with a token given as such: that is believed at once, one fetched may be refused for seconds."""
+        written = self.written
+        destination = written["destinations"][self.destination_name]
+        for key in ("client_id", "client_secret", "refresh_token"):
+            del destination[key]
+        destination["access_token"] = self.sandbox.settings.access_token
+        (self.folder / "config.yaml").write_text(yaml.safe_dump(written))
+        return self.folder
+
+    @contextmanager
+    def connect(self) -> Iterator[sa.Connection]:
+        engine = engine_of(self.url)
+        with engine.begin() as connection:
+            yield connection
+
+    def begin_anew(self) -> None:
+        """Neither data nor state: as if nothing had ever run."""
+        with self.connect() as connection:
+            connection.execute(sa.text("drop schema if exists warehouse_sync cascade"))
+            connection.execute(sa.text("drop table if exists people"))
+
+    def fill(self, rows: Iterable[Row]) -> None:
+        """Table `people` holds just these rows; what a row lacks is NULL."""
+        names = COLUMNS[self.kind]
+        texts = ", ".join(f"{name} {'bigint' if name == 'id' else 'text'}" for name in names)
+        marks = ", ".join(f":{name}" for name in names)
+        given = [{name: row.get(name) for name in names} for row in rows]
+        with self.connect() as connection:
+            connection.execute(sa.text("drop table if exists people"))
+            connection.execute(sa.text(f"create table people ({texts})"))
+            if given:
+                connection.execute(sa.text(f"insert into people values ({marks})"), given)
+
+    def run(self, **wish: Any) -> RunReport:
+        return run_sync(self.config, SYNC, **wish)
+
+    def retry(self, **wish: Any) -> RunReport:
+        return retry_sync(self.config, SYNC, **wish)
+
+    def plan(self) -> PlanReport:
+        from warehouse_sync.run.plan import plan_sync
+
+        return plan_sync(self.config, SYNC)
+
+    def query(self, sql: str) -> Sequence[sa.Row[Any]]:
+        with self.connect() as connection:
+            return connection.execute(sa.text(sql)).all()
+
+    @property
+    def segment(self) -> int:
+        """The id of the only audience at the sandbox."""
+        (only,) = self.sandbox.segments()
+        return int(only["id"])
+
+    def holds(self, reading: str) -> set[Member]:
+        """What the audience holds under one reading of REMOVE; single identifiers are sets of one."""
+        return {frozenset(member) for member in self.sandbox.members(self.segment, reading=reading)}
+
+    def expected(self, rows: Iterable[Row], reading: str) -> set[Member]:
+        """What the audience must hold when the query yields these rows: worked out without the product."""
+        members = {member for row in rows if (member := member_of(row))}
+        if reading == "identifiers":
+            return {frozenset([identifier]) for member in members for identifier in member}
+        return members
+
+    def check(self, rows: Sequence[Row]) -> None:
+        """The audience equals the query under every reading, and no rule of sending was broken."""
+        for reading in READINGS:
+            assert self.holds(reading) == self.expected(rows, reading), reading
+        assert self.holds("persons") == self.expected(rows, "elements"), "persons"
+        assert self.sandbox.violations() == []
+
+
+def destination(sandbox: Sandbox) -> dict[str, Any]:
+    """The YAML of a destination that is the sandbox."""
+    return {
+        "type": "linkedin",
+        "account_id": 507404993,
+        "client_id": "sandbox",
+        "client_secret": "sandbox",
+        "refresh_token": "sandbox-refresh",
+        "api_url": sandbox.url,
+        "oauth_url": sandbox.url,
+    }
+
+
+def member_of(row: Row) -> Member:
+    """The identifiers of a row by the rules for clean values: an address, a device, a name, a domain."""
+    found = set()
+    for column, wire in WIRE.items():
+        value = (row.get(column) or "").strip().lower() if column != "name" else (row.get(column) or "").strip()
+        if column == "email" and "@" not in value:
+            continue
+        if value:
+            hashed = hashlib.sha256(value.encode()).hexdigest() if column == "email" else value
+            found.add((wire, hashed))
+    return frozenset(found)
+
+
+@contextmanager
+def sandbox(**settings: Any) -> Iterator[Sandbox]:
+    """A sandbox without the five seconds of patience that a new audience wants."""
+    with Sandbox(SandboxSettings(**{"ready_after": 0.0, "users_per_minute": 100_000, **settings})) as running:
+        yield running
+
+
+def create_audience(sandbox: Sandbox, kind: str = "USER", account: int = 507404993) -> int:
+    """The id of an empty audience that somebody else has made."""
+    body = {
+        "account": f"urn:li:sponsoredAccount:{account}",
+        "name": "Somebody's",
+        "type": kind,
+        "sourcePlatform": "DIRECT_API",
+        "destinations": [{"destination": "LINKEDIN"}],
+    }
+    return int(send(sandbox, "", body, "CREATE").headers["x-restli-id"])
+
+
+def send(sandbox: Sandbox, path: str, body: Any, method: str) -> requests.Response:
+    """What the sandbox answers to somebody else's POST; `path` is below the segments."""
+    answer = requests.post(
+        f"{sandbox.url}/rest/dmpSegments{path and '/'}{path}",
+        json=body,
+        headers={
+            "Authorization": f"Bearer {sandbox.settings.access_token}",
+            "LinkedIn-Version": "202609",
+            "X-Restli-Protocol-Version": "2.0.0",
+            "X-RestLi-Method": method,
+        },
+        timeout=(10, 10),
+    )
+    assert answer.status_code in (200, 201), answer.text
+    return answer

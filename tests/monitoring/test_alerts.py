@@ -1,0 +1,270 @@
+"""Webhooks: told once per change of a sync's state, whoever runs it and however often."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import stamina
+import yaml
+from harness.processes.command import Answer, call, people
+from harness.servers.webhook_receiver import Hooks
+from harness.worlds.world import SYNC, World, create_audience, sandbox
+
+from warehouse_sync.config.loader import Config, load_config
+from warehouse_sync.config.models import WebhookConfig
+from warehouse_sync.events import EachObserver, Observer
+from warehouse_sync.monitoring import webhooks
+from warehouse_sync.monitoring.alerts import Alerts, body
+from warehouse_sync.operations import OperationCounts, RunStatus
+from warehouse_sync.reports import RunReport
+from warehouse_sync.run.run import run_sync
+
+OKAY = RunReport(SYNC, RunStatus.SUCCEEDED)
+FAILED = RunReport(SYNC, RunStatus.FAILED, reason="the warehouse is on fire")
+BLOCKED = RunReport(SYNC, RunStatus.BLOCKED, reason="too many would go")
+DEAD = RunReport(SYNC, RunStatus.INCOMPLETE, dead=3)
+WAITING = RunReport(SYNC, RunStatus.INCOMPLETE, deferred=3)
+SKIPPED = RunReport(SYNC, RunStatus.SKIPPED)
+
+
+on_duckdb = pytest.mark.parametrize("warehouse_url", ["duckdb"], indirect=True)
+
+
+@pytest.fixture
+def hooks() -> Iterator[Hooks]:
+    with Hooks() as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _no_waits() -> Iterator[None]:
+    """A webhook that is down is asked again at once."""
+    stamina.set_testing(True, attempts=webhooks.ATTEMPTS)
+    yield
+    stamina.set_testing(False)
+
+
+def configured(world: World, **hooks: dict[str, Any]) -> Config:
+    """The world's configuration with these webhooks; its state schema is there."""
+    path = world.folder / "config.yaml"
+    path.write_text(yaml.safe_dump({**world.written, "webhooks": hooks}))
+    return load_config(path)
+
+
+@pytest.fixture
+def ran(world: World, impatient: None) -> World:
+    """A world whose sync has run once."""
+    world.fill(people(range(5)))
+    run_sync(world.config, SYNC)
+    return world
+
+
+def tell(alerts: Alerts, *reports: RunReport) -> None:
+    for report in reports:
+        alerts.ended(SYNC, report)
+
+
+def test_a_day_of_a_cron_job(tmp_path: Path, hooks: Hooks) -> None:
+    """Separate processes: failed is told once, then recovered, blocked and dead; nothing else is."""
+    with sandbox() as running:
+        world = World(f"duckdb:///{tmp_path}/warehouse.duckdb", running, tmp_path)
+        world.fill(people(range(10)))
+        audience = {"type": "user", "id": create_audience(running)}
+        world.account = {"access_token": running.settings.access_token}
+
+        def run(**changes: Any) -> Answer:
+            world.changes = {"audience": audience, **changes}
+            written = world.written
+            for key in ("client_id", "client_secret", "refresh_token"):
+                del written["destinations"]["ads"][key]
+            (tmp_path / "config.yaml").write_text(
+                yaml.safe_dump({**written, "webhooks": {"chat": {"url": hooks.url("/services/T0/B0/s3cr3t-of-ours")}}})
+            )
+            return call(tmp_path, "run", "--json")
+
+        path = "/services/T0/B0/s3cr3t-of-ours"
+        assert run().code == 0
+        assert hooks.attempts == []
+        broken = {"model": {"sql": "select * from people where 1/id > 'x'", "primary_key": "id"}}
+        answers = [run(**broken), run(**broken), run()]
+        world.fill(people(range(3)))
+        answers.append(run(guard={"max_removed_percent": 10, "ignore_below": 0}))
+        running.inject("refuse_elements:users:times=0:action=REMOVE:indices=0")
+        answers.append(run())
+        assert [answer.code for answer in answers] == [1, 1, 0, 4, 3]
+    expected = [("ok", "failed"), ("failed", "recovered"), ("ok", "blocked"), ("blocked", "dead")]
+    assert hooks.states(path) == expected
+    told = hooks.taken(path)
+    reports = [answer.json[0] for answer in answers]
+    assert [body["run_id"] for body in told] == [reports[at]["run_id"] for at in (0, 2, 3, 4)]
+    assert all(body["sync"] == SYNC and SYNC in body["text"] for body in told)
+    assert told[0]["reason"] == reports[0]["reason"]
+    assert told[3]["counts"]["dead"] == reports[4]["dead"] == 1
+    assert "s3cr3t" not in "".join(answer.err for answer in answers)
+    assert "@" not in json.dumps(told)
+
+
+def test_many_workers_at_once_tell_once(ran: World, hooks: Hooks) -> None:
+    """Eight workers that end in the same moment, on each kind of warehouse."""
+    config = configured(ran, chat={"url": hooks.url()})
+    for report in (FAILED, OKAY):
+        start = threading.Barrier(8)
+
+        def one(report: RunReport = report, start: threading.Barrier = start) -> None:
+            alerts = Alerts(config)
+            start.wait()
+            alerts.ended(SYNC, report)
+
+        workers = [threading.Thread(target=one) for _ in range(8)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    assert hooks.states() == [("ok", "failed"), ("failed", "recovered")]
+
+
+@on_duckdb
+def test_runs_that_change_nothing_are_not_told(ran: World, hooks: Hooks) -> None:
+    """Nor is a run that has ended before one that was told of."""
+    alerts = Alerts(configured(ran, chat={"url": hooks.url()}))
+    tell(alerts, OKAY, WAITING, SKIPPED, DEAD, DEAD, WAITING, SKIPPED, DEAD, OKAY, OKAY)
+    tell(alerts, RunReport(SYNC, RunStatus.FAILED, run_id=0))
+    assert hooks.states() == [("ok", "dead"), ("dead", "recovered")]
+
+
+@on_duckdb
+def test_a_retry_pass_mends_only_what_it_can(ran: World, hooks: Hooks) -> None:
+    """Its success ends `dead`, not the failures of the query or the guard's objection; its own failure is told."""
+    alerts = Alerts(configured(ran, chat={"url": hooks.url()}))
+    for report in (FAILED, BLOCKED, DEAD):
+        tell(alerts, report)
+        alerts.ended(SYNC, OKAY, retry=True)
+    alerts.ended(SYNC, DEAD, retry=True)
+    alerts.ended(SYNC, FAILED, retry=True)
+    alerts.ended(SYNC, DEAD, retry=True)
+    expected = ["failed", "blocked", "dead", "recovered", "dead", "failed"]
+    assert [new for _, new in hooks.states()] == expected
+
+
+def test_one_watcher_that_breaks_does_not_keep_others_from_being_told() -> None:
+    """Nor does it change how the run ended."""
+
+    class Broken(Observer):
+        def ended(self, sync: str, report: RunReport, *, retry: bool = False) -> None:
+            raise ValueError
+
+    class Told(Observer):
+        reports: ClassVar[list[RunReport]] = []
+
+        def ended(self, sync: str, report: RunReport, *, retry: bool = False) -> None:
+            self.reports.append(report)
+
+    EachObserver(Broken(), Told()).ended(SYNC, FAILED)
+    assert Told.reports == [FAILED]
+
+
+@on_duckdb
+def test_each_webhook_hears_what_it_asked_for(ran: World, hooks: Hooks) -> None:
+    """`on` and `syncs` choose; a webhook that was not told of a trouble is not told of its end."""
+    config = configured(
+        ran,
+        all={"url": hooks.url("/all")},
+        failures={"url": hooks.url("/failures"), "on": ["failed", "recovered"]},
+        blocks={"url": hooks.url("/blocks"), "on": ["blocked"], "syncs": [SYNC]},
+    )
+    tell(Alerts(config), BLOCKED, OKAY, FAILED, BLOCKED, OKAY, BLOCKED)
+    assert [new for _, new in hooks.states("/all")] == [
+        *("blocked", "recovered", "failed", "blocked", "recovered", "blocked")
+    ]
+    assert hooks.states("/failures") == [("ok", "failed"), ("failed", "recovered")]
+    assert hooks.states("/blocks") == [("ok", "blocked")] * 3
+
+
+def test_a_webhook_that_is_down_is_told_by_the_next_run(
+    ran: World, hooks: Hooks, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Other webhooks are told once all the same; trouble that passes is borne with; the log names the webhook alone."""
+    config = configured(ran, up={"url": hooks.url("/up")}, down={"url": hooks.url("/down-s3cr3t")})
+    hooks.answers["/up"] = [503]
+    hooks.answers["/down-s3cr3t"] = [404]
+    tell(Alerts(config), FAILED)
+    assert (hooks.states("/up"), hooks.states("/down-s3cr3t")) == ([("ok", "failed")], [])
+    assert hooks.attempts.count("/down-s3cr3t") == 1
+    assert "down" in caplog.text
+    assert "s3cr3t" not in caplog.text
+    tell(Alerts(config), FAILED, FAILED)
+    assert hooks.states("/up") == hooks.states("/down-s3cr3t") == [("ok", "failed")]
+
+
+@on_duckdb
+def test_what_a_webhook_never_heard_of_has_not_happened_for_it(ran: World, hooks: Hooks) -> None:
+    """When the sync is well again before it could be told of the trouble."""
+    config = configured(ran, chat={"url": hooks.url()})
+    hooks.answers["/hook"] = [500] * webhooks.ATTEMPTS
+    tell(Alerts(config), FAILED)
+    assert len(hooks.attempts) == webhooks.ATTEMPTS
+    tell(Alerts(config), OKAY)
+    assert hooks.states() == []
+
+
+@on_duckdb
+def test_an_address_that_hangs_does_not_hold_up_the_worker(
+    ran: World, hooks: Hooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the bound it counts as not told."""
+    monkeypatch.setattr(webhooks, "WITHIN", 2.0)
+    hooks.answers["/hook"] = [0] * 10
+    config = configured(ran, chat={"url": hooks.url()}, other={"url": hooks.url("/other")})
+    tell(Alerts(config), FAILED)
+    assert hooks.states("/other") == [("ok", "failed")]
+    hooks.answers.clear()
+    tell(Alerts(config), FAILED)
+    assert hooks.states() == [("ok", "failed")]
+
+
+@on_duckdb
+def test_a_lost_warehouse_is_told_once_by_a_process(ran: World, hooks: Hooks) -> None:
+    """It remembers what it told until the warehouse is back, and then no one tells it again."""
+    good = configured(ran, chat={"url": hooks.url()})
+    alerts = Alerts(good)
+    real, ran.url = ran.url, "postgresql+psycopg://nobody@127.0.0.1:1/nowhere"
+    alerts._config = configured(ran, chat={"url": hooks.url()})
+    tell(alerts, FAILED, FAILED)
+    assert hooks.states() == [("ok", "failed")]
+    ran.url = real
+    alerts._config = good
+    tell(alerts, FAILED)
+    tell(Alerts(good), FAILED, OKAY)
+    assert hooks.states() == [("ok", "failed"), ("failed", "recovered")]
+
+
+@on_duckdb
+def test_a_sync_that_has_never_run_is_told_of(world: World, hooks: Hooks) -> None:
+    """Without a state schema, or a row in it, a failure is told nevertheless."""
+    world.fill([])
+    tell(Alerts(configured(world, chat={"url": hooks.url()})), FAILED)
+    assert hooks.states() == [("ok", "failed")]
+
+
+def webhook(url: str) -> WebhookConfig:
+    return WebhookConfig(name="chat", url=url)  # type: ignore[arg-type]
+
+
+def test_the_message_tells_no_secret_calls_nobody_and_fits_slack() -> None:
+    """Slack's own signs are escaped in its text, long reasons are cut; Slack gets keys that it knows."""
+    reason = "<!channel> & anna@example.com Bearer abcdefghijklmnop " + "x" * 5000
+    report = RunReport("a <b>", RunStatus.FAILED, 7, reason, delivered=OperationCounts(1, 2))
+    message = json.loads(body(webhook("https://example.com/x"), report, "failed", "ok"))
+    assert "&lt;!channel&gt; &amp;" in message["text"]
+    assert "<" not in message["text"]
+    assert len(message["text"]) < 2000
+    assert not {"anna", "abcdefghijklmnop"} & set(json.dumps(message).split())
+    assert message["sync"] == "a <b>"
+    assert message["counts"]["delivered"] == {"add": 1, "remove": 2}
+    slack = json.loads(body(webhook("https://hooks.slack.com/services/T/B/x"), report, "failed", "ok"))
+    assert slack == {"text": message["text"]}

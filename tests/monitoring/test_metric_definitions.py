@@ -1,0 +1,90 @@
+"""The words of the metrics are those of the code, and their text is one that Prometheus takes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from warehouse_sync.cli import sync_commands
+from warehouse_sync.cli.display import Display
+from warehouse_sync.config.loader import load_config
+from warehouse_sync.events import Observer
+from warehouse_sync.monitoring.metric_definitions import METRICS, OPERATION_REASONS, ROW_REASONS, VALUE_REASONS
+from warehouse_sync.monitoring.metrics import Metrics
+from warehouse_sync.operations import RunStatus
+from warehouse_sync.reports import RunReport
+from warehouse_sync.warehouses.normalisers import NO_IDENTIFIER, REJECTING
+
+SOURCE = Path(sync_commands.__file__).parents[1]
+ODD = 'a "b" \\n\\c, é={x}'
+
+
+def test_every_reason_of_the_code_is_a_word_of_the_metrics() -> None:
+    """A new reason cannot hide behind `other` unseen, and none is kept that nobody gives."""
+    values = (SOURCE / "warehouses" / "normalisers.py").read_text()
+    given = set(re.findall(r'"((?:not|too|holds|opted|already)_[a-z_]+)"', values))
+    assert given == VALUE_REASONS | set(REJECTING)
+    assert set(ROW_REASONS) == {*REJECTING, NO_IDENTIFIER}
+    senders = [SOURCE / "run" / "mirror.py", *(SOURCE / "destinations").rglob("*.py")]
+    text = "\n".join(path.read_text() for path in senders)
+    told = set(re.findall(r'(?:deferred|rejected|GaveUp|NoAnswer)\(\s*"([a-z_]+)"', text))
+    told |= {f"oauth_{word}" for word in ("timeout", "connection")}
+    assert told == OPERATION_REASONS
+
+
+@pytest.fixture
+def metrics(tmp_path: Path) -> Metrics:
+    path = tmp_path / "sync.yaml"
+    path.write_text(
+        f"""
+warehouses: {{dwh: {{url: "duckdb:///x.duckdb"}}}}
+destinations: {{ads: {{type: linkedin, account_id: 5, access_token: AQX-token}}}}
+syncs:
+  '{ODD}':
+    warehouse: dwh
+    destination: ads
+    model: {{sql: select 1, primary_key: id}}
+    audience: {{type: user, name: VIPs}}
+    identifiers: {{sha256_email: email}}
+"""
+    )
+    return Metrics(load_config(path))
+
+
+def test_the_text_keeps_to_the_rules_of_prometheus(metrics: Metrics) -> None:
+    """Names, types, help for each metric; no series that nobody knows; names of syncs of any kind come back whole."""
+    families = {family.name: family for family in text_string_to_metric_families(metrics.text().decode())}
+    assert len(families) == len(METRICS)
+    for metric in METRICS:
+        family = families[metric.name.removesuffix("_total")]
+        assert (family.type, family.documentation) == (metric.kind, metric.help)
+        assert re.fullmatch(r"warehouse_sync_[a-z_]+", metric.name)
+        assert metric.name.endswith("_total") == (metric.kind == "counter")
+        assert all(set(sample.labels) == set(metric.labels) for sample in family.samples)
+        assert {sample.name for sample in family.samples} <= {metric.name}
+    assert {sample.labels["sync"] for sample in families["warehouse_sync_runs"].samples} == {ODD}
+    metrics.ended(ODD, RunReport(ODD, RunStatus.SUCCEEDED))
+    before = metrics.text()
+    metrics.restore(before.decode())
+    assert metrics.text() == before
+
+
+def test_a_mistake_of_ours_is_told_as_a_failure() -> None:
+    """Whoever watches learns that a run ended by an error that nobody has foreseen, without its text."""
+    told: list[RunReport] = []
+
+    class Watcher(Observer):
+        def ended(self, sync: str, report: RunReport, *, retry: bool = False) -> None:
+            told.append(report)
+
+    def one(name: str, progress: Any) -> RunReport:
+        raise ZeroDivisionError("anna")
+
+    with pytest.raises(ZeroDivisionError):
+        sync_commands._run_each(Display(plain=True), ["a", "b"], one, Watcher(), as_json=True)
+    (report,) = told
+    assert (report.sync, report.status, report.reason) == ("a", RunStatus.FAILED, "internal error (ZeroDivisionError)")

@@ -1,0 +1,295 @@
+"""The metrics of real runs: equal to the reports and to what the sandbox has counted by itself."""
+
+from __future__ import annotations
+
+import stat
+import time
+from collections import Counter
+from collections.abc import Iterator
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness.processes.command import Answer, call, people
+from harness.worlds.world import SYNC, World, create_audience, make_impatient, sandbox
+from prometheus_client.parser import text_string_to_metric_families
+
+from warehouse_sync.errors import ConfigurationError, WarehouseSyncError
+from warehouse_sync.events import Action
+from warehouse_sync.monitoring.metrics import Metrics
+from warehouse_sync.monitoring.restore import recall
+from warehouse_sync.monitoring.textfile import MetricsFile
+from warehouse_sync.operations import OperationKind, RunStatus, rejected
+from warehouse_sync.reports import RunReport
+from warehouse_sync.run.run import retry_sync, run_sync
+
+Figures = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with sandbox() as running:
+        yield World(f"duckdb:///{tmp_path}/warehouse.duckdb", running, tmp_path)
+
+
+def read(text: bytes | str) -> Figures:
+    """All samples by name and labels; fails unless Prometheus' own parser takes the text."""
+    whole = text.decode() if isinstance(text, bytes) else text
+    samples = [sample for family in text_string_to_metric_families(whole) for sample in family.samples]
+    figures = {(sample.name, tuple(sorted(sample.labels.items()))): sample.value for sample in samples}
+    assert len(figures) == len(samples)
+    return figures
+
+
+def figure(figures: Figures, name: str, **labels: str) -> float:
+    """The sum of the samples of a metric that bear these labels; fails when there is none."""
+    found = [
+        value
+        for (sample, given), value in figures.items()
+        if sample == f"warehouse_sync_{name}" and labels.items() <= dict(given).items()
+    ]
+    assert found, (name, labels)
+    return sum(found)
+
+
+def watched_run(world: World, metrics: Metrics, **wish: Any) -> RunReport:
+    config = world.config
+    try:
+        report = run_sync(config, SYNC, progress=metrics.progress(SYNC), **wish)
+    except WarehouseSyncError as error:
+        report = error.report
+    metrics.ended(SYNC, report)
+    return report
+
+
+def test_the_figures_of_a_run_under_faults_are_those_of_its_report_and_of_the_sandbox(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """503, 429 and refused elements: delivered, rejected, requests by status and throttled time are what they were."""
+    make_impatient(monkeypatch, attempts=5, wait_after_429=0.2)
+    rows = people(range(300))
+    rows[7] = {**rows[7], "email": "not an address", "device": None}
+    rows[8] = {**rows[8], "country": "nowhere"}
+    world.fill(rows)
+    world.account = {"max_in_flight": 2}
+    for fault in ("503:users:times=2", "429:users:after=2:times=1", "refuse_elements:users:after=3:indices=3|5"):
+        world.sandbox.inject(fault)
+    metrics = Metrics(world.config)
+    report = watched_run(world, metrics)
+    figures = read(metrics.text())
+
+    assert report.status is RunStatus.SUCCEEDED
+    assert figure(figures, "members") == report.members == 299
+    assert figure(figures, "delivered_total", operation="add") == report.delivered.add > 0
+    assert figure(figures, "delivered_total", operation="remove") == report.delivered.remove == 0
+    refused = figure(figures, "rejected_operations_total", operation="add")
+    assert refused == 2
+    assert figure(figures, "rejected_rows") + refused == report.rejected
+    assert figure(figures, "rejected_rows", reason="no_identifier") == 1
+    assert figure(figures, "left_out_values", field="country", reason="not_a_country_code") == 1
+    assert figure(figures, "runs_total", status="succeeded") == figure(figures, "runs_total") == 1
+    assert figure(figures, "last_run_status", status="succeeded") == figure(figures, "last_run_status") == 1
+    assert abs(figure(figures, "last_success_timestamp_seconds") - time.time()) < 60
+
+    counted = Counter(str(record.status) for record in world.sandbox.requests())
+    assert {"503", "429", "200"} <= counted.keys()
+    told = {code: figure(figures, "requests_total", code=code) for code in counted}
+    assert told == counted
+    assert figure(figures, "requests_total") == counted.total()
+    assert figure(figures, "requests_total", action="add") == len(world.sandbox.requests("users"))
+    assert figure(figures, "requests_total", action="token") == len(world.sandbox.requests("token"))
+
+    phases = figure(figures, "phase_seconds_total")
+    assert report.seconds * 0.9 < phases < report.seconds + 0.1
+    assert 0.2 <= figure(figures, "throttled_seconds_total", cause="destination") < report.seconds
+    assert 364 <= figure(figures, "refresh_token_days_left", destination="ads") <= 365
+
+
+def test_what_a_run_does_not_learn_stays_as_it_was(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Members, queue and last success outlive runs that are blocked, deferred, failed and skipped; all are counted."""
+    make_impatient(monkeypatch, attempts=1)
+    metrics = Metrics(world.config)
+    world.fill(people(range(20)))
+    assert watched_run(world, metrics).status is RunStatus.SUCCEEDED
+    success = figure(read(metrics.text()), "last_success_timestamp_seconds")
+
+    world.fill(people(range(5)))
+    world.changes = {"guard": {"max_removed_percent": 10, "ignore_below": 1, "min_members": 0}}
+    assert watched_run(world, metrics).status is RunStatus.BLOCKED
+    figures = read(metrics.text())
+    assert figure(figures, "members") == 20
+    assert figure(figures, "last_run_status", status="blocked") == figure(figures, "last_run_status") == 1
+
+    world.changes = {}
+    world.sandbox.inject("503:users:times=0")
+    report = watched_run(world, metrics)
+    assert report.status is RunStatus.INCOMPLETE
+    figures = read(metrics.text())
+    assert figure(figures, "members") == 5
+    assert figure(figures, "waiting_operations") == report.deferred > 0
+    deferred = figure(figures, "deferred_operations_total", operation="remove", reason="http_503")
+    assert deferred == report.planned.remove == 15
+
+    world.sandbox.clear_faults()
+    world.changes = {"model": {"sql": "select * from nowhere", "primary_key": "id"}}
+    assert watched_run(world, metrics).status is RunStatus.FAILED
+    world.changes = {"enabled": False}
+    assert watched_run(world, metrics).status is RunStatus.SKIPPED
+    figures = read(metrics.text())
+    assert figure(figures, "last_run_status", status="failed") == 1
+    assert figure(figures, "members") == 5
+    assert figure(figures, "waiting_operations") == report.deferred
+    assert figure(figures, "last_success_timestamp_seconds") == success
+    ended = {"succeeded": 1, "blocked": 1, "incomplete": 1, "failed": 1, "skipped": 1}
+    assert {status: figure(figures, "runs_total", status=status) for status in ended} == ended
+
+    world.changes = {}
+    report = retry_sync(world.config, SYNC, progress=metrics.progress(SYNC))
+    figures = read(metrics.text())
+    assert figure(figures, "delivered_total", operation="remove") == report.delivered.remove == 15
+    assert figure(figures, "waiting_operations") == 0
+
+
+def test_a_retry_pass_does_not_hide_that_the_query_fails(world: World) -> None:
+    """It is counted by itself; how and when the sync last ran and succeeded stays as it was."""
+    metrics = Metrics(world.config)
+    metrics.ended(SYNC, RunReport(SYNC, RunStatus.FAILED))
+    before = read(metrics.text())
+    metrics.ended(SYNC, RunReport(SYNC, RunStatus.SUCCEEDED), retry=True)
+    after = read(metrics.text())
+    assert figure(after, "runs_total", kind="retry", status="succeeded") == 1
+    assert figure(after, "last_run_status", status="failed") == 1
+    same = {key for key in before if key[0] != "warehouse_sync_runs_total"}
+    assert {key: after[key] for key in same} == {key: before[key] for key in same}
+
+
+def test_a_process_that_begins_takes_what_the_state_schema_knows(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Members, queue and last success are those of the process before; a lost warehouse does no harm."""
+    make_impatient(monkeypatch, attempts=1)
+    metrics = Metrics(world.config)
+    world.fill(people(range(20)))
+    watched_run(world, metrics)
+    world.fill(people(range(5, 25)))
+    world.sandbox.inject("503:users:times=0:action=ADD")
+    watched_run(world, metrics)
+    world.sandbox.clear_faults()
+    world.account = {"account_id": 7}
+    assert watched_run(world, metrics).status is RunStatus.FAILED
+    again = Metrics(world.config)
+    recall(again, world.config)
+    before, after = read(metrics.text()), read(again.text())
+    for name in ("members", "waiting_operations", "dead_operations"):
+        assert figure(after, name) == figure(before, name), name
+    assert figure(after, "waiting_operations") == 5
+    name = "last_success_timestamp_seconds"
+    assert figure(after, name) == pytest.approx(figure(before, name), abs=5)
+    world.url = "postgresql+psycopg://nobody@127.0.0.1:1/nowhere"
+    lost = Metrics(world.config)
+    recall(lost, world.config)
+    assert ("warehouse_sync_members", (("destination", "ads"), ("sync", SYNC))) not in read(lost.text())
+
+
+def test_what_leaves_the_configuration_is_no_longer_told(world: World) -> None:
+    """A sync and a destination that are renamed leave no series behind, and late figures of theirs are ignored."""
+    config = world.config
+    metrics = Metrics(config)
+    late = metrics.progress(SYNC)
+    late.credentials(date.today() + timedelta(days=10))
+    assert b"ads" in metrics.text()
+    world.destination_name = "adverts"
+    metrics.configured(world.config)
+    late.answered(Action.ADD, "200", 0.1)
+    late.credentials(date.today())
+    assert b"ads" not in metrics.text()
+    assert b"adverts" in metrics.text()
+
+
+def test_labels_take_only_known_words(world: World) -> None:
+    """A reason or a status that somebody else has worded is told as `other`."""
+    metrics = Metrics(world.config)
+    progress = metrics.progress(SYNC)
+    for word in ("MEMBER_anna", "http_999", "anna@example.com"):
+        progress.settled(OperationKind.ADD, rejected(word, ""), 1)
+        progress.answered(Action.ADD, word, 0.1)
+    progress.rejected_rows({"anna": 1, "secret:too_long": 2, "country:anna": 3})
+    progress.settled(OperationKind.ADD, rejected("http_400", ""), 1)
+    figures = read(metrics.text())
+    assert figure(figures, "rejected_operations_total", reason="other") == 3
+    assert figure(figures, "rejected_operations_total", reason="http_400") == 1
+    assert figure(figures, "requests_total", code="other") == 3
+    assert figure(figures, "left_out_values", field="other", reason="too_long") == 2
+    assert figure(figures, "left_out_values", field="country", reason="other") == 3
+    assert b"anna" not in metrics.text()
+
+
+def test_a_text_of_metrics_can_be_gone_on_from(world: World) -> None:
+    """Restored, a text is the same again but for the time; a text of another kind is refused."""
+    metrics = Metrics(world.config)
+    metrics.progress(SYNC).settled(OperationKind.ADD, rejected("http_400", ""), 2)
+    metrics.ended(SYNC, RunReport(SYNC, RunStatus.SUCCEEDED, seconds=1.5))
+    again = Metrics(world.config)
+    again.restore(metrics.text().decode())
+    assert again.text() == metrics.text()
+    for foreign in ("node_load1 0.5\n", "{", "warehouse_sync_members 3\n"):
+        with pytest.raises(ValueError):
+            again.restore(foreign)
+    assert again.text() == metrics.text()
+
+
+def command(world: World, *words: str) -> Answer:
+    """Run the real program without a token of its own to fetch."""
+    return call(world.save_with_access_token(), *words)
+
+
+def test_commands_write_their_metrics_to_a_file_and_go_on_from_it(world: World) -> None:
+    """The file is whole, readable for everybody, without a draft beside it; a second command counts on."""
+    world.fill(people(range(10)))
+    world.changes = {"audience": {"type": "user", "id": create_audience(world.sandbox)}}
+    folder = world.folder / "textfiles"
+    folder.mkdir()
+    path = folder / "sync.prom"
+    first = command(world, "run", "--json", "--metrics-file", str(path))
+    assert first.code == 0, first.err
+    (report,) = first.json
+    figures = read(path.read_text())
+    assert figure(figures, "delivered_total", operation="add") == report["delivered"]["add"] == 10
+    assert figure(figures, "requests_total") == len(world.sandbox.requests()) - 1  # One has made the audience.
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert list(folder.iterdir()) == [path]
+
+    world.fill(people(range(4)))
+    second = command(world, "run", "--json", "--metrics-file", str(path))
+    assert second.code == 0, second.err
+    figures = read(path.read_text())
+    assert figure(figures, "delivered_total", operation="add") == 10
+    assert figure(figures, "delivered_total", operation="remove") == second.json[0]["delivered"]["remove"] == 6
+    assert figure(figures, "runs_total", status="succeeded") == 2
+    assert figure(figures, "members") == 4
+
+
+def test_a_metrics_file_that_holds_something_else_is_refused_before_anything_is_touched(world: World) -> None:
+    """Exit 2, one sentence, no request, no file made or changed."""
+    world.fill(people(range(4)))
+    (world.folder / "foreign.prom").write_text("node_load1 0.5\n")
+    (world.folder / "config.yaml").touch()
+    before = sorted(world.folder.iterdir())
+    answer = command(world, "run", "--metrics-file", "foreign.prom")
+    assert answer.code == 2
+    assert "Nothing was touched" in answer.err
+    assert len(answer.err.splitlines()) == 1
+    assert world.sandbox.requests() == []
+    assert sorted(world.folder.iterdir()) == before
+    assert (world.folder / "foreign.prom").read_text() == "node_load1 0.5\n"
+
+
+@pytest.mark.parametrize("name", ["nowhere/sync.prom", "folder", "binary.prom"])
+def test_a_metrics_file_that_cannot_be_written_is_refused(world: World, name: str) -> None:
+    """Its folder is missing, it is a folder itself, it is not even text; no draft is left behind."""
+    metrics = Metrics(world.config)
+    (world.folder / "folder").mkdir()
+    (world.folder / "binary.prom").write_bytes(b"\xff\xfe")
+    before = sorted(world.folder.iterdir())
+    with pytest.raises(ConfigurationError, match="Nothing was touched"):
+        MetricsFile(metrics, world.folder / name)
+    assert sorted(world.folder.iterdir()) == before

@@ -1,0 +1,117 @@
+"""The SQL of the documentation, run against the tables that a real history of runs leaves behind."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness.worlds.world import SYNC, World, make_impatient, sandbox
+
+from warehouse_sync.admin.setup import grants
+from warehouse_sync.cli import formatting
+from warehouse_sync.operations import RunStatus
+from warehouse_sync.sandbox import Fault
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+EXPECTED: dict[str, list[set[str]]] = {
+    "Who was added yesterday": [{"1", "2", "3", "4"}],
+    "What waits": [{"ADD"}],
+    "What is dead and why": [{"1"}],
+    "Which rows were rejected and why": [{"5", "8", "9", "1"}],
+    "Who is in the audience now": [set(), {"3", "4", "5"}, {"1"}],
+    "How the size has changed": [set()],
+    "Runs that want attention": [set()],
+    "Why a member was sent": [{"1", "2", "6"}],
+    "What became of one e-mail address": [{"2"}, {"2"}],
+}
+"""What each query finds in its column `primary_key`; where it has none, `operation` or nothing is looked at."""
+
+
+def blocks(page: str) -> list[tuple[str, str]]:
+    """Each SQL example of a page, with the heading that it stands under."""
+    found: list[tuple[str, str]] = []
+    heading = ""
+    text = (DOCS / page).read_text()
+    for match in re.finditer(r"^(?:#+ (?P<heading>[^\n]+)|```sql\n(?P<sql>.*?)^```)", text, re.MULTILINE | re.DOTALL):
+        if match["heading"]:
+            heading = match["heading"]
+        else:
+            found.append((heading, match["sql"]))
+    return found
+
+
+def person(number: int) -> dict[str, Any]:
+    return {"id": number, "email": f"person{number}@example.com"}
+
+
+def hashed(number: int) -> str:
+    return hashlib.sha256(f"person{number}@example.com".encode()).hexdigest()
+
+
+@pytest.fixture
+def world(warehouse_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """Two days with every kind of ending: delivered, rejected, waiting, dead, rows that cannot be members."""
+    make_impatient(monkeypatch)
+    with sandbox() as running:
+        made = World(warehouse_url, running, tmp_path)
+        made.fill([person(1), person(2), person(3), person(4), person(5), {"id": 8}, {"id": 9, "email": "a" * 64}])
+        running.inject(Fault("refuse_elements", on="users", action="ADD", values=frozenset({hashed(5)})))
+        assert made.run().status is RunStatus.SUCCEEDED
+        with made.connect() as connection:
+            connection.exec_driver_sql("update warehouse_sync.sync_log set logged_at = logged_at - interval '1 day'")
+        made.fill([person(3), person(4), person(5), person(6), {"id": 8}, {"id": 9, "email": "a" * 64}])
+        running.inject(Fault("refuse_elements", on="users", action="REMOVE", values=frozenset({hashed(1)})))
+        running.inject(Fault("503", on="users", action="ADD", times=0))
+        assert made.run().status is RunStatus.INCOMPLETE
+        yield made
+
+
+def test_every_example_of_the_state_page_runs_and_finds_what_it_promises(world: World) -> None:
+    """Each SQL block of docs/state.md runs on its warehouses and finds the rows that its heading speaks of."""
+    tables = world.query("select snapshot_table, changes_table from warehouse_sync.runs order by run_id desc")
+    names = {
+        "snapshot_high_value_customers_12": tables[0].snapshot_table,
+        "changes_high_value_customers_12": tables[0].changes_table,
+        "high_value_customers": SYNC,
+        "Person@example.com": "Person2@example.com",
+    }
+    seen: dict[str, list[set[str]]] = {}
+    for heading, sql in blocks("state.md"):
+        only = re.match(r"-- (DuckDB|PostgreSQL)\n", sql)
+        if only and not world.url.startswith(only[1].lower()):
+            continue
+        for ours, theirs in names.items():
+            sql = sql.replace(ours, theirs)
+        rows = world.query(sql)
+        assert rows, f"{heading}: finds nothing"
+        columns = rows[0]._fields
+        column = next((name for name in ("primary_key", "operation") if name in columns), None)
+        seen.setdefault(heading, []).append({str(getattr(row, column)) for row in rows} if column else set())
+    assert seen == EXPECTED
+
+
+def test_the_history_of_one_address_tells_its_removal(world: World) -> None:
+    """An address is found by its hash alone: added by the first run, removed by the second."""
+    kind = "DuckDB" if world.url.startswith("duckdb") else "PostgreSQL"
+    (sql, *_) = [
+        sql for heading, sql in blocks("state.md") if heading.startswith("What became") and f"-- {kind}\n" in sql
+    ]
+    rows = world.query(sql.replace("Person@example.com", "Person2@example.com"))
+    assert [(row.operation, row.outcome, row.run_id) for row in rows] == [
+        ("ADD", "delivered", 1),
+        ("REMOVE", "delivered", 2),
+    ]
+
+
+def test_the_grants_of_the_operations_page_are_what_is_printed(tmp_path: Path) -> None:
+    """That they are enough, and none of them too much, is shown in tests/admin/test_grants.py."""
+    (page,) = [text for _, text in blocks("operations.md") if "GRANT" in text]
+    with sandbox() as running:
+        changes = {"model": {"table": "crm.customers", "primary_key": "id"}}
+        world = World("postgresql+psycopg://sync_worker@db.example/shop", running, tmp_path, changes=changes)
+        assert formatting.grants(grants(world.config, "analytics")) == page.strip()

@@ -1,0 +1,468 @@
+"""Hostile data, columns and names: no run crashes, nothing is sent wrongly, and whatever is left out is told."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+import yaml
+from harness.worlds.world import SYNC, World
+from typer.testing import CliRunner
+
+from warehouse_sync.cli.app import app
+from warehouse_sync.config.loader import Config, load_config
+from warehouse_sync.errors import ConfigurationError, QueryFailed
+from warehouse_sync.operations import OperationCounts, RunStatus
+from warehouse_sync.run.run import run_sync
+
+pytestmark = pytest.mark.usefixtures("impatient")
+
+EMAIL_ONLY: dict[str, Any] = {"identifiers": {"sha256_email": "email"}, "fields": {}}
+MEGABYTE = "x" * 1_000_000
+
+
+def is_duckdb(world: World) -> bool:
+    return world.url.startswith("duckdb")
+
+
+def held(world: World) -> set[str]:
+    """The hashes of addresses that the audience holds."""
+    return {value for member in world.holds("elements") for _, value in member}
+
+
+def hashed(*addresses: str) -> set[str]:
+    return {hashlib.sha256(address.encode()).hexdigest() for address in addresses}
+
+
+def snapshot(world: World, columns: str) -> list[sa.Row[Any]]:
+    """These columns of the newest snapshot's members, by their key."""
+    (table,) = world.query("select snapshot_table from warehouse_sync.runs order by run_id desc limit 1")[0]
+    return list(world.query(f"select {columns} from warehouse_sync.{table} where reason is null order by primary_key"))
+
+
+def asking(world: World, sql: str, **changes: Any) -> World:
+    return replace(world, changes={"model": {"sql": sql, "primary_key": "id"}, **EMAIL_ONLY, **changes})
+
+
+# --- values
+
+
+ADDRESSES: dict[str, str | None] = {
+    "plain@example.com": "plain@example.com",
+    "\ufeffmark@example.com\u200b": "mark@example.com",
+    "\u200fleft@exam\u00adple.com\u202c": "left@example.com",
+    "\u2067inner\u200b@example.com\u2069": "inner@example.com",
+    "\U0001f600@example.com": "\U0001f600@example.com",
+    "e\u0301@example.com": "e\u0301@example.com",
+    "o'hara\"\\@example.com": "o'hara\"\\@example.com",
+    "'; drop table people; --@example.com": "';droptablepeople;--@example.com",
+    "%s%(x)s:name{}@example.com": "%s%(x)s:name{}@example.com",
+    "sha256_email=3:a;|@example.com": "sha256_email=3:a;|@example.com",
+    "two@signs@example.com": None,
+    "a@example.com" + MEGABYTE: None,
+    MEGABYTE + "@example.com": None,
+    MEGABYTE: None,
+    "x" * 308 + "@example.com": "x" * 308 + "@example.com",
+    "x" * 309 + "@example.com": None,
+    "42": None,
+    "": None,
+    "\u200b\ufeff ": None,
+    "NaN": None,
+}
+
+
+def test_hostile_texts(world: World) -> None:
+    """Addresses come out clean or are set aside, plain fields keep to the wire's limits, the log to short keys."""
+    rows = [
+        {"id": place, "email": text, "device": None, "first_name": text.replace("@", " "), "country": text[:3]}
+        for place, text in enumerate(ADDRESSES)
+    ]
+    world.fill(rows)
+    with world.connect() as connection:
+        connection.execute(sa.text("create view keyed as select *, first_name as long_key from people"))
+    keyed = replace(
+        world,
+        changes={
+            "model": {"table": "keyed", "primary_key": ["id", "long_key"]},
+            "identifiers": {"sha256_email": "email"},
+        },
+    )
+    plan = keyed.plan()
+    report = keyed.run()
+    good = [address for address in ADDRESSES.values() if address]
+    assert report.status is RunStatus.SUCCEEDED
+    assert (report.members, report.rejected) == (len(good), len(ADDRESSES) - len(good))
+    assert held(keyed) == hashed(*good)
+    assert plan.rejections["sha256_email:too_long"] == 4
+    assert plan.rejections["no_identifier"] == report.rejected
+    names = {name for (name,) in snapshot(world, "first_name") if name}
+    assert max(map(len, names)) == 35
+    assert "mark example.com" in names
+    assert "'; drop table people; -- example.co" in names
+    lines = world.query("select primary_key, reason from warehouse_sync.sync_log")
+    assert len(lines) == len(ADDRESSES)
+    assert max(len(line.primary_key) for line in lines) < 250
+    assert {line.reason for line in lines} == {None, "no_identifier"}
+    assert world.sandbox.violations() == []
+    assert keyed.run().delivered == OperationCounts()
+
+
+def test_texts_with_nul(world: World) -> None:
+    """In DuckDB a text may hold NUL: it is nothing, in addresses, fields, lists and keys; it never reaches the wire."""
+    if not is_duckdb(world):
+        pytest.skip("PostgreSQL's texts hold no NUL")
+    texts = "chr(0) || 'ann@ex' || chr(0) || 'ample.com' as email, 'An' || chr(0) || 'n' as name, 'k' || chr(0) as id"
+    nul = asking(world, f"select {texts}", fields={"first_name": "name"})
+    assert nul.run().members == 1
+    assert held(nul) == hashed("ann@example.com")
+    assert [tuple(row) for row in snapshot(nul, "first_name, primary_key")] == [("Ann", "k")]
+
+
+def test_values_of_any_type(world: World) -> None:
+    """Numbers, dates, arrays, JSON and the rest are text in fields and name rows as primary keys; NULL keys too."""
+    duckdb = is_duckdb(world)
+    types = {
+        "k_nan": "cast('NaN' as double precision)",
+        "k_inf": "cast('-Infinity' as double precision)",
+        "k_date": "date '2026-01-31'",
+        "k_bool": "true",
+        "k_array": "['a', null]" if duckdb else "array['a', null]",
+        "k_struct": "{'a': 1}" if duckdb else "cast(row(1, 'x') as pair)",
+        "k_json": "cast('{\"a\": [1]}' as json)" if duckdb else "cast('{\"a\": [1]}' as jsonb)",
+        "k_uuid": "cast('00000000-0000-0000-0000-000000000007' as uuid)",
+        "k_decimal": "cast(1.50 as decimal(9, 2))",
+        "k_blob": "cast('\\xff\\x00' as blob)" if duckdb else "cast('\\xff00' as bytea)",
+        "k_time": "interval '1 day'",
+        "k_enum": "cast('calm' as enum('calm', 'odd'))" if duckdb else "cast('calm' as mood)",
+        "k_null": "cast(null as integer)",
+    }
+    with world.connect() as connection:
+        if not duckdb:
+            connection.exec_driver_sql("create type mood as enum ('calm', 'odd')")
+            connection.exec_driver_sql("create type pair as (a integer, b text)")
+        columns = ", ".join(f"{sql} as {name}" for name, sql in types.items())
+        connection.exec_driver_sql(f"create table odd as select 'ann@example.com' as email, {columns}")
+    fields = {
+        "first_name": "k_nan",
+        "last_name": "k_array",
+        "title": "k_json",
+        "company": "k_blob",
+        "country": "k_bool",
+    }
+    odd = replace(
+        world,
+        changes={
+            "model": {"sql": "select * from odd union all select * from odd", "primary_key": list(types)},
+            "identifiers": {"sha256_email": "email", "google_aid": "k_uuid"},
+            "fields": fields,
+        },
+    )
+    report = odd.run()
+    assert (report.status, report.rows, report.members) == (RunStatus.SUCCEEDED, 2, 1)
+    assert odd.plan().rejections == {"country:not_a_country_code": 2}
+    (row,) = snapshot(odd, "first_name, title, google_aid, primary_key")
+    assert (row.first_name.lower(), row.title, row.google_aid) == (
+        "nan",
+        '{"a": [1]}',
+        "00000000-0000-0000-0000-000000000007",
+    )
+    assert "2026-01-31" in row.primary_key
+    assert world.sandbox.violations() == []
+
+
+def test_columns_of_many_collations(world: World) -> None:
+    """A column's own collation neither stops the run nor merges two members; PostgreSQL has some that could."""
+    if is_duckdb(world):
+        pytest.skip("collations of columns are PostgreSQL's")
+    with world.connect() as connection:
+        connection.exec_driver_sql(
+            "create collation loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
+        )
+        connection.exec_driver_sql(
+            'create table mixed (id text collate loose, other text collate "POSIX", email text collate loose, '
+            "first_name text collate loose)"
+        )
+        connection.exec_driver_sql(
+            "insert into mixed values ('A', 'x', 'ann@example.com', 'Ann'), ('a', 'y', 'Bob@example.com', 'Bob'), "
+            "('b', 'z', 'nobody', null), ('B', 'z', 'NOBODY', null)"
+        )
+    changes = {"identifiers": {"sha256_email": "email"}, "fields": {"first_name": "first_name"}}
+    mixed = replace(world, changes={"model": {"table": "mixed", "primary_key": ["id", "other"]}, **changes})
+    report = mixed.run()
+    assert (report.members, report.rejected) == (2, 2)
+    assert held(mixed) == hashed("ann@example.com", "bob@example.com")
+    assert len(world.query("select 1 from warehouse_sync.sync_log where outcome = 'rejected'")) == 2
+
+
+def test_a_key_that_cannot_be_sorted(world: World) -> None:
+    """PostgreSQL has no order for json: such a primary key is refused at its sync, before anything is written."""
+    if is_duckdb(world):
+        pytest.skip("DuckDB sorts every type")
+    with pytest.raises(
+        ConfigurationError, match=r"syncs\.people\.model: .*ordering operator .*json.*Nothing was touched"
+    ):
+        asking(world, "select '1'::json as id, 'ann@example.com' as email").run()
+    assert world.query("select 1 from information_schema.schemata where schema_name = 'warehouse_sync'") == []
+
+
+LISTS = {
+    "Oil, Gas": ["Oil", "Gas"],
+    '["Oil, Gas", null, 7]': ["Oil, Gas", "7"],
+    r'["\ud83d\ude00", "\u00d6l"]': ["\U0001f600", "\u00d6l"],
+    r'["\ud800"]': None,
+    r'["a\u0000b"]': None,
+    '["not closed': None,
+    "{Banks,Oil}": None,
+    "[" * 5000: None,
+    f'["{MEGABYTE}"]': ["x" * 50],
+    ", ,": None,
+}
+
+
+def test_hostile_lists(world: World) -> None:
+    """What is no list that can be read is left out and counted, never sent in pieces."""
+    with world.connect() as connection:
+        connection.execute(sa.text("create table firms (id integer, name text, industries text)"))
+        rows = [{"id": place, "name": f"Firm {place}", "list": text} for place, text in enumerate(LISTS)]
+        connection.execute(sa.text("insert into firms values (:id, :name, :list)"), rows)
+    changes = {
+        "model": {"table": "firms", "primary_key": "id"},
+        "identifiers": {"company_name": "name"},
+        "fields": {"industries": "industries"},
+    }
+    firms = replace(world, kind="company", changes=changes)
+    assert firms.run().members == len(LISTS)
+    found = {row.primary_key: row.industries and json.loads(row.industries) for row in snapshot(world, "*")}
+    assert found == {str(place): items for place, items in enumerate(LISTS.values())}
+    assert firms.plan().rejections == {"industries:not_a_list": 5}
+    assert world.sandbox.violations() == []
+
+
+def test_many_rows_with_one_identity(world: World) -> None:
+    """Any number of rows makes one member, and any number of rejected rows a handful of reasons."""
+    count = int(os.environ.get("WAREHOUSE_SYNC_HOSTILE_ROWS", "20000"))
+    series = f"select g.n as id, 'ann@example.com' as email from generate_series(1, {count}) as g(n)"
+    report = asking(world, series).run()
+    assert (report.rows, report.members, report.delivered.add) == (count, 1, 1)
+    (row,) = snapshot(world, "primary_key, query_rows")
+    assert tuple(row) == ("1", count)
+    rejected = asking(world, series.replace("'ann@example.com'", "cast(g.n as text)"))
+    assert rejected.plan().rejections == {"no_identifier": count, "sha256_email:not_an_address": count}
+    assert rejected.run().rejected == count
+    assert held(rejected) == set()
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ["cast('secret' || n as integer)", "1 / (n - 2)", "cast('2026-02-3' || n as date)"],
+    ids=["cast", "zero", "date"],
+)
+def test_a_view_that_raises_for_one_row(world: World, cell: str) -> None:
+    """The run fails before anything is sent; the message has the step, and no value."""
+    if is_duckdb(world) and cell.startswith("1 /"):
+        cell = "case when n = 2 then error('secret') else 1 end"
+    with world.connect() as connection:
+        connection.exec_driver_sql(
+            f"create view trap as select n as id, 'ann@example.com' as email, {cell} as bad "
+            "from generate_series(0, 3) as g(n)"
+        )
+    trap = replace(world, changes={"model": {"table": "trap", "primary_key": "bad"}, **EMAIL_ONLY})
+    with pytest.raises(QueryFailed, match="could not take the snapshot of the query") as caught:
+        trap.run()
+    assert "secret" not in str(caught.value)
+    assert "2026-02" not in str(caught.value)
+    assert world.sandbox.segments() == []
+
+
+# --- columns
+
+
+COLUMNS = [
+    'qu"ote',
+    "with space",
+    "dot.ted",
+    "per%cent %s %(x)s",
+    "co:lon :x",
+    "back\\slash \\:x",
+    "\U0001f600",
+    "select",
+    "MixedCase",
+    "identity",
+    "reason",
+    "key 0",
+    "place",
+    "primary_key",
+    "model",
+    "sha256_email problem",
+]
+
+
+def test_columns_of_any_name(world: World) -> None:
+    """Whatever its columns are called, each one goes to the field that it is mapped to, and the mapping may cross."""
+    sandboxed, names = world, iter(COLUMNS)
+    for turn, group in enumerate(zip(names, names, names, names, strict=True)):
+        email, first, last, key = group
+        quoted = ['"' + name.replace('"', '""') + '"' for name in group]
+        values = [f"'n{turn}@example.com'", f"'{turn} first'", f"'{turn} last'", f"'{turn} key'"]
+        columns = ", ".join(f"{value} as {name}" for value, name in zip(values, quoted, strict=True))
+        odd = replace(
+            sandboxed,
+            changes={
+                "model": {"sql": f"select {columns} -- ; :x %", "primary_key": key},
+                "identifiers": {"sha256_email": email},
+                "fields": {"first_name": last, "last_name": first},
+            },
+        )
+        assert odd.run().status is RunStatus.SUCCEEDED, group
+        (row,) = snapshot(odd, "first_name, last_name, primary_key")
+        assert tuple(row) == (f"{turn} last", f"{turn} first", f"{turn} key"), group
+        assert held(odd) == hashed(f"n{turn}@example.com"), group
+
+
+@pytest.mark.parametrize(
+    ("sql", "column", "expected"),
+    [
+        ("select 1 as id, 'ann@example.com' as email, 'bob@example.com' as email", "email", None),
+        ("select 1 as id, 'ann@example.com' as email, 2 as x, 3 as x, 4, 5", "email", "ann@example.com"),
+        ("select 1 as id, 1 as e, 2 as e, 'ann@example.com' as e_1", "e_1", "ann@example.com"),
+        ("select 1 as id, 'ann@example.com' as \"E\", 'bob@example.com' as e", "E", "ann@example.com"),
+        ("select 1 as id, 'ann@example.com' as \"E\", 'bob@example.com' as e", "e", "bob@example.com"),
+    ],
+    ids=["mapped", "not mapped", "renamed", "upper", "lower"],
+)
+def test_a_column_name_that_comes_twice(world: World, sql: str, column: str, expected: str | None) -> None:
+    """Mapped, it is refused since nobody knows which one is meant; beside the mapping it disturbs nothing."""
+    twice = asking(world, sql, identifiers={"sha256_email": column})
+    if expected is None:
+        message = r"syncs\.people\.identifiers\.sha256_email: the query has 2 columns named email"
+        with pytest.raises(ConfigurationError, match=message):
+            twice.run()
+    else:
+        assert twice.run().members == 1
+        assert held(twice) == hashed(expected)
+
+
+@pytest.mark.parametrize("sql", ["select", "select 1, 'ann@example.com'", 'select 1 as id, 2 as "ann@example.com"'])
+def test_a_query_without_the_columns(world: World, sql: str) -> None:
+    """Without columns, with nameless ones, or with an address for a name, it is refused, and no address is repeated."""
+    with pytest.raises(ConfigurationError, match=r"syncs\.people\.(model|identifiers)") as caught:
+        asking(world, sql).run()
+    assert "ann@" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "end", [" -- ; drop table people", "; -- done", " /* :x % ; */", ", ';--/*:x%' as a, '\\:' as \"%s:\\\"", "\n;\n"]
+)
+def test_a_query_is_taken_as_it_stands(world: World, end: str) -> None:
+    """Comments, semicolons, colons and per cent signs in a query mean what they mean to the server, and no more."""
+    asked = asking(world, "select 1 as id, '%s:x;--@example.com' as email" + end)
+    assert asked.run().members == 1
+    assert held(asked) == hashed("%s:x;--@example.com")
+
+
+# --- names
+
+
+def named(world: World, schema: str, *syncs: str, destination: str = "ads", audience: str = "People") -> Config:
+    """The configuration with these names in it, loaded from the file that commands read."""
+    written = deepcopy(world.written)
+    written["warehouses"] = {destination: {**written["warehouses"]["analytics"], "schema": schema}}
+    written["destinations"] = {destination: written["destinations"]["ads"]}
+    sync = {**written["syncs"][SYNC], "warehouse": destination, "destination": destination}
+    written["syncs"] = {
+        name: {
+            **sync,
+            "audience": {"type": "user", "name": audience},
+            "model": {"table": f"t{place}", "primary_key": "id"},
+        }
+        for place, name in enumerate(syncs)
+    }
+    file = world.folder / "config.yaml"
+    file.write_text(yaml.safe_dump(written, allow_unicode=True))
+    return load_config(file)
+
+
+def command(world: World, *words: str) -> Any:
+    """What a verb prints as JSON; it must end well."""
+    verb, *names = words
+    done = CliRunner().invoke(app, ["--config", str(world.folder / "config.yaml"), verb, "--json", *names])
+    assert done.exit_code == 0, (words, done.output)
+    return json.loads(done.stdout)
+
+
+NAMES: Mapping[str, tuple[str, tuple[str, str]]] = {
+    "quotes": ("qu\"ote's %s :x", ("a \"b\" 'c'; drop table x", "A 'b' \"c\"; drop table x")),
+    "long": ("x" * 63, ("\U0001f600" * 200, "\U0001f600" * 199)),
+    "reserved": ("select", ("../..", "..:{}%s")),
+}
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_names_of_any_kind_work_in_every_verb(world: World, kind: str) -> None:
+    """Two syncs whose cleaned names are alike run side by side, twice, with whatever characters all names have."""
+    schema, syncs = NAMES[kind]
+    config = named(world, schema, *syncs, destination=syncs[0], audience=f"{syncs[1]} \U0001f600"[:200])
+    for place in range(2):
+        with world.connect() as connection:
+            connection.exec_driver_sql(
+                f"create table t{place} as select {place} as id, 'ann{place}@example.com' as email, "
+                "null as device, null as first_name, null as country"
+            )
+    assert [plan["planned"]["add"] for plan in command(world, "plan")] == [1, 1]
+    assert command(world, "migrate")
+    assert [run["delivered"]["add"] for run in command(world, "run", "--all")] == [1, 1]
+    with world.connect() as connection:
+        connection.exec_driver_sql("update t1 set email = 'new@example.com'")
+    assert run_sync(config, syncs[0]).delivered == OperationCounts()
+    assert run_sync(config, syncs[1]).delivered == OperationCounts(add=1, remove=1)
+    assert command(world, "retry", "--", syncs[0])[0]["status"] == "succeeded"
+    assert [status["members"] for status in command(world, "status")] == [1, 1]
+    assert [len(command(world, "log", "--", name)) for name in syncs] == [1, 3]
+    assert command(world, "validate")["valid"]
+    members = [world.sandbox.members(segment["id"]) for segment in world.sandbox.segments()]
+    found = [{value for member in each for _, value in member} for each in members]
+    assert sorted(found, key=sorted) == sorted([hashed("ann0@example.com"), hashed("new@example.com")], key=sorted)
+
+
+@pytest.mark.parametrize(
+    ("names", "path", "message"),
+    [
+        ({"syncs": ["x" * 201]}, "syncs.x", "at most 200"),
+        ({"syncs": ["a\nb"]}, "syncs.", "control characters"),
+        ({"schema": "\u00e9" * 32}, "warehouses.ads.schema", "at most 63 bytes"),
+        ({"schema": "a\nb"}, "warehouses.ads.schema", "control characters"),
+        ({"schema": "PG_mine"}, "warehouses.ads.schema", "the warehouse's own"),
+        ({"schema": "information_schema"}, "warehouses.ads.schema", "the warehouse's own"),
+        ({"audience": "x" * 1000}, "syncs.people.audience.name", "at most 200"),
+        ({"audience": "a\u0007"}, "syncs.people.audience.name", "control characters"),
+    ],
+)
+def test_names_that_have_no_room(world: World, names: dict[str, Any], path: str, message: str) -> None:
+    """What the state, the warehouse or the audience cannot be called is refused with file, line and path."""
+    syncs = names.get("syncs", [SYNC])
+    with pytest.raises(ConfigurationError) as caught:
+        named(world, names.get("schema", "warehouse_sync"), *syncs, audience=names.get("audience", "People"))
+    (problem,) = caught.value.problems
+    assert (problem.path or "").startswith(path)
+    assert message in problem.message
+    assert problem.line
+    assert world.sandbox.requests() == []
+
+
+@pytest.mark.parametrize(
+    ("schema", "message"), [("a.b", "dot"), ("Temp", "DuckDB's own"), ("WareHouse", "name of the DuckDB file")]
+)
+def test_schemas_that_duckdb_mistakes(world: World, schema: str, message: str) -> None:
+    """DuckDB takes some names for databases, among them the file's; PostgreSQL has no such trouble."""
+    if is_duckdb(world):
+        with pytest.raises(ConfigurationError, match=message):
+            named(world, schema, SYNC)
+    else:
+        named(world, schema, SYNC)

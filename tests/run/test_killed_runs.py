@@ -1,0 +1,63 @@
+"""A worker that is killed (kill -9) leaves nothing that anybody has to repair.
+
+Here it is a process as a user starts it, and the lease runs out by itself; test_torture.py has many more kills.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from harness.processes.command import call, interrupt, people
+from harness.worlds.world import World, create_audience, sandbox
+
+LEASE = 5.0
+"""Seconds; the shortest that the configuration allows."""
+
+
+@pytest.fixture
+def world(warehouse_url: str, tmp_path: Path) -> Iterator[World]:
+    with sandbox() as running:
+        made = World(warehouse_url, running, tmp_path)
+        made.changes = {"audience": {"type": "user", "id": create_audience(running)}}
+        written = made.written
+        written["warehouses"]["analytics"]["lease"] = LEASE
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump(written))
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("warehouse_url", "action"), [("duckdb", "REMOVE"), ("postgres", "ADD")], indirect=["warehouse_url"]
+)
+def test_kill_in_the_middle_of_a_delivery(world: World, action: str) -> None:
+    """Killed while REMOVEs or ADDs are under way: after the lease has run out, the next run ends equal."""
+    world.fill(people(range(600)))
+    assert call(world.folder, "run").code == 0
+    rows = people(range(300, 900))
+    world.fill(rows)
+    before = len(world.sandbox.requests("users"))
+    world.sandbox.inject(f"slow:users:times=0:seconds=1:action={action}")
+    killed = interrupt(
+        world.folder,
+        "run",
+        when=lambda: any(record.action == action for record in world.sandbox.requests("users")[before:]),
+        number=signal.SIGKILL,
+    )
+    assert killed.code == -signal.SIGKILL
+    world.sandbox.clear_faults()
+    early = call(world.folder, "run", "--json")
+    assert (early.code, json.loads(early.out)[0]["status"]) == (0, "skipped")
+    time.sleep(LEASE + 0.5)
+    report = call(world.folder, "run", "--json")
+    assert report.code == 0, report.err
+    (told,) = json.loads(report.out)
+    assert told["status"] == "succeeded"
+    assert told["planned"]["add"] + told["planned"]["remove"] > 0
+    world.check(rows)
+    statuses = [status for (status,) in world.query("select status from warehouse_sync.runs order by run_id")]
+    assert statuses == ["succeeded", "failed", "succeeded"]

@@ -1,0 +1,100 @@
+"""Retention without a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from harness.processes.command import people
+from harness.worlds.world import SYNC, World, create_audience, sandbox
+
+from warehouse_sync.run.retention import tidy_sync
+from warehouse_sync.state.lease import Lease
+from warehouse_sync.state.store import State, SyncKey
+from warehouse_sync.warehouses.registry import make_warehouse
+
+
+@pytest.fixture
+def world(warehouse_url: str, tmp_path: Path) -> Iterator[World]:
+    with sandbox() as running:
+        made = World(warehouse_url, running, tmp_path)
+        made.changes = {"audience": {"type": "user", "id": create_audience(running)}, "retention": {"snapshots": 3}}
+        yield made
+
+
+def tables(world: World) -> set[str]:
+    found = world.query("select table_name from information_schema.tables where table_schema = 'warehouse_sync'")
+    return {name for (name,) in found if name.startswith(("snapshot_", "changes_"))}
+
+
+def count(world: World, what: str) -> Any:
+    return world.query(f"select count(*) from warehouse_sync.{what}")[0][0]
+
+
+def test_what_is_too_old_is_dropped(world: World) -> None:
+    """Log lines by age, snapshots by number, tables of a run whose worker died; the next run finds all it needs."""
+    for last in (1, 2, 3, 4):
+        world.fill(people(range(last)))
+        world.run()
+    with world.connect() as connection:
+        connection.execute(
+            sa.text("update warehouse_sync.sync_log set logged_at = timestamp '2020-01-01' where run_id < 4")
+        )
+        connection.execute(
+            sa.text("create table warehouse_sync.snapshot_people_5 as select * from warehouse_sync.snapshot_people_4")
+        )
+        connection.execute(sa.text("update warehouse_sync.installation set last_run = 5"))
+        dead = (
+            "5, sync, destination, audience_key, kind, triggered_by, 'running', phase, lease_token, config_fingerprint"
+        )
+        names = dead.replace("5,", "run_id,").replace("'running'", "status")
+        connection.execute(
+            sa.text(
+                f"insert into warehouse_sync.runs ({names}, snapshot_table, started_at) select {dead}, "
+                "'snapshot_people_5', started_at from warehouse_sync.runs where run_id = 4"
+            )
+        )
+    world.changes["retention"] = {"snapshots": 2, "sync_log_days": 30}
+    assert tidy_sync(world.config, SYNC)
+    kept = {"snapshot_people_3", "changes_people_3", "snapshot_people_4", "changes_people_4"}
+    rows = {"changes_people_3_rows", "changes_people_4_rows"} if world.url.startswith("duckdb") else set()
+    assert tables(world) == kept | rows
+    assert count(world, "sync_log") == 1
+    assert [row[0] for row in world.query("select status from warehouse_sync.runs where run_id = 5")] == ["failed"]
+    assert world.query("select lease_holder from warehouse_sync.syncs")[0][0] is None
+    world.fill(people(range(2, 6)))
+    world.run()
+    world.check(people(range(2, 6)))
+
+
+def test_not_while_the_sync_runs(world: World) -> None:
+    """Whoever has the lease is left alone; and where there are no tables none are made."""
+    world.fill(people(range(3)))
+    assert not tidy_sync(world.config, SYNC)
+    world.run()
+    config = world.config
+    warehouse = make_warehouse(config.warehouses["analytics"])
+    warehouse.open()
+    try:
+        lease = Lease.take(State(warehouse), SyncKey(SYNC, "ads"))
+        assert lease is not None
+        with lease:
+            assert not tidy_sync(config, SYNC)
+    finally:
+        warehouse.close()
+    assert tidy_sync(config, SYNC)
+
+
+def test_a_sync_that_never_ran(world: World) -> None:
+    """It has nothing to drop, and that is no mistake."""
+    world.fill(people(range(3)))
+    world.run()
+    world.changes["warehouse"] = "analytics"
+    config = world.config
+    (sync,) = config.syncs.values()
+    other = config.model_copy(update={"syncs": {"other": sync.model_copy(update={"name": "other"})}})
+    assert tidy_sync(other, "other")
+    assert count(world, "runs") == 1

@@ -1,0 +1,180 @@
+"""The main job on real input: six days of the S&P 500, from PostgreSQL into a company audience."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from harness.servers.postgres import Server
+from harness.worlds.world import World, make_impatient, sandbox
+
+from warehouse_sync.operations import OperationCounts, RunStatus
+
+FOLDER = Path(
+    os.environ.get("WAREHOUSE_SYNC_TEST_SP500")
+    or Path(__file__).resolve().parents[2].parent / "shared" / "data" / "sp500"
+)
+CLASSES = ("(Class A)", "(Class B)", "(Class C)")
+
+QUERY = r"""
+select symbol,
+       regexp_replace(security, '\s*\(Class [A-Z]\)$', '') as name,  -- Alphabet, Fox and News Corp have two rows each
+       gics_sector as sector,
+       split_part(headquarters_location, ', ', 1) as city,
+       regexp_replace(headquarters_location, '^[^,]*(, )?', '') as state
+from sp500
+"""
+SYNC: dict[str, Any] = {
+    "model": {"sql": QUERY, "primary_key": "symbol"},
+    "audience": {"type": "company", "name": "S&P 500"},
+    "identifiers": {"company_name": "name"},
+    "fields": {"industries": "sector", "city": "city", "state": "state", "stock_symbol": "symbol"},
+    "guard": {},
+}
+
+Members = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Day:
+    """One file: its date, its rows, and the members that they make, by name, worked out in plain Python."""
+
+    date: str
+    rows: list[dict[str, str]]
+
+    @property
+    def members(self) -> Members:
+        found: dict[str, Mapping[str, Any]] = {}
+        for row in sorted(self.rows, key=lambda row: row["Symbol"]):
+            city, _, state = row["Headquarters Location"].partition(", ")
+            fields = {"industries": [row["GICS Sector"]], "city": city, "stockSymbol": row["Symbol"]}
+            if state:
+                fields["state"] = state
+            # The first symbol speaks for a company with several.
+            found.setdefault(company(row["Security"]), fields)
+        return found
+
+
+def company(security: str) -> str:
+    for share in CLASSES:
+        security = security.removesuffix(share)
+    return security.strip()
+
+
+@pytest.fixture(scope="module")
+def days() -> list[Day]:
+    files = sorted(FOLDER.glob("*.csv"))
+    if len(files) < 2:
+        pytest.skip(f"NO S&P 500 DATA, the main job on real input does not run: no CSV files in {FOLDER}")
+    days = []
+    for file in files:
+        with file.open(encoding="utf-8", newline="") as lines:
+            days.append(Day(file.stem, list(csv.DictReader(lines))))
+    return days
+
+
+@pytest.fixture
+def world(postgres: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    make_impatient(monkeypatch)
+    with postgres.database() as url, sandbox() as running:
+        yield World(url, running, tmp_path, "company", SYNC)
+
+
+def load(world: World, day: Day) -> None:
+    """Table sp500 holds the file as it is."""
+    names = {name: name.lower().replace(" ", "_").replace("-", "_") for name in day.rows[0]}
+    table = sa.Table("sp500", sa.MetaData(), *(sa.Column(name, sa.Text) for name in names.values()))
+    with world.connect() as connection:
+        table.drop(connection, checkfirst=True)
+        table.create(connection)
+        connection.execute(sa.insert(table), [{names[name]: value for name, value in row.items()} for row in day.rows])
+
+
+def held(world: World) -> Members:
+    """The companies that the audience holds, by name, with their fields."""
+    found = {}
+    for ((kind, name),), fields in world.sandbox.members(world.segment, reading="elements").items():
+        assert kind == "companyName"
+        found[name] = fields
+    return found
+
+
+def test_every_day_ends_equal_and_tells_who_joined_and_left(world: World, days: list[Day]) -> None:
+    """After each day the audience is the index, with sector and headquarters; the report counts joiners and leavers."""
+    before: Members = {}
+    for day in days:
+        load(world, day)
+        report = world.run()
+        now = day.members
+        joined, left = now.keys() - before.keys(), before.keys() - now.keys()
+        moved = {name for name in now.keys() & before.keys() if now[name] != before[name]}
+        print(  # noqa: T201 - to be read with `pytest -s`
+            f"{day.date}: {len(day.rows)} rows, {len(now)} members",
+            f"joined ({len(joined)}): {', '.join(sorted(joined)) if before else 'everybody'}",
+            f"left ({len(left)}): {', '.join(sorted(left)) or 'nobody'}",
+            f"changed ({len(moved)}): {', '.join(sorted(moved)) or 'nobody'}",
+            sep="\n  ",
+        )
+        assert report.status is RunStatus.SUCCEEDED
+        assert (report.rows, report.members, report.rejected) == (len(day.rows), len(now), 0)
+        assert report.planned == OperationCounts(add=len(joined) + len(moved), remove=len(left))
+        assert report.delivered == report.planned
+        assert held(world) == now
+        logged = world.query(
+            "select operation, count(*) from warehouse_sync.sync_log where outcome = 'delivered' "
+            f"and run_id = {report.run_id} group by operation"
+        )
+        expected = {"ADD": report.planned.add, "REMOVE": report.planned.remove}
+        assert {str(operation): int(count) for operation, count in map(tuple, logged)} == {
+            operation: count for operation, count in expected.items() if count
+        }
+        for reading in ("identifiers", "persons"):
+            assert {name for ((_, name),) in world.sandbox.members(world.segment, reading=reading)} == set(now), reading
+        before = now
+    assert world.sandbox.violations() == []
+
+
+def test_an_unchanged_day_sends_nothing(world: World, days: list[Day]) -> None:
+    """The same file loaded again, in another order: no request to /companies."""
+    load(world, days[0])
+    world.run()
+    sent = len(world.sandbox.requests("companies"))
+    assert sent == 1
+    load(world, Day("again", days[0].rows[::-1]))
+    assert world.run().planned == OperationCounts()
+    assert len(world.sandbox.requests("companies")) == sent
+
+
+def test_the_days_hold_what_makes_them_hard(days: list[Day]) -> None:
+    """The real input has companies with two rows, joiners, leavers, renames by case alone, and odd headquarters."""
+    for day in days:
+        twice = [name for name in day.members if sum(company(row["Security"]) == name for row in day.rows) > 1]
+        assert twice == ["Fox Corporation", "Alphabet Inc.", "News Corp"]
+    pairs = list(pairwise(days))
+    for earlier, later in pairs:
+        assert earlier.members.keys() - later.members.keys()
+        assert later.members.keys() - earlier.members.keys()
+    assert any(
+        {name.lower() for name in earlier.members.keys() - later.members.keys()}
+        & {name.lower() for name in later.members}
+        for earlier, later in pairs
+    )
+    assert any(not name.isascii() for day in days for name in day.members)
+    assert any(row["Headquarters Location"].count(",") != 1 for day in days for row in day.rows)
+
+
+def test_half_an_index_is_blocked(world: World, days: list[Day]) -> None:
+    """The guard, as it is by default, stops a file that was cut off halfway; nobody is removed."""
+    load(world, days[0])
+    world.run()
+    load(world, Day("half", days[0].rows[:250]))
+    report = world.run()
+    assert report.status is RunStatus.BLOCKED
+    assert held(world) == days[0].members

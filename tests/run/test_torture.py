@@ -1,0 +1,78 @@
+"""Real workers, real kills, real warehouses: a few of what `make torture` makes by the thousand.
+
+More of them: HISTORIES=100 POINTS=all python -m pytest tests/run/test_torture.py
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness.histories import checks as judging
+from harness.histories import fixed_story as story
+from harness.histories.random_histories import make_history
+from harness.histories.torture import WAREHOUSES, Broken, Rack
+from harness.histories.trial import Tally
+from harness.processes.forked import Workers
+from harness.servers.postgres import Server
+
+HISTORIES = int(os.environ.get("HISTORIES", "3"))
+POINTS = os.environ.get("POINTS", "12")
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[Workers]:
+    with Workers() as started:
+        yield started
+
+
+@pytest.fixture(params=WAREHOUSES)
+def rack(request: pytest.FixtureRequest, workers: Workers) -> Iterator[Rack]:
+    if request.param == "duckdb":
+        yield Rack(None, workers, Tally())
+        return
+    server: Server = request.getfixturevalue("postgres")
+    with server.database() as url:
+        yield Rack(url, workers, Tally())
+
+
+def test_a_worker_that_is_killed_or_cut_off_at_any_point_leaves_nothing_to_repair(rack: Rack) -> None:
+    """Before or after any statement, commit, request or record: what is left undone the next run does."""
+    for history in rack.story(None if POINTS == "all" else int(POINTS)):
+        rack.put(history)
+    assert rack.tally.kills.total() > rack.tally.missed
+    assert rack.tally.breaks.total() > 0
+
+
+def test_any_history_of_real_workers_ends_equal(rack: Rack) -> None:
+    """Whatever befalls data, LinkedIn, connections and workers: every promise is kept, and calm runs end equal."""
+    for history in rack.random("suite", 1, HISTORIES):
+        rack.put(history)
+    assert rack.tally.histories == HISTORIES
+
+
+def test_a_broken_promise_is_told_with_its_evidence(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder of a history that failed stays, and the message names it and the command that repeats the history."""
+
+    def broken(*_: object) -> None:
+        raise AssertionError("the books do not agree")
+
+    monkeypatch.setattr(judging, "check_books", broken)
+    with pytest.raises(Broken, match="the books do not agree") as failure:
+        Rack(None, workers, Tally()).put(make_history("suite", 1, overlapping=False))
+    told = str(failure.value)
+    assert "make torture WAREHOUSE=duckdb SEED=suite FIRST=1 HISTORIES=1" in told
+    folder = Path(told.partition("evidence: ")[2].splitlines()[0])
+    left = {path.name for path in folder.iterdir()}
+    assert {"history.txt", "state.json", "config.yaml", "warehouse.duckdb", "01.out", "01.err"} <= left
+    shutil.rmtree(folder)
+
+
+def test_a_history_can_be_had_again() -> None:
+    """The command that a failure prints leads to the very history that failed."""
+    for history in story.later_syncs(story.points({"statement": 5, "request": 2}, remote=True)):
+        assert story.told(history.name) == history
+    assert make_history("suite", 7, overlapping=True) == make_history("suite", 7, overlapping=True)

@@ -1,0 +1,366 @@
+"""Overlapping, hanging and dead workers, as real processes: never two at once, and none that writes or sends too late.
+
+More of everything: ROUNDS=10 python -m pytest tests/run/test_workers.py
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+import yaml
+from harness.histories.oracle import check_converged, check_log
+from harness.processes.command import Answer, people
+from harness.processes.workers import (
+    BATCH,
+    LEASE,
+    Worker,
+    Workers,
+    answered,
+    is_pausing,
+    only,
+    refill,
+    settled,
+    told,
+    under_way,
+    wait_for_expiry,
+    wait_until,
+)
+from harness.servers.postgres import Server
+from harness.worlds.world import World, create_audience, sandbox
+
+DAY = 86400.0
+ROUNDS = int(os.environ.get("ROUNDS", "1"))
+
+MOMENTS = ("query", "promote", "REMOVEs", "token", "ADDs")
+"""Where a worker is stopped: in its query, in the transaction of the commit point, in its delivery."""
+
+PAUSE = "case when id = 500 then pg_sleep(1)::text is not null else true end"
+STANDARD_MODEL = {"model": {"sql": "select * from people", "primary_key": "id"}}
+SLOW_MODEL = {"model": {"sql": f"select * from people where {PAUSE}", "primary_key": "id"}}
+SLOW_PROMOTE = """
+    create function pause() returns trigger language plpgsql as 'begin perform pg_sleep(1); return new; end';
+    create trigger pause before update of promoted_run on warehouse_sync.syncs for each row execute function pause();
+"""
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[Workers]:
+    with Workers() as started:
+        yield started
+
+
+@pytest.fixture
+def postgres_world(postgres: Server, tmp_path: Path) -> Iterator[World]:
+    with postgres.database() as url, sandbox() as running:
+        yield settled(World(url, running, tmp_path))
+
+
+@pytest.fixture
+def duckdb_world(tmp_path: Path) -> Iterator[World]:
+    path = tmp_path / "warehouse.duckdb"
+    sa.create_engine(f"duckdb:///{path}", poolclass=sa.NullPool).connect().close()
+    with sandbox() as running:
+        yield settled(World(f"duckdb:///{path}", running, tmp_path))
+
+
+def crowd(workers: Workers, world: World, count: int, **settings: float) -> list[Answer]:
+    """What so many workers left behind that began at the same moment, each with every member to send."""
+    at = time.time() + 0.02 * count
+    started = [workers.run(world, "--full", at=at, **settings) for _ in range(count)]
+    return [worker.wait() for worker in started]
+
+
+def everything(world: World) -> dict[str, list[str]]:
+    """All rows of all tables of the worker's own."""
+    tables = "select table_name from information_schema.tables where table_schema = 'warehouse_sync'"
+    return {
+        name: sorted(map(repr, world.query(f'select * from warehouse_sync."{name}"')))
+        for (name,) in world.query(tables)
+    }
+
+
+@dataclass(frozen=True)
+class Span:
+    """A run between its commit point and its end."""
+
+    begin: datetime
+    end: datetime
+
+
+def check_one_at_a_time(world: World) -> list[Span]:
+    """No two runs of the sync delivered at once, no request left outside of a run, and the lease is free."""
+    rows = world.query("select lease_token, promoted_at, finished_at from warehouse_sync.runs order by run_id")
+    tokens = [row.lease_token for row in rows]
+    assert tokens == sorted(set(tokens))
+    spans = [Span(row.promoted_at, row.finished_at) for row in rows if row.promoted_at]
+    assert all(earlier.end <= later.begin for earlier, later in pairwise(spans)), spans
+    for record in world.sandbox.requests("users"):
+        at = datetime.fromtimestamp(record.at, UTC).replace(tzinfo=None)
+        assert sum(span.begin <= at <= span.end for span in spans) == 1, (at, spans)
+    holder, token = only(world, "select lease_holder, lease_token from warehouse_sync.syncs")
+    assert (holder, token) == (None, tokens[-1])
+    return spans
+
+
+@pytest.mark.parametrize(("count", "schema"), [(2, "migrated"), (5, "empty"), (20, "migrated"), (20, "empty")])
+def test_many_workers_on_one_sync(workers: Workers, postgres_world: World, count: int, schema: str) -> None:
+    """Of workers that begin at once one runs, and the others are skipped; whoever comes behind it runs after it."""
+    world, rows = postgres_world, people(range(400))
+    world.fill(rows)
+    if schema == "migrated":
+        assert workers.run(world).wait().code == 0
+    world.sandbox.inject("slow:users:times=0:seconds=0.2")
+    for _ in range(ROUNDS):
+        before = len(world.query("select 1 from pg_tables where schemaname = 'warehouse_sync'")) and len(
+            world.query("select 1 from warehouse_sync.runs")
+        )
+        answers = crowd(workers, world, count)
+        assert [answer.code for answer in answers] == [0] * count, [answer.err for answer in answers if answer.code]
+        statuses = [told(answer)["status"] for answer in answers]
+        ran = statuses.count("succeeded")
+        assert ran + statuses.count("skipped") == count
+        assert {told(answer)["reason"] for answer in answers} <= {None, "another worker is running this sync"}
+        assert len(check_one_at_a_time(world)) == before + ran
+        assert ran < count
+        check_converged(world, rows)
+
+
+def test_workers_take_turns_on_a_duckdb_file(workers: Workers, duckdb_world: World) -> None:
+    """Workers that begin at once on one file run one after another, as long as they get in within their patience."""
+    world, rows = duckdb_world, people(range(400))
+    world.fill(rows)
+    answers = crowd(workers, world, 5, lock_patience=60.0)
+    assert [(answer.code, told(answer)["status"]) for answer in answers] == [(0, "succeeded")] * 5
+    assert len(check_one_at_a_time(world)) == 5
+    check_converged(world, rows)
+
+
+def test_a_duckdb_file_that_is_held_for_too_long(workers: Workers, duckdb_world: World) -> None:
+    """Workers that do not get at the file in time end as failed, name the one that holds it, and have done nothing."""
+    world, rows = duckdb_world, people(range(400))
+    world.fill(rows)
+    world.sandbox.inject("slow:users:times=0:seconds=0.5")
+    at = time.time() + 0.2
+    started = [workers.run(world, "--full", at=at, lock_patience=1.0) for _ in range(5)]
+    answers = [worker.wait() for worker in started]
+    ran = [answer for answer in answers if answer.code == 0]
+    late = [answer for answer in answers if answer.code == 1]
+    assert len(ran) + len(late) == 5
+    assert late
+    pids = {str(worker.pid) for worker in started}
+    for answer in late:
+        reason = told(answer)["reason"]
+        assert re.search(r"process (\d+) holds the file", reason)[1] in pids  # type: ignore[index]
+        assert "Nothing was touched" in reason
+    assert len(check_one_at_a_time(world)) == len(ran)
+    check_converged(world, rows)
+
+
+def test_workers_of_several_syncs(workers: Workers, postgres_world: World) -> None:
+    """Five syncs in one schema run in five processes at once: all succeed, under numbers of their own."""
+    world, rows = postgres_world, people(range(500))
+    world.fill(rows)
+    world.sandbox.inject("slow:users:times=0:seconds=1.5")
+    written = world.written
+    (standard,) = written["syncs"].values()
+    segments = [create_audience(world.sandbox) for _ in range(5)]
+    written["syncs"] = {
+        f"part_{part}": {
+            **standard,
+            "model": {"sql": f"select * from people where id % 5 = {part}", "primary_key": "id"},
+            "audience": {"type": "user", "id": segment},
+        }
+        for part, segment in enumerate(segments)
+    }
+    (world.folder / "config.yaml").write_text(yaml.safe_dump(written))
+    at = time.time() + 0.1
+    started = [workers.start(world.folder, "run", name, "--json", at=at, batch_size=BATCH) for name in written["syncs"]]
+    answers = [worker.wait() for worker in started]
+    assert [answer.code for answer in answers] == [0] * 5, [answer.err for answer in answers]
+    assert sorted(told(answer)["run_id"] for answer in answers) == [1, 2, 3, 4, 5]
+    last_begin, first_end = only(world, "select max(promoted_at), min(finished_at) from warehouse_sync.runs")
+    assert last_begin < first_end, "they ran one after another"
+    for part, segment in enumerate(segments):
+        held = {frozenset(member) for member in world.sandbox.members(segment)}
+        assert held == world.expected(rows[part::5], "elements")
+    check_log(world)
+
+
+def hang(workers: Workers, world: World, moment: str) -> tuple[Worker, Sequence[dict[str, Any]]]:
+    """A worker that was stopped at this moment of its second run, and what its query gave.
+
+    During REMOVEs and ADDs it is stopped while all requests that it may have in flight wait for their answers: between
+    its last look at the lease and the first byte of a request there is a moment that no worker can close.
+    """
+    world.fill(people(range(600)))
+    assert workers.run(world).wait().code == 0
+    rows = people(range(300, 900))
+    world.fill(rows)
+    if moment in ("REMOVEs", "ADDs"):
+        action = moment[:-1]
+        begun = len(answered(world, action))
+        world.sandbox.inject(f"slow:users:times=0:seconds=0.4:action={action}")
+        worker = workers.run(world)
+        wait_until(lambda: len(answered(world, action)) > begun and under_way(world, "users") == 2, "they wait")
+    elif moment == "token":
+        world.sandbox.inject("slow:users:times=0:seconds=0.5")
+        worker = workers.run(world)
+        wait_until(lambda: bool(under_way(world, "users")), "the delivery is under way")
+        world.sandbox.inject("slow:token:times=0:seconds=0.5")
+        wait_until(lambda: under_way(world, "token") == 1 and not under_way(world, "users"), "it wants a fresh token")
+    else:
+        if moment == "query":
+            settled(world, **SLOW_MODEL)
+        else:
+            with world.connect() as connection:
+                connection.execute(sa.text(SLOW_PROMOTE))
+        worker = workers.run(world)
+        wait_until(lambda: is_pausing(world, "CREATE TABLE" if moment == "query" else "promoted_run"), "it pauses")
+    worker.send(signal.SIGSTOP)
+    wait_until(lambda: not under_way(world) and not is_pausing(world), "everything under way is over")
+    world.sandbox.clear_faults()
+    if moment == "query":
+        settled(world, **STANDARD_MODEL)
+    return worker, rows
+
+
+def begin_early(workers: Workers, world: World, **settings: float) -> None:
+    """A worker that begins while another one's lease lasts is skipped; one that was not began after its expiry."""
+    (expiry,) = only(world, "select lease_expires_at from warehouse_sync.syncs")
+    report = told(workers.run(world, **settings).wait())
+    if report["status"] != "skipped":  # On a busy machine it may have come too late for this.
+        (started,) = only(world, f"select started_at from warehouse_sync.runs where run_id = {report['run_id']}")
+        assert started > expiry
+
+
+def stop_and_take_over(workers: Workers, world: World, moment: str) -> None:
+    """Stopped, taken over and continued: it writes nothing more, sends nothing more, and says why it ends."""
+    hanging, _ = hang(workers, world, moment)
+    begin_early(workers, world)
+    wait_for_expiry(world)
+    rows = people(range(400, 1000))
+    refill(world, rows)
+    over = workers.run(world).wait(20)
+    assert (over.code, told(over)["status"]) == (0, "succeeded"), over.err
+    state, sent = everything(world), len(world.sandbox.requests())
+    hanging.send(signal.SIGCONT)
+    answer = hanging.wait()
+    assert answer.code == 1
+    assert "Traceback" not in answer.err
+    reasons = ["another worker has taken over", "could not renew its lease"]
+    if moment in ("query", "promote"):
+        reasons.append("was lost, could not")  # The server has ended the transaction that it was stopped in.
+    assert any(reason in told(answer)["reason"] for reason in reasons)
+    assert len(world.sandbox.requests()) == sent
+    assert everything(world) == state
+    check_one_at_a_time(world)
+    check_converged(world, rows)
+
+
+def stop_and_go_on(workers: Workers, world: World, moment: str) -> None:
+    """Stopped for longer than its lease while nobody took over, it goes on and succeeds."""
+    hanging, rows = hang(workers, world, moment)
+    wait_for_expiry(world)
+    hanging.send(signal.SIGCONT)
+    answer = hanging.wait()
+    assert (answer.code, told(answer)["status"]) == (0, "succeeded"), answer.err
+    assert len(check_one_at_a_time(world)) == 2
+    check_converged(world, rows)
+
+
+def die(workers: Workers, world: World, ahead: float) -> None:
+    """Killed, its lease is taken over after the expiry and not before, whatever the clocks of the others say."""
+    world.fill(people(range(400)))
+    assert workers.run(world, clock=ahead).wait().code == 0
+    rows = people(range(200, 600))
+    world.fill(rows)
+    world.sandbox.inject("slow:users:times=0:seconds=0.2")
+    begun = len(answered(world, "REMOVE"))
+    worker = workers.run(world, clock=ahead)
+    wait_until(lambda: len(answered(world, "REMOVE")) > begun, "REMOVEs are under way")
+    worker.send(signal.SIGKILL)
+    assert worker.wait().code == -signal.SIGKILL
+    (left,) = only(
+        world,
+        "select extract(epoch from lease_expires_at - timezone('utc', clock_timestamp())) from warehouse_sync.syncs",
+    )
+    assert 0 < left <= LEASE
+    begin_early(workers, world, clock=ahead)
+    begin_early(workers, world, clock=-ahead)
+    wait_for_expiry(world)
+    late = [workers.run(world, "--full", clock=clock) for clock in (-ahead, ahead, 0.0)]
+    statuses = [told(each.wait())["status"] for each in late]
+    assert "succeeded" in statuses
+    assert set(statuses) <= {"succeeded", "skipped"}
+    check_one_at_a_time(world)
+    check_converged(world, rows)
+    first, last = only(world, "select min(started_at), max(finished_at) from warehouse_sync.runs")
+    now = datetime.now(UTC).replace(tzinfo=None)
+    assert all(abs((now - moment).total_seconds()) < DAY / 2 for moment in (first, last))
+
+
+HISTORIES: dict[str, Callable[[Workers, World], None]] = {
+    **{f"taken over, stopped at {at}": partial(stop_and_take_over, moment=at) for at in MOMENTS},
+    "not missed, stopped at ADDs": partial(stop_and_go_on, moment="ADDs"),
+    "killed, clocks a day ahead": partial(die, ahead=DAY),
+    "killed, clocks a day behind": partial(die, ahead=-DAY),
+}
+
+
+@pytest.fixture(scope="module")
+def histories(
+    workers: Workers, postgres: Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Future[None]]]:
+    """All histories, four at a time, in worlds of their own: most of their time they wait for a lease to run out."""
+
+    def play(name: str) -> None:
+        token_life = 1.0 if name.endswith("token") else DAY
+        with postgres.database() as url, sandbox(token_life=token_life) as running:
+            HISTORIES[name](workers, settled(World(url, running, tmp_path_factory.mktemp("world"))))
+
+    with ThreadPoolExecutor(4) as threads:
+        yield {name: threads.submit(play, name) for name in HISTORIES}
+
+
+@pytest.mark.parametrize("name", HISTORIES)
+def test_a_worker_that_falls_silent(histories: dict[str, Future[None]], name: str) -> None:
+    """Whoever hangs past its lease, or dies, is replaced once it has run out, and does nothing afterwards."""
+    histories[name].result()
+
+
+def test_what_waits_is_due_by_the_warehouse_s_clock(workers: Workers, postgres_world: World) -> None:
+    """Clocks that are a day off neither put off what waits, nor make it dead before its time."""
+    world, rows = postgres_world, people(range(400))
+    world.fill(rows)
+    world.sandbox.inject("refuse_elements:users:times=0:status=503:indices=0|1")
+    due = (
+        "select count(*), min(state), max(state), min(extract(epoch from deferred_since - now())), "
+        "min(extract(epoch from next_attempt_at - now())), max(extract(epoch from next_attempt_at - now())) from "
+        "(select state, deferred_since at time zone 'utc' as deferred_since, "
+        "next_attempt_at at time zone 'utc' as next_attempt_at from warehouse_sync.retry_queue) as queue"
+    )
+    for clock, delay in ((DAY, 60.0), (-DAY, 300.0), (DAY, 900.0)):
+        answer = workers.run(world, clock=clock).wait()
+        assert (answer.code, told(answer)["deferred"], told(answer)["dead"]) == (3, told(answer)["deferred"], 0)
+        count, lowest, highest, since, soonest, latest = only(world, due)
+        assert count == told(answer)["deferred"] > 0
+        assert (lowest, highest) == ("waiting", "waiting")
+        assert -30 < since <= 0
+        assert delay - 30 < latest <= delay
+        assert 0 < soonest <= latest
+    world.sandbox.clear_faults()
+    assert workers.run(world, clock=-DAY).wait().code == 0
+    check_converged(world, rows)

@@ -1,0 +1,106 @@
+"""The health server as a kubelet, Prometheus and a stranger meet it."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+import requests
+
+from warehouse_sync.errors import ConfigurationError
+from warehouse_sync.service import http_server
+from warehouse_sync.service.http_server import HealthServer
+
+
+class Worker:
+    """What the server asks."""
+
+    alive = True
+    ready: str | None = None
+    text = b"# HELP x\n"
+
+
+@pytest.fixture
+def worker() -> Worker:
+    return Worker()
+
+
+@pytest.fixture
+def server(worker: Worker) -> Iterator[HealthServer]:
+    with HealthServer(
+        0, "127.0.0.1", alive=lambda: worker.alive, ready=lambda: worker.ready, metrics=lambda: worker.text
+    ) as running:
+        yield running
+
+
+def ask(server: HealthServer, path: str, method: str = "GET") -> requests.Response:
+    return requests.request(method, f"http://127.0.0.1:{server.port}{path}", timeout=(5, 5))
+
+
+def test_the_probes_tell_how_the_worker_is(worker: Worker, server: HealthServer) -> None:
+    """200 while all is well, 503 with one sentence when not; each by itself."""
+    assert [ask(server, path).status_code for path in ("/healthz", "/readyz", "/readyz?verbose")] == [200, 200, 200]
+    worker.ready = "the warehouse analytics cannot be reached"
+    answer = ask(server, "/readyz")
+    assert (answer.status_code, answer.text) == (503, "the warehouse analytics cannot be reached\n")
+    assert ask(server, "/healthz").status_code == 200
+    worker.alive, worker.ready = False, None
+    assert ask(server, "/healthz").status_code == 503
+    assert ask(server, "/readyz").status_code == 200
+
+
+def test_metrics_are_what_prometheus_expects(worker: Worker, server: HealthServer) -> None:
+    answer = ask(server, "/metrics")
+    assert answer.content == worker.text
+    assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    head = ask(server, "/metrics", "HEAD")
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["Content-Length"] == str(len(worker.text))
+
+
+def test_nothing_else_is_answered(server: HealthServer) -> None:
+    """Neither another path nor another method, and no version of anything is told."""
+    assert ask(server, "/").status_code == 404
+    for method in ("POST", "PUT", "DELETE"):
+        assert ask(server, "/healthz", method).status_code == 501
+    assert "Python" not in str(ask(server, "/").headers)
+
+
+def test_a_check_that_breaks_is_answered_all_the_same(server: HealthServer, worker: Worker) -> None:
+    del Worker.text
+    try:
+        assert ask(server, "/metrics").status_code == 500
+    finally:
+        Worker.text = b"# HELP x\n"
+    assert ask(server, "/metrics").status_code == 200
+
+
+def test_clients_that_only_sit_there_keep_nobody_out_for_long(
+    server: HealthServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Silent and dripping connections are closed after their time, and are never more than the bound."""
+    monkeypatch.setattr(http_server._Handler, "timeout", 0.3)
+    monkeypatch.setattr(http_server, "DEADLINE", 0.5)
+    clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(3 * http_server.AT_ONCE)]
+    for _ in range(7):
+        for client in clients[::2]:
+            with suppress(OSError):
+                client.send(b"G")
+        time.sleep(0.1)
+    assert ask(server, "/healthz").status_code == 200
+    for client in clients:
+        client.close()
+
+
+def test_a_port_that_is_taken_is_a_mistake_of_the_configuration(server: HealthServer, worker: Worker) -> None:
+    """And a port is free again once its server has stopped."""
+    with pytest.raises(ConfigurationError, match=f"{server.port}.*choose another port"):
+        HealthServer(server.port, "127.0.0.1", alive=bool, ready=lambda: None, metrics=bytes)
+    port = server.port
+    server.stop()
+    again = HealthServer(port, "127.0.0.1", alive=lambda: True, ready=lambda: None, metrics=bytes)
+    with again:
+        assert ask(again, "/healthz").status_code == 200

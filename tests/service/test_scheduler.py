@@ -1,0 +1,241 @@
+"""The scheduler by a clock that is passed in: no tick is lost and none comes twice, whatever the clock shows.
+
+A fortnight of five-minute ticks: OFTEN=5m python -m pytest tests/service/test_scheduler.py -k fortnight
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+import sqlalchemy as sa
+from harness.servers.postgres import Server
+from harness.worlds.scheduling import Shop, shop
+
+from warehouse_sync.config.loader import load_config
+from warehouse_sync.errors import ConfigurationError, WarehouseUnavailable
+from warehouse_sync.schedule import EVERY
+from warehouse_sync.service.clock import Pace
+
+OFTEN = os.environ.get("OFTEN", "1h")
+SCHEDULES = {
+    "often": {"every": OFTEN, "at": "00:02", "timezone": "Europe/Berlin"},
+    "nightly": {"every": "24h", "at": "02:30", "timezone": "Europe/Berlin"},
+    "new_york": {"cron": "30 1,2 * * *", "timezone": "America/New_York"},
+    "quarterly": {"every": "6h", "at": "02:15", "timezone": "Australia/Lord_Howe"},
+}
+
+
+@pytest.fixture
+def stage(postgres: Server, tmp_path: Path) -> Iterator[Shop]:
+    with postgres.database() as url, shop(url, tmp_path, "2027-06-01T12:00:30") as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("begin", ["2027-03-14T00:00:30", "2027-10-26T00:00:30"], ids=["spring", "autumn"])
+def test_a_fortnight(postgres: Server, tmp_path: Path, begin: str) -> None:
+    """Both nights when clocks change lie in it, in Berlin and New York. Two workers share the syncs, one of the two is
+    started anew every few hours: each tick is run exactly once, for itself and at its time."""
+    days, dice = 15, random.Random(7)
+    with postgres.database() as url, shop(url, tmp_path, begin) as stage:
+        stage.configure(SCHEDULES)
+        start = stage.clock.time
+        workers = [stage.worker(), stage.worker()]
+        while stage.clock.time < start + timedelta(days=days):
+            stage.go(stage.clock.time + timedelta(minutes=dice.uniform(30, 1500)), *workers)
+            workers[dice.randrange(2)] = stage.worker()
+            dice.shuffle(workers)
+        end = stage.clock.time
+        for name, sync in load_config(stage.path, environ={}).syncs.items():
+            assert sync.schedule is not None
+            schedule = sync.schedule.schedule
+            expected = [schedule.next_after(start)]
+            while expected[-1] <= end - timedelta(minutes=2):
+                expected.append(schedule.next_after(expected[-1]))
+            done = stage.of(name)
+            assert done[: len(expected) - 1] == expected[:-1], name
+        pace = timedelta(minutes=EVERY[OFTEN])
+        assert {after - before for before, after in pairwise(stage.of("often"))} == {pace}
+        dates = [tick.astimezone(ZoneInfo("Europe/Berlin")).date() for tick in stage.of("nightly")]
+        assert {after - before for before, after in pairwise(dates)} == {timedelta(days=1)}
+        assert max(ran.began - ran.tick for ran in stage.ran) < timedelta(minutes=2)
+        assert len({ran.worker for ran in stage.ran}) > 10
+
+
+@pytest.mark.parametrize("change", ["2027-03-28T01:00:00", "2027-10-31T01:00:00"], ids=["spring", "autumn"])
+def test_every_five_minutes_in_the_night_when_clocks_change(postgres: Server, tmp_path: Path, change: str) -> None:
+    """In Berlin and on Lord Howe Island, where half an hour is left out or comes twice: the pace stays the same."""
+    half = timedelta(hours=3)
+    zones = {"berlin": "Europe/Berlin", "lord_howe": "Australia/Lord_Howe"}
+    moments = {"berlin": datetime.fromisoformat(change).replace(tzinfo=UTC)}
+    moments["lord_howe"] = datetime(2027, 10, 2, 15, 30, tzinfo=UTC)
+    for name, zone in zones.items():
+        begin = (moments[name] - half).replace(tzinfo=None).isoformat()
+        with postgres.database() as url, shop(url, tmp_path, begin) as stage:
+            stage.configure({name: {"every": "5m", "timezone": zone}})
+            stage.go(moments[name] + half, stage.worker(), stage.worker())
+            found = stage.of(name)
+            assert len(found) == 71  # All but the one that was the baseline.
+            assert {after - before for before, after in pairwise(found)} == {timedelta(minutes=5)}
+
+
+def test_ticks_that_have_passed_are_made_up_for_once(stage: Shop) -> None:
+    """While nobody serves, and while a run goes on: the newest one is run as soon as that is possible, alone."""
+    stage.configure({"hourly": {"every": "1h"}})
+    stage.go(datetime(2027, 6, 1, 14, 30, tzinfo=UTC), stage.worker())
+    assert [tick.hour for tick in stage.of("hourly")] == [13, 14]
+    stage.clock.time = datetime(2027, 6, 1, 19, 45, tzinfo=UTC)
+    worker = stage.worker()
+    stage.takes = lambda _, tick: timedelta(hours=3) if tick.hour == 19 else timedelta(seconds=5)
+    stage.go(datetime(2027, 6, 2, 0, 30, tzinfo=UTC), worker)
+    assert [tick.hour for tick in stage.of("hourly")] == [13, 14, 19, 22, 23, 0]
+    assert [ran.began.strftime("%H:%M") for ran in stage.ran][2:4] == ["19:45", "22:45"]
+
+
+def test_a_tick_that_comes_while_a_sync_is_looked_at(stage: Shop) -> None:
+    """It is run at once, though the look began before it."""
+    stage.configure({"hourly": {"every": "1h"}})
+    stage.look_takes = timedelta(seconds=2)
+    stage.clock.time = datetime(2027, 6, 1, 12, 59, 59, tzinfo=UTC)
+    stage.go(datetime(2027, 6, 1, 13, 10, tzinfo=UTC), stage.worker())
+    assert [tick.hour for tick in stage.of("hourly")] == [13]
+
+
+def test_a_sync_that_was_never_served_waits_for_its_next_tick(stage: Shop) -> None:
+    """It is not run for a tick that lies before the first worker came."""
+    stage.configure({"nightly": {"every": "24h", "at": "02:00"}, "manual": None})
+    worker = stage.worker()
+    stage.go(datetime(2027, 6, 2, 1, 59, tzinfo=UTC), worker)
+    assert stage.ran == []
+    assert stage.last_tick("nightly") == datetime(2027, 6, 1, 2, tzinfo=UTC)
+    stage.go(datetime(2027, 6, 2, 3, tzinfo=UTC), worker)
+    assert [ran.sync for ran in stage.ran] == ["nightly"]
+
+
+def test_a_worker_that_dies_in_a_tick_leaves_it_to_the_next_one(stage: Shop) -> None:
+    """A run that did not come to its end counts as none."""
+
+    class Killed(BaseException):
+        pass
+
+    def kill(_sync: str, tick: datetime) -> None:
+        if len(stage.ran) == 1:
+            raise Killed
+
+    stage.configure({"hourly": {"every": "1h"}})
+    stage.trouble = kill
+    stage.go(datetime(2027, 6, 1, 14, 10, tzinfo=UTC), stage.worker())
+    assert [tick.hour for tick in stage.of("hourly")] == [13]
+    stage.trouble = lambda _sync, _tick: None
+    stage.go(datetime(2027, 6, 1, 14, 11, tzinfo=UTC), stage.worker())
+    assert [tick.hour for tick in stage.of("hourly")] == [13, 14]
+
+
+def test_a_tick_that_could_not_be_taken_up_is_tried_again(stage: Shop) -> None:
+    """With waits that grow and are bounded, until it is run or a newer one takes its place. Every failure is told."""
+    stage.configure({"hourly": {"every": "1h"}})
+    worker = stage.worker()
+    stage.go(datetime(2027, 6, 1, 12, 59, 59, tzinfo=UTC), worker)
+    stage.outage = WarehouseUnavailable("warehouse analytics: the connection was lost")
+    looks = stage.looks
+    stage.go(datetime(2027, 6, 1, 13, 40, tzinfo=UTC), worker)
+    assert 8 <= stage.looks - looks <= 14
+    assert len(stage.reports) == stage.looks - looks
+    assert worker.ready == "warehouse analytics: the connection was lost"
+    stage.outage = None
+    stage.go(datetime(2027, 6, 1, 13, 59, 59, tzinfo=UTC), worker)
+    assert [tick.hour for tick in stage.of("hourly")] == [13]
+    assert worker.ready is None
+    stage.outage = ConfigurationError("warehouses.analytics.url: cannot connect")
+    stage.go(datetime(2027, 6, 1, 16, 30, tzinfo=UTC), worker)
+    stage.outage = None
+    stage.go(datetime(2027, 6, 1, 17, 30, tzinfo=UTC), worker)
+    assert [tick.hour for tick in stage.of("hourly")] == [13, 16, 17]
+
+
+def test_an_error_nobody_has_foreseen_stops_no_other_sync(stage: Shop) -> None:
+    """It is told without its text, and the sync is tried again."""
+
+    def break_down(sync: str, _tick: datetime) -> None:
+        if sync == "broken":
+            raise KeyError("ann@example.com")
+
+    stage.configure({"broken": {"every": "1h"}, "sound": {"every": "1h"}})
+    stage.trouble = break_down
+    worker = stage.worker()
+    stage.go(datetime(2027, 6, 1, 13, 30, tzinfo=UTC), worker)
+    assert [tick.hour for tick in stage.of("sound")] == [13]
+    reasons = {report.reason for report in stage.reports if report.status == "failed"}
+    (reason,) = reasons
+    assert reason is not None
+    assert reason.startswith("internal error at test_scheduler.py:")
+    assert "ann" not in reason
+    stage.trouble = lambda _sync, _tick: None
+    stage.go(datetime(2027, 6, 1, 13, 59, tzinfo=UTC), worker)
+    assert [tick.hour for tick in stage.of("broken")] == [13]
+
+
+def test_a_changed_configuration(stage: Shop) -> None:
+    """New, removed, disabled and changed syncs are so from their next tick on; a bad file changes nothing."""
+    stage.configure({"kept": {"every": "1h"}, "gone": {"every": "1h"}, "faster": {"every": "3h"}})
+    worker = stage.worker(Pace(reload_interval=60.0))
+    stage.go(datetime(2027, 6, 1, 13, 10, tzinfo=UTC), worker)
+    assert sorted(ran.sync for ran in stage.ran) == ["gone", "kept"]
+    stage.path.write_text("syncs: {kept: {}}")
+    stage.go(datetime(2027, 6, 1, 14, 10, tzinfo=UTC), worker)
+    assert sorted(ran.sync for ran in stage.ran[2:]) == ["gone", "kept"]
+    stage.configure({"kept": {"every": "1h"}, "faster": {"every": "30m"}, "new": {"cron": "50 * * * *"}})
+    stage.go(datetime(2027, 6, 1, 15, 10, tzinfo=UTC), worker)
+    since = [(ran.sync, ran.tick.strftime("%H:%M")) for ran in sorted(stage.ran[4:], key=lambda ran: ran.tick)]
+    assert sorted(since) == [
+        ("faster", "14:00"),  # Newer than its last tick, and passed: made up for.
+        ("faster", "14:30"),
+        ("faster", "15:00"),
+        ("kept", "15:00"),
+        ("new", "14:50"),
+    ]
+    stage.configure({"kept": {"every": "1h"}, "faster": {"every": "30m"}}, enabled=False)
+    stage.go(datetime(2027, 6, 1, 18, 10, tzinfo=UTC), worker)
+    assert len(stage.ran) == 4 + len(since)
+
+
+def test_what_is_told_to_probes(stage: Shop) -> None:
+    """Ready: the configuration is loaded and no warehouse is known to be out of reach. Alive: the loop turns."""
+    stage.configure({"hourly": {"every": "1h"}})
+    worker = stage.worker()
+    assert (worker.alive, worker.ready) == (True, None)
+    worker._turned -= 1000
+    assert not worker.alive
+    worker.step()
+    assert worker.alive
+    worker.drain("SIGTERM")
+    assert (worker.alive, worker.ready) == (True, "stopping: SIGTERM")
+
+
+def test_retention_comes_once_a_day(stage: Shop) -> None:
+    """Some time after the start, then daily, between ticks; a sync without schedule is no exception."""
+    stage.configure({"nightly": {"every": "24h"}, "manual": None})
+    worker = stage.worker(Pace(reload_interval=86400.0, look_every=7200.0))
+    stage.go(datetime(2027, 6, 4, 12, 0, tzinfo=UTC), worker)
+    days = [(name, at.day) for name, at in sorted(stage.tidied)]
+    assert days == [(name, day) for name in ("manual", "nightly") for day in (1, 2, 3)]
+
+
+def test_a_clock_that_was_wrong_is_told_of(
+    stage: Shop, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A sync that was run for next year's tick is not run again before that, but nobody has to find out why."""
+    stage.configure({"hourly": {"every": "1h"}})
+    stage.go(datetime(2027, 6, 1, 13, 10, tzinfo=UTC), stage.worker())
+    with stage.warehouse.write("set") as connection:
+        syncs = stage.state.tables.syncs
+        connection.execute(sa.update(syncs).values(last_tick=datetime(2028, 1, 1)))
+    stage.go(datetime(2027, 6, 1, 14, 10, tzinfo=UTC), stage.worker())
+    assert [tick.hour for tick in stage.of("hourly")] == [13]
+    assert "was run for a time that lies ahead" in capsys.readouterr().out + caplog.text

@@ -1,0 +1,282 @@
+"""`serve` as a service: real processes, signals, files that change, deliveries that fail.
+
+Ticks come as fast as the tests need them: one of the past is made up for. Many workers: test_serve_together.py.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+import yaml
+from harness.histories.oracle import check_converged
+from harness.processes.command import people
+from harness.processes.workers import BATCH, Worker, Workers, answered, only, settled, under_way, wait_until
+from harness.servers.postgres import Server
+from harness.worlds.world import SYNC, World, create_audience, sandbox
+
+ENDLESS = {
+    "duckdb": "(select count(*) from range(300000) as a, range(300000) as b where (a.range * b.range) % 7 = 3) > 0",
+    "postgresql": "pg_sleep(30)::text is not null",
+}
+"""A condition that takes half a minute and more as soon as a row is read."""
+
+DAILY = {"every": "24h", "at": "00:00"}
+HEADERS = "select kind, triggered_by, status from warehouse_sync.runs order by run_id"
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[Workers]:
+    with Workers() as started:
+        yield started
+
+
+@pytest.fixture
+def world(warehouse_url: str, tmp_path: Path) -> Iterator[World]:
+    with sandbox() as running:
+        yield settled(World(warehouse_url, running, tmp_path), schedule=DAILY)
+
+
+@pytest.fixture
+def duckdb_world(tmp_path: Path) -> Iterator[World]:
+    path = tmp_path / "warehouse.duckdb"
+    sa.create_engine(f"duckdb:///{path}", poolclass=sa.NullPool).connect().close()
+    with sandbox() as running:
+        yield settled(World(f"duckdb:///{path}", running, tmp_path), schedule=DAILY)
+
+
+@pytest.fixture
+def postgres_world(postgres: Server, tmp_path: Path) -> Iterator[World]:
+    with postgres.database() as url, sandbox() as running:
+        yield settled(World(url, running, tmp_path), schedule=DAILY)
+
+
+def have_missed_a_tick(world: World) -> None:
+    """Every sync has run, and was served until two days ago."""
+    with world.connect() as connection:
+        connection.execute(
+            sa.text("update warehouse_sync.syncs set last_tick = :then"), {"then": datetime.now() - timedelta(days=2)}
+        )
+
+
+def run_once(world: World) -> None:
+    """As by hand; the configuration is on disk as it was before."""
+    text = (world.folder / "config.yaml").read_text()
+    world.run()
+    (world.folder / "config.yaml").write_text(text)
+
+
+def serving(workers: Workers, world: World, *words: str, **settings: float) -> Worker:
+    return workers.start(world.folder, "serve", "--port", "0", *words, **{"batch_size": BATCH, **settings})
+
+
+def ended(world: World, worker: Worker, text: str, times: int = 1) -> None:
+    """Return once the worker has logged this so often."""
+    wait_until(lambda: worker.text("err").count(text) >= times or not worker.running, f"the log says {text!r}")
+    assert worker.running, worker.text("err")
+
+
+def making_up(workers: Workers, world: World, rows: Sequence[Mapping[str, Any]], *, slow: float) -> tuple[Worker, int]:
+    """A service that makes up for a tick with these rows, fifty of which a run has sent before.
+
+    Each request takes `slow` seconds. With it comes how many ADDs were answered before it began.
+    """
+    world.fill(people(range(50)))
+    run_once(world)
+    world.fill(rows)
+    have_missed_a_tick(world)
+    world.sandbox.inject(f"slow:users:times=0:seconds={slow}")
+    sent = len(answered(world, "ADD"))
+    return serving(workers, world), sent
+
+
+def test_a_missed_tick_a_stop_in_its_delivery_and_what_that_left(workers: Workers, world: World) -> None:
+    """The tick is made up for; SIGTERM ends its run well and the service with 0; the next worker sends what was left
+    without a new snapshot, and does not run the tick again."""
+    rows = people(range(400))
+    worker, sent = making_up(workers, world, rows, slow=0.4)
+    wait_until(lambda: len(answered(world, "ADD")) > sent and under_way(world, "users") == 2, "requests are in flight")
+    worker.send(signal.SIGTERM)
+    answer = worker.wait(15)
+    assert (answer.code, answer.out) == (0, "")
+    assert "Traceback" not in answer.err
+    assert under_way(world) == 0
+    holder, last_tick = only(world, "select lease_holder, last_tick from warehouse_sync.syncs")
+    assert holder is None
+    midnight = datetime.combine(datetime.now().date(), datetime.min.time())
+    assert last_tick == midnight
+    world.sandbox.clear_faults()
+    world.fill(people(range(100)))  # Nobody looks at the query until the next tick.
+    worker = serving(workers, world)
+    ended(world, worker, 'event="run ended"')
+    worker.send(signal.SIGTERM)
+    assert worker.wait(15).code == 0
+    assert [tuple(row) for row in world.query(HEADERS)][1:] == [
+        ("diff", "schedule", "incomplete"),
+        ("retry", "schedule", "succeeded"),
+    ]
+    check_converged(world, rows)
+
+
+def test_a_worker_that_is_killed_in_a_tick(workers: Workers, postgres_world: World) -> None:
+    """Whoever serves next runs the tick once the dead worker's lease has run out; then it is done."""
+    world = postgres_world
+    rows = people(range(400))
+    worker, sent = making_up(workers, world, rows, slow=0.4)
+    wait_until(lambda: len(answered(world, "ADD")) > sent, "the run delivers")
+    worker.send(signal.SIGKILL)
+    worker.wait()
+    world.sandbox.clear_faults()
+    worker = serving(workers, world)
+    ended(world, worker, 'event="run ended"')
+    worker.send(signal.SIGTERM)
+    assert worker.wait(15).code == 0
+    found = world.query("select status, tick from warehouse_sync.runs where triggered_by = 'schedule' order by run_id")
+    (dead, tick), (status, again) = map(tuple, found)
+    assert (dead, status, tick) == ("failed", "succeeded", again)
+    check_converged(world, rows)
+
+
+def test_a_stop_during_the_query(workers: Workers, world: World) -> None:
+    """The query is broken off in its thread, at once; the tick is still to be run."""
+    world.fill(people(range(3)))
+    run_once(world)
+    have_missed_a_tick(world)
+    endless = ENDLESS[world.url.partition(":")[0].partition("+")[0]]
+    settled(world, model={"sql": f"select * from people where {endless}", "primary_key": "id"})
+    worker = serving(workers, world)
+    ended(world, worker, "run begun")
+    time.sleep(0.3)
+    at = time.monotonic()
+    worker.send(signal.SIGTERM)
+    answer = worker.wait(15)
+    assert answer.code == 0, answer.err
+    assert time.monotonic() - at < 10
+    assert "stopped by SIGTERM before anything was sent" in answer.err
+    assert "error" not in answer.err
+    holder, last_tick = only(world, "select lease_holder, last_tick from warehouse_sync.syncs")
+    assert holder is None
+    assert last_tick < datetime.now() - timedelta(days=1)
+
+
+def test_a_second_signal_ends_the_service_where_it_stands(workers: Workers, postgres_world: World) -> None:
+    """As it does for a run: 143."""
+    world = postgres_world
+    worker, sent = making_up(workers, world, people(range(400)), slow=2)
+    wait_until(lambda: under_way(world, "users") == 2, "the run delivers")
+    worker.send(signal.SIGTERM)
+    ended(world, worker, "awaiting the runs")
+    worker.send(signal.SIGTERM)
+    assert worker.wait(10).code == 143
+    assert len(answered(world, "ADD")) == sent
+
+
+def test_a_configuration_that_changes(workers: Workers, postgres_world: World) -> None:
+    """SIGHUP reads it again: a bad one is refused with all that is wrong, a good one is in force."""
+    world = postgres_world
+    world.fill(people(range(3)))
+    run_once(world)
+    good = (world.folder / "config.yaml").read_text()
+    worker = serving(workers, world)
+    wait_until(lambda: only(world, "select last_tick from warehouse_sync.syncs")[0] is not None, "it serves")
+    (world.folder / "config.yaml").write_text(good.replace("24h", "25h").replace("type: user", "type: robot"))
+    worker.send(signal.SIGHUP)
+    ended(world, worker, "is refused")
+    (line,) = [line for line in worker.text("err").splitlines() if "is refused" in line]
+    assert f"syncs.{SYNC}.schedule.every" in line
+    assert f"syncs.{SYNC}.audience.type" in line
+    have_missed_a_tick(world)
+    (world.folder / "config.yaml").write_text(good.replace("24h", "12h"))
+    worker.send(signal.SIGHUP)
+    ended(world, worker, 'event="run ended"')
+    assert "is in force" in worker.text("err")
+    worker.send(signal.SIGTERM)
+    assert worker.wait(15).code == 0
+
+
+def test_a_configuration_that_is_wrong_from_the_start(workers: Workers, duckdb_world: World) -> None:
+    """Nothing is served: exit code 2."""
+    settled(duckdb_world, schedule={"every": "1s"})
+    answer = serving(workers, duckdb_world).wait(15)
+    assert answer.code == 2
+    assert "schedule.every" in answer.err
+
+
+def two_syncs(world: World) -> None:
+    """A second sync with an audience of its own reads the same table."""
+    written = yaml.safe_load((world.folder / "config.yaml").read_text())
+    again = {**written["syncs"][SYNC], "audience": {"type": "user", "id": create_audience(world.sandbox)}}
+    written["syncs"]["again"] = again
+    (world.folder / "config.yaml").write_text(yaml.safe_dump(written))
+
+
+def test_two_syncs_on_one_duckdb_file(workers: Workers, duckdb_world: World) -> None:
+    """With four workers their runs come one after the other, and between runs the file is free for others."""
+    world = duckdb_world
+    two_syncs(world)
+    world.fill(people(range(300)))
+    assert workers.start(world.folder, "run", "--all").wait().code == 0
+    world.fill(people(range(100, 400)))
+    have_missed_a_tick(world)
+    world.sandbox.inject("slow:users:times=0:seconds=0.1")
+    worker = serving(workers, world, "--workers", "4")
+    ended(world, worker, 'event="run ended"', 2)
+    spans = wait_for_file(
+        world, "select started_at, finished_at from warehouse_sync.runs where triggered_by = 'schedule' order by run_id"
+    )
+    assert [end <= begin for (_, end), (begin, _) in pairwise(spans)] == [True]
+    worker.send(signal.SIGTERM)
+    answer = worker.wait(15)
+    assert answer.code == 0
+    assert "failed" not in answer.err
+    check_log_context(answer.err)
+
+
+def check_log_context(text: str) -> None:
+    """Each line about a run names its sync, and each run belongs to one."""
+    runs: dict[str, set[str]] = {}
+    for line in text.splitlines():
+        words = dict(word.split("=", 1) for word in line.split() if "=" in word)
+        if "run" in words:
+            runs.setdefault(words["run"], set()).add(words["sync"])
+    assert runs
+    assert all(len(names) == 1 for names in runs.values()), runs
+
+
+def wait_for_file(world: World, sql: str) -> Any:
+    """What a query gives as soon as nobody else has the file."""
+    found: list[Any] = []
+
+    def read() -> bool:
+        try:
+            found.append(world.query(sql))
+        except sa.exc.OperationalError:
+            return False
+        return True
+
+    wait_until(read, "the file is free")
+    return found[0]
+
+
+def test_a_duckdb_file_that_somebody_else_holds(workers: Workers, duckdb_world: World) -> None:
+    """The tick is not lost: it is run when the file is free."""
+    world = duckdb_world
+    rows = people(range(100))
+    world.fill(people(range(50)))
+    run_once(world)
+    world.fill(rows)
+    have_missed_a_tick(world)
+    with world.connect():
+        worker = serving(workers, world, lock_patience=0.1, wait_first=0.5)
+        ended(world, worker, "holds the file")
+    ended(world, worker, 'event="run ended"')
+    worker.send(signal.SIGTERM)
+    assert worker.wait(15).code == 0
+    check_converged(world, rows)

@@ -1,0 +1,131 @@
+"""Which tick a run was for, when that tick counts as run, and when the retry queue is due."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from harness.processes.command import people
+from harness.worlds.world import SYNC, World, create_audience, sandbox
+
+from warehouse_sync.errors import DestinationUnavailable, QueryFailed, WarehouseSyncError
+from warehouse_sync.operations import RunStatus
+from warehouse_sync.reports import RunReport
+from warehouse_sync.run.run import run_sync
+from warehouse_sync.sandbox import Fault
+from warehouse_sync.state import syncs
+from warehouse_sync.state.store import State, SyncKey
+from warehouse_sync.state.syncs import Outlook
+from warehouse_sync.warehouses.registry import make_warehouse
+
+pytestmark = pytest.mark.usefixtures("impatient")
+
+KEY = SyncKey(SYNC, "ads")
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def world(warehouse_url: str, tmp_path: Path) -> Iterator[World]:
+    with sandbox() as running:
+        made = World(warehouse_url, running, tmp_path)
+        made.changes = {"audience": {"type": "user", "id": create_audience(running)}}
+        made.fill(people(range(3)))
+        yield made
+
+
+def look(world: World) -> Outlook:
+    warehouse = make_warehouse(world.config.warehouses["analytics"])
+    warehouse.open()
+    try:
+        return syncs.look(State(warehouse), KEY)
+    finally:
+        warehouse.close()
+
+
+def run(world: World, tick: datetime, **wish: Any) -> RunReport:
+    return run_sync(world.config, SYNC, trigger="schedule", tick=tick, **wish)
+
+
+def test_a_tick_is_run_once(world: World) -> None:
+    """Whoever comes with it again, or with an older one, is skipped under the lease and leaves no row."""
+    assert run(world, NOON).status is RunStatus.SUCCEEDED
+    assert look(world) == Outlook(NOON, False, None)
+    for tick in (NOON, NOON - HOUR):
+        report = run(world, tick)
+        assert (report.status, report.reason) == (RunStatus.SKIPPED, "this tick was run by another worker")
+    assert world.run().status is RunStatus.SUCCEEDED
+    assert run(world, NOON + HOUR).status is RunStatus.SUCCEEDED
+    found = [tuple(row) for row in world.query("select tick, triggered_by from warehouse_sync.runs order by run_id")]
+    plain = NOON.replace(tzinfo=None)
+    assert found == [(plain, "schedule"), (None, "library"), (plain + HOUR, "schedule")]
+    assert look(world).last_tick == NOON + HOUR
+
+
+def test_which_runs_are_done_with_their_tick(world: World) -> None:
+    """A blocked or failed one is; one that could not get at the destination, or into the sync, is not."""
+    world.changes["guard"] = {"min_members": 1}
+    run(world, NOON)
+    world.fill([])
+    assert run(world, NOON + HOUR).status is RunStatus.BLOCKED
+    assert look(world).last_tick == NOON + HOUR
+    world.fill([{"id": 1, "email": "person1@example.com"}])
+    world.changes["model"] = {"sql": "select * from people where 1 / (id - 1) > 0", "primary_key": "id"}
+    if world.url.startswith("postgres"):  # DuckDB divides by zero without a word.
+        with pytest.raises(QueryFailed):
+            run(world, NOON + 2 * HOUR)
+        assert look(world).last_tick == NOON + 2 * HOUR
+    del world.changes["model"]
+    world.changes["audience"] = {"type": "user", "name": "Made anew"}
+    world.sandbox.inject(Fault("503", on="create", times=0))
+    with pytest.raises(DestinationUnavailable):
+        run(world, NOON + 3 * HOUR)
+    assert look(world).last_tick != NOON + 3 * HOUR
+    world.sandbox.clear_faults()
+    world.changes["identifiers"] = {"sha256_email": "nowhere"}
+    with suppress(WarehouseSyncError):
+        run(world, NOON + 3 * HOUR)
+    assert look(world).last_tick != NOON + 3 * HOUR
+
+
+def test_when_the_retry_queue_is_due(world: World) -> None:
+    """In as many seconds as the first operation has to wait; at once where a worker has died in its delivery."""
+    world.sandbox.inject(Fault("503", on="users", times=0))
+    run(world, NOON)
+    found = look(world)
+    assert found.retry_in is not None
+    assert 30 < found.retry_in <= 60
+    assert not found.retry_is_due
+    world.sandbox.clear_faults()
+    with world.connect() as connection:
+        connection.execute(sa.text("update warehouse_sync.retry_queue set next_attempt_at = timestamp '2020-01-01'"))
+    assert look(world).retry_is_due
+    assert world.retry(due_only=True, trigger="schedule").status is RunStatus.SUCCEEDED
+    assert look(world).retry_in is None
+    with world.connect() as connection:
+        connection.execute(sa.text("update warehouse_sync.runs set status = 'running' where run_id = 2"))
+    assert look(world).retry_is_due
+
+
+def test_where_a_schedule_begins(world: World) -> None:
+    """A sync that was never served counts as run up to its newest tick; nobody else is touched."""
+    warehouse = make_warehouse(world.config.warehouses["analytics"])
+    run(world, NOON)
+    warehouse.open()
+    try:
+        state, other = State(warehouse), SyncKey("other", "ads")
+        assert syncs.look(state, other) == Outlook()
+        syncs.make_row(state, other)
+        assert syncs.look(state, other) == Outlook()
+        for tick in (NOON + HOUR, NOON + 2 * HOUR):
+            syncs.found(state, other, tick)
+            syncs.found(state, KEY, tick)
+            assert syncs.look(state, other) == Outlook(NOON + HOUR)
+        assert syncs.look(state, KEY) == Outlook(NOON)
+    finally:
+        warehouse.close()

@@ -1,0 +1,274 @@
+"""What the command line shows: progress while a run is under way, and its results as text."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO, cast
+
+import structlog
+from rich.console import Console
+from rich.file_proxy import FileProxy
+from rich.padding import Padding
+from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Column, Table
+from rich.text import Text
+
+from warehouse_sync.cli import formatting
+from warehouse_sync.events import Phase, Progress
+
+if TYPE_CHECKING:
+    from warehouse_sync.reports import Check, Grants, PlanReport, Preparation, RunReport, SyncStatus
+
+
+log = structlog.get_logger(__name__)
+
+WIDTH = 100
+"""Columns of what goes into a file or a pipe."""
+
+LOG_EVERY = 15.0
+"""Seconds between two log lines about the progress of one phase."""
+
+TITLES = {
+    Phase.AUDIENCE: "audience",
+    Phase.SNAPSHOT: "snapshot",
+    Phase.CHANGES: "changes",
+    Phase.REMOVE: "remove members",
+    Phase.ADD: "add members",
+    Phase.FINISH: "finish",
+}
+"""Phases that can take time; the others are over before they could be read."""
+
+COLOURS = {
+    "succeeded": "green",
+    "ok": "green",
+    "running": "cyan",
+    "skipped": "cyan",
+    "incomplete": "yellow",
+    "blocked": "yellow",
+    "warning": "yellow",
+    "interrupted": "yellow",
+    "failed": "red",
+}
+
+
+class Display:
+    """Standard output for results, standard error for everything else; colours only on a terminal without NO_COLOR.
+
+    plain: standard error is for programs, also on a terminal.
+    """
+
+    def __init__(self, *, plain: bool = False) -> None:
+        self._plain = plain
+        self.out = _console(sys.stdout)
+        self.err = _console(sys.stderr)
+
+    @property
+    def live(self) -> bool:
+        """Whether somebody watches standard error."""
+        return not self._plain and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+    def log_stream(self) -> TextIO:
+        """Where log lines go: on a terminal above the progress bars, not through them."""
+        return cast(TextIO, FileProxy(self.err, sys.stderr)) if self.live else sys.stderr
+
+    @contextmanager
+    def progress(self, sync: str) -> Iterator[Progress]:
+        """What a run of `sync` reports to: bars on a terminal, else a log line now and then."""
+        if not self.live:
+            yield LoggedProgress()
+            return
+        one_line = Column(no_wrap=True)
+        columns = (
+            TextColumn("  {task.description}", table_column=one_line),
+            BarColumn(16),
+            _Count(table_column=one_line),
+            _Rate(table_column=one_line),
+            TimeRemainingColumn(compact=True),
+        )
+        self.err.print(Text(sync, "bold"))
+        with Bars(*columns, console=self.err, redirect_stdout=False, redirect_stderr=False) as bars:
+            shown = BarProgress(bars)
+            yield shown
+            shown.done()
+
+    def json(self, value: Any) -> None:
+        """One JSON value on standard output."""
+        sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+        sys.stdout.flush()
+
+    def reports(self, reports: Sequence[RunReport]) -> None:
+        """A line per run, and beneath why those ended as they did that have a reason."""
+        held = any(report.deferred or report.dead for report in reports)
+        numbers = ("members", "rejected", "added", "removed", *(("waiting", "dead") if held else ()), "time")
+        table = _table("sync", "run", "status", *((number, "right") for number in numbers))
+        for report in reports:
+            planned, delivered = report.planned, report.delivered
+            table.add_row(
+                report.sync,
+                str(report.run_id or ""),
+                _status(report.status),
+                f"{report.members:,}",
+                f"{report.rejected:,}",
+                formatting.share(delivered.add, planned.add),
+                formatting.share(delivered.remove, planned.remove),
+                *((f"{report.deferred:,}", f"{report.dead:,}") if held else ()),
+                f"{report.seconds:.1f} s",
+            )
+        self.out.print(table)
+        self._reasons(reports)
+
+    def plans(self, plans: Sequence[PlanReport]) -> None:
+        """A block per plan."""
+        for plan in plans:
+            known = plan.status in ("succeeded", "blocked")
+            self._block(plan.sync, plan.status, formatting.plan_facts(plan) if known else {}, plan.reason)
+
+    def statuses(self, statuses: Sequence[SyncStatus]) -> None:
+        """A block per sync."""
+        for status in statuses:
+            self._block(status.sync, formatting.status_word(status), formatting.status_facts(status), status.error)
+
+    def log_lines(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        """A row per line of the sync log, and beneath what their reasons mean, each once."""
+        table = _table("time", "run", "operation", "outcome", "tries", "key", "reason")
+        for line in lines:
+            cells = [line[name] for name in ("logged_at", "run_id", "operation", "outcome", "attempt")]
+            table.add_row(
+                *(
+                    "" if cell is None else formatting.visible(str(cell))
+                    for cell in (*cells, line["primary_key"], line["reason"])
+                )
+            )
+        self.out.print(table)
+        meanings = dict.fromkeys((line["reason"], line["message"]) for line in lines if line["message"])
+        for reason, message in meanings:
+            self.out.print(Text(f"{reason}: {message}"), soft_wrap=True)
+
+    def check(self, check: Check) -> None:
+        """A line for one check of `validate`."""
+        self._verdict("failed" if not check.ok else "warning" if check.warning else "ok", check.subject, check.message)
+
+    def preparations(self, done: Sequence[Preparation]) -> None:
+        """A line per warehouse."""
+        for one in done:
+            self._verdict("failed" if one.error else "ok", one.warehouse, formatting.preparation(one))
+
+    def grants(self, found: Sequence[Grants]) -> None:
+        """SQL to copy, warehouse by warehouse."""
+        for one in found:
+            self.text(formatting.grants(one))
+
+    def text(self, text: str) -> None:
+        """Text on standard output as it stands, at once."""
+        self.out.print(Text(text), soft_wrap=True)
+        sys.stdout.flush()
+
+    def _verdict(self, word: str, subject: str, message: str) -> None:
+        line = Text(f"{word:8}", COLOURS[word]).append(f"{subject}: ", "default").append(message, "default")
+        self.out.print(line, soft_wrap=True)
+
+    def _block(self, name: str, status: str, facts: Mapping[str, str], reason: str | None) -> None:
+        self.out.print(Text(name, "bold").append("  ").append(_status(status)), soft_wrap=True)
+        if reason:
+            self.out.print(Padding(Text(reason), (0, 0, 0, 2), expand=False))
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(style="dim", no_wrap=True)
+        grid.add_column(overflow="fold")
+        for title, fact in facts.items():
+            if fact:
+                grid.add_row(title, fact)
+        if grid.rows:
+            self.out.print(Padding(grid, (0, 0, 0, 2), expand=False))
+
+    def _reasons(self, reports: Sequence[RunReport]) -> None:
+        for report in reports:
+            if report.reason:
+                line = Text(f"{report.sync}: ", COLOURS.get(report.status, "")).append(report.reason, "default")
+                self.out.print(line, soft_wrap=True)
+
+
+class BarProgress(Progress):
+    """A bar per phase; the last one stays unfinished when the run ends in it."""
+
+    def __init__(self, bars: Bars) -> None:
+        self.bars = bars
+        self.task: TaskID | None = None
+
+    def begin(self, phase: Phase, total: int | None = None) -> None:
+        self.done()
+        if phase in TITLES:
+            self.task = self.bars.add_task(TITLES[phase], total=total)
+
+    def advance(self, count: int) -> None:
+        if self.task is not None:
+            self.bars.advance(self.task, count)
+
+    def note(self, message: str) -> None:
+        self.bars.console.print(Text(message), soft_wrap=True)
+
+    def done(self) -> None:
+        """The current phase is over."""
+        if self.task is not None and self.bars.tasks[self.task].total is None:
+            self.bars.update(self.task, total=1, completed=1)
+        self.task = None
+
+
+class LoggedProgress(Progress):
+    """A log line for a phase that takes long, every LOG_EVERY seconds."""
+
+    def __init__(self) -> None:
+        self._begin(None, None)
+
+    def begin(self, phase: Phase, total: int | None = None) -> None:
+        self._begin(phase, total)
+
+    def _begin(self, phase: Phase | None, total: int | None) -> None:
+        self.phase, self.total, self.done = phase, total, 0
+        self.started = self.told = time.monotonic()
+
+    def advance(self, count: int) -> None:
+        self.done += count
+        now = time.monotonic()
+        if self.phase is not None and now - self.told >= LOG_EVERY:
+            self.told = now
+            rate = round(self.done / (now - self.started))
+            log.info("progress", phase=self.phase.value, done=self.done, total=self.total, members_per_second=rate)
+
+
+class _Count(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        if task.total is None or (task.total == 1 and task.completed == 1):
+            return Text("")
+        return Text(f"{int(task.completed):,}/{int(task.total):,}")
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        # Not rich's own speed: batches land several at once, between which it sees no time pass.
+        speed = task.completed / task.elapsed if task.elapsed else None
+        return Text(f"{speed:,.0f} members/s" if speed and task.total and task.total > 1 else "", "dim")
+
+
+def _console(file: TextIO) -> Console:
+    width = None if file.isatty() else WIDTH
+    return Console(file=file, width=width, markup=False, emoji=False, highlight=False)
+
+
+def _table(*columns: str | tuple[str, str]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    for column in columns:
+        if isinstance(column, tuple):
+            table.add_column(column[0], justify="right", no_wrap=True)
+        else:
+            table.add_column(column, overflow="fold")
+    return table
+
+
+def _status(status: str) -> Text:
+    return Text(str(status), COLOURS.get(status, ""))

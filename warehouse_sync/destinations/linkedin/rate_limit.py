@@ -1,0 +1,204 @@
+"""How fast requests leave: a limit per endpoint and minute, and one pause that all threads share."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+import structlog
+from pyrate_limiter import Duration, InMemoryBucket, Rate, RateItem
+
+from warehouse_sync.destinations.linkedin.errors import GaveUp, daily_limit, stopped
+from warehouse_sync.destinations.linkedin.shared import Shared
+from warehouse_sync.events import Waiting
+
+DEFAULT_REQUESTS_PER_MINUTE = {"user": 480, "company": 240}
+"""80 % of what LinkedIn allows one token a minute (600 requests to `/users`, 300 to `/companies`).
+
+The rest is room for another worker on the same token, for clocks that disagree about where a minute begins, and for
+the older pages of LinkedIn that still name 500 and 200.
+"""
+
+Wait = Callable[[float], bool]
+"""Sleeps for the seconds given; true when it was ended early because the worker is to stop."""
+
+
+class Waits:
+    """Tells for how long at least one thread waits; each wait is the body of a `with` statement. Thread-safe."""
+
+    def __init__(self, tell: Callable[[float], None]) -> None:
+        self._tell = tell
+        self._lock = threading.Lock()
+        self._waiting = 0
+        self._told = 0.0
+
+    def __enter__(self) -> None:
+        self._change(1)
+
+    def __exit__(self, *_: object) -> None:
+        self._change(-1)
+
+    def _change(self, by: int) -> None:
+        with self._lock:
+            now = time.monotonic()
+            if self._waiting:
+                self._tell(now - self._told)
+            self._told = now
+            self._waiting += by
+
+
+class Budget:
+    """What may leave in a minute, and until when nothing may; of all who send with one token at the same time."""
+
+    def __init__(self, limits: Mapping[str, int]) -> None:
+        self.lock = threading.Lock()
+        self.buckets = {endpoint: InMemoryBucket([Rate(limit, Duration.MINUTE)]) for endpoint, limit in limits.items()}
+        self.held_until = 0.0
+
+
+budgets: Shared[Budget] = Shared()
+"""Those of this process, by the credentials and limits of who sends."""
+
+
+class Pace:
+    """Thread-safe. In no window of 60 s more than the limit of an endpoint leaves, of all who share the budget.
+
+    waited: is told of the time during which requests were held back, and why. throttled: around a wait that the
+    destination asked for.
+    """
+
+    def __init__(
+        self,
+        budget: Budget,
+        wait: Wait,
+        longest_hold: float,
+        waited: Callable[[Waiting, float], None] = lambda *_: None,
+    ) -> None:
+        self.throttled = Waits(lambda seconds: waited(Waiting.DESTINATION, seconds))
+        self._paced = Waits(lambda seconds: waited(Waiting.PACE, seconds))
+        self._budget = budget
+        self._wait = wait
+        self._longest_hold = longest_hold
+
+    def hold(self, seconds: float) -> None:
+        """Let no request leave for so many seconds, from any thread."""
+        with self._budget.lock:
+            self._budget.held_until = max(self._budget.held_until, time.monotonic() + seconds)
+
+    def turn(self, endpoint: str | None) -> None:
+        """Block until a request may leave. `endpoint` None has no limit of its own and heeds only the shared pause.
+
+        Raises GaveUp when the worker is to stop, or when the pause is longer than `longest_hold` seconds.
+        """
+        while (seconds := self._seconds_to_wait(endpoint)) > 0:
+            with self.throttled if self._is_held() else self._paced:
+                self._pause(seconds)
+        self._pause(0)
+
+    def _is_held(self) -> bool:
+        with self._budget.lock:
+            return self._budget.held_until > time.monotonic()
+
+    def _pause(self, seconds: float) -> None:
+        if self._wait(seconds):
+            raise stopped(attempted=False)
+
+    def _seconds_to_wait(self, endpoint: str | None) -> float:
+        """0 when the request may leave now, which is then counted."""
+        with self._budget.lock:
+            held = self._budget.held_until - time.monotonic()
+            if held > self._longest_hold:
+                raise GaveUp("throttled", "LinkedIn asks to be left alone for longer than is waited", retry_after=held)
+            if held > 0:
+                return held
+            if endpoint is None:
+                return 0.0
+            bucket = self._budget.buckets[endpoint]
+            now = time.monotonic_ns() // 1_000_000
+            bucket.leak(now)
+            item = RateItem(endpoint, now)
+            if bucket.put(item):
+                return 0.0
+            milliseconds = bucket.waiting(item)
+            assert isinstance(milliseconds, int)
+            return max(milliseconds, 1) / 1000
+
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Endpoint:
+    """since, day: of the first of the 429s that nothing else has come between. shut_until, why: once it is shut."""
+
+    since: float | None = None
+    day: date | None = None
+    shut_until: float | None = None
+    why: str = ""
+
+
+class DailyLimits:
+    """Which endpoints are shut until tomorrow. Thread-safe: what one thread learns holds for all.
+
+    minute_throttle: seconds after which 429s are not those of a minute's limit any more.
+    """
+
+    def __init__(
+        self,
+        minute_throttle: float,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        utc: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._minute_throttle = minute_throttle
+        self._monotonic = monotonic
+        self._utc = utc
+        self._endpoints: dict[str, _Endpoint] = {}
+        self._lock = threading.Lock()
+
+    def ensure_open(self, endpoint: str) -> None:
+        """Raises GaveUp while the endpoint is shut."""
+        with self._lock:
+            self._ensure_open(endpoint, self._endpoint(endpoint))
+
+    def throttled(self, endpoint: str, retry_after: float | None) -> None:
+        """The endpoint has answered 429. Raises GaveUp when that is the limit of the day; then it is shut."""
+        with self._lock:
+            known, now, day = self._endpoint(endpoint), self._monotonic(), self._utc().date()
+            self._ensure_open(endpoint, known)
+            if known.since is None or known.day != day:  # At midnight the day's requests begin anew.
+                known.since, known.day = now, day
+            if retry_after is not None:
+                if retry_after > self._minute_throttle:
+                    self._shut(endpoint, known, retry_after, f"asks to be left alone for {retry_after:,.0f} s")
+            elif now - known.since > self._minute_throttle:
+                lasted = (
+                    f"has answered HTTP 429 and nothing else for more than {self._minute_throttle:,.0f} s; it starts "
+                    "anew at 00:00 UTC"
+                )
+                self._shut(endpoint, known, self._until_midnight(), lasted)
+            self._ensure_open(endpoint, known)
+
+    def answered(self, endpoint: str) -> None:
+        """The endpoint has answered something else than 429, to whichever thread."""
+        with self._lock:
+            self._endpoint(endpoint).since = None
+
+    def _endpoint(self, endpoint: str) -> _Endpoint:
+        return self._endpoints.setdefault(endpoint, _Endpoint())
+
+    def _ensure_open(self, endpoint: str, known: _Endpoint) -> None:
+        if known.shut_until is not None and (left := known.shut_until - self._monotonic()) > 0:
+            raise daily_limit(endpoint, known.why, left)
+
+    def _shut(self, endpoint: str, known: _Endpoint, seconds: float, why: str) -> None:
+        known.since, known.shut_until, known.why = None, self._monotonic() + seconds, why
+        log.warning("linkedin_daily_limit", endpoint=endpoint, why=why, seconds=round(seconds))
+
+    def _until_midnight(self) -> float:
+        now = self._utc()
+        midnight = datetime.combine(now.date() + timedelta(days=1), datetime.min.time(), tzinfo=UTC)
+        return (midnight - now).total_seconds()

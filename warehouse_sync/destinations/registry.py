@@ -1,0 +1,45 @@
+"""Open destinations and look up their fields, by the `type` of an entry under `destinations:`.
+
+Each type is a package beside this module. Its module `config` describes it (`config.destination_types`), its module
+`destination` has `open_destination(config, *, patient)`. Importing this module is cheap: a package's HTTP stack is
+loaded when one of its destinations is opened.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import cast
+
+from warehouse_sync.config.destination_types import PACKAGE, DestinationConfig, destination_types
+from warehouse_sync.destinations.base import Destination
+from warehouse_sync.fields import AudienceFields
+
+
+def audience_fields(type: str, audience_type: str) -> AudienceFields:  # noqa: A002 - the name of the configuration key
+    """Return the identifiers and fields that destinations of `type` take for `audience_type`.
+
+    Raises:
+        ValueError: Either of the two is unknown.
+
+    """
+    config = destination_types().get(type)
+    if config is None:
+        raise ValueError(f"there is no destination type {type!r}")
+    if audience_type not in config.audience_fields:
+        raise ValueError(f"destinations of type {type} have no audience type {audience_type!r}")
+    return config.audience_fields[audience_type]
+
+
+def open_destination(config: DestinationConfig, *, patient: bool = True) -> Destination:
+    """Return the destination of one entry under `destinations:`; nothing is sent yet, and `close()` releases it.
+
+    Args:
+        config: The entry.
+        patient: Retry for minutes, as a run should. Otherwise a call is answered or given up within seconds.
+
+    Raises:
+        ConfigurationError: The access token cannot be one.
+
+    """
+    module = import_module(f"{PACKAGE}.{config.type}.destination")
+    return cast(Destination, module.open_destination(config, patient=patient))

@@ -1,0 +1,242 @@
+"""What the runs of a process come to, as Prometheus reads it.
+
+Nothing here is global: a process may hold several `Metrics`. Labels take few values: names of the configuration and
+words of closed sets, never anything out of a row or a message. docs/observability.md tells each metric.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, date, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+
+from warehouse_sync.config.loader import Config
+from warehouse_sync.events import Action, Observer, Phase, Progress, Waiting
+from warehouse_sync.monitoring.metric_definitions import (
+    ENDED,
+    KINDS,
+    METRICS,
+    OPEN,
+    ROW_REASONS,
+    SYNC,
+    Metric,
+    field_word,
+    operation_reason,
+    row_reason,
+    status_word,
+    value_reason,
+)
+from warehouse_sync.operations import OperationKind, Outcome, OutcomeStatus, RunKind, RunStatus
+from warehouse_sync.reports import RunReport
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+"""Of `Metrics.text()`."""
+
+DAY: Final = 86400.0
+
+_BY_NAME: Final = {metric.name.removeprefix("warehouse_sync_"): metric for metric in METRICS}
+_SAMPLES: Final = {metric.name: short for short, metric in _BY_NAME.items()}
+_EXPIRY, _DAYS_LEFT = "refresh_token_expiry_timestamp_seconds", "refresh_token_days_left"
+
+
+class Metrics(Observer, Collector):
+    """The figures of the syncs of a configuration; what leaves the configuration is no longer told. Thread-safe."""
+
+    def __init__(self, config: Config | None = None) -> None:
+        self._registry = CollectorRegistry()
+        self._lock = threading.Lock()
+        self._values: dict[str, dict[tuple[str, ...], float]] = {short: {} for short in _BY_NAME}
+        self._targets: dict[str, str] = {}
+        if config is not None:
+            self.configured(config)
+        self._registry.register(self)
+
+    def configured(self, config: Config) -> None:
+        """From now on the syncs and destinations of `config` are told, and no others."""
+        targets = {name: sync.destination for name, sync in config.syncs.items()}
+        with self._lock:
+            self._targets = targets
+            for short, values in self._values.items():
+                for labels in [labels for labels in values if not self._is_known(_BY_NAME[short], labels)]:
+                    del values[labels]
+        # A counter that comes to be at its first increase has no increase that Prometheus could see.
+        for sync, destination in targets.items():
+            key = (sync, destination)
+            for status in ENDED:
+                for kind in KINDS:
+                    self.add("runs_total", (*key, kind, status), 0)
+            for operation in OperationKind:
+                self.add("delivered_total", (*key, _word(operation)), 0)
+            for cause in Waiting:
+                self.add("throttled_seconds_total", (*key, cause), 0)
+
+    def progress(self, sync: str) -> Progress:
+        return _RunFigures(self, (sync, self._targets.get(sync, "")))
+
+    def ended(self, sync: str, report: RunReport, *, retry: bool = False) -> None:
+        key = (sync, self._targets.get(sync, ""))
+        self.add("runs_total", (*key, KINDS[retry], report.status), 1)
+        if retry or report.status == RunStatus.SKIPPED:
+            return
+        now = time.time()
+        for status in ENDED:
+            self.set("last_run_status", (*key, status), float(status == report.status))
+        self.set("last_run_timestamp_seconds", key, now)
+        self.set("last_run_duration_seconds", key, report.seconds)
+        if report.status == RunStatus.SUCCEEDED:
+            self.set("last_success_timestamp_seconds", key, now)
+
+    def add(self, short: str, labels: tuple[str, ...], count: float) -> None:
+        """Count up; `short` is the metric's name without `warehouse_sync_`. Unknown syncs are ignored."""
+        with self._lock:
+            if self._is_known(_BY_NAME[short], labels):
+                values = self._values[short]
+                values[labels] = values.get(labels, 0.0) + count
+
+    def set(self, short: str, labels: tuple[str, ...], value: float) -> None:
+        """Set a gauge; like `add`."""
+        with self._lock:
+            if self._is_known(_BY_NAME[short], labels):
+                self._values[short][labels] = value
+
+    def replace(self, short: str, key: tuple[str, str], values: Mapping[tuple[str, ...], float]) -> None:
+        """Set a gauge for all further labels of one sync at once; what is not among `values` is gone."""
+        with self._lock:
+            kept = {labels: value for labels, value in self._values[short].items() if labels[:2] != key}
+            if self._is_known(_BY_NAME[short], key):
+                kept |= {(*key, *rest): value for rest, value in values.items()}
+            self._values[short] = kept
+
+    def _is_known(self, metric: Metric, labels: tuple[str, ...]) -> bool:
+        if metric.labels[:2] == SYNC:
+            return self._targets.get(labels[0]) == labels[1]
+        return metric.labels != ("destination",) or labels[0] in self._targets.values()
+
+    def restore(self, text: str) -> None:
+        """Go on from what `text()` gave an earlier process. Raises ValueError when `text` is nothing of the kind."""
+        found: list[tuple[str, tuple[str, ...], float]] = []
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                short = _SAMPLES.get(sample.name)
+                if short is None or set(sample.labels) != set(_BY_NAME[short].labels):
+                    raise ValueError(f"{sample.name} is no metric of ours")
+                if short not in ("build_info", _DAYS_LEFT):
+                    labels = tuple(sample.labels[label] for label in _BY_NAME[short].labels)
+                    found.append((short, labels, float(sample.value)))
+        for short, labels, value in found:
+            self.set(short, labels, value)
+
+    def recall(self, sync: str, *, members: int, waiting: int, dead: int, last_success: datetime | None) -> None:
+        """What the state schema knows of a sync; for a process that has just begun. Times are in UTC."""
+        key = (sync, self._targets.get(sync, ""))
+        self.set("members", key, members)
+        self.set("waiting_operations", key, waiting)
+        self.set("dead_operations", key, dead)
+        if last_success is not None:
+            self.set("last_success_timestamp_seconds", key, last_success.timestamp())
+
+    def text(self) -> bytes:
+        """All figures as they are now, in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        """For the registry: a family per metric."""
+        with self._lock:
+            values = {short: dict(known) for short, known in self._values.items()}
+        values["build_info"] = {(_version(),): 1.0}
+        now = time.time()
+        values[_DAYS_LEFT] = {labels: (expiry - now) / DAY for labels, expiry in values[_EXPIRY].items()}
+        for short, metric in _BY_NAME.items():
+            kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
+            family = kind(metric.name, metric.help, labels=metric.labels)
+            for labels, value in sorted(values[short].items()):
+                family.add_metric(labels, value)
+            yield family
+
+    def describe(self) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:
+        """For the registry: nothing has to be collected to know the names."""
+        return ()
+
+
+class _RunFigures(Progress):
+    """The figures of one run, told as they come."""
+
+    def __init__(self, metrics: Metrics, key: tuple[str, str]) -> None:
+        self._metrics = metrics
+        self._key = key
+        self._phase: str | None = OPEN
+        self._since = time.monotonic()
+
+    def begin(self, phase: Phase, total: int | None = None) -> None:
+        self._leave()
+        self._phase, self._since = phase, time.monotonic()
+
+    def end(self) -> None:
+        self._leave()
+        self._phase = None
+
+    def _leave(self) -> None:
+        if self._phase is not None:
+            self._metrics.add("phase_seconds_total", (*self._key, self._phase), time.monotonic() - self._since)
+
+    def credentials(self, refresh_token_expires: date | None) -> None:
+        if refresh_token_expires is not None:
+            midnight = datetime.combine(refresh_token_expires, datetime.min.time(), tzinfo=UTC)
+            self._metrics.set(_EXPIRY, (self._key[1],), midnight.timestamp())
+
+    def rejected_rows(self, reasons: Mapping[str, int]) -> None:
+        rows: dict[tuple[str, ...], float] = {(reason,): 0.0 for reason in ROW_REASONS}
+        values: dict[tuple[str, ...], float] = {}
+        for told, count in reasons.items():
+            field, is_value, reason = told.partition(":")
+            labels = (field_word(field), value_reason(reason)) if is_value else (row_reason(told),)
+            counts = values if is_value else rows
+            counts[labels] = counts.get(labels, 0.0) + count
+        self._metrics.replace("rejected_rows", self._key, rows)
+        self._metrics.replace("left_out_values", self._key, values)
+
+    def promoted(self, kind: RunKind, members: int) -> None:
+        if kind is not RunKind.PURGE:
+            self._metrics.set("members", self._key, members)
+
+    def settled(self, operation: OperationKind, outcome: Outcome, count: int) -> None:
+        labels = (*self._key, _word(operation))
+        match outcome.status:
+            case OutcomeStatus.DELIVERED:
+                self._metrics.add("delivered_total", labels, count)
+            case OutcomeStatus.REJECTED:
+                self._metrics.add("rejected_operations_total", (*labels, operation_reason(outcome.reason)), count)
+            case OutcomeStatus.DEFERRED:
+                self._metrics.add("deferred_operations_total", (*labels, operation_reason(outcome.reason)), count)
+
+    def queued(self, kind: RunKind, waiting: int, dead: int) -> None:
+        if kind is not RunKind.PURGE:
+            self._metrics.set("waiting_operations", self._key, waiting)
+            self._metrics.set("dead_operations", self._key, dead)
+
+    def answered(self, action: Action, status: str, seconds: float) -> None:
+        code = status_word(status)
+        self._metrics.add("requests_total", (*self._key, action, code), 1)
+        self._metrics.add("request_seconds_total", (*self._key, action), seconds)
+
+    def waited(self, cause: Waiting, seconds: float) -> None:
+        self._metrics.add("throttled_seconds_total", (*self._key, cause), seconds)
+
+
+def _word(operation: OperationKind) -> str:
+    return operation.value.lower()
+
+
+def _version() -> str:
+    try:
+        return version("warehouse-sync")
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,74 @@
+"""What the changes of a run are made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import sqlalchemy as sa
+
+from warehouse_sync.pipeline.counts import SnapshotCounts
+from warehouse_sync.state.runs import Run
+from warehouse_sync.warehouses.base import Warehouse
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """The snapshots, and what is asked of the run.
+
+    current: the snapshot that the audience shall equal. previous: the promoted one; None for a new audience, and
+    `current` itself for a retry pass. promoted: the run of `previous`, whose pending work is taken over.
+    rows: the numbers of `current`. gone: of the members of `previous` those that were not carried over into `current`,
+    if any was.
+    full: add every member. dead: send dead work too. due_only: hold back waiting work whose time has not come.
+    none_stayed: no identity of `previous` is in `current`. none_as_before: no fingerprint is; so every member is added.
+    """
+
+    current: sa.TableClause
+    previous: sa.TableClause | None
+    promoted: Run | None
+    rows: SnapshotCounts
+    gone: sa.TableClause
+    full: bool = False
+    dead: bool = False
+    due_only: bool = False
+    none_stayed: bool = False
+    none_as_before: bool = False
+
+    @property
+    def is_retry(self) -> bool:
+        return self.previous is self.current
+
+    @property
+    def left_behind(self) -> sa.TableClause | None:
+        """The members of `previous` among whom leavers are to be found: who was carried over has not left."""
+        return self.gone if self.rows.carried else self.previous
+
+    @property
+    def nobody_left(self) -> bool:
+        """Every member of `previous` was carried over into `current`."""
+        return self.promoted is not None and self.rows.carried == self.promoted.members
+
+    @property
+    def nobody_joined(self) -> bool:
+        """Every member of `current` was carried over."""
+        return self.rows.carried == self.rows.members
+
+
+def look_for_common(warehouse: Warehouse, connection: sa.Connection, basis: Basis) -> Basis:
+    """The basis, which knows now whether its snapshots have anything in common, if no row was carried over.
+
+    Where they have not, no row need be looked up: so many do not fit into memory, and what one looks up that does not
+    fit goes to disk with all its columns. Engines that carry over nothing are not asked, as it would be each time.
+    """
+    previous, current = basis.previous, basis.current
+    if previous is None or basis.is_retry or basis.full or basis.rows.carried or not warehouse.recognises_rows:
+        return basis
+
+    def have_common(key: str) -> bool:
+        both = sa.select(sa.literal(1)).join_from(current, previous, current.c[key] == previous.c[key])
+        with warehouse.joining_whole_tables(connection):
+            return bool(connection.scalar(sa.select(both.exists())))
+
+    if have_common("fingerprint"):
+        return basis
+    return replace(basis, none_as_before=True, none_stayed=not have_common("identity"))

@@ -1,0 +1,55 @@
+"""Retention without a run: what is too old is dropped even where a sync has not run for days."""
+
+from __future__ import annotations
+
+import structlog
+
+from warehouse_sync.cancellation import Stop
+from warehouse_sync.config.loader import Config
+from warehouse_sync.pipeline import cleanup
+from warehouse_sync.run import recovery
+from warehouse_sync.run.context import open_warehouse
+from warehouse_sync.state import runs, sync_log, syncs
+from warehouse_sync.state.lease import Lease
+from warehouse_sync.state.migrate import is_current
+from warehouse_sync.state.store import State, SyncKey
+
+log = structlog.get_logger(__name__)
+
+
+def tidy_sync(config: Config, name: str, stop: Stop | None = None) -> bool:
+    """Old log lines, old snapshots and what dead runs have left of sync `name` are gone; by its `retention`.
+
+    Nothing that a later run needs is touched. False: nothing was done, since another worker has the lease or the state
+    tables are not there. Raises ConfigurationError or WarehouseUnavailable.
+    """
+    sync = config.sync(name)
+    key = SyncKey(sync.name, sync.destination)
+    with open_warehouse(config, sync) as warehouse:
+        state = State(warehouse)
+        if not is_current(state):
+            return False
+        lease = Lease.take(state, key, stop)
+        if lease is None:
+            return False
+        with lease:
+            retention = sync.retention
+            number = runs.newest(state)
+            # A run that was promoted is left open: the next run defers what it did not send.
+            recovery.discard_dead_runs(state, lease, number + 1)
+            promoted = syncs.read(state, key).promoted_run
+            if promoted is None:
+                with state.fenced(key, lease.token, "drop old log lines") as connection:
+                    sync_log.forget(state, connection, key, retention.sync_log_days)
+            else:
+                run = runs.load(state, promoted)
+                cleanup.retire(
+                    state,
+                    lease,
+                    run,
+                    str(run.audience_id),
+                    snapshots=retention.snapshots,
+                    sync_log_days=retention.sync_log_days,
+                )
+    log.debug("tidied")
+    return True

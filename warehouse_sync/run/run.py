@@ -1,0 +1,158 @@
+"""One run of one sync, top to bottom. Each step is a method of mirror.Mirror."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+
+import structlog
+
+from warehouse_sync.cancellation import Stop
+from warehouse_sync.config.loader import Config
+from warehouse_sync.errors import WarehouseSyncError
+from warehouse_sync.events import Phase, Progress
+from warehouse_sync.logs import ensure_configured
+from warehouse_sync.operations import RunKind, RunStatus
+from warehouse_sync.reports import RunReport
+from warehouse_sync.run.context import Job, open_job
+from warehouse_sync.run.leased_run import Wish, needless
+from warehouse_sync.run.mirror import Mirror
+from warehouse_sync.state.lease import Lease
+from warehouse_sync.state.migrate import migrate
+
+
+def mirror(run: Mirror) -> RunReport:
+    """The steps of a run, under its lease. The commit point is `promote`."""
+    run.stop.resume()
+    run.begin()
+    try:
+        run.find_footing()
+        run.finish_dead_runs()
+        run.take_snapshot()
+        run.work_out_changes()
+        if objection := run.objection():
+            return run.blocked(objection)
+        run.ensure_audience()
+        run.promote()
+        run.deliver()
+        return run.finish()
+    except BaseException as error:
+        is_broken_off, run.stop.draining = run.stop.breaks_off, True  # How it ended is recorded whatever comes now.
+        if is_broken_off:
+            return run.broken_off()
+        run.failed(error)
+        raise
+
+
+def run_sync(
+    config: Config,
+    name: str,
+    *,
+    full: bool = False,
+    force: bool = False,
+    recreate: bool = False,
+    trigger: str = "library",
+    tick: datetime | None = None,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> RunReport:
+    """Make the audience of sync `name` equal to its query.
+
+    full: send every member. force: pass the guard. recreate: fill a fresh audience instead of the one so far.
+    tick: run it for this time of its schedule, unless that was done; a run that comes to nothing leaves it to be done.
+    stop: once it is requested, from any thread, no request is started any more and the run ends incomplete.
+
+    Returns how it went: succeeded, incomplete, blocked or skipped. Raises ConfigurationError when something must be
+    changed first, and another WarehouseSyncError when the run failed; its `report` says how far it came. After any of
+    these the next run goes on from where this one was left.
+    """
+    kind = RunKind.FULL if full else RunKind.DIFF
+    wish = Wish(kind, force=force, recreate=recreate, trigger=trigger, tick=tick)
+    return _run(config, name, wish, progress or Progress(), stop or Stop())
+
+
+def retry_sync(
+    config: Config,
+    name: str,
+    *,
+    dead: bool = False,
+    due_only: bool = False,
+    trigger: str = "library",
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> RunReport:
+    """Send what waits in the retry queue of sync `name` once more, with `dead` also what was given up.
+
+    With `due_only` what waits for a later time goes on waiting; where that is all, the pass is skipped. No query is
+    run. Returns and raises like `run_sync`.
+    """
+    wish = Wish(RunKind.RETRY, dead=dead, due_only=due_only, trigger=trigger)
+    return _run(config, name, wish, progress or Progress(), stop or Stop())
+
+
+def _run(config: Config, name: str, wish: Wish, progress: Progress, stop: Stop) -> RunReport:
+    def one(job: Job, lease: Lease) -> list[RunReport]:
+        if reason := needless(job, wish):
+            return [RunReport(name, RunStatus.SKIPPED, reason=reason)]
+        return [mirror(Mirror(job, lease, wish, stop))]
+
+    return under_lease(config, name, one, progress, stop, with_query=wish.kind is not RunKind.RETRY)[0]
+
+
+def under_lease(
+    config: Config,
+    name: str,
+    work: Callable[[Job, Lease], list[RunReport]],
+    progress: Progress,
+    stop: Stop,
+    *,
+    with_query: bool,
+) -> list[RunReport]:
+    """What `work` reports, done under the lease of sync `name`; one report alone where it could not begin.
+
+    A stop that is wished while nothing drains ends it as incomplete. Raises WarehouseSyncError with a report.
+    """
+    started = time.monotonic()
+    sync = config.sync(name)
+    if not sync.enabled:
+        return [RunReport(name, RunStatus.SKIPPED, reason="the sync is disabled (enabled: false)")]
+    if stop.requested:
+        return [RunReport(name, RunStatus.INCOMPLETE, reason=f"stopped by {stop.why} before it began")]
+    stop.draining = is_broken_off = False
+    ensure_configured()
+    before = structlog.contextvars.bind_contextvars(sync=name)
+    try:
+        with open_job(config, name, progress, with_query=with_query) as job:
+            progress.begin(Phase.LEASE)
+            migrate(job.state)
+            stop.drain()  # A lease that is taken must come to be given back.
+            lease = Lease.take(job.state, job.key, stop)
+            if lease is None:
+                return [RunReport(name, RunStatus.SKIPPED, reason="another worker is running this sync")]
+            with lease:
+                try:
+                    stop.resume()
+                    reports = work(job, lease)
+                finally:
+                    is_broken_off, stop.draining = stop.breaks_off, True
+    except BaseException as error:
+        if is_broken_off or stop.breaks_off:
+            reports = [RunReport(name, RunStatus.INCOMPLETE, reason=f"stopped by {stop.why} before anything was sent")]
+        elif isinstance(error, WarehouseSyncError):
+            report = error.report or RunReport(name, RunStatus.FAILED, reason=str(error))
+            error.report = replace(report, seconds=_since(started))
+            raise
+        else:
+            raise
+    finally:
+        stop.draining = True
+        progress.end()
+        structlog.contextvars.unbind_contextvars("run")
+        structlog.contextvars.reset_contextvars(**before)
+    return [replace(report, seconds=_since(started)) for report in reports]
+
+
+def _since(started: float) -> float:
+    return round(time.monotonic() - started, 3)

@@ -1,0 +1,277 @@
+"""DuckDB: an embedded file, one process at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from array import array
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import sqlalchemy as sa
+import stamina
+
+from warehouse_sync.errors import ConfigurationError, WarehouseSyncError, WarehouseUnavailable
+from warehouse_sync.operations import Elements
+from warehouse_sync.redaction import redact
+from warehouse_sync.warehouses.base import ModelColumn, as_told, texts_select
+from warehouse_sync.warehouses.dialect import Text
+from warehouse_sync.warehouses.duckdb.dialect import DuckDBValues
+
+LOCK_PATIENCE = 10.0
+"""Seconds to wait for another process to let go of the file before it is named to the operator."""
+
+MEMORY = 512_000_000
+"""Bytes that the engine may use unless it is told otherwise; what does not fit goes to a folder beside the file."""
+
+ROWS = "_rows"
+"""How the name of the table ends whose rows a view shows with their numbers."""
+
+ROW_NUMBER = sa.literal_column("rowid", sa.BigInteger) + 1
+"""Of a table from which nothing was ever deleted: so rows stay where they are. A window would take a single thread."""
+
+NAMES_ONLY = ("Parser Error", "Catalog Error", "Binder Error", "Permission Error")
+"""Errors whose text is about the query, not about the values in it."""
+
+
+class DuckDB(DuckDBValues):
+    """A DuckDB file. It is held open from `open()` to `close()` and locks out every other process meanwhile."""
+
+    recognises_rows = True
+    finds_rows = True
+    numbers_rows = True
+
+    def __init__(self, name: str, url: str, schema: str, lease: float, memory_limit: int = MEMORY) -> None:
+        super().__init__(name, url, schema, lease)
+        self.memory_limit = memory_limit
+        self._anchor: sa.Connection | None = None
+
+    def make_engine(self) -> sa.Engine:
+        # An idle pooled connection would keep the file locked after close().
+        return sa.create_engine(self.url, hide_parameters=True, poolclass=sa.NullPool)
+
+    @property
+    def role(self) -> None:
+        return None
+
+    @property
+    def version(self) -> str:
+        return duckdb.__version__
+
+    @property
+    def path(self) -> Path:
+        """The database file."""
+        return Path(self.url.database or "")
+
+    @property
+    def one_at_a_time(self) -> str:
+        # Writers of one process get into conflicts, whichever connections they have.
+        return str(self.path.resolve())
+
+    def open(self) -> None:
+        if not self.path.exists():
+            raise ConfigurationError(
+                f"warehouses.{self.name}.url: there is no file {self.path}. Nothing was touched; check the path, or "
+                "let `warehouse-sync migrate` make the file if it shall hold only the worker's own tables."
+            )
+        try:
+            self._anchor = self._connect()
+            # Of its own accord it takes four fifths of the machine.
+            self._anchor.exec_driver_sql(f"SET memory_limit = '{self.memory_limit}B'")
+        except sa.exc.DBAPIError as error:
+            if _is_lock(error):
+                raise WarehouseUnavailable(self._held_by(error)) from None
+            raise ConfigurationError(
+                f"warehouses.{self.name}.url: cannot open {self.path}: {self.explain(error)}. Nothing was touched."
+            ) from None
+
+    def create_database(self) -> bool:
+        if self.path.exists():
+            return False
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            duckdb.connect(str(self.path)).close()
+        except (OSError, duckdb.Error) as error:
+            raise ConfigurationError(
+                f"warehouses.{self.name}.url: cannot make the file {self.path}: {redact(str(error))}. "
+                "Nothing was touched."
+            ) from None
+        return True
+
+    def _connect(self) -> sa.Connection:
+        for attempt in stamina.retry_context(on=_is_lock, attempts=None, timeout=LOCK_PATIENCE, wait_max=1.0):
+            with attempt:
+                return self.engine.connect()
+        raise AssertionError("stamina either returns or raises")
+
+    def _held_by(self, error: sa.exc.DBAPIError) -> str:
+        found = re.search(r"\(PID (\d+)\)", str(error.orig))
+        process = f"process {found[1]}" if found else "another process"
+        return (
+            f"warehouse {self.name}: {process} holds the file {self.path}; DuckDB lets one process in at a time. "
+            "Nothing was touched; end that process or run again when it is done."
+        )
+
+    def close(self) -> None:
+        if self._anchor is not None:
+            self._anchor.close()
+            self._anchor = None
+        super().close()
+
+    @contextlib.contextmanager
+    def connect(self, doing: str) -> Iterator[sa.Connection]:
+        with super().connect(doing) as connection:
+            try:
+                yield connection
+            except BaseException:
+                # A statement that a signal broke off runs on in the engine's threads, and closing would wait for it.
+                with contextlib.suppress(Exception):
+                    connection.connection.dbapi_connection.interrupt()  # type: ignore[union-attr]
+                raise
+
+    def cancel(self, driver: Any) -> None:
+        driver.interrupt()
+
+    def prepare_migrations(self) -> None:
+        # The dialect registers itself with Alembic only where that was imported before the engine was made.
+        import duckdb_sqlalchemy.alembic_impl  # noqa: F401
+
+    def translate(self, error: sa.exc.DBAPIError, doing: str) -> WarehouseSyncError:
+        if _is_lock(error):
+            return WarehouseUnavailable(self._held_by(error))
+        return super().translate(error, doing)
+
+    def explain(self, error: sa.exc.DBAPIError) -> str:
+        message = str(error.orig)
+        kind = message.split(":", 1)[0]
+        if kind in NAMES_ONLY or isinstance(error.orig, duckdb.IOException):
+            # The part behind LINE quotes the query, which may hold constants about people.
+            return as_told(message.split("\nLINE ")[0])
+        return f"{kind} (the message is not shown because it may hold values of rows)"
+
+    def model_columns(self, sql: str) -> list[ModelColumn]:
+        # Of two columns with one name (whatever the case), a bracket renames the second. DESCRIBE tells what was said.
+        inside = super().model_columns(sql)
+        described = self.verbatim(f"(DESCRIBE (\n{sql}\n)) AS described")
+        with self.connect("read the columns of the query") as connection:
+            names = connection.scalars(sa.select(sa.text("column_name")).select_from(described)).all()
+        return [ModelColumn(name, column.inside) for name, column in zip(names, inside, strict=True)]
+
+    def try_select(self, connection: sa.Connection, select: sa.Select[Any]) -> None:
+        # Every type here has a text and an order, and planning such a statement takes a tenth of a second.
+        pass
+
+    def stream(
+        self, connection: sa.Connection, changes: sa.TableClause, text: Text, after: int, last: int, size: int
+    ) -> Generator[Elements, None, None]:
+        # Rows come as they lie in the table, which was written in order. Nobody promises that, and sorting would hold
+        # all of them at once: so it is done only from where the order breaks.
+        unsorted = texts_select(changes, text, after, last)
+        with contextlib.closing(_pieces(connection, unsorted, size)) as pieces:
+            for seqs, elements in pieces:
+                if seqs != memoryview(array("q", range(after + 1, after + 1 + len(elements)))):
+                    break
+                after += len(elements)
+                yield elements
+        if after < last:
+            yield from super().stream(connection, changes, text, after, last, size)
+
+    def create_table_as(
+        self,
+        connection: sa.Connection,
+        table: sa.TableClause,
+        select: sa.SelectBase,
+        *,
+        temporary: bool = False,
+        ordered_by: str = "",
+    ) -> None:
+        with _compressing(connection, lasting=not ordered_by):
+            super().create_table_as(connection, table, select, temporary=temporary, ordered_by=ordered_by)
+
+    def create_numbered(
+        self, connection: sa.Connection, table: sa.TableClause, select: sa.SelectBase, *, temporary: bool = False
+    ) -> None:
+        rows = _rows(table, select)
+        with _compressing(connection, lasting=False):
+            super().create_table_as(connection, rows, select, temporary=temporary)
+        self.create_view_as(connection, table, sa.select(ROW_NUMBER.label("seq"), *rows.c), temporary=temporary)
+
+    def append_numbered(self, connection: sa.Connection, table: sa.TableClause, select: sa.SelectBase) -> None:
+        rows = _rows(table, select)
+        with _compressing(connection, lasting=False):
+            connection.execute(sa.insert(rows).from_select(list(rows.c), select))
+
+    def has_table(self, connection: sa.Connection, name: str) -> bool:
+        # A view stays when what it shows is dropped, and nothing can be read from it.
+        try:
+            connection.execute(sa.select(sa.text("*")).select_from(sa.table(name, schema=self.schema)).limit(0))
+        except sa.exc.ProgrammingError as error:
+            if isinstance(error.orig, duckdb.CatalogException):
+                return False
+            raise
+        return True
+
+    def drop_table(self, connection: sa.Connection, name: str) -> None:
+        super().drop_table(connection, name)
+        super().drop_table(connection, name + ROWS)
+
+    def kept_number(self, *, all_members: bool) -> sa.ColumnElement[int] | None:
+        return ROW_NUMBER if all_members else None
+
+    def place(self, table: str) -> sa.ColumnElement[int]:
+        return sa.literal_column(f"{table}.rowid", sa.BigInteger)
+
+
+def _rows(view: sa.TableClause, select: sa.SelectBase) -> sa.TableClause:
+    """The table whose rows `view` shows with their numbers; it has the columns of `select`."""
+    return sa.table(
+        view.name + ROWS, *(sa.column(column.name) for column in select.selected_columns), schema=view.schema
+    )
+
+
+@contextlib.contextmanager
+def _compressing(connection: sa.Connection, *, lasting: bool) -> Iterator[None]:
+    """Within this block rows are put into a table that lasts, or is read once and soon dropped."""
+    # Finding the best compression for each column costs as much as making the rows. One that suits texts takes a
+    # quarter more room; what is read once and soon dropped needs none.
+    connection.exec_driver_sql(f"SET force_compression = '{'fsst' if lasting else 'uncompressed'}'")
+    yield
+    # Not after a failure: what a signal broke off runs on, and this would wait for it.
+    connection.exec_driver_sql("SET force_compression = 'auto'")
+
+
+def _pieces(
+    connection: sa.Connection, select: sa.Select[int, str], size: int
+) -> Generator[tuple[memoryview, Elements], None, None]:
+    """The rows of `select`, numbers of 64 bits and texts, in pieces of at most `size`.
+
+    They are read by Arrow: a million texts are a few pieces of memory that nothing has to be made of.
+    """
+    import pyarrow
+
+    statement = str(select.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True}))
+    driver: Any = connection.connection.dbapi_connection
+    try:
+        # Of a relation rows come while the statement is executed; what execute() returns is complete before.
+        with driver.sql(statement).to_arrow_reader(size) as reader:
+            for rows in reader:
+                for start in range(0, len(rows), size):
+                    yield _piece(rows.slice(start, size), pyarrow.string())
+    except (duckdb.Error, pyarrow.ArrowException, OSError) as error:
+        raise sa.exc.DBAPIError(None, None, error) from None
+
+
+def _piece(rows: Any, text: Any) -> tuple[memoryview, Elements]:
+    seqs, elements = rows.columns
+    if elements.type != text:  # Settings of the engine choose between forms of text.
+        elements = elements.cast(text)
+    numbers = memoryview(seqs.buffers()[1]).cast("q")[seqs.offset :][: len(seqs)]
+    bounds = memoryview(elements.buffers()[1]).cast("i")[elements.offset :][: len(elements) + 1]
+    octets = memoryview(elements.buffers()[2])[bounds[0] : bounds[-1]]
+    return numbers, Elements(octets, len(elements))
+
+
+def _is_lock(error: Exception) -> bool:
+    return isinstance(error, sa.exc.DBAPIError) and "Could not set lock on file" in str(error.orig)

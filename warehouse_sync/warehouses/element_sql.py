@@ -1,0 +1,66 @@
+"""Elements compiled to SQL: the operations of a table of changes as JSON texts, made where the values are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import orjson
+import sqlalchemy as sa
+
+from warehouse_sync.fields import Element, Field, Item, Normaliser
+from warehouse_sync.operations import SEPARATOR
+from warehouse_sync.warehouses.base import Warehouse
+from warehouse_sync.warehouses.dialect import Text
+
+PLAIN = frozenset({Normaliser.EMAIL, Normaliser.DEVICE_ID, Normaliser.COUNTRY, Normaliser.PREFIXED_NUMBER})
+"""Normalisers whose values (an EMAIL is a hash) hold letters, digits, hyphens and colons only: nothing to escape."""
+
+
+def element_text(warehouse: Warehouse, changes: sa.TableClause, element: Element) -> Text:
+    """The operation of a row of `changes` as JSON, with SEPARATOR behind it."""
+    parts = [_literal("{" + _members(element.constants))]
+    for name, items in element.lists.items():
+        parts += _list(warehouse, changes, name, items)
+    parts += [_value(warehouse, changes, f",{_json(name)}:", field, "") for name, field in element.values.items()]
+    return warehouse.joined(*parts, _literal("}" + SEPARATOR))
+
+
+def _list(warehouse: Warehouse, changes: sa.TableClause, name: str, items: tuple[Item, ...]) -> list[Text]:
+    """The list's parts, each of them NULL or empty when there is no item."""
+    is_there = sa.or_(*(changes.c[item.field.name].is_not(None) for item in items))
+    each = [
+        _value(warehouse, changes, "{" + _members(item.constants) + f",{_json(item.name)}:", item.field, "}")
+        for item in items
+    ]
+    return [
+        sa.case((is_there, _literal(f",{_json(name)}:["))),
+        warehouse.joined(*each, comma=True),
+        sa.case((is_there, _literal("]"))),
+    ]
+
+
+def _value(warehouse: Warehouse, changes: sa.TableClause, before: str, field: Field, after: str) -> Text:
+    """The value as JSON between two texts; NULL when there is none."""
+    value: Text = changes.c[field.name]
+    if field.normaliser in PLAIN:
+        before, after = before + '"', '"' + after
+    elif field.normaliser is Normaliser.TEXT_LIST:
+        value = sa.func.nullif(value, _literal("[]"))
+    else:
+        value = warehouse.json_text(value)
+    # As few pieces as possible: the engine copies what it has so far for each.
+    text = _literal(before) + value
+    return text + _literal(after) if after else text
+
+
+def _members(constants: Mapping[str, str]) -> str:
+    return ",".join(f"{_json(name)}:{_json(value)}" for name, value in constants.items())
+
+
+def _json(text: str) -> str:
+    return orjson.dumps(text).decode()
+
+
+def _literal(text: str) -> Text:
+    # Part of the statement: as a parameter it would have to be told its type at each place.
+    return sa.literal(text, sa.Text, literal_execute=True)

@@ -1,0 +1,220 @@
+"""Normalisers compiled to SQL: what a value becomes, or why it is left out.
+
+Three steps per field, so that each names the result of the one before instead of repeating it: `clean` takes the
+query's column, `problem` and `value` the cleaned value.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from warehouse_sync.fields import AudienceFields, Field, Normaliser, TooLong
+from warehouse_sync.warehouses.base import Warehouse
+from warehouse_sync.warehouses.dialect import Text
+from warehouse_sync.warehouses.unicode import WHITE_SPACE
+
+EMAIL_WITHIN = f"[^@{WHITE_SPACE}](@|%40)[^@{WHITE_SPACE}]+[.][^@{WHITE_SPACE}]"
+"""An address anywhere in a text, percent-encoded in a URL too."""
+
+HEXADECIMAL = "^[0-9a-f]+$"
+HASH_LENGTHS = {"sha256": 64, "sha512": 128}
+DEVICE_ID = "________-____-____-____-____________"
+DEVICE_ID_DIGITS = 32
+_LABEL = r"[^\x01-\x20!-,./:-@\[-^`{-\x7f" + WHITE_SPACE + "]+"
+HOST = rf"^(?:[a-z][a-z0-9+.-]*://(?:[^/?#@]*@)?|//)?((?:{_LABEL}[.])+{_LABEL})[.]?(?::[0-9]*)?(?:[/?#]|$)"
+
+_JSON_CODE_POINT = "|".join(
+    # Four hexadecimal digits, but neither 0000 nor d800 to dfff; or the two halves of a surrogate pair.
+    (
+        "[1-9a-cA-CeEfF][0-9a-fA-F]{3}",
+        "0[1-9a-fA-F][0-9a-fA-F]{2}",
+        "00[1-9a-fA-F][0-9a-fA-F]",
+        "000[1-9a-fA-F]",
+        "[dD][0-7][0-9a-fA-F]{2}",
+        r"[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}",
+    )
+)
+_JSON_STRING = r'"(?:[^"\\\x01-\x1f]|\\["\\/bfnrt]|\\u(?:' + _JSON_CODE_POINT + '))*"'
+_JSON_ITEM = f"(?:{_JSON_STRING}|null|true|false|-?(?:0|[1-9][0-9]{{0,17}}))"
+_JSON_SPACE = "[ \t\n\r]*"
+JSON_ARRAY = (
+    rf"^{_JSON_SPACE}\[{_JSON_SPACE}(?:{_JSON_ITEM}{_JSON_SPACE}(?:,{_JSON_SPACE}{_JSON_ITEM}{_JSON_SPACE})*)?"
+    rf"\]{_JSON_SPACE}$"
+)
+"""A flat JSON array that every engine can read: no NUL and no half of a surrogate pair, which PostgreSQL refuses."""
+
+JSON_BEGINS = r"^[ \t\n\r]*[\[{]"
+"""What looks like JSON, or like an array as PostgreSQL writes it, and is no comma-separated text."""
+
+NOT_A_LIST = "not_a_list"
+
+EMAIL_LENGTH = 320
+"""Characters: 64 in front of the at sign, 255 behind it."""
+
+HOST_LENGTH = 253
+
+LONGEST = 1000
+"""Characters of a text whose field has no limit of its own: one row must not fill a request."""
+
+REJECTING = ("already_hashed", "not_hashed")
+"""Problems of one value that reject its whole row: the operator's setting and the data contradict each other."""
+
+NO_IDENTIFIER = "no_identifier"
+
+LONGEST_KEY = 200
+"""Characters of a primary key that stands in the log as it is; a longer one does as its hash."""
+
+TEST_VECTOR = (
+    ("Testing@Testing.com", "584c4423c421df49955759498a71495aba49b8780eb9387dff333b6f0982c777"),
+    ("\u00a0 random@ruddersta\u2003ck.com\t", "52ac4b9ef8f745e007c19fac81ddb0a3f50b20029f6699ca1406225fc217f392"),
+    ("\u0130\u03a3@\u00c4.\u00c9", "35c00c58b96be79bb694e6e3c321fe4bb41126ee0c94a4a6b19a49c86ee9d532"),
+    ("O'\\Neil@example.com", "6a4240eadf98c3aa3218bf3929c208b803b08c01728b0454f742cf485ef18ead"),
+)
+"""Addresses and the SHA-256 they must have: case, white space, dotless and final letters, quote and backslash."""
+
+
+def clean(warehouse: Warehouse, field: Field, column: sa.ColumnElement[Any]) -> Text:
+    """The query's column as normalised text; NULL when absent."""
+    text = warehouse.as_text(column)
+    cleaned: Text
+    match field.normaliser:
+        case Normaliser.TEXT_LIST:
+            return warehouse.text_list(column, field)
+        case Normaliser.EMAIL:
+            # Nearly all addresses are visible ASCII, which is told by one look.
+            cleaned = sa.case(
+                (warehouse.matches(text, "^[!-~]+$"), warehouse.lower_ascii(text)),
+                else_=warehouse.lower(warehouse.remove_blanks(text)),
+            )
+        case Normaliser.DOMAIN:
+            cleaned = warehouse.lower(warehouse.trim(text))
+        case Normaliser.DEVICE_ID:
+            cleaned = warehouse.lower_ascii(warehouse.trim(text))
+        case Normaliser.TEXT | Normaliser.PREFIXED_NUMBER | Normaliser.COUNTRY:
+            cleaned = warehouse.trim(text)
+    return sa.func.nullif(cleaned, "")
+
+
+def problem(
+    warehouse: Warehouse, field: Field, cleaned: Text, *, hash_pii: bool, suspicious: sa.ColumnElement[bool]
+) -> Text:
+    """Why a cleaned value is left out; NULL when nothing is wrong with it, or when it is absent.
+
+    suspicious: `may_hold_address` of the row; without it no plain field is searched for an address.
+    """
+    length = sa.func.length(cleaned)
+    match field.normaliser:
+        case Normaliser.EMAIL if hash_pii:
+            is_address = _is_address(cleaned)
+            has_length = sa.or_(*(length == digits for digits in HASH_LENGTHS.values()))
+            found = _first(
+                (has_length & warehouse.matches(cleaned, HEXADECIMAL), "already_hashed"),
+                (length > EMAIL_LENGTH, "too_long"),
+                (~is_address, "not_an_address"),
+            )
+            # Nearly all are short addresses, and are not looked at any closer.
+            return sa.case((~is_address | (warehouse.octets(cleaned) > EMAIL_LENGTH), found))
+        case Normaliser.EMAIL:
+            assert field.hash is not None
+            is_hash = (length == HASH_LENGTHS[field.hash]) & warehouse.matches(cleaned, HEXADECIMAL)
+            return _first((~is_hash, "not_hashed"))
+        case Normaliser.DEVICE_ID:
+            # Counted patterns such as [0-9a-f]{12} make PostgreSQL four times as slow.
+            is_id = (
+                warehouse.matches(cleaned, "^[0-9a-f-]+$")
+                & (sa.func.length(sa.func.replace(cleaned, "-", "")) == DEVICE_ID_DIGITS)
+                & ((length == DEVICE_ID_DIGITS) | cleaned.like(DEVICE_ID))
+            )
+            return _first(
+                (~is_id, "not_a_device_id"),
+                (warehouse.matches(cleaned, "^[0-]+$"), "opted_out"),
+            )
+        case Normaliser.DOMAIN:
+            host = warehouse.extract(cleaned, HOST)
+            return _first(
+                (
+                    cleaned.is_not(None) & (host.is_(None) | warehouse.matches(host, "[.][0-9]+$")),
+                    "not_a_domain",
+                ),
+                (sa.func.length(host) > HOST_LENGTH, "too_long"),
+            )
+        case Normaliser.PREFIXED_NUMBER:
+            return _first((~warehouse.matches(cleaned, _prefixed(field)), "not_an_id"))
+        case Normaliser.COUNTRY:
+            return _first((~warehouse.matches(cleaned, "^[A-Za-z]{2}$"), "not_a_country_code"))
+        case Normaliser.TEXT:
+            email = (suspicious & warehouse.matches(cleaned, EMAIL_WITHIN), "holds_an_address")
+            if field.max_length is not None and field.too_long is TooLong.CUT:
+                return _first(email)
+            return _first(email, (length > (field.max_length or LONGEST), "too_long"))
+        case Normaliser.TEXT_LIST:
+            return _first((cleaned == NOT_A_LIST, NOT_A_LIST))
+
+
+def value(warehouse: Warehouse, field: Field, cleaned: Text, *, hash_pii: bool) -> Text:
+    """What is sent for a cleaned value that has no problem; NULL when it is absent."""
+    match field.normaliser:
+        case Normaliser.EMAIL if hash_pii:
+            assert field.hash is not None
+            return warehouse.hash_text(cleaned, field.hash)
+        case Normaliser.DOMAIN:
+            return warehouse.extract(cleaned, HOST)
+        case Normaliser.PREFIXED_NUMBER:
+            return sa.literal(field.prefix, sa.Text) + warehouse.extract(cleaned, _prefixed(field))
+        case Normaliser.COUNTRY:
+            return warehouse.upper_ascii(cleaned)
+        case Normaliser.TEXT if field.max_length is not None and field.too_long is TooLong.CUT:
+            # Few are as long, and counting characters looks at each.
+            is_long = (warehouse.octets(cleaned) > field.max_length) & (sa.func.length(cleaned) > field.max_length)
+            return sa.case((is_long, sa.func.left(cleaned, field.max_length)), else_=cleaned)
+        case _:
+            return cleaned
+
+
+def may_hold_address(warehouse: Warehouse, texts: Sequence[Text]) -> sa.ColumnElement[bool]:
+    """Whether EMAIL_WITHIN can be found in any of the texts: one look at all of them, as nearly no row has any."""
+    together = warehouse.joined(*texts)
+    return together.contains("@") | together.contains("%40", autoescape=True)
+
+
+def _is_address(text: Text) -> sa.ColumnElement[bool]:
+    """Something, an at sign, and two or more labels with dots between; by LIKE, a tenth of a regular expression."""
+    return text.like("_%@_%._%") & sa.and_(*(~text.like(wrong) for wrong in ("%@%@%", "%@.%", "%@%..%", "%.")))
+
+
+def _prefixed(field: Field) -> str:
+    prefixes = "|".join(re.escape(prefix) for prefix in (field.prefix, *field.aliases))
+    return f"^(?:{prefixes})?([0-9]{{1,19}})$"
+
+
+def _first(*problems: tuple[sa.ColumnElement[bool], str]) -> Text:
+    """The first problem that holds. No condition holds for an absent value: it is NULL there."""
+    return sa.case(*((condition, sa.literal(name, sa.Text)) for condition, name in problems))
+
+
+def reject_reason(fields: AudienceFields, cleaned: Mapping[str, Text], problems: Mapping[str, Text]) -> Text:
+    """Why a row cannot be a member; NULL when it can. Both by the names of the fields that are mapped."""
+    mapped = [field for field in fields.identifiers if field.name in cleaned]
+    cases = [
+        (problems[field.name] == reason, sa.literal(reason, sa.Text))
+        for reason in REJECTING
+        for field in mapped
+        if field.hash
+    ]
+    nobody = sa.and_(*(cleaned[field.name].is_(None) | problems[field.name].is_not(None) for field in mapped))
+    return sa.case(*cases, (nobody, sa.literal(NO_IDENTIFIER, sa.Text)))
+
+
+def left_out(warehouse: Warehouse, problems: Mapping[str, Text]) -> Text:
+    """The fields whose values are left out, each with its problem: `name:problem` and a space; NULL without any."""
+    told = warehouse.joined(
+        *(
+            sa.case((found.is_not(None), sa.literal(f"{name}:", sa.Text) + found + " "))
+            for name, found in problems.items()
+        )
+    )
+    return sa.case((sa.or_(*(found.is_not(None) for found in problems.values())), told))

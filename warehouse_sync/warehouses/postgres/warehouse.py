@@ -1,0 +1,229 @@
+"""PostgreSQL 13 and later."""
+
+from __future__ import annotations
+
+import re
+import time
+from array import array
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from typing import Any
+
+import sqlalchemy as sa
+
+from warehouse_sync.errors import ConfigurationError, WarehouseSyncError
+from warehouse_sync.operations import Elements
+from warehouse_sync.warehouses.base import as_told, texts_select
+from warehouse_sync.warehouses.dialect import Text
+from warehouse_sync.warehouses.postgres.dialect import PostgreSQLValues
+from warehouse_sync.warehouses.tables import LINE
+
+WORK_MEMORY = 64 * 1024
+"""Kilobytes that a sort or a join of ours may use on the server."""
+
+NAMES_ONLY = ("08", "28", "2B", "3D", "3F", "42", "53", "57")
+"""SQLSTATE classes whose messages speak of names, rights and resources, not of values."""
+
+
+GONE = ("08", "25P03", "57P")
+"""SQLSTATEs of a session or a server that went away begin so; without any, libpq itself could not talk to it."""
+
+
+SILENT = re.compile(
+    "refused|timeout|timed out|failed to resolve|could not translate|unreachable|No route|reset by peer|closed the "
+    "connection|starting up|shutting down|too many clients|recovery mode"
+)
+"""In messages of libpq, and of a server that is not ready yet."""
+
+
+class PostgreSQL(PostgreSQLValues):
+    """A PostgreSQL database, through psycopg 3."""
+
+    recognises_rows = True
+
+    def __init__(self, name: str, url: str, schema: str, lease: float) -> None:
+        super().__init__(name, url, schema, lease)
+        self.cursor_seconds = lease / 3
+        """How long a statement may stand open while its rows are sent: it is an open transaction, which keeps the
+        server from cleaning up and is ended with the lease. Then it is begun anew behind them."""
+
+    def make_engine(self) -> sa.Engine:
+        engine = sa.create_engine(
+            self.url,
+            hide_parameters=True,
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": 10, "application_name": "warehouse-sync"},
+        )
+        sa.event.listen(engine, "connect", self._prepare_session)
+        sa.event.listen(engine, "handle_error", _give_up_lost)
+        return engine
+
+    def _prepare_session(self, driver: Any, _: Any) -> None:
+        # Not as options of the connection: poolers refuse those.
+        # A worker that stands still keeps its locks for no longer than its lease: another one waits for them.
+        # Compiling expressions as long as ours takes seconds and saves none.
+        # 4 MB, the server's own default, are made for small queries: joins and sorts of a whole audience would go to
+        # disk in dozens of pieces. An administrator's larger setting is kept.
+        # Statistics are taken of columns that hardly repeat a value, of which few rows tell as much as many.
+        driver.execute(
+            f"SET idle_in_transaction_session_timeout = {round(self.lease * 1000)}; SET jit = off; "
+            "SET default_statistics_target = 10; "
+            "SELECT set_config('work_mem', "
+            f"greatest({WORK_MEMORY}, pg_size_bytes(current_setting('work_mem')) / 1024)::text || 'kB', false)"
+        )
+        driver.commit()
+
+    def grants(self, role: str, tables: Sequence[tuple[str, ...]], *, may_create_schema: bool) -> list[str]:
+        worker, schema = self.quote(role), self.quote(self.schema)
+        database = self.quote(self.url.database or role)  # As libpq has it.
+        on_database = "CONNECT, TEMPORARY, CREATE" if may_create_schema else "CONNECT, TEMPORARY"
+        own = [f"CREATE SCHEMA IF NOT EXISTS {schema}", f"GRANT USAGE, CREATE ON SCHEMA {schema} TO {worker}"]
+        homes = dict.fromkeys(self.quote(table[-2]) for table in tables if len(table) > 1)
+        return [
+            f"GRANT {on_database} ON DATABASE {database} TO {worker}",
+            *([] if may_create_schema else own),
+            *(f"GRANT USAGE ON SCHEMA {home} TO {worker}" for home in homes),
+            *dict.fromkeys(f"GRANT SELECT ON TABLE {self.quote(*table)} TO {worker}" for table in tables),
+        ]
+
+    @contextmanager
+    def lock_migrations(self, connection: sa.Connection) -> Iterator[None]:
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext("warehouse-sync " + self.schema))))
+        yield
+
+    def is_silent(self, error: sa.exc.DBAPIError) -> bool:
+        # libpq tells neither by a code.
+        return SILENT.search(str(error.orig)) is not None
+
+    def check_server(self, connection: sa.Connection) -> None:
+        encoding = connection.scalar(sa.text("show server_encoding"))
+        if encoding != "UTF8":
+            raise ConfigurationError(
+                f"warehouses.{self.name}.url: the database is encoded in {encoding}, but hashes of e-mail addresses "
+                "are taken from UTF-8. Nothing was touched; use a database with ENCODING 'UTF8'."
+            )
+
+    def cancel(self, driver: Any) -> None:
+        driver.cancel_safe(timeout=5.0)
+
+    def translate(self, error: sa.exc.DBAPIError, doing: str) -> WarehouseSyncError:
+        if _is_lost(error):
+            return self.lost(doing)
+        return super().translate(error, doing)
+
+    def explain(self, error: sa.exc.DBAPIError) -> str:
+        cause = error.orig
+        state = getattr(cause, "sqlstate", None)
+        if state is None:
+            # No answer from a server: the text is libpq's own (no route, refused, password missing).
+            return as_told(str(cause))
+        if state[:2] in NAMES_ONLY:
+            primary = getattr(getattr(cause, "diag", None), "message_primary", None) or str(cause)
+            return as_told(primary)
+        return f"{type(cause).__name__}, SQLSTATE {state} (the message is not shown because it may hold values of rows)"
+
+    def computed_once(self, select: sa.Select[Any], name: str) -> sa.Subquery:
+        # The planner merges plain subqueries into the query above and repeats each expression wherever it is named:
+        # hashing a snapshot took thirty times as long. For an OFFSET that is a number it would do without parallel
+        # workers; of NULL it knows that it skips nothing.
+        return select.offset(sa.null()).subquery(name)
+
+    def after_load(self, connection: sa.Connection, table: sa.TableClause, *columns: str, ordered_by: str = "") -> None:
+        name = self.quote(*filter(None, (table.schema, table.name)))
+        if ordered_by:
+            # Rows lie in this order, so a few bytes for each quarter of a megabyte find any window of them.
+            brin = f"CREATE INDEX ON {name} USING brin ({self.quote(ordered_by)}) WITH (pages_per_range = 32)"
+            connection.execute(self.verbatim(brin))
+        # A table made by CREATE TABLE AS has no statistics until autovacuum comes by, and the diff comes first.
+        connection.execute(self.verbatim(f"ANALYZE {name} ({', '.join(map(self.quote, columns))})"))
+
+    @contextmanager
+    def joining_whole_tables(self, connection: sa.Connection) -> Iterator[None]:
+        # Who is in one table and not in another no statistics tell, and the planner expects a single row of that, be it
+        # a hundred thousand. For a single row a nested loop is as good as a hash; for those it takes hours.
+        connection.execute(sa.text("SET LOCAL enable_nestloop = off"))
+        yield
+        connection.execute(sa.text("SET LOCAL enable_nestloop TO DEFAULT"))
+
+    def line_number(self, is_member: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
+        return sa.func.count().filter(is_member).over(rows=(None, 0))
+
+    def kept_number(self, *, all_members: bool) -> sa.ColumnElement[int]:
+        return sa.column(LINE, sa.BigInteger)
+
+    def stream(
+        self, connection: sa.Connection, changes: sa.TableClause, text: Text, after: int, last: int, size: int
+    ) -> Generator[Elements, None, None]:
+        # Each piece is one row, made by the server, so that the worker has next to nothing to do for it. Its rows are
+        # taken as they lie in the table, which was written in order; from where that does not hold they are sorted.
+        in_order = True
+        while in_order and after < last:
+            opened = time.monotonic()
+            try:
+                with closing(_pieces(connection, changes, text, after, last, size)) as pieces:
+                    for elements, seqs in pieces:
+                        until = min(after + size, last)
+                        expected = array("q", range(after + 1, until + 1))
+                        expected.byteswap()
+                        in_order = seqs == expected.tobytes()
+                        if not in_order:
+                            break
+                        after, piece = until, Elements(elements, until - after)
+                        del elements  # They are not to be kept any longer than the piece is.
+                        yield piece
+                        if time.monotonic() - opened >= self.cursor_seconds:
+                            break
+            finally:
+                connection.invalidate()  # The server may have ended its session while pieces were sent.
+                connection.rollback()
+        if after < last:
+            yield from super().stream(connection, changes, text, after, last, size)
+
+    def number(self) -> sa.ColumnElement[int]:
+        # Without an order the usual frame is all rows, which would be kept until the last has come.
+        return sa.func.row_number().over(rows=(None, 0))
+
+
+def _is_lost(error: sa.exc.StatementError | None) -> bool:
+    """Whether an error means that its connection is of no use any more."""
+    state = getattr(getattr(error, "orig", None), "sqlstate", None)
+    return isinstance(error, sa.exc.OperationalError) and (state is None or state.startswith(GONE))
+
+
+def _give_up_lost(context: sa.engine.ExceptionContext) -> None:
+    # One that broke in the middle of a statement may look whole to the driver: it would be told to roll back, and that
+    # it cannot would be logged with a traceback.
+    context.is_disconnect = context.is_disconnect or _is_lost(context.sqlalchemy_exception)
+
+
+def _pieces(
+    connection: sa.Connection, changes: sa.TableClause, text: Text, after: int, last: int, size: int
+) -> Generator[tuple[bytes, bytes], None, None]:
+    """For each piece of `size` operations its texts as one, and its numbers, of eight bytes each, in the same order."""
+    select = _pieces_select(changes, text, after, last, size)
+    compiled = str(select.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True}))
+    driver: Any = connection.connection.driver_connection
+    driver_error = connection.dialect.loaded_dbapi.Error
+    # As binary, so that no text is made of the bytes on the way: it would take up to four times the memory.
+    cursor = driver.cursor("pieces", binary=True)
+    try:
+        cursor.execute(compiled, ())
+        yield from iter(cursor.fetchone, None)
+    except driver_error as error:
+        raise sa.exc.DBAPIError.instance(compiled, None, error, driver_error) from None
+    finally:
+        with suppress(driver_error):
+            cursor.close()
+
+
+def _pieces_select(changes: sa.TableClause, text: Text, after: int, last: int, size: int) -> sa.Select[bytes, bytes]:
+    """A lateral join takes one piece after the other through the index; grouped, all would be made before the first."""
+    bounds = (sa.literal(number, sa.BigInteger) for number in (after, last - 1, size))
+    first = sa.func.generate_series(*bounds).table_valued("after", name="pieces").render_derived()
+    until = sa.func.least(first.c.after + sa.literal(size, sa.BigInteger), sa.literal(last, sa.BigInteger))
+    seq, each = texts_select(changes, text, first.c.after, until).correlate(first).subquery().c
+    piece = sa.select(
+        sa.func.convert_to(sa.func.string_agg(each, sa.literal("", sa.Text)), "UTF8").label("texts"),
+        sa.func.string_agg(sa.func.int8send(seq), sa.literal(b"", sa.LargeBinary)).label("seqs"),
+    ).lateral("piece")
+    return sa.select(piece.c.texts, piece.c.seqs).join_from(first, piece, sa.true())
