@@ -13,7 +13,7 @@ from harness.servers.snowflake import SnowflakeServer, snowflake_server
 from harness.worlds.world import World, make_impatient, sandbox
 from hypothesis import HealthCheck, settings
 
-from warehouse_sync import logs, redaction
+from warehouse_sync import redaction
 from warehouse_sync.errors import WarehouseSyncError
 from warehouse_sync.warehouses.base import Warehouse
 from warehouse_sync.warehouses.duckdb.warehouse import DuckDB
@@ -27,7 +27,7 @@ settings.load_profile("suite")
 @pytest.fixture(autouse=True)
 def nothing_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     """Words that one test announces as secrets do not eat holes into another one's messages."""
-    monkeypatch.setattr(logs, "_hidden", redaction.Hidden())
+    monkeypatch.setattr(redaction, "_hidden", redaction.Hidden())
 
 
 @pytest.fixture(autouse=True)

@@ -28,7 +28,7 @@ ADDRESS = re.compile(r"[^\s@](?<!\[redacted\])@[^\s@]+\.[^\s@]")
 @pytest.fixture(autouse=True)
 def _logging_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Handlers, levels, structlog's settings and the hidden secrets are those of before."""
-    monkeypatch.setattr(logs, "_hidden", redaction.Hidden())
+    monkeypatch.setattr(redaction, "_hidden", redaction.Hidden())
     monkeypatch.setattr(logs, "_json", False)
     root, ours = logging.getLogger(), logging.getLogger("warehouse_sync")
     before = list(root.handlers), root.level, ours.level

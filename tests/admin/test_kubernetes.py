@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 
 from warehouse_sync.admin import kubernetes
 from warehouse_sync.cli import exit_codes
-from warehouse_sync.cli.app import app
+from warehouse_sync.cli.main import app
 from warehouse_sync.config.loader import load_config
 
 FOLDER = Path(__file__).parents[2] / "configs" / "kubernetes"

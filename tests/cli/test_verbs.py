@@ -15,7 +15,7 @@ from harness.processes.command import call, environment, interrupt
 from harness.worlds.world import SYNC, World, sandbox
 from typer.testing import CliRunner
 
-from warehouse_sync.cli.app import app
+from warehouse_sync.cli.main import app
 from warehouse_sync.config.loader import load_config
 from warehouse_sync.destinations.linkedin.config import LinkedInConfig
 

@@ -129,7 +129,7 @@ def test_every_page_is_reached_from_the_first() -> None:
 
 
 def command() -> Any:
-    from warehouse_sync.cli.app import app
+    from warehouse_sync.cli.main import app
 
     return get_command(app)
 

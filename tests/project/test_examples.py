@@ -20,7 +20,7 @@ from harness.worlds.keys import private_key
 from harness.worlds.world import engine_of, make_impatient, sandbox
 from typer.testing import CliRunner
 
-from warehouse_sync.cli.app import app
+from warehouse_sync.cli.main import app
 from warehouse_sync.config.loader import load_config
 from warehouse_sync.operations import RunStatus
 from warehouse_sync.run.run import run_sync

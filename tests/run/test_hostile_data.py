@@ -16,7 +16,7 @@ import yaml
 from harness.worlds.world import SYNC, World
 from typer.testing import CliRunner
 
-from warehouse_sync.cli.app import app
+from warehouse_sync.cli.main import app
 from warehouse_sync.config.loader import Config, load_config
 from warehouse_sync.errors import ConfigurationError, QueryFailed
 from warehouse_sync.operations import OperationCounts, RunStatus

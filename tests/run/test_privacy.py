@@ -20,7 +20,7 @@ import sqlalchemy as sa
 import structlog
 from harness.worlds.world import SYNC, World, make_impatient, sandbox
 
-from warehouse_sync import logs, redaction
+from warehouse_sync import redaction
 from warehouse_sync.admin.status import sync_log_lines, sync_status
 from warehouse_sync.admin.validate import validate
 from warehouse_sync.errors import AuthenticationFailed, ConfigurationError, QueryFailed, WarehouseSyncError
@@ -161,7 +161,7 @@ def life(
     warehouse_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> Iterator[Life]:
     make_impatient(monkeypatch)
-    monkeypatch.setattr(logs, "_hidden", redaction.Hidden())
+    monkeypatch.setattr(redaction, "_hidden", redaction.Hidden())
     tokens: list[str] = []
 
     def minted(length: int) -> str:

@@ -30,7 +30,7 @@ def config_schema() -> Schema:
     types = tuple(destination_types().values())
     entries = dict[str, Union[types]]  # type: ignore[valid-type]  # noqa: UP007 - the members are known at run time only
     destinations = Config.model_fields["destinations"]
-    complete = create_model("Config", __base__=Config, destinations=(entries, destinations))
+    complete = create_model("Config", __base__=Config, __doc__=Config.__doc__, destinations=(entries, destinations))
     schema = _as_written(complete.model_json_schema())
     parts = schema["$defs"]
     parts["variable"] = {

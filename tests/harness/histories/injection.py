@@ -28,7 +28,7 @@ import sqlalchemy as sa
 from warehouse_sync.cancellation import Stop
 from warehouse_sync.destinations.linkedin.http import Client, NoAnswer, Response
 from warehouse_sync.pipeline.recording import Recorder
-from warehouse_sync.state import syncs
+from warehouse_sync.state import lease
 
 LEASE = 60.0
 """Seconds of the lease that the configuration leaves at its default."""
@@ -175,7 +175,7 @@ class Seams:
             "monotonic": lambda: real_time.monotonic() + self._shift,
             "clock_gettime": lambda clock: real_time.clock_gettime(clock) + self._shift,
         }
-        patch.setattr(syncs, "time", SimpleNamespace(**{**vars(real_time), **later}))
+        patch.setattr(lease, "time", SimpleNamespace(**{**vars(real_time), **later}))
         send, flush = Client.request, Recorder.flush
 
         def request(client: Client, method: str, path: str, **given: Any) -> Response:
