@@ -24,7 +24,7 @@ FOR_VERBS = ("rich", "structlog", "pydantic", "yaml", "cronsim")
 PROGRAM = """
 import atexit, sys
 atexit.register(lambda: print(*sys.modules, file=sys.stderr))
-from warehouse_sync.cli import main
+from warehouse_sync.cli.main import main
 main()
 """
 

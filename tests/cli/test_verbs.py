@@ -163,7 +163,7 @@ def test_a_bug_is_told_in_one_line_and_in_full_only_at_debug(
     monkeypatch.setenv("WAREHOUSE_SYNC_CONFIG", environment(world.folder)["WAREHOUSE_SYNC_CONFIG"])
     result = CliRunner().invoke(app, ["--log-level", level, "status"])
     assert result.exit_code == 1
-    assert "internal error at test_cli_verbs.py:" in result.stderr
+    assert "internal error at test_verbs.py:" in result.stderr
     assert "(KeyError)" in result.stderr
     assert "ann@example.com" not in result.stderr
     assert ("Traceback" in result.stderr) == (level == "debug")
