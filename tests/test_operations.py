@@ -36,7 +36,7 @@ def test_elements_that_come_apart_otherwise_than_said_are_a_mistake() -> None:
 
 @given(st.lists(st.sampled_from([DELIVERED, deferred("http_503", "x"), rejected("http_400", "x")])))
 def test_outcomes_are_told_by_runs_and_one_by_one(each: list[object]) -> None:
-    outcomes = Outcomes.of(each)  # type: ignore[arg-type]
+    outcomes = Outcomes.from_each(each)  # type: ignore[arg-type]
     assert list(outcomes) == each
     assert len(outcomes) == len(each)
     kinds = [outcome for outcome, _ in outcomes.runs]

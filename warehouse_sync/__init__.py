@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from warehouse_sync.cancellation import Stop
+    from warehouse_sync.cancellation import CancelToken
+    from warehouse_sync.cancellation import CancelToken as Stop
     from warehouse_sync.config.loader import Config, load_config
     from warehouse_sync.errors import ConfigurationError, WarehouseSyncError
     from warehouse_sync.operations import RunStatus
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from warehouse_sync.run.run import retry_sync, run_sync
 
 __all__ = [
+    "CancelToken",
     "Config",
     "ConfigurationError",
     "PlanReport",
@@ -32,26 +34,29 @@ __all__ = [
     "run_sync",
 ]
 
-_HOMES = {
-    "Config": "config.loader",
-    "ConfigurationError": "errors",
-    "PlanReport": "reports",
-    "RunReport": "reports",
-    "RunStatus": "operations",
-    "Stop": "cancellation",
-    "WarehouseSyncError": "errors",
-    "load_config": "config.loader",
-    "plan_sync": "run.plan",
-    "purge_sync": "run.purge",
-    "retry_sync": "run.run",
-    "run_sync": "run.run",
+_EXPORTS = {
+    "CancelToken": ("cancellation", "CancelToken"),
+    "Config": ("config.loader", "Config"),
+    "ConfigurationError": ("errors", "ConfigurationError"),
+    "PlanReport": ("reports", "PlanReport"),
+    "RunReport": ("reports", "RunReport"),
+    "RunStatus": ("operations", "RunStatus"),
+    "Stop": ("cancellation", "CancelToken"),
+    "WarehouseSyncError": ("errors", "WarehouseSyncError"),
+    "load_config": ("config.loader", "load_config"),
+    "plan_sync": ("run.plan", "plan_sync"),
+    "purge_sync": ("run.purge", "purge_sync"),
+    "retry_sync": ("run.run", "retry_sync"),
+    "run_sync": ("run.run", "run_sync"),
 }
+"""Module and attribute of each public name. `Stop` is the earlier name of `CancelToken`."""
 
 
 def __getattr__(name: str) -> Any:
-    # Imported when used: `warehouse-sync --help` must not wait for drivers.
-    if name in _HOMES:
+    """Import a public name when it is first used: `warehouse-sync --help` must not wait for drivers."""
+    if name in _EXPORTS:
         from importlib import import_module
 
-        return getattr(import_module(f"warehouse_sync.{_HOMES[name]}"), name)
+        module, attribute = _EXPORTS[name]
+        return getattr(import_module(f"warehouse_sync.{module}"), attribute)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,7 +7,7 @@ class Interrupted(KeyboardInterrupt):
     """Work is broken off. A plain KeyboardInterrupt would make Python end the whole process by a signal, too."""
 
 
-class Stop:
+class CancelToken:
     """A wish to stop, as seen from everywhere at once. Its attributes may be set from a signal handler: it has no lock.
 
     why: what asked for it, as a reader should see it ("SIGTERM", "Ctrl-C"); None while nobody has.
@@ -16,34 +16,34 @@ class Stop:
     warehouse; a signal handler does it by raising Interrupted.
     """
 
-    def __init__(self, *, from_elsewhere: bool = False) -> None:
-        self.why: str | None = None
-        self.draining = False
-        self.from_elsewhere = from_elsewhere
+    def __init__(self, *, from_other_thread: bool = False) -> None:
+        self.reason: str | None = None
+        self.shielded = False
+        self.from_other_thread = from_other_thread
 
-    def request(self, why: str) -> None:
+    def request(self, reason: str) -> None:
         """Have the work end soon. The first wish counts."""
-        if self.why is None:
-            self.why = why
+        if self.reason is None:
+            self.reason = reason
 
     @property
     def requested(self) -> bool:
         """Whether somebody asked for it."""
-        return self.why is not None
+        return self.reason is not None
 
     @property
-    def breaks_off(self) -> bool:
+    def may_interrupt(self) -> bool:
         """Whether what goes on may be, or was, broken off at any statement: a stop is wished and nothing drains."""
-        return self.requested and not self.draining
+        return self.requested and not self.shielded
 
-    def resume(self) -> None:
+    def unshield(self) -> None:
         """From now on work may be broken off. Raises Interrupted when a stop was wished meanwhile."""
-        self.draining = False
+        self.shielded = False
         if self.requested:
             raise Interrupted
 
-    def drain(self) -> None:
+    def shield(self) -> None:
         """From now on nothing is broken off. Raises Interrupted when a stop was wished before."""
         if self.requested:
             raise Interrupted
-        self.draining = True
+        self.shielded = True

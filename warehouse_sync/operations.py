@@ -60,7 +60,7 @@ class Outcomes:
     runs: Sequence[tuple[Outcome, int]]
 
     @classmethod
-    def of(cls, outcomes: Iterable[Outcome]) -> Outcomes:
+    def from_each(cls, outcomes: Iterable[Outcome]) -> Outcomes:
         """These, one by one."""
         return cls([(outcome, sum(1 for _ in run)) for outcome, run in groupby(outcomes)])
 

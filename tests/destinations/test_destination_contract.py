@@ -287,12 +287,12 @@ def test_an_audience_is_looked_at_by_its_id_whatever_its_type_and_source(
     other = "company" if spec.type == "user" else "user"
     for wanted in (spec, AudienceSpec(other, "Left", None, None, f"{spec.source_id}:2")):
         created = destination.create(wanted)
-        seen = destination.look(created.id)
+        seen = destination.get(created.id)
         assert seen is not None
         assert (seen.id, seen.type, seen.created) == (created.id, wanted.type, False)
     assert place.audiences() == 2
     place.delete_audiences()
-    assert destination.look(created.id) is None
+    assert destination.get(created.id) is None
 
 
 def test_looking_at_an_audience_waits_for_a_destination_that_is_down(
@@ -301,9 +301,9 @@ def test_looking_at_an_audience_waits_for_a_destination_that_is_down(
     """Only an answer counts as gone, never the lack of one."""
     place.go_down()
     with pytest.raises(DestinationUnavailable):
-        destination.look(audience.id)
+        destination.get(audience.id)
     place.come_back()
-    assert destination.look(audience.id) is not None
+    assert destination.get(audience.id) is not None
 
 
 def test_an_audience_tells_whether_campaigns_can_use_it(destination: Destination, spec: AudienceSpec) -> None:

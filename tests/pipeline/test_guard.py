@@ -25,7 +25,7 @@ numbers = st.integers(0, 10_000)
 )
 def test_defaults(had: int, has: int, leaving: int, word: str | None) -> None:
     """30 % of the members, when that is more than 100; and never an empty query where the audience had somebody."""
-    objection = Guard().objection(had=had, has=has, leaving=leaving)
+    objection = Guard().check(previous_members=had, current_members=has, removed_members=leaving)
     assert (
         (objection is None)
         if word is None
@@ -38,7 +38,7 @@ def test_a_run_that_passes_removes_a_tolerable_share(
     had: int, has: int, leaving: int, percent: float, least: int, below: int
 ) -> None:
     """Whatever the limits, a run without objection is below each of them."""
-    if Guard(percent, least, below).objection(had=had, has=has, leaving=leaving) is None:
+    if Guard(percent, least, below).check(previous_members=had, current_members=has, removed_members=leaving) is None:
         assert leaving <= below or leaving * 100 / max(had, 1) <= percent
         assert had == 0 or has >= least
 
@@ -47,5 +47,5 @@ def test_a_run_that_passes_removes_a_tolerable_share(
 def test_removing_fewer_never_raises_an_objection(had: int, has: int, leaving: int) -> None:
     """If a run may remove so many, it may remove one fewer."""
     guard = Guard()
-    if leaving and guard.objection(had=had, has=has, leaving=leaving) is None:
-        assert guard.objection(had=had, has=has, leaving=leaving - 1) is None
+    if leaving and guard.check(previous_members=had, current_members=has, removed_members=leaving) is None:
+        assert guard.check(previous_members=had, current_members=has, removed_members=leaving - 1) is None

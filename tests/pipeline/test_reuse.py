@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from warehouse_sync.destinations.linkedin.fields import AUDIENCE_FIELDS
 from warehouse_sync.pipeline.counts import SnapshotCounts
 from warehouse_sync.pipeline.model import Model
-from warehouse_sync.pipeline.reuse import Target
+from warehouse_sync.pipeline.reuse import SnapshotTables
 from warehouse_sync.pipeline.snapshot import check_model, make_recipe, take_snapshot
 from warehouse_sync.state.tables import state_tables
 from warehouse_sync.warehouses.base import Warehouse
@@ -54,7 +54,7 @@ rows = st.lists(st.tuples(st.one_of(st.none(), st.integers(1, 6)), values, value
 
 @pytest.fixture
 def recognising(warehouse: Warehouse) -> Warehouse:
-    if not warehouse.recognises_rows:
+    if not warehouse.has_row_hashes:
         pytest.skip("nothing is carried over on this warehouse")
     with warehouse.connect("make a table") as connection:
         warehouse.create_schema(connection)
@@ -85,10 +85,10 @@ def snapshot(
             warehouse.drop_table(connection, each)
         spelling = {column: column for column in COLUMNS}
         counts = take_snapshot(
-            warehouse, connection, model, spelling, Target(table, gone), recipe=recipe, previous=carried
+            warehouse, connection, model, spelling, SnapshotTables(table, gone), recipe=recipe, previous=carried
         )
         lines = connection.execute(sa.select(*(column for column in table.c if column.name != "carried"))).all()
-        assert connection.scalar(sa.select(sa.func.count()).where(table.c.carried)) == counts.carried
+        assert connection.scalar(sa.select(sa.func.count()).where(table.c.carried)) == counts.reused
     return counts, sorted((tuple(line) for line in lines), key=repr)
 
 
@@ -106,8 +106,8 @@ def test_a_snapshot_that_carries_over_equals_one_made_anew(
     fill(recognising, [*before[:kept], *after])
     carried = snapshot(recognising, model, "carried", recipe, "before")
     anew = snapshot(recognising, model, "anew", recipe)
-    assert carried == (replace(anew[0], carried=carried[0].carried), anew[1])
-    assert anew[0].carried == 0
+    assert carried == (replace(anew[0], reused=carried[0].reused), anew[1])
+    assert anew[0].reused == 0
 
 
 @settings(max_examples=15)
@@ -124,15 +124,15 @@ def test_who_was_not_carried_over_is_left_behind(
     tables, names = state_tables(recognising.schema), MODEL.fields.names
     earlier, now, gone = (tables.snapshot(name, names) for name in ("before", "carried", "gone"))
     with recognising.connect("compare tables") as connection:
-        assert recognising.has_table(connection, "gone") == (counts.carried > 0)
-        if counts.carried:
+        assert recognising.has_table(connection, "gone") == (counts.reused > 0)
+        if counts.reused:
             members = {line.identity: line for line in connection.execute(sa.select(earlier)) if line.reason is None}
             carried = set(connection.scalars(sa.select(now.c.identity).where(now.c.carried)))
             left = connection.execute(sa.select(gone)).all()
             assert {line.identity: line for line in left} == {
                 identity: line for identity, line in members.items() if identity not in carried
             }
-            assert len(left) == len(members) - counts.carried
+            assert len(left) == len(members) - counts.reused
 
 
 def test_an_unchanged_row_is_taken_over_and_a_changed_one_is_not(recognising: Warehouse) -> None:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from harness.processes.command import people
 from harness.worlds.world import SYNC, World, create_audience, sandbox
 
-from warehouse_sync.run.retention import tidy_sync
+from warehouse_sync.run.retention import apply_retention
 from warehouse_sync.state.lease import Lease
 from warehouse_sync.state.store import State, SyncKey
 from warehouse_sync.warehouses.registry import make_warehouse
@@ -58,7 +58,7 @@ def test_what_is_too_old_is_dropped(world: World) -> None:
             )
         )
     world.changes["retention"] = {"snapshots": 2, "sync_log_days": 30}
-    assert tidy_sync(world.config, SYNC)
+    assert apply_retention(world.config, SYNC)
     kept = {"snapshot_people_3", "changes_people_3", "snapshot_people_4", "changes_people_4"}
     rows = {"changes_people_3_rows", "changes_people_4_rows"} if world.url.startswith("duckdb") else set()
     assert tables(world) == kept | rows
@@ -73,7 +73,7 @@ def test_what_is_too_old_is_dropped(world: World) -> None:
 def test_not_while_the_sync_runs(world: World) -> None:
     """Whoever has the lease is left alone; and where there are no tables none are made."""
     world.fill(people(range(3)))
-    assert not tidy_sync(world.config, SYNC)
+    assert not apply_retention(world.config, SYNC)
     world.run()
     config = world.config
     warehouse = make_warehouse(config.warehouses["analytics"])
@@ -82,10 +82,10 @@ def test_not_while_the_sync_runs(world: World) -> None:
         lease = Lease.take(State(warehouse), SyncKey(SYNC, "ads"))
         assert lease is not None
         with lease:
-            assert not tidy_sync(config, SYNC)
+            assert not apply_retention(config, SYNC)
     finally:
         warehouse.close()
-    assert tidy_sync(config, SYNC)
+    assert apply_retention(config, SYNC)
 
 
 def test_a_sync_that_never_ran(world: World) -> None:
@@ -96,5 +96,5 @@ def test_a_sync_that_never_ran(world: World) -> None:
     config = world.config
     (sync,) = config.syncs.values()
     other = config.model_copy(update={"syncs": {"other": sync.model_copy(update={"name": "other"})}})
-    assert tidy_sync(other, "other")
+    assert apply_retention(other, "other")
     assert count(world, "runs") == 1

@@ -144,7 +144,7 @@ def test_it_is_renewed_while_its_holder_lives(warehouse: Warehouse, state: State
     with take(state) as lease:
         time.sleep(1.6)
         assert Lease.take(state, KEY) is None
-        lease.ensure()
+        lease.require()
     assert Lease.take(state, KEY) is not None
 
 
@@ -152,7 +152,7 @@ def test_a_frozen_worker_finds_out_before_it_sends(warehouse: Warehouse, state: 
     """A worker that slept past its lease asks before the next request: taken over, it sends nothing any more."""
     warehouse.lease = 0.2
     lease = take(state)
-    assert lease.hold()
+    assert lease.permits_request()
     assert lease.is_fresh()
     time.sleep(0.3)
     assert not lease.is_fresh()
@@ -160,7 +160,7 @@ def test_a_frozen_worker_finds_out_before_it_sends(warehouse: Warehouse, state: 
     assert lease.ending.wait(0)
     assert lease.ending.is_set()
     with pytest.raises(LeaseLost):
-        lease.ensure()
+        lease.require()
 
 
 def test_a_frozen_worker_goes_on_if_nobody_took_over(warehouse: Warehouse, state: State) -> None:
@@ -184,9 +184,9 @@ def test_a_warehouse_that_cannot_be_asked_stops_the_sending(
         raise WarehouseUnavailable("gone")
 
     monkeypatch.setattr(warehouse, "write", gone)
-    assert not lease.hold()
+    assert not lease.permits_request()
     with pytest.raises(LeaseLost):
-        lease.ensure()
+        lease.require()
 
 
 def test_it_is_renewed_from_many_threads(warehouse: Warehouse, state: State) -> None:
@@ -198,7 +198,7 @@ def test_it_is_renewed_from_many_threads(warehouse: Warehouse, state: State) -> 
         def send() -> int:
             count = 0
             while time.monotonic() < until:
-                lease.ensure()
+                lease.require()
                 lease.renew()
                 count += 1
             return count
@@ -207,7 +207,7 @@ def test_it_is_renewed_from_many_threads(warehouse: Warehouse, state: State) -> 
             counts = [future.result() for future in [threads.submit(send) for _ in range(8)]]
         assert all(counts)
         assert Lease.take(state, KEY) is None
-        assert lease.hold()
+        assert lease.permits_request()
     assert take(state).token == token + 1
 
 
@@ -232,12 +232,12 @@ def test_a_heartbeat_outlives_a_lost_warehouse(
             take(state)
             assert lease.ending.wait(3)
             with pytest.raises(LeaseLost):
-                lease.ensure()
+                lease.require()
         else:
             time.sleep(3.1)
             assert Lease.take(state, KEY) is None
             assert not lease.ending.is_set()
-            lease.ensure()
+            lease.require()
 
 
 def test_connections_that_the_server_ends_do_not_lose_it(postgres: Server) -> None:
@@ -269,7 +269,7 @@ def test_a_lost_lease_stops_the_holder_by_its_heartbeat(warehouse: Warehouse, st
             connection.execute(sa.update(state.tables.syncs).values(lease_token=state.tables.syncs.c.lease_token + 1))
         assert lease.ending.wait(0.5)
         with pytest.raises(LeaseLost):
-            lease.ensure()
+            lease.require()
 
 
 def test_the_row_says_nothing_before_the_first_run(state: State) -> None:

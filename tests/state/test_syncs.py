@@ -20,7 +20,7 @@ from warehouse_sync.run.run import run_sync
 from warehouse_sync.sandbox import Fault
 from warehouse_sync.state import syncs
 from warehouse_sync.state.store import State, SyncKey
-from warehouse_sync.state.syncs import Outlook
+from warehouse_sync.state.syncs import ScheduleState
 from warehouse_sync.warehouses.registry import make_warehouse
 
 pytestmark = pytest.mark.usefixtures("impatient")
@@ -39,11 +39,11 @@ def world(warehouse_url: str, tmp_path: Path) -> Iterator[World]:
         yield made
 
 
-def look(world: World) -> Outlook:
+def look(world: World) -> ScheduleState:
     warehouse = make_warehouse(world.config.warehouses["analytics"])
     warehouse.open()
     try:
-        return syncs.look(State(warehouse), KEY)
+        return syncs.schedule_state(State(warehouse), KEY)
     finally:
         warehouse.close()
 
@@ -55,7 +55,7 @@ def run(world: World, tick: datetime, **wish: Any) -> RunReport:
 def test_a_tick_is_run_once(world: World) -> None:
     """Whoever comes with it again, or with an older one, is skipped under the lease and leaves no row."""
     assert run(world, NOON).status is RunStatus.SUCCEEDED
-    assert look(world) == Outlook(NOON, False, None)
+    assert look(world) == ScheduleState(NOON, False, None)
     for tick in (NOON, NOON - HOUR):
         report = run(world, tick)
         assert (report.status, report.reason) == (RunStatus.SKIPPED, "this tick was run by another worker")
@@ -119,13 +119,13 @@ def test_where_a_schedule_begins(world: World) -> None:
     warehouse.open()
     try:
         state, other = State(warehouse), SyncKey("other", "ads")
-        assert syncs.look(state, other) == Outlook()
-        syncs.make_row(state, other)
-        assert syncs.look(state, other) == Outlook()
+        assert syncs.schedule_state(state, other) == ScheduleState()
+        syncs.ensure_row(state, other)
+        assert syncs.schedule_state(state, other) == ScheduleState()
         for tick in (NOON + HOUR, NOON + 2 * HOUR):
-            syncs.found(state, other, tick)
-            syncs.found(state, KEY, tick)
-            assert syncs.look(state, other) == Outlook(NOON + HOUR)
-        assert syncs.look(state, KEY) == Outlook(NOON)
+            syncs.initialise_last_tick(state, other, tick)
+            syncs.initialise_last_tick(state, KEY, tick)
+            assert syncs.schedule_state(state, other) == ScheduleState(NOON + HOUR)
+        assert syncs.schedule_state(state, KEY) == ScheduleState(NOON)
     finally:
         warehouse.close()

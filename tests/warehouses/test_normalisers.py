@@ -214,7 +214,7 @@ def in_sql(warehouse: Warehouse, field: Field, cells: list[str | None], *, hash_
     cleaned = sa.select(
         given_cells.c.place,
         normalisers.clean(warehouse, field, cell).label("cell"),
-        normalisers.may_hold_address(warehouse, [warehouse.as_text(cell)]).label("suspicious"),
+        normalisers.may_contain_address(warehouse, [warehouse.as_text(cell)]).label("suspicious"),
     ).subquery("cleaned")
     problem = normalisers.problem(warehouse, field, cleaned.c.cell, hash_pii=hash_pii, suspicious=cleaned.c.suspicious)
     value = sa.case((problem.is_(None), normalisers.value(warehouse, field, cleaned.c.cell, hash_pii=hash_pii)))
@@ -298,7 +298,7 @@ def test_different_values_are_encoded_differently(
     rows = rows.data([(place, *row) for place, row in enumerate(given_tuples)])
     pairs: dict[str, sa.ColumnElement[str]] = {name: sa.cast(rows.c[name], sa.Text) for name in names}
     with warehouse.connect("test the encoding") as connection:
-        encoded = connection.scalars(sa.select(warehouse.encoded(pairs)).order_by(rows.c.place)).all()
+        encoded = connection.scalars(sa.select(warehouse.encoded_values(pairs)).order_by(rows.c.place)).all()
     assert len(set(zip(given_tuples, encoded, strict=True))) == len(set(given_tuples)) == len(set(encoded))
 
 

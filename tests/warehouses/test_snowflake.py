@@ -138,7 +138,7 @@ def test_a_tag_is_quoted(warehouse: Snowflake, snowflake: SnowflakeServer) -> No
     """Whatever a sync is called, its tag is one text."""
     with warehouse.connect("begin") as connection:
         connection.execute(sa.select(1))
-    warehouse.tag("it's \\ odd")
+    warehouse.tag_session("it's \\ odd")
     with warehouse.connect("go on") as connection:
         connection.execute(sa.select(1))
     assert snowflake.ask("statements")[-2]["sql"] == r"ALTER SESSION SET QUERY_TAG = 'warehouse_sync:it\'s \\ odd'"
@@ -171,13 +171,13 @@ def test_scattered_numbers_go_beside_the_statement(warehouse: Snowflake) -> None
     """Twenty thousand numbers apart from each other, and a long range, are one short condition."""
     number = sa.column("n", sa.BigInteger)
     ranges = [(n, n) for n in range(1, 40_001, 2)] + [(50_000, 59_999), (70_001, 70_003)]
-    condition = warehouse.among(number, ranges)
+    condition = warehouse.in_ranges(number, ranges)
     numbers = warehouse.model("select n from generate_series(1, 80000) as g(n)")
     select = sa.select(sa.func.count()).select_from(numbers)
     with warehouse.connect("count") as connection:
         assert connection.scalar(select.where(condition)) == 20_000 + 10_000 + 3
         assert connection.scalar(select.where(~condition)) == 80_000 - 30_003
-        assert connection.scalar(select.where(warehouse.among(number, []))) == 0
+        assert connection.scalar(select.where(warehouse.in_ranges(number, []))) == 0
         assert len(str(select.where(condition).compile(dialect=connection.dialect))) < 500
 
 
@@ -331,7 +331,7 @@ def test_errors_are_told_by_what_happens_next(
 ) -> None:
     """Names and rights are shown, values of rows are not, and a session that is over is tried again later."""
     raised = sa.exc.OperationalError("select 1", None, Refused(message, errno, sqlstate))
-    error = warehouse.translate(raised, "test")
+    error = warehouse.translate_error(raised, "test")
     assert type(error) is kind
     assert told in str(error)
     assert "ann@" not in str(error)

@@ -38,7 +38,7 @@ def make_numbers(warehouse: Warehouse, count: int, *, temporary: bool = False) -
     with warehouse.write("make numbers") as connection:
         warehouse.create_schema(connection)
         warehouse.create_table_as(connection, NUMBERS, select, temporary=temporary)
-        warehouse.after_load(connection, NUMBERS, "n", ordered_by="n")
+        warehouse.analyse(connection, NUMBERS, "n", ordered_by="n")
 
 
 def scalar(warehouse: Warehouse, expression: Any) -> Any:
@@ -69,7 +69,7 @@ def test_a_table_is_dropped_whether_it_is_there_or_not(warehouse: Warehouse) -> 
 @pytest.mark.parametrize("warehouse_url", ["duckdb"], indirect=True)
 def test_rows_are_numbered_in_the_order_in_which_they_were_put_there(warehouse: Warehouse, parts: list[int]) -> None:
     """Part by part, and once that is committed from 1 and without gaps; dropped, nothing of it is left."""
-    assert warehouse.numbers_rows
+    assert warehouse.has_numbered_tables
     shown = sa.table("shown", sa.column("seq"), sa.column("part"), schema=warehouse.schema)
     selects = [
         sa.select(sa.literal(place).label("part")).select_from(warehouse.model(f"from generate_series(1, {count})"))
@@ -79,9 +79,9 @@ def test_rows_are_numbered_in_the_order_in_which_they_were_put_there(warehouse: 
     expected = list(enumerate((place for place, count in enumerate(parts) for _ in range(count)), 1))
     with warehouse.write("number rows") as connection:
         warehouse.create_schema(connection)
-        warehouse.create_numbered(connection, shown, selects[0])
+        warehouse.create_numbered_table(connection, shown, selects[0])
         for select in selects[1:]:
-            warehouse.append_numbered(connection, shown, select)
+            warehouse.append_numbered_rows(connection, shown, select)
         assert [row.part for row in connection.execute(in_order)] == [part for _, part in expected]
     with warehouse.write("drop what is numbered") as connection:
         assert [tuple(row) for row in connection.execute(in_order)] == expected
@@ -193,7 +193,7 @@ def test_every_letter_of_unicode_is_lower_cased_as_written_down(warehouse: Wareh
     assert scalar(warehouse, warehouse.lower(sa.literal(lower, sa.Text))) == lower.translate(
         dict(zip(map(ord, upper), lower, strict=True))
     )
-    assert scalar(warehouse, warehouse.remove_blanks(sa.literal(f"a{WHITE_SPACE}b", sa.Text))) == "ab"
+    assert scalar(warehouse, warehouse.remove_white_space(sa.literal(f"a{WHITE_SPACE}b", sa.Text))) == "ab"
     assert scalar(warehouse, warehouse.trim(sa.literal(f"{WHITE_SPACE}a b{WHITE_SPACE}", sa.Text))) == "a b"
 
 
@@ -268,7 +268,7 @@ def make_changes(warehouse: Warehouse, count: int, seq: sa.ColumnElement[Any] | 
     with warehouse.write("make changes") as connection:
         warehouse.create_schema(connection)
         warehouse.create_table_as(connection, changes, sa.select(*columns).select_from(numbers))
-        warehouse.after_load(connection, changes, "seq", ordered_by="seq")
+        warehouse.analyse(connection, changes, "seq", ordered_by="seq")
     return changes
 
 

@@ -109,7 +109,9 @@ def _local(state: State, sync: SyncConfig) -> _Local:
     key = SyncKey(sync.name, sync.destination)
     row = syncs.read(state, key)
     current = sync.audience.id or row.audience_id
-    left = [run for run in runs.fed(state, sync.name) if run.may_hold_members and run.audience_id != current]
+    left = [
+        run for run in runs.latest_per_audience(state, sync.name) if run.may_hold_members and run.audience_id != current
+    ]
     members = pending = dead = dead_removes = 0
     if row.promoted_run is not None:
         promoted = runs.load(state, row.promoted_run)

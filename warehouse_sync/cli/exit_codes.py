@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar
 import typer
 from typer.core import TyperGroup
 
-from warehouse_sync.cancellation import Stop
+from warehouse_sync.cancellation import CancelToken
 from warehouse_sync.cli.signals import SIGNALS, STOP, handled
 
 FAILED: Final = 1
@@ -37,15 +37,15 @@ class Verbs(TyperGroup):
         """Run the verb. Raises typer.Exit, or click's own errors about usage."""
         from warehouse_sync.errors import ConfigurationError, WarehouseSyncError
 
-        stop = ctx.meta[STOP] = Stop()
-        stop.draining = True  # Until it is known which verb a signal would break off.
+        stop = ctx.meta[STOP] = CancelToken()
+        stop.shielded = True  # Until it is known which verb a signal would break off.
         with handled(stop):
             try:
                 return super().invoke(ctx)
             except KeyboardInterrupt:
                 raise _stopped(stop) from None
             except WarehouseSyncError as error:
-                if stop.breaks_off:
+                if stop.may_interrupt:
                     raise _stopped(stop) from None
                 _tell_error(error)
                 raise typer.Exit(CONFIGURATION if isinstance(error, ConfigurationError) else FAILED) from None
@@ -54,7 +54,7 @@ class Verbs(TyperGroup):
             except Exception as error:
                 if _is_usage_error(error):
                     raise
-                if stop.breaks_off:
+                if stop.may_interrupt:
                     # DuckDB tells the interruption of a query as an error of its own.
                     raise _stopped(stop) from None
                 _tell_bug(error, debug=str(ctx.params.get("log_level")).lower() == "debug")
@@ -101,8 +101,8 @@ def end(codes: Iterable[int]) -> None:
     raise typer.Exit(max(codes, key=GRAVITY.index, default=0))
 
 
-def _stopped(stop: Stop) -> typer.Exit:
-    number = next((number for number, name in SIGNALS.items() if name == stop.why), signal.SIGINT)
+def _stopped(stop: CancelToken) -> typer.Exit:
+    number = next((number for number, name in SIGNALS.items() if name == stop.reason), signal.SIGINT)
     _tell("stopped")
     return typer.Exit(128 + number)
 

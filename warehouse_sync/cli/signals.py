@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from warehouse_sync.cancellation import Interrupted, Stop
+from warehouse_sync.cancellation import CancelToken, Interrupted
 from warehouse_sync.logs import as_line
 
 SIGNALS: Final = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
@@ -29,22 +29,22 @@ STOP: Final = "warehouse_sync.stop"
 """Where the context of a command keeps its wish to stop."""
 
 
-def stop_of(ctx: Any) -> Stop:
+def stop_of(ctx: Any) -> CancelToken:
     """The wish to stop that the signals of this process set."""
-    stop: Stop = ctx.meta[STOP]
+    stop: CancelToken = ctx.meta[STOP]
     return stop
 
 
 def verb_is_known(ctx: Any) -> None:
     """From now on a signal breaks off the verb, but for one that heeds it itself (HEEDING). Raises Interrupted."""
     stop = stop_of(ctx)
-    stop.draining = ctx.invoked_subcommand in HEEDING
-    if stop.breaks_off:
+    stop.shielded = ctx.invoked_subcommand in HEEDING
+    if stop.may_interrupt:
         raise Interrupted
 
 
 @contextmanager
-def handled(stop: Stop) -> Iterator[None]:
+def handled(stop: CancelToken) -> Iterator[None]:
     """Have the signals of this process request `stop` while a verb runs."""
     previous = {number: signal.signal(number, _heeding(stop)) for number in SIGNALS}
     try:
@@ -54,7 +54,7 @@ def handled(stop: Stop) -> Iterator[None]:
             signal.signal(number, _after_the_verb or handler)
 
 
-def _heeding(stop: Stop) -> Callable[[int, Any], None]:
+def _heeding(stop: CancelToken) -> Callable[[int, Any], None]:
     """The first signal sets the wish, and breaks off what may be broken off; the second ends the process."""
 
     def heed(number: int, _frame: Any) -> None:
@@ -62,7 +62,7 @@ def _heeding(stop: Stop) -> Callable[[int, Any], None]:
             os.write(2, as_line(AT_ONCE).encode() + b"\n")
             os._exit(128 + number)
         stop.request(SIGNALS[signal.Signals(number)])
-        if stop.breaks_off:
+        if stop.may_interrupt:
             raise Interrupted
 
     return heed

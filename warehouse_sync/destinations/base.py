@@ -114,7 +114,7 @@ class Destination(Protocol):
         """
         ...
 
-    def look(self, audience_id: str) -> Audience | None:
+    def get(self, audience_id: str) -> Audience | None:
         """The audience of our account with this id, whatever its type and source id; None when there is none any more.
 
         Reads only. Raises ConfigurationError when it belongs to another account, else DestinationUnavailable.

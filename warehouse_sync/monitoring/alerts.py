@@ -161,7 +161,7 @@ class Alerts(Observer):
                         after = self._without_ok(step(known))
                         if after != written and unless(ledger, key):
                             return None
-                        if alerts.swap(ledger, key, written, after):
+                        if alerts.compare_and_set(ledger, key, written, after):
                             self._unwritten.pop(sync, None)
                             self._seen[sync] = after
                             return known

@@ -19,10 +19,10 @@ import sqlalchemy as sa
 
 from warehouse_sync.fields import AudienceFields
 from warehouse_sync.operations import OperationKind
-from warehouse_sync.pipeline.comparison import Basis, look_for_common
+from warehouse_sync.pipeline.comparison import Comparison, find_overlap
 from warehouse_sync.pipeline.counts import ChangeCounts, count_changes
-from warehouse_sync.pipeline.pending import has_pending, held_back, left_undelivered
-from warehouse_sync.pipeline.selects import as_operations, lacking, member_columns, no_operations, numbered
+from warehouse_sync.pipeline.pending import has_pending, held_operations, pending_operations
+from warehouse_sync.pipeline.selects import anti_join, member_columns, no_operations, numbered_rows, operation_rows
 from warehouse_sync.state.tables import StateTables
 from warehouse_sync.warehouses.base import Warehouse
 
@@ -35,7 +35,7 @@ def make_changes(
     connection: sa.Connection,
     tables: StateTables,
     fields: AudienceFields,
-    basis: Basis,
+    basis: Comparison,
     table: sa.TableClause,
     *,
     temporary: bool = False,
@@ -47,31 +47,31 @@ def make_changes(
     Other runs put one kind of operation behind the other where the engine numbers rows by itself. Where it does not, or
     where work is pending, some of which stands first but depends on what is added again, all is made by one statement.
     """
-    number = warehouse.kept_number(all_members=not basis.rows.rejected) if basis.previous is None else None
+    number = warehouse.stored_member_number(all_members=not basis.counts.rejected) if basis.previous is None else None
     if number is not None:
-        select = _everybody(fields.names, basis, number)
+        select = _all_members(fields.names, basis, number)
         warehouse.create_view_as(connection, table, select, temporary=temporary)
         if not temporary:
             connection.commit()
         return count_changes(connection, table)
     pending = has_pending(connection, tables, basis.promoted)
-    basis = look_for_common(warehouse, connection, basis)
-    if warehouse.numbers_rows and not pending:
-        _put_in_turn(warehouse, connection, fields, basis, table, temporary=temporary)
+    basis = find_overlap(warehouse, connection, basis)
+    if warehouse.has_numbered_tables and not pending:
+        _append_by_kind(warehouse, connection, fields, basis, table, temporary=temporary)
     else:
         select = changes_select(warehouse, tables, fields, basis, pending=pending)
-        with warehouse.joining_whole_tables(connection):
+        with warehouse.prefer_full_joins(connection):
             warehouse.create_table_as(connection, table, select, temporary=temporary, ordered_by="seq")
     if not temporary:
-        warehouse.after_load(connection, table, "seq", ordered_by="seq")
-        if basis.rows.carried:
-            warehouse.drop_own(connection, basis.gone)
+        warehouse.analyse(connection, table, "seq", ordered_by="seq")
+        if basis.counts.reused:
+            warehouse.drop_created_table(connection, basis.not_reused)
         connection.commit()
     return count_changes(connection, table)
 
 
 def changes_select(
-    warehouse: Warehouse, tables: StateTables, fields: AudienceFields, basis: Basis, *, pending: bool
+    warehouse: Warehouse, tables: StateTables, fields: AudienceFields, basis: Comparison, *, pending: bool
 ) -> sa.Select[Any]:
     """The SELECT whose rows are the changes, in the columns of `StateTables.changes`.
 
@@ -80,25 +80,25 @@ def changes_select(
     """
     names = fields.names
     if basis.previous is None:
-        return _everybody(names, basis, warehouse.number())
-    left = left_undelivered(warehouse, tables, names, basis) if pending else None
-    removes = _as_cte("removes", _operations(names, OperationKind.REMOVE, _leavers(names, basis), left))
-    adds = _as_cte("adds", _operations(names, OperationKind.ADD, _joiners(names, basis), left))
+        return _all_members(names, basis, warehouse.row_number())
+    left = pending_operations(warehouse, tables, names, basis) if pending else None
+    removes = _as_cte("removes", _operations(names, OperationKind.REMOVE, _removed_members(names, basis), left))
+    adds = _as_cte("adds", _operations(names, OperationKind.ADD, _added_members(names, basis), left))
     readds = _as_cte("readds", _readds(names, fields, basis, removes, adds))
-    held = held_back(names, left, readds)
+    held = held_operations(names, left, readds)
     parts = [part for part in (held, removes, adds, readds) if part is not None]
-    return numbered(warehouse, names, parts or [no_operations(names).cte("nothing")])
+    return numbered_rows(warehouse, names, parts or [no_operations(names).cte("nothing")])
 
 
 def _as_cte(title: str, select: sa.SelectBase | None) -> sa.CTE | None:
     return None if select is None else select.cte(title)
 
 
-def _put_in_turn(
+def _append_by_kind(
     warehouse: Warehouse,
     connection: sa.Connection,
     fields: AudienceFields,
-    basis: Basis,
+    basis: Comparison,
     table: sa.TableClause,
     *,
     temporary: bool,
@@ -109,47 +109,49 @@ def _put_in_turn(
     an audience that is replaced as a whole that took twice as long.
     """
     names = fields.names
-    changed = {OperationKind.REMOVE: _leavers(names, basis), OperationKind.ADD: _joiners(names, basis)}
+    changed = {OperationKind.REMOVE: _removed_members(names, basis), OperationKind.ADD: _added_members(names, basis)}
     made = {
-        kind: as_operations(names, select, kind, CAUSES[kind]) for kind, select in changed.items() if select is not None
+        kind: operation_rows(names, select, kind, CAUSES[kind])
+        for kind, select in changed.items()
+        if select is not None
     }
     first, *rest = made.values() or [no_operations(names)]
-    warehouse.create_numbered(connection, table, first, temporary=temporary)
+    warehouse.create_numbered_table(connection, table, first, temporary=temporary)
     for select in rest:
-        warehouse.append_numbered(connection, table, select)
+        warehouse.append_numbered_rows(connection, table, select)
     there = {kind: sa.select(table).where(table.c.operation == kind).subquery(kind.value) for kind in made}
     readds = _readds(names, fields, basis, there.get(OperationKind.REMOVE), there.get(OperationKind.ADD))
     if readds is not None:
-        warehouse.append_numbered(connection, table, readds)
+        warehouse.append_numbered_rows(connection, table, readds)
 
 
-def _everybody(names: Sequence[str], basis: Basis, number: sa.ColumnElement[int]) -> sa.Select[Any]:
+def _all_members(names: Sequence[str], basis: Comparison, number: sa.ColumnElement[int]) -> sa.Select[Any]:
     """Every member as an ADD, under this number."""
     current = basis.current
     members = sa.select(number.label("seq"), *member_columns(names, current)).where(current.c.reason.is_(None))
-    return as_operations(names, members, OperationKind.ADD, CAUSES[OperationKind.ADD])
+    return operation_rows(names, members, OperationKind.ADD, CAUSES[OperationKind.ADD])
 
 
-def _leavers(names: Sequence[str], basis: Basis) -> sa.Select[Any] | None:
+def _removed_members(names: Sequence[str], basis: Comparison) -> sa.Select[Any] | None:
     """Members of the previous snapshot whose identity is gone."""
-    behind = basis.left_behind
-    if behind is None or basis.is_retry or basis.nobody_left:
+    behind = basis.unmatched_previous
+    if behind is None or basis.is_retry or basis.all_previous_reused:
         return None
     members = sa.select(*member_columns(names, behind)).where(behind.c.reason.is_(None))
-    if basis.none_stayed:
+    if basis.no_common_identity:
         return members
-    return lacking(members, behind.c.identity, basis.current.c.identity, found=~basis.current.c.carried)
+    return anti_join(members, behind.c.identity, basis.current.c.identity, found=~basis.current.c.carried)
 
 
-def _joiners(names: Sequence[str], basis: Basis) -> sa.Select[Any] | None:
+def _added_members(names: Sequence[str], basis: Comparison) -> sa.Select[Any] | None:
     """Members whose fingerprint is new; in a full run and for a new audience all."""
-    current, behind = basis.current, basis.left_behind
+    current, behind = basis.current, basis.unmatched_previous
     members = sa.select(*member_columns(names, current)).where(current.c.reason.is_(None))
-    if basis.full or basis.none_as_before or behind is None:
+    if basis.full or basis.no_common_fingerprint or behind is None:
         return members
-    if basis.is_retry or basis.nobody_joined:
+    if basis.is_retry or basis.all_current_reused:
         return None
-    return lacking(members, current.c.fingerprint, behind.c.fingerprint, among=~current.c.carried)
+    return anti_join(members, current.c.fingerprint, behind.c.fingerprint, among=~current.c.carried)
 
 
 def _operations(
@@ -158,23 +160,23 @@ def _operations(
     """The operations of one kind that this run sends: what changed, then what was left undelivered."""
     parts: list[sa.Select[Any]] = []
     if changed is not None:
-        parts.append(as_operations(names, changed, operation, CAUSES[operation]))
+        parts.append(operation_rows(names, changed, operation, CAUSES[operation]))
     if pending is not None:
         taken = sa.select(pending).where(pending.c.operation == operation, ~pending.c.held)
-        parts.append(as_operations(names, taken, operation, "pending"))
+        parts.append(operation_rows(names, taken, operation, "pending"))
     return sa.union_all(*parts) if parts else None
 
 
 def _readds(
     names: Sequence[str],
     fields: AudienceFields,
-    basis: Basis,
+    basis: Comparison,
     removes: sa.FromClause | None,
     adds: sa.FromClause | None,
 ) -> sa.Select[Any] | None:
     """Current members that share an identifier with somebody who is removed, unless they are added anyway."""
     current = basis.current
-    if basis.full or basis.none_as_before or removes is None:
+    if basis.full or basis.no_common_fingerprint or removes is None:
         return None
     # Not joined: what many people share would be joined to each of them.
     sharing = [
@@ -185,4 +187,4 @@ def _readds(
     sharers = sa.select(*member_columns(names, current)).join_from(current, hurt, hurt.c.identity == current.c.identity)
     if adds is not None:
         sharers = sharers.where(~sa.exists().where(adds.c.identity == current.c.identity))
-    return as_operations(names, sharers, OperationKind.ADD, "shared")
+    return operation_rows(names, sharers, OperationKind.ADD, "shared")

@@ -33,12 +33,12 @@ def drop_tables(state: State, lease: Lease, run: Run, names: Sequence[str | None
         connection.execute(sa.update(state.tables.runs).where(state.tables.runs.c.run_id == run.run_id).values(**gone))
 
 
-def discard(state: State, lease: Lease, run: Run) -> None:
+def drop_run_tables(state: State, lease: Lease, run: Run) -> None:
     """The run's own tables are gone. A retry pass has no snapshot of its own: it shares that of the promoted run."""
     drop_tables(state, lease, run, _own_tables(run))
 
 
-def drop_rubbish(state: State, run: Run) -> None:
+def drop_unpromoted_tables(state: State, run: Run) -> None:
     """The tables of a run that will never be promoted are gone. Without the lease: nobody else knows their names."""
     with state.warehouse.write("drop the tables of this run") as connection:
         for name in _own_tables(run):
@@ -47,20 +47,22 @@ def drop_rubbish(state: State, run: Run) -> None:
 
 def _own_tables(run: Run) -> list[str]:
     # Changes may be a view of the snapshot.
-    snapshot = [] if run.kind is RunKind.RETRY else [run.gone_table, run.snapshot_table]
+    snapshot = [] if run.kind is RunKind.RETRY else [run.not_reused_table, run.snapshot_table]
     names = [run.changes_table, *snapshot]
     return [name for name in names if name]
 
 
-def retire(state: State, lease: Lease, run: Run, audience_id: str, *, snapshots: int, sync_log_days: int) -> None:
+def apply_retention(
+    state: State, lease: Lease, run: Run, audience_id: str, *, snapshots: int, sync_log_days: int
+) -> None:
     """Behind a promoted run: superseded queue rows, old snapshots and changes, old log lines are gone.
 
     The last snapshot of each audience that the sync has fed stays: without it nobody would know who is in there. What
     the warehouse does not let go (a view of the operator's own shows it) stays too, with a warning, until a later run.
     """
     with state.fenced(lease.key, lease.token, "clear the retry queue") as connection:
-        retry_queue.supersede(state, connection, lease.key.sync, run.run_id, audience_id)
-        sync_log.forget(state, connection, lease.key, sync_log_days)
+        retry_queue.delete_superseded(state, connection, lease.key.sync, run.run_id, audience_id)
+        sync_log.delete_older(state, connection, lease.key, sync_log_days)
     kept: dict[str | None, set[str]] = {}
     dropped: list[tuple[Run, list[str | None]]] = []
     for old in runs.with_tables(state, lease.key):

@@ -12,7 +12,7 @@ from warehouse_sync.warehouses.base import Warehouse
 
 
 @dataclass(frozen=True, slots=True)
-class Basis:
+class Comparison:
     """The snapshots, and what is asked of the run.
 
     current: the snapshot that the audience shall equal. previous: the promoted one; None for a new audience, and
@@ -26,49 +26,49 @@ class Basis:
     current: sa.TableClause
     previous: sa.TableClause | None
     promoted: Run | None
-    rows: SnapshotCounts
-    gone: sa.TableClause
+    counts: SnapshotCounts
+    not_reused: sa.TableClause
     full: bool = False
-    dead: bool = False
+    include_dead: bool = False
     due_only: bool = False
-    none_stayed: bool = False
-    none_as_before: bool = False
+    no_common_identity: bool = False
+    no_common_fingerprint: bool = False
 
     @property
     def is_retry(self) -> bool:
         return self.previous is self.current
 
     @property
-    def left_behind(self) -> sa.TableClause | None:
+    def unmatched_previous(self) -> sa.TableClause | None:
         """The members of `previous` among whom leavers are to be found: who was carried over has not left."""
-        return self.gone if self.rows.carried else self.previous
+        return self.not_reused if self.counts.reused else self.previous
 
     @property
-    def nobody_left(self) -> bool:
+    def all_previous_reused(self) -> bool:
         """Every member of `previous` was carried over into `current`."""
-        return self.promoted is not None and self.rows.carried == self.promoted.members
+        return self.promoted is not None and self.counts.reused == self.promoted.members
 
     @property
-    def nobody_joined(self) -> bool:
+    def all_current_reused(self) -> bool:
         """Every member of `current` was carried over."""
-        return self.rows.carried == self.rows.members
+        return self.counts.reused == self.counts.members
 
 
-def look_for_common(warehouse: Warehouse, connection: sa.Connection, basis: Basis) -> Basis:
+def find_overlap(warehouse: Warehouse, connection: sa.Connection, basis: Comparison) -> Comparison:
     """The basis, which knows now whether its snapshots have anything in common, if no row was carried over.
 
     Where they have not, no row need be looked up: so many do not fit into memory, and what one looks up that does not
     fit goes to disk with all its columns. Engines that carry over nothing are not asked, as it would be each time.
     """
     previous, current = basis.previous, basis.current
-    if previous is None or basis.is_retry or basis.full or basis.rows.carried or not warehouse.recognises_rows:
+    if previous is None or basis.is_retry or basis.full or basis.counts.reused or not warehouse.has_row_hashes:
         return basis
 
     def have_common(key: str) -> bool:
         both = sa.select(sa.literal(1)).join_from(current, previous, current.c[key] == previous.c[key])
-        with warehouse.joining_whole_tables(connection):
+        with warehouse.prefer_full_joins(connection):
             return bool(connection.scalar(sa.select(both.exists())))
 
     if have_common("fingerprint"):
         return basis
-    return replace(basis, none_as_before=True, none_stayed=not have_common("identity"))
+    return replace(basis, no_common_fingerprint=True, no_common_identity=not have_common("identity"))

@@ -21,7 +21,7 @@ class ChangeCounts:
     held: int = 0
     removes: int = 0
     adds: int = 0
-    left: int = 0
+    removed_members: int = 0
     readds: int = 0
     pending: int = 0
 
@@ -67,12 +67,12 @@ class SnapshotCounts:
     members: int = 0
     rejected: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
-    carried: int = 0
+    reused: int = 0
 
 
-def count_snapshot(connection: sa.Connection, table: sa.TableClause, *, carried: bool = False) -> SnapshotCounts:
+def count_snapshot(connection: sa.Connection, table: sa.TableClause, *, count_reused: bool = False) -> SnapshotCounts:
     """The numbers of a snapshot, by one statement; `carried` only if asked for, as not every snapshot tells it."""
-    number_carried = sa.func.sum(sa.case((table.c.carried, 1), else_=0)) if carried else sa.literal(0)
+    number_carried = sa.func.sum(sa.case((table.c.carried, 1), else_=0)) if count_reused else sa.literal(0)
     rows = connection.execute(
         sa.select(
             table.c.reason,
@@ -94,5 +94,5 @@ def count_snapshot(connection: sa.Connection, table: sa.TableClause, *, carried:
         members=sum(int(row.lines) for row in rows if row.reason is None),
         rejected=sum(int(row.query_rows) for row in rows if row.reason is not None),
         reasons=dict(sorted(reasons.items())),
-        carried=sum(int(row.carried) for row in rows),
+        reused=sum(int(row.carried) for row in rows),
     )

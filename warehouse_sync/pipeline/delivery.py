@@ -18,7 +18,7 @@ from warehouse_sync.state.lease import Lease
 from warehouse_sync.warehouses.base import Warehouse
 from warehouse_sync.warehouses.element_sql import element_text
 
-HOPELESS = 3
+MAX_DEFERRED_BATCHES = 3
 """Batches deferred whole, one after another and per request in flight, after which the destination counts as down."""
 
 
@@ -61,12 +61,12 @@ class Delivery:
         self.destination = destination
         self.audience = audience
         self.lease = lease
-        self.given_up: Outcome | None = None
+        self.outage: Outcome | None = None
         self._deferred_in_a_row = 0
 
     @property
-    def is_over(self) -> bool:
-        return self.given_up is not None or self.lease.stop.requested
+    def is_stopped(self) -> bool:
+        return self.outage is not None or self.lease.stop.requested
 
     def deliver(self, work: Iterator[Batch]) -> Iterator[tuple[Batch, Outcomes]]:
         """Each batch with its outcomes, in sending order; all answers are in when the iterator ends.
@@ -79,31 +79,31 @@ class Delivery:
         with ThreadPoolExecutor(at_once, thread_name_prefix="deliver") as threads:
             try:
                 for batch in work:
-                    if self.is_over:
+                    if self.is_stopped:
                         break
                     flying.append((batch, threads.submit(copy_context().run, self._send, batch)))
                     if len(flying) >= at_once:
-                        yield self._landed(*flying.popleft())
+                        yield self._collect(*flying.popleft())
                 while flying:
-                    yield self._landed(*flying.popleft())
+                    yield self._collect(*flying.popleft())
             finally:
                 for _, future in flying:
                     future.cancel()
 
     def _send(self, batch: Batch) -> Outcomes:
-        self.lease.ensure()
+        self.lease.require()
         outcomes = self.destination.deliver(self.audience, batch)
         batch.elements.release()  # It may stay in the queue for as long as an earlier one takes.
         return outcomes
 
-    def _landed(self, batch: Batch, future: Future[Outcomes]) -> tuple[Batch, Outcomes]:
+    def _collect(self, batch: Batch, future: Future[Outcomes]) -> tuple[Batch, Outcomes]:
         outcomes = future.result()
         if len(outcomes) != len(batch):
             raise AssertionError(f"destination answered {len(outcomes)} outcomes for {len(batch)} operations")
         if all(outcome.status is OutcomeStatus.DEFERRED and outcome.attempted for outcome, _ in outcomes.runs):
             self._deferred_in_a_row += 1
-            if self._deferred_in_a_row >= HOPELESS * self.destination.max_in_flight:
-                self.given_up, _ = outcomes.runs[-1]
+            if self._deferred_in_a_row >= MAX_DEFERRED_BATCHES * self.destination.max_in_flight:
+                self.outage, _ = outcomes.runs[-1]
         else:
             self._deferred_in_a_row = 0
         return batch, outcomes

@@ -17,20 +17,24 @@ class Guard:
     min_members: int = 1
     ignore_below: int = 100
 
-    def objection(self, *, had: int, has: int, leaving: int) -> str | None:
-        """Why the run must stop, or None.
+    def check(self, *, previous_members: int, current_members: int, removed_members: int) -> str | None:
+        """Return why the run must stop, or None.
 
-        had, has: members before and now. leaving: members that the run would remove because they left the query.
+        Args:
+            previous_members: Members of the audience before the run.
+            current_members: Members that the query yields now.
+            removed_members: Members that the run would remove because they left the query.
         """
-        if had > 0 and has < self.min_members:
+        if previous_members > 0 and current_members < self.min_members:
             return (
-                f"the query yields {has:,} members, fewer than guard.min_members ({self.min_members:,}), where the "
-                f"audience had {had:,}. Nothing was sent. If the query is right, run it once with --force."
+                f"the query yields {current_members:,} members, fewer than guard.min_members ({self.min_members:,}), "
+                f"where the audience had {previous_members:,}. Nothing was sent. If the query is right, run it once with "
+                "--force."
             )
-        share = leaving * 100 / max(had, 1)
-        if leaving > self.ignore_below and share > self.max_removed_percent:
+        share = removed_members * 100 / max(previous_members, 1)
+        if removed_members > self.ignore_below and share > self.max_removed_percent:
             return (
-                f"{leaving:,} of {had:,} members would be removed ({share:.1f} %), more than "
+                f"{removed_members:,} of {previous_members:,} members would be removed ({share:.1f} %), more than "
                 f"guard.max_removed_percent ({self.max_removed_percent:g} %) allows. Nothing was sent. If they really "
                 "left the query, run it once with --force."
             )

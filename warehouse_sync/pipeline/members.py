@@ -17,7 +17,7 @@ from warehouse_sync.pipeline.model import Model, query_text
 from warehouse_sync.warehouses import normalisers
 from warehouse_sync.warehouses.base import Warehouse
 from warehouse_sync.warehouses.dialect import Text
-from warehouse_sync.warehouses.tables import LINE
+from warehouse_sync.warehouses.tables import MEMBER_NUMBER
 
 KEY = "key "
 """How the primary key's columns begin inside the statement; no identifier or field has a space in its name."""
@@ -31,7 +31,7 @@ CARRIED = ("identity", "fingerprint", "left_out")
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
+class ResolvedModel:
     """The rows that members are made of.
 
     spelling: what each column that the configuration names is called inside of `model()`.
@@ -50,7 +50,7 @@ class Query:
 
 
 def snapshot_select(
-    query: Query, previous: sa.TableClause | None = None, *, ranked: bool = True, numbered: bool = False
+    query: ResolvedModel, previous: sa.TableClause | None = None, *, ranked: bool = True, numbered: bool = False
 ) -> sa.Select[Any]:
     """The SELECT whose rows are the snapshot, in the columns of `StateTables.snapshot`.
 
@@ -64,11 +64,11 @@ def snapshot_select(
         rows = _recognised(query.warehouse, rows, previous, {name: previous.c[name] for name in names})
     made = _made(query, rows)
     lines = _distinct(query.model, made) if ranked else _as_they_are(query.model, made)
-    number = query.warehouse.line_number(sa.column("reason").is_(None)) if numbered else None
-    return lines if number is None else lines.add_columns(number.label(LINE))
+    number = query.warehouse.member_number(sa.column("reason").is_(None)) if numbered else None
+    return lines if number is None else lines.add_columns(number.label(MEMBER_NUMBER))
 
 
-def staged_select(query: Query, previous: sa.FromClause, place: sa.ColumnElement[int]) -> sa.Select[Any]:
+def staged_select(query: ResolvedModel, previous: sa.FromClause, place: sa.ColumnElement[int]) -> sa.Select[Any]:
     """What becomes of each row of the query, packed, as MADE, unless it was in `previous` as it is: then it is NULL.
 
     Besides, the place of each row of `previous` that is not in the query as it was, as GONE; else that is NULL.
@@ -83,7 +83,7 @@ def staged_select(query: Query, previous: sa.FromClause, place: sa.ColumnElement
     return sa.select(gone.label(GONE), sa.case((found.is_(None), made)).label(MADE))
 
 
-def _made(query: Query, rows: sa.Subquery) -> sa.Subquery:
+def _made(query: ResolvedModel, rows: sa.Subquery) -> sa.Subquery:
     """What becomes of each row."""
     warehouse, model, mapped = query.warehouse, query.model, query.mapped
     cleaned = _cleaned(warehouse, mapped, rows)
@@ -92,7 +92,7 @@ def _made(query: Query, rows: sa.Subquery) -> sa.Subquery:
     return _keyed(warehouse, model, mapped, judged)
 
 
-def _rows(query: Query) -> sa.Subquery:
+def _rows(query: ResolvedModel) -> sa.Subquery:
     """The query's rows as they are: the key, the mapped columns, and a hash of all that."""
     warehouse, model, spelling = query.warehouse, query.model, query.spelling
     keys = [_column(spelling[name]) for name in model.primary_key]
@@ -101,7 +101,7 @@ def _rows(query: Query) -> sa.Subquery:
     for taken in query.mapped:
         as_text = warehouse.list_as_text if taken.normaliser is Normaliser.TEXT_LIST else warehouse.as_text
         texts.append(as_text(columns[taken.name]))
-    return warehouse.computed_once(
+    return warehouse.evaluated_once(
         sa.select(
             *(key.label(f"{KEY}{place}") for place, key in enumerate(keys)),
             _primary_key(warehouse, model, spelling).label("primary_key"),
@@ -148,7 +148,7 @@ def _recognised(
     same = (previous.c.row_hash == rows.c.row_hash) & (previous.c.primary_key == rows.c.primary_key)
     beside = [column.label(f"{KEPT}{name}") for name, column in kept.items()]
     joined = sa.select(rows, *beside).outerjoin_from(rows, previous, same, full=full)
-    return warehouse.computed_once(joined, "recognised")
+    return warehouse.evaluated_once(joined, "recognised")
 
 
 def _kept(source: sa.Subquery) -> list[sa.ColumnElement[Any]]:
@@ -173,8 +173,8 @@ def _is_known(source: sa.Subquery) -> sa.ColumnElement[bool] | None:
 def _cleaned(warehouse: Warehouse, mapped: Sequence[Field], rows: sa.Subquery) -> sa.Subquery:
     raw = {taken.name: rows.c[f"{RAW}{taken.name}"] for taken in mapped}
     plain = [warehouse.as_text(raw[taken.name]) for taken in mapped if taken.normaliser is Normaliser.TEXT]
-    suspicious = normalisers.may_hold_address(warehouse, plain) if plain else sa.false()
-    return warehouse.computed_once(
+    suspicious = normalisers.may_contain_address(warehouse, plain) if plain else sa.false()
+    return warehouse.evaluated_once(
         sa.select(
             *_keys(rows),
             *_kept(rows),
@@ -193,7 +193,7 @@ def _cleaned(warehouse: Warehouse, mapped: Sequence[Field], rows: sa.Subquery) -
 def _examined(warehouse: Warehouse, model: Model, mapped: Sequence[Field], cleaned: sa.Subquery) -> sa.Subquery:
     """Each field's cleaned value under its name, and why it is left out under its name and a suffix."""
     suspicious = cleaned.c["suspicious row"]
-    return warehouse.computed_once(
+    return warehouse.evaluated_once(
         sa.select(
             *(column for column in cleaned.c if column is not suspicious),
             *(
@@ -216,7 +216,7 @@ def _judged(warehouse: Warehouse, model: Model, mapped: Sequence[Field], examine
         made = normalisers.value(warehouse, taken, cleaned[taken.name], hash_pii=model.hash_pii)
         return _unless_kept(examined, sa.case((problems[taken.name].is_(None), made)), taken.name)
 
-    return warehouse.computed_once(
+    return warehouse.evaluated_once(
         sa.select(
             *_keys(examined),
             *(column for column in _kept(examined) if column.name in {KEPT + name for name in (*CARRIED, PLACE)}),
@@ -224,7 +224,7 @@ def _judged(warehouse: Warehouse, model: Model, mapped: Sequence[Field], examine
             examined.c.row_hash,
             *(value(taken).label(taken.name) for taken in mapped),
             _unless_kept(examined, normalisers.reject_reason(model.fields, cleaned, problems)).label("reason"),
-            _unless_kept(examined, normalisers.left_out(warehouse, problems), "left_out").label("left_out"),
+            _unless_kept(examined, normalisers.left_out_values(warehouse, problems), "left_out").label("left_out"),
         ),
         "judged",
     )
@@ -241,14 +241,14 @@ def _keyed(warehouse: Warehouse, model: Model, mapped: Sequence[Field], judged: 
     def for_members(made: sa.ColumnElement[Any], name: str) -> sa.ColumnElement[Any]:
         return _unless_kept(judged, sa.case((judged.c.reason.is_(None), made)), name).label(name)
 
-    return warehouse.computed_once(
+    return warehouse.evaluated_once(
         sa.select(
             *_keys(judged),
             *(judged.c[name] for name in ("primary_key", "row_hash", "reason", "left_out")),
             *(judged.c[taken.name] for taken in mapped),
             (sa.false() if known is None else known).label("carried"),
             *(judged.c[name].label(PLACE) for name in (KEPT + PLACE,) if name in judged.c),
-            for_members(warehouse.digest(warehouse.encoded(own)), "identity"),
+            for_members(warehouse.digest(warehouse.encoded_values(own)), "identity"),
             for_members(warehouse.change_digest(own, others), "fingerprint"),
         ),
         "keyed",

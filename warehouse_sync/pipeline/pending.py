@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from warehouse_sync.operations import OperationKind
-from warehouse_sync.pipeline.comparison import Basis
-from warehouse_sync.pipeline.selects import MEMBER, RETRY, as_operations
+from warehouse_sync.pipeline.comparison import Comparison
+from warehouse_sync.pipeline.selects import MEMBER, RETRY, operation_rows
 from warehouse_sync.state.runs import Run
 from warehouse_sync.state.tables import StateTables
 from warehouse_sync.warehouses.base import Warehouse
@@ -23,7 +23,9 @@ def has_pending(connection: sa.Connection, tables: StateTables, promoted: Run | 
     return promoted.watermark < promoted.last_seq or bool(connection.scalar(sa.select(queued.exists())))
 
 
-def left_undelivered(warehouse: Warehouse, tables: StateTables, names: Sequence[str], basis: Basis) -> sa.CTE | None:
+def pending_operations(
+    warehouse: Warehouse, tables: StateTables, names: Sequence[str], basis: Comparison
+) -> sa.CTE | None:
     """What earlier runs left undelivered and the current snapshot still asks for; `held` where it is not sent now.
 
     A run's undelivered work is what lies beyond its watermark and its rows in the retry queue.
@@ -55,13 +57,13 @@ def left_undelivered(warehouse: Warehouse, tables: StateTables, names: Sequence[
     holds = (left.c.operation == OperationKind.REMOVE) & ~present
     if not basis.full:
         holds = holds | ((left.c.operation == OperationKind.ADD) & wanted)
-    not_sent: sa.ColumnElement[bool] = sa.false() if basis.dead or basis.full else left.c.dead
+    not_sent: sa.ColumnElement[bool] = sa.false() if basis.include_dead or basis.full else left.c.dead
     if basis.due_only:
         not_sent = not_sent | sa.func.coalesce(left.c.next_attempt_at > warehouse.utc_now(), sa.false())
     return sa.select(*left.c, sa.func.coalesce(not_sent, sa.false()).label("held")).where(holds).cte("pending")
 
 
-def held_back(names: Sequence[str], pending: sa.CTE | None, readds: sa.CTE | None) -> sa.CTE | None:
+def held_operations(names: Sequence[str], pending: sa.CTE | None, readds: sa.CTE | None) -> sa.CTE | None:
     """Pending work that is carried along; what is added again anyway need not wait."""
     if pending is None:
         return None
@@ -69,4 +71,4 @@ def held_back(names: Sequence[str], pending: sa.CTE | None, readds: sa.CTE | Non
     if readds is not None:
         again = sa.exists().where(readds.c.identity == pending.c.identity)
         waits = waits & ((pending.c.operation == OperationKind.REMOVE) | ~again)
-    return as_operations(names, sa.select(pending).where(waits), None, "pending", held=True).cte("held")
+    return operation_rows(names, sa.select(pending).where(waits), None, "pending", held=True).cte("held")

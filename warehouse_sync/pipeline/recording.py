@@ -12,7 +12,7 @@ from warehouse_sync.operations import Batch, OperationCounts, OperationKind, Out
 from warehouse_sync.pipeline.retry_policy import DELAYS, RetryPolicy
 from warehouse_sync.state import retry_queue, sync_log
 from warehouse_sync.state.lease import Lease
-from warehouse_sync.state.retry_queue import Selection
+from warehouse_sync.state.retry_queue import SeqRanges
 from warehouse_sync.state.store import State
 
 
@@ -27,8 +27,8 @@ class Tally:
     delivered_remove: int = 0
     rejected: int = 0
     deferred: int = 0
-    deferred_because: str = ""
-    never_left: int = 0
+    last_deferral: str = ""
+    not_attempted: int = 0
 
     @property
     def delivered(self) -> OperationCounts:
@@ -40,7 +40,7 @@ class _Unrecorded:
     """Outcomes that are known but not on disk; a contiguous piece of `seq` behind the watermark."""
 
     last: int
-    exceptions: dict[tuple[OperationKind, Outcome], Selection] = field(default_factory=dict)
+    exceptions: dict[tuple[OperationKind, Outcome], SeqRanges] = field(default_factory=dict)
 
 
 class Recorder:
@@ -74,7 +74,7 @@ class Recorder:
         self._written = time.monotonic()
 
     @property
-    def taken(self) -> int:
+    def last_taken(self) -> int:
         """The last `seq` that is accounted for, on disk or not."""
         return self._open.last
 
@@ -118,12 +118,12 @@ class Recorder:
 
     def _write(self, connection: sa.Connection, piece: _Unrecorded) -> None:
         key, run_id = self.lease.key, self.run_id
-        excepted = Selection()
+        excepted = SeqRanges()
         for (operation, outcome), selection in piece.exceptions.items():
-            excepted.join(selection)
+            excepted.update(selection)
             if self.keeps_log:
                 sync_log.add_operations(
-                    self.state, connection, key, run_id, self.changes, self._among(selection), outcome
+                    self.state, connection, key, run_id, self.changes, self._in_ranges(selection), outcome
                 )
             if outcome.status is OutcomeStatus.DEFERRED or operation is OperationKind.REMOVE:
                 # A REMOVE that is refused is not forgotten: it would target somebody for ever.
@@ -133,7 +133,7 @@ class Recorder:
                     key,
                     run_id,
                     self.changes,
-                    self._among(selection),
+                    self._in_ranges(selection),
                     outcome,
                     dead=self._is_dead(outcome),
                     next_attempt_at=self.state.warehouse.utc_now(self._delay(outcome)),
@@ -142,12 +142,12 @@ class Recorder:
             delivered = sa.and_(
                 self.changes.c.seq > self.watermark,
                 self.changes.c.seq <= piece.last,
-                ~self._among(excepted),
+                ~self._in_ranges(excepted),
             )
             sync_log.add_delivered(self.state, connection, key, run_id, self.changes, delivered)
 
-    def _among(self, selection: Selection) -> sa.ColumnElement[bool]:
-        return self.state.warehouse.among(self.changes.c.seq, selection.ranges)
+    def _in_ranges(self, selection: SeqRanges) -> sa.ColumnElement[bool]:
+        return self.state.warehouse.in_ranges(self.changes.c.seq, selection.ranges)
 
     def _is_dead(self, outcome: Outcome) -> sa.ColumnElement[bool]:
         """Whether an operation that ends so is no longer retried by itself."""
@@ -183,8 +183,8 @@ class Recorder:
             )
         )
 
-    def _exception(self, operation: OperationKind, outcome: Outcome) -> Selection:
-        return self._open.exceptions.setdefault((operation, outcome), Selection())
+    def _exception(self, operation: OperationKind, outcome: Outcome) -> SeqRanges:
+        return self._open.exceptions.setdefault((operation, outcome), SeqRanges())
 
     def _count(self, operation: OperationKind, outcome: Outcome, count: int) -> None:
         self.settled(operation, outcome, count)
@@ -197,5 +197,5 @@ class Recorder:
                 self.tally.rejected += count
             case OutcomeStatus.DEFERRED:
                 self.tally.deferred += count
-                self.tally.deferred_because = outcome.message
-                self.tally.never_left += 0 if outcome.attempted else count
+                self.tally.last_deferral = outcome.message
+                self.tally.not_attempted += 0 if outcome.attempted else count

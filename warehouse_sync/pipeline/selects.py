@@ -19,7 +19,7 @@ def member_columns(names: Sequence[str], source: sa.FromClause) -> list[sa.Colum
     return [source.c[name] for name in (*MEMBER, *names)]
 
 
-def as_operations(
+def operation_rows(
     names: Sequence[str],
     source: sa.Select[Any],
     operation: OperationKind | None,
@@ -52,17 +52,17 @@ def no_operations(names: Sequence[str]) -> sa.Select[Any]:
     """No operation, in the columns of changes."""
     empty = [sa.cast(sa.null(), sa.Uuid).label(name) for name in ("identity", "fingerprint")]
     texts = [sa.cast(sa.null(), sa.Text).label(name) for name in ("primary_key", *names)]
-    return as_operations(names, sa.select(*empty, *texts).where(sa.false()), OperationKind.ADD, "pending")
+    return operation_rows(names, sa.select(*empty, *texts).where(sa.false()), OperationKind.ADD, "pending")
 
 
-def numbered(warehouse: Warehouse, names: Sequence[str], parts: Sequence[sa.CTE]) -> sa.Select[Any]:
+def numbered_rows(warehouse: Warehouse, names: Sequence[str], parts: Sequence[sa.CTE]) -> sa.Select[Any]:
     """The rows of the parts, one part behind the other, each in any order.
 
     A part's numbers begin behind the rows of those before it, which costs no sorting.
     """
     selects: list[sa.Select[Any]] = []
     for place, part in enumerate(parts):
-        seq: sa.ColumnElement[Any] = warehouse.number()
+        seq: sa.ColumnElement[Any] = warehouse.row_number()
         for before in parts[:place]:
             seq = seq + sa.select(sa.func.count()).select_from(before).scalar_subquery()
         columns = ("operation", "cause", "held", *MEMBER, *names, *RETRY)
@@ -70,7 +70,7 @@ def numbered(warehouse: Warehouse, names: Sequence[str], parts: Sequence[sa.CTE]
     return selects[0] if len(selects) == 1 else sa.select(sa.union_all(*selects).subquery("operations"))
 
 
-def lacking(
+def anti_join(
     select: sa.Select[Any],
     column: sa.ColumnElement[Any],
     other: sa.ColumnElement[Any],

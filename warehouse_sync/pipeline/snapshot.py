@@ -10,12 +10,19 @@ import sqlalchemy as sa
 
 from warehouse_sync.errors import ConfigurationError, QueryFailed
 from warehouse_sync.pipeline.counts import SnapshotCounts, count_snapshot
-from warehouse_sync.pipeline.members import Query, snapshot_select
+from warehouse_sync.pipeline.members import ResolvedModel, snapshot_select
 from warehouse_sync.pipeline.model import Model, found_columns, query_text
-from warehouse_sync.pipeline.reuse import Earlier, Target, carry_over, earlier, has_twins, leave_behind
+from warehouse_sync.pipeline.reuse import (
+    PreviousSnapshot,
+    SnapshotTables,
+    describe_previous,
+    has_duplicates,
+    reuse_rows,
+    store_not_reused,
+)
 from warehouse_sync.warehouses import normalisers
 from warehouse_sync.warehouses.base import Warehouse
-from warehouse_sync.warehouses.tables import LINE
+from warehouse_sync.warehouses.tables import MEMBER_NUMBER
 
 
 def check_model(warehouse: Warehouse, model: Model) -> dict[str, str]:
@@ -26,7 +33,7 @@ def check_model(warehouse: Warehouse, model: Model) -> dict[str, str]:
     try:
         found = found_columns(model, warehouse.model_columns(query_text(warehouse, model)))
         with warehouse.connect("use the columns of the query") as connection:
-            warehouse.try_select(connection, snapshot_select(Query(warehouse, model, found)))
+            warehouse.check_select(connection, snapshot_select(ResolvedModel(warehouse, model, found)))
     except QueryFailed as error:
         raise ConfigurationError(f"syncs.{model.sync}.model: {error}. Nothing was touched.") from error
     return found
@@ -36,7 +43,7 @@ def check_hashing(warehouse: Warehouse, connection: sa.Connection) -> None:
     """Raise ConfigurationError unless the warehouse hashes the test vector right: wrong hashes match nobody."""
     address = sa.column("address", sa.Text)
     vector = sa.values(address, name="vector").data([(text,) for text, _ in normalisers.TEST_VECTOR])
-    cleaned = warehouse.lower(warehouse.remove_blanks(vector.c.address))
+    cleaned = warehouse.lower(warehouse.remove_white_space(vector.c.address))
     found = set(connection.scalars(sa.select(warehouse.hash_text(cleaned, "sha256"))).all())
     if found != {expected for _, expected in normalisers.TEST_VECTOR}:
         raise ConfigurationError(
@@ -51,7 +58,7 @@ def make_recipe(warehouse: Warehouse, model: Model, spelling: Mapping[str, str],
     It covers the mapping, the normalisers of this release, and the engine.
     """
     anything = replace(model, sql="SELECT 1", table=None)
-    select = snapshot_select(Query(warehouse, anything, spelling))
+    select = snapshot_select(ResolvedModel(warehouse, anything, spelling))
     sql = select.compile(dialect=warehouse.engine.dialect, compile_kwargs={"literal_binds": True})
     return hashlib.sha256("\0".join((installation, warehouse.version, str(sql))).encode()).hexdigest()
 
@@ -61,7 +68,7 @@ def take_snapshot(
     connection: sa.Connection,
     model: Model,
     spelling: Mapping[str, str],
-    target: Target,
+    target: SnapshotTables,
     *,
     recipe: str | None = None,
     previous: sa.TableClause | None = None,
@@ -74,67 +81,74 @@ def take_snapshot(
     warehouse.prepare_hashing(connection, hashed)
     if model.hash_pii and any(taken.hash for taken in model.fields.identifiers):
         check_hashing(warehouse, connection)
-    query = Query(warehouse, model, spelling, recipe or "")
-    before = None if previous is None else earlier(connection, previous)
+    query = ResolvedModel(warehouse, model, spelling, recipe or "")
+    before = None if previous is None else describe_previous(connection, previous)
     counts = None
     # Ranking all rows to find those of one identity costs as much as the rest. So where there were none last time rows
     # are taken as they are, and only if there are some now, once more by rank.
-    if warehouse.recognises_rows and (before is None or not before.twins):
+    if warehouse.has_row_hashes and (before is None or not before.has_duplicates):
         counts = _take_rows(query, connection, before, target)
     if counts is None:
         counts = _make(query, connection, before, target, ranked=True)
-        if before is not None and counts.carried:
-            leave_behind(query, connection, before.table, target)
-    if counts.carried:
-        warehouse.after_load(connection, target.gone, *_joined(query))
+        if before is not None and counts.reused:
+            store_not_reused(query, connection, before.table, target)
+    if counts.reused:
+        warehouse.analyse(connection, target.not_reused, *_joined(query))
     if not target.temporary:
         connection.commit()
     return counts
 
 
 def _take_rows(
-    query: Query, connection: sa.Connection, before: Earlier | None, target: Target
+    query: ResolvedModel, connection: sa.Connection, before: PreviousSnapshot | None, target: SnapshotTables
 ) -> SnapshotCounts | None:
     """`target` holds each row as a line of its own; None, and it holds nothing, where several are one member."""
-    warehouse, table, gone = query.warehouse, target.table, target.gone
+    warehouse, table, gone = query.warehouse, target.table, target.not_reused
     several = False
-    if before is not None and warehouse.finds_rows:
-        rows = carry_over(query, connection, before.table, target)
+    if before is not None and warehouse.has_row_ids:
+        rows = reuse_rows(query, connection, before.table, target)
         counts = _settled(query, connection, target)
         several = counts.rows < rows
     else:
         counts = _make(query, connection, before, target)
-        if before is not None and counts.carried:
-            leave_behind(query, connection, before.table, target)
+        if before is not None and counts.reused:
+            store_not_reused(query, connection, before.table, target)
             left = connection.scalar(sa.select(sa.func.count()).select_from(gone))
             # Of a member that several rows have carried over all but one are too many.
-            several = counts.carried + int(left or 0) > before.members
-    if not several and not has_twins(warehouse, connection, table, counts):
+            several = counts.reused + int(left or 0) > before.members
+    if not several and not has_duplicates(warehouse, connection, table, counts):
         return counts
-    if counts.carried:
-        warehouse.drop_own(connection, gone)
-    warehouse.drop_own(connection, table)
+    if counts.reused:
+        warehouse.drop_created_table(connection, gone)
+    warehouse.drop_created_table(connection, table)
     return None
 
 
 def _make(
-    query: Query, connection: sa.Connection, before: Earlier | None, target: Target, *, ranked: bool = False
+    query: ResolvedModel,
+    connection: sa.Connection,
+    before: PreviousSnapshot | None,
+    target: SnapshotTables,
+    *,
+    ranked: bool = False,
 ) -> SnapshotCounts:
     """The snapshot is there, made by one statement."""
     previous = None if before is None else before.table
-    select = snapshot_select(query, previous, ranked=ranked, numbered=target.numbered)
+    select = snapshot_select(query, previous, ranked=ranked, numbered=target.number_members)
     query.warehouse.create_table_as(connection, target.table, select, temporary=target.temporary)
     return _settled(query, connection, target)
 
 
-def _settled(query: Query, connection: sa.Connection, target: Target) -> SnapshotCounts:
+def _settled(query: ResolvedModel, connection: sa.Connection, target: SnapshotTables) -> SnapshotCounts:
     """The numbers of a snapshot, which is ready to be joined."""
-    columns = [*_joined(query), "row_hash", "carried", *([LINE] if target.numbered else [])]
-    query.warehouse.after_load(connection, target.table, *columns, ordered_by=LINE if target.numbered else "")
-    return count_snapshot(connection, target.table, carried=True)
+    columns = [*_joined(query), "row_hash", "carried", *([MEMBER_NUMBER] if target.number_members else [])]
+    query.warehouse.analyse(
+        connection, target.table, *columns, ordered_by=MEMBER_NUMBER if target.number_members else ""
+    )
+    return count_snapshot(connection, target.table, count_reused=True)
 
 
-def _joined(query: Query) -> list[str]:
+def _joined(query: ResolvedModel) -> list[str]:
     """The columns by which changes are found."""
     identifiers = [taken.name for taken in query.mapped if taken in query.model.fields.identifiers]
     return ["identity", "fingerprint", "reason", *identifiers]

@@ -12,7 +12,7 @@ from warehouse_sync.destinations.base import Audience
 from warehouse_sync.errors import ConfigurationError, StateDamaged
 from warehouse_sync.operations import OperationKind
 from warehouse_sync.pipeline.snapshot import make_recipe
-from warehouse_sync.run.context import Job, told_at
+from warehouse_sync.run.context import RunContext, located_at
 from warehouse_sync.state import retry_queue, runs, syncs
 from warehouse_sync.state.runs import Run
 
@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class TargetState:
     """What a run of the sync starts from.
 
     audience: None when it has to be created. promoted: the run whose snapshot it holds once pending work is done; None
@@ -36,7 +36,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Footing:
+class Baseline:
     """What the run may build on, its tables checked.
 
     previous: the promoted snapshot; None where the audience holds nobody. promoted: the run whose pending work is taken
@@ -46,7 +46,7 @@ class Footing:
 
     promoted: Run | None = None
     previous: sa.TableClause | None = None
-    everyone: bool = False
+    resend_all: bool = False
 
     def of_recipe(self, recipe: str | None) -> sa.TableClause | None:
         """The promoted snapshot if it was made by this recipe, so that what has not changed may be taken over."""
@@ -54,14 +54,14 @@ class Footing:
         return self.previous if recipe is not None and recipe == made_by else None
 
 
-def current_recipe(job: Job) -> str | None:
+def current_recipe(job: RunContext) -> str | None:
     """What makes members of the sync's rows now; None where rows are not recognised. The state schema is there."""
-    if not job.warehouse.recognises_rows:
+    if not job.warehouse.has_row_hashes:
         return None
     return make_recipe(job.warehouse, job.model, job.spelling, syncs.installation_id(job.state))
 
 
-def standing(job: Job, *, recreate: bool = False) -> Standing:
+def target_state(job: RunContext, *, recreate: bool = False) -> TargetState:
     """Where the sync stands, by its state and the destination.
 
     recreate: its own audience is given up; a fresh one is found or will be created. Raises ConfigurationError.
@@ -72,7 +72,7 @@ def standing(job: Job, *, recreate: bool = False) -> Standing:
             f"syncs.{name}.audience.id: this audience was named by its id, so --recreate has none to create. Nothing "
             "was touched; put audience.name in its place, or the id of another audience."
         )
-    row, fed = syncs.read(state, job.key), runs.fed(state, name)
+    row, fed = syncs.read(state, job.key), runs.latest_per_audience(state, name)
     known = {row.audience_id, *(run.audience_id for run in fed)} - {None}
     generation = row.generation + 1 if recreate and known else row.generation
     audience = job.existing or _own(job, generation, None if recreate else row.audience_id)
@@ -86,21 +86,21 @@ def standing(job: Job, *, recreate: bool = False) -> Standing:
         promoted = next((run for run in fed if audience is not None and run.audience_id == audience.id), None)
     left = tuple(run for run in fed if run.may_hold_members and (audience is None or run.audience_id != audience.id))
     moved = promoted is None or promoted.run_id != row.promoted_run
-    return Standing(audience, promoted, generation, left, moved)
+    return TargetState(audience, promoted, generation, left, moved)
 
 
-def _own(job: Job, generation: int, known_id: str | None) -> Audience | None:
-    with told_at(job.sync.name):
+def _own(job: RunContext, generation: int, known_id: str | None) -> Audience | None:
+    with located_at(job.sync.name):
         return job.destination.find(job.spec(syncs.installation_id(job.state), generation), known_id)
 
 
-def find_footing(job: Job, audience: Audience | None, promoted: Run | None, way_out: str = "") -> Footing:
+def verify_baseline(job: RunContext, audience: Audience | None, promoted: Run | None, way_out: str = "") -> Baseline:
     """The promoted run's tables, which must be what its row says.
 
     Raises StateDamaged, which ends in `way_out`, by default a fresh audience: whom to remove is not known.
     """
     if promoted is None:
-        return Footing()
+        return Baseline()
     names, tables = job.model.fields.names, job.state.tables
     with job.warehouse.connect("look at the tables of the promoted run") as connection:
 
@@ -112,26 +112,26 @@ def find_footing(job: Job, audience: Audience | None, promoted: Run | None, way_
             return connection.scalar(rows.where(counted.c.reason.is_(None)) if "reason" in counted.c else rows)
 
         members = count(tables.snapshot, promoted.snapshot_table)
-        queued = retry_queue.kinds(job.state, connection, promoted.run_id)
+        queued = retry_queue.operation_kinds(job.state, connection, promoted.run_id)
         pending = bool(queued) or promoted.watermark < promoted.last_seq
         # Changes may be a view of the snapshot, which nothing can be read from without it.
         operations = count(tables.changes, promoted.changes_table) if pending and members is not None else None
     if members != promoted.members or promoted.snapshot_table is None:
         if audience is not None and audience.emptied:
-            return Footing()
+            return Baseline()
         raise StateDamaged(f"{_lost_snapshot(job, promoted, members)} {way_out or _fresh_audience(job)}")
     previous = tables.snapshot(promoted.snapshot_table, names)
     # Without its changes nothing of its pending work can be sent; where there is none they are not needed.
     if not pending or operations == promoted.last_seq:
-        return Footing(promoted, previous)
+        return Baseline(promoted, previous)
     finished = replace(promoted, changes_table=None, watermark=promoted.last_seq)
-    if OperationKind.REMOVE in queued or promoted.watermark < promoted.removes_until:
+    if OperationKind.REMOVE in queued or promoted.watermark < promoted.last_remove_seq:
         raise StateDamaged(f"{_lost_changes(job, promoted)} {way_out or _fresh_audience(job)}")
     log.warning("the changes of the promoted run are gone, only ADDs waited: every member is sent again")
-    return Footing(finished, previous, everyone=True)
+    return Baseline(finished, previous, resend_all=True)
 
 
-def _lost_snapshot(job: Job, promoted: Run, members: int | None) -> str:
+def _lost_snapshot(job: RunContext, promoted: Run, members: int | None) -> str:
     table = f"{job.warehouse.schema}.{promoted.snapshot_table or 'snapshot'}"
     fault = "is gone" if members is None else f"holds {members:,} members where there were {promoted.members:,}"
     return (
@@ -140,7 +140,7 @@ def _lost_snapshot(job: Job, promoted: Run, members: int | None) -> str:
     )
 
 
-def _lost_changes(job: Job, promoted: Run) -> str:
+def _lost_changes(job: RunContext, promoted: Run) -> str:
     table = f"{job.warehouse.schema}.{promoted.changes_table or 'changes'}"
     return (
         f"sync {job.sync.name}: table {table} is gone or not whole, and REMOVEs of it wait: they cannot be sent, so "
@@ -148,7 +148,7 @@ def _lost_changes(job: Job, promoted: Run) -> str:
     )
 
 
-def _fresh_audience(job: Job) -> str:
+def _fresh_audience(job: RunContext) -> str:
     fresh = "put audience.name in place of audience.id and run" if job.existing is not None else "run"
     return (
         f"Restore it from a backup; or have a fresh audience filled: {fresh} `warehouse-sync run {job.sync.name} "

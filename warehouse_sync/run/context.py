@@ -23,7 +23,7 @@ from warehouse_sync.warehouses.registry import make_warehouse
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class RunContext:
     """One sync, ready to run.
 
     spelling: the query's own spelling of each column that the configuration names. existing: the audience that the
@@ -69,7 +69,7 @@ def audience_spec(sync: SyncConfig, key: SyncKey, installation_id: str, generati
 def open_warehouse(config: Config, sync: SyncConfig) -> Iterator[Warehouse]:
     """The sync's warehouse, connected. Raises ConfigurationError and WarehouseUnavailable."""
     warehouse = make_warehouse(config.warehouse_of(sync))
-    warehouse.tag(sync.name)
+    warehouse.tag_session(sync.name)
     try:
         warehouse.open()
         yield warehouse
@@ -92,7 +92,7 @@ def model_of(config: Config, sync: SyncConfig) -> Model:
 
 
 @contextmanager
-def open_job(config: Config, name: str, progress: Progress, *, with_query: bool = True) -> Iterator[Job]:
+def open_context(config: Config, name: str, progress: Progress, *, with_query: bool = True) -> Iterator[RunContext]:
     """Everything that can be refused is refused here, before anything is written anywhere.
 
     A retry pass comes without the query: what waits is sent even while that is broken.
@@ -111,15 +111,15 @@ def open_job(config: Config, name: str, progress: Progress, *, with_query: bool 
             wanted = sync.audience
             existing = None
             if wanted.id is not None:
-                with told_at(name):
+                with located_at(name):
                     existing = destination.find(AudienceSpec(wanted.type, None, None, wanted.id, ""), None)
-            yield Job(sync, key, warehouse, destination, State(warehouse), model, spelling, existing, progress)
+            yield RunContext(sync, key, warehouse, destination, State(warehouse), model, spelling, existing, progress)
         finally:
             destination.close()
 
 
 @contextmanager
-def told_at(sync: str) -> Iterator[None]:
+def located_at(sync: str) -> Iterator[None]:
     """What the destination says of an audience is told at the sync that wants it."""
     try:
         yield

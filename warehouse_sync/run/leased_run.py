@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 import structlog
 
-from warehouse_sync.cancellation import Stop
+from warehouse_sync.cancellation import CancelToken
 from warehouse_sync.destinations.base import Audience
 from warehouse_sync.errors import LeaseLost, TryLater, WarehouseSyncError
 from warehouse_sync.events import Phase
@@ -18,7 +18,7 @@ from warehouse_sync.pipeline import cleanup
 from warehouse_sync.pipeline.counts import ChangeCounts, SnapshotCounts
 from warehouse_sync.pipeline.recording import Recorder
 from warehouse_sync.reports import RunReport
-from warehouse_sync.run.context import Job
+from warehouse_sync.run.context import RunContext
 from warehouse_sync.state import retry_queue, runs, syncs
 from warehouse_sync.state.lease import Lease
 from warehouse_sync.state.runs import Run
@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class RunOptions:
     """What is asked of a run.
 
     force: pass the guard. dead: send dead operations too. due_only: hold back waiting ones whose time has not come.
@@ -43,11 +43,11 @@ class Wish:
     tick: datetime | None = None
 
 
-def needless(job: Job, wish: Wish) -> str | None:
+def reason_to_skip(job: RunContext, wish: RunOptions) -> str | None:
     """Why nothing is left to do for `wish`, asked under the lease; None for what somebody asked for by hand."""
     if wish.tick is None and not wish.due_only:
         return None
-    outlook = syncs.look(job.state, job.key)
+    outlook = syncs.schedule_state(job.state, job.key)
     if wish.tick is not None:
         return "this tick was run by another worker" if outlook.has_run(wish.tick) else None
     return None if outlook.retry_is_due else "nothing in the retry queue is due"
@@ -64,7 +64,7 @@ class LeasedRun:
     audience: Audience
     promoted: Run | None
 
-    def __init__(self, job: Job, lease: Lease, wish: Wish, stop: Stop) -> None:
+    def __init__(self, job: RunContext, lease: Lease, wish: RunOptions, stop: CancelToken) -> None:
         self.job = job
         self.lease = lease
         self.wish = wish
@@ -78,9 +78,9 @@ class LeasedRun:
 
     def blocked(self, objection: str) -> RunReport:
         """The run ends here; its tables are gone, what was pending stays pending."""
-        self.stop.draining = True
+        self.stop.shielded = True
         log.warning("blocked by the guard", reason=objection)
-        cleanup.discard(self.state, self.lease, self.row)
+        cleanup.drop_run_tables(self.state, self.lease, self.row)
         self._end(status=RunStatus.BLOCKED, reason=objection)
         return self._report(RunStatus.BLOCKED, objection)
 
@@ -89,7 +89,7 @@ class LeasedRun:
         self.job.progress.begin(Phase.FINISH)
         self._record(phase=Phase.FINISH)
         retention = self.job.sync.retention
-        cleanup.retire(
+        cleanup.apply_retention(
             self.state,
             self.lease,
             self.row,
@@ -110,9 +110,9 @@ class LeasedRun:
 
         Its tick is still to be run.
         """
-        reason = f"stopped by {self.stop.why} before anything was sent"
+        reason = f"stopped by {self.stop.reason} before anything was sent"
         log.warning("run broken off", reason=reason)
-        cleanup.discard(self.state, self.lease, self.row)
+        cleanup.drop_run_tables(self.state, self.lease, self.row)
         self._end(ran=False, status=RunStatus.INCOMPLETE, reason=reason)
         return self._report(RunStatus.INCOMPLETE, reason)
 
@@ -127,7 +127,7 @@ class LeasedRun:
                 waiting, dead = self._record_failure(reason, ran=not isinstance(error, TryLater))
             elif not self.is_promoted:
                 # Whoever took over has cleaned up behind this run, perhaps before its table was there.
-                cleanup.drop_rubbish(self.state, self.row)
+                cleanup.drop_unpromoted_tables(self.state, self.row)
         except WarehouseSyncError as another:
             log.warning("the failure could not be recorded; the next run sees to it", error=str(another))
         if isinstance(error, WarehouseSyncError):
@@ -137,7 +137,7 @@ class LeasedRun:
         # An answer that was lost leaves open whether the promotion went through; the row knows.
         promoted = self.is_promoted or runs.load(self.state, self.row.run_id).promoted
         if not promoted:
-            cleanup.discard(self.state, self.lease, self.row)
+            cleanup.drop_run_tables(self.state, self.lease, self.row)
         elif self.recorder is None or self.recorder.watermark < self.counts.last_seq:
             return 0, 0  # The row stays open: the next run puts what was not sent into the retry queue.
         waiting, dead = self._queue() if promoted else (0, 0)
@@ -161,7 +161,7 @@ class LeasedRun:
         )
 
     def _what_waits(self, waiting: int, dead: int) -> str | None:
-        because = self.recorder.tally.deferred_because if self.recorder and not self.ended_early else ""
+        because = self.recorder.tally.last_deferral if self.recorder and not self.ended_early else ""
         parts = (
             [f"{waiting:,} operations wait in the retry queue" + (f" ({because})" if because else "")]
             if waiting
@@ -200,7 +200,7 @@ class LeasedRun:
     def _end(self, *, ran: bool = True, **values: Any) -> None:
         """The row says how the run ended. ran: its tick is done with; otherwise it comes up again."""
         tick = self.wish.tick if ran else None
-        runs.end(self.state, self.lease, self.row.run_id, tick, finished_at=self._now(), **values)
+        runs.finish(self.state, self.lease, self.row.run_id, tick, finished_at=self._now(), **values)
 
     def _now(self) -> sa.ColumnElement[Any]:
         return self.job.warehouse.utc_now()

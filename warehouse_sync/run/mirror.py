@@ -10,21 +10,21 @@ from dataclasses import asdict, replace
 import sqlalchemy as sa
 import structlog
 
-from warehouse_sync.cancellation import Stop
+from warehouse_sync.cancellation import CancelToken
 from warehouse_sync.errors import DestinationUnavailable, LeaseLost, StopRun
 from warehouse_sync.events import Phase
 from warehouse_sync.operations import OperationKind, RunKind, RunStatus, deferred
 from warehouse_sync.pipeline.changes import make_changes
-from warehouse_sync.pipeline.comparison import Basis
+from warehouse_sync.pipeline.comparison import Comparison
 from warehouse_sync.pipeline.counts import count_snapshot
 from warehouse_sync.pipeline.delivery import Delivery, batches
 from warehouse_sync.pipeline.recording import Recorder
-from warehouse_sync.pipeline.reuse import Target
+from warehouse_sync.pipeline.reuse import SnapshotTables
 from warehouse_sync.pipeline.snapshot import take_snapshot
 from warehouse_sync.run import recovery
-from warehouse_sync.run.baseline import Footing, Standing, current_recipe, find_footing, standing
-from warehouse_sync.run.context import Job
-from warehouse_sync.run.leased_run import LeasedRun, Wish
+from warehouse_sync.run.baseline import Baseline, TargetState, current_recipe, target_state, verify_baseline
+from warehouse_sync.run.context import RunContext
+from warehouse_sync.run.leased_run import LeasedRun, RunOptions
 from warehouse_sync.state import retry_queue, runs, sync_log, syncs
 from warehouse_sync.state.lease import Lease
 from warehouse_sync.state.runs import Run
@@ -42,16 +42,16 @@ class Mirror(LeasedRun):
     current: sa.TableClause
     changes: sa.TableClause
 
-    def __init__(self, job: Job, lease: Lease, wish: Wish, stop: Stop) -> None:
+    def __init__(self, job: RunContext, lease: Lease, wish: RunOptions, stop: CancelToken) -> None:
         super().__init__(job, lease, wish, stop)
         self.standing = self.look_around()
         self.promoted = self.standing.promoted
         self.previous: sa.TableClause | None = None
         self.everyone = wish.kind is RunKind.FULL
 
-    def look_around(self) -> Standing:
+    def look_around(self) -> TargetState:
         """Where the run starts from. Raises ConfigurationError."""
-        return standing(self.job, recreate=self.wish.recreate)
+        return target_state(self.job, recreate=self.wish.recreate)
 
     def begin(self) -> None:
         """The run has a number and a row. From now on its destination heeds the lease."""
@@ -62,7 +62,7 @@ class Mirror(LeasedRun):
         wish = self.wish
         run = runs.begin(self.state, self.lease, wish.kind, wish.trigger, fingerprint, previous, wish.tick)
         structlog.contextvars.bind_contextvars(run=run.run_id)
-        self.job.warehouse.tag(self.job.sync.name, run.run_id)
+        self.job.warehouse.tag_session(self.job.sync.name, run.run_id)
         self.lease.context = copy_context()
         log.info("run begun", kind=wish.kind.value, **({} if wish.tick is None else {"tick": wish.tick.isoformat()}))
         if self.wish.kind is RunKind.RETRY:
@@ -83,7 +83,7 @@ class Mirror(LeasedRun):
                 "this sync feeds another audience now; what it put into earlier ones stays there until `run --purge`",
                 members={run.audience_id: run.members for run in left},
             )
-        footing = find_footing(self.job, found, self.promoted)
+        footing = verify_baseline(self.job, found, self.promoted)
         self.promoted, self.previous = footing.promoted, footing.previous
         if is_retry and self.promoted is None:
             raise StopRun(
@@ -92,7 +92,7 @@ class Mirror(LeasedRun):
         emptied = found is not None and found.emptied
         if emptied:
             log.warning("the destination has emptied the audience: every member is sent again")
-        if (emptied or footing.everyone) and not self.everyone:
+        if (emptied or footing.resend_all) and not self.everyone:
             self.everyone = True
             if not is_retry:
                 self._record(kind=RunKind.FULL)
@@ -116,7 +116,7 @@ class Mirror(LeasedRun):
         if run.watermark < run.last_seq and self._has_tables(run.changes_table, run.snapshot_table):
             changes = self._table(self.state.tables.changes, run.changes_table)
             outcome = deferred("interrupted", "the worker died before the answer to this was recorded", attempted=False)
-            self._recorder(run, changes).defer_rest(run.last_seq, run.removes_until, outcome)
+            self._recorder(run, changes).defer_rest(run.last_seq, run.last_remove_seq, outcome)
         reason = f"the worker died; run {self.row.run_id} went on"
         self._record(run.run_id, status=RunStatus.FAILED, reason=reason, finished_at=self._now())
 
@@ -144,9 +144,9 @@ class Mirror(LeasedRun):
                     connection,
                     job.model,
                     job.spelling,
-                    Target(self.current, self._gone(), numbered=self.previous is None),
+                    SnapshotTables(self.current, self._gone(), number_members=self.previous is None),
                     recipe=recipe,
-                    previous=Footing(self.promoted, self.previous).of_recipe(recipe) if trusted else None,
+                    previous=Baseline(self.promoted, self.previous).of_recipe(recipe) if trusted else None,
                 )
         job.progress.rejected_rows(self.rows.reasons)
         counts = {"query_rows": self.rows.rows, "members": self.rows.members, "rejected_rows": self.rows.rejected}
@@ -160,14 +160,14 @@ class Mirror(LeasedRun):
         wish = self.wish
         if wish.kind is RunKind.RETRY:
             self.previous = self.current
-        basis = Basis(
+        basis = Comparison(
             self.current,
             self.previous,
             self.promoted,
             self.rows,
             self._gone(),
             full=self.everyone,
-            dead=wish.dead,
+            include_dead=wish.dead,
             due_only=wish.due_only,
         )
         with job.warehouse.connect("work out the changes") as connection:
@@ -188,10 +188,14 @@ class Mirror(LeasedRun):
         if self.wish.kind is RunKind.RETRY:
             return None  # Its operations have passed the guard in the run that planned them.
         had = self.promoted.members if self.promoted else 0
-        found = self.job.guard.objection(had=had, has=self.rows.members, leaving=self.counts.left)
+        found = self.job.guard.check(
+            previous_members=had, current_members=self.rows.members, removed_members=self.counts.removed_members
+        )
         if found and self.wish.force:
             # Not the objection itself: it says that nothing was sent.
-            log.warning("guard passed by force", members=self.rows.members, before=had, left=self.counts.left)
+            log.warning(
+                "guard passed by force", members=self.rows.members, before=had, left=self.counts.removed_members
+            )
             return None
         return found
 
@@ -206,7 +210,7 @@ class Mirror(LeasedRun):
         try:
             self.audience = self.job.destination.create(spec)
         except DestinationUnavailable:
-            self.lease.ensure()  # Without it nothing is sent, and that is what has happened then.
+            self.lease.require()  # Without it nothing is sent, and that is what has happened then.
             raise
 
     def promote(self) -> None:
@@ -214,13 +218,13 @@ class Mirror(LeasedRun):
 
         From here on a wish to stop is heeded by ending well, not by breaking off.
         """
-        self.stop.drain()
+        self.stop.shield()
         self.job.progress.begin(Phase.PROMOTE)
         key, run_id, held = self.job.key, self.row.run_id, self.counts.held
         keeps_log = self._keeps_log()
         with self.state.fenced(key, self.lease.token, "promote the run") as connection:
             if held:
-                retry_queue.carry_along(self.state, connection, key, run_id, self.changes, held)
+                retry_queue.add_held(self.state, connection, key, run_id, self.changes, held)
             if held and keeps_log:
                 sync_log.add_held(self.state, connection, key, run_id, self.changes, held)
             if keeps_log and self.wish.kind is not RunKind.RETRY:
@@ -251,20 +255,20 @@ class Mirror(LeasedRun):
                 (OperationKind.REMOVE, counts.held, removes_until),
                 (OperationKind.ADD, removes_until, last),
             ):
-                if after < until and not delivery.is_over:
+                if after < until and not delivery.is_stopped:
                     self._send(delivery, recorder, kind, after, until)
         except LeaseLost:
             raise
         except StopRun as error:
             recorder.defer_rest(last, removes_until, deferred("stopped", str(error)))
             raise
-        if self.stop.requested and (recorder.taken < last or recorder.tally.never_left):
-            self.ended_early = f"stopped by {self.stop.why}"
+        if self.stop.requested and (recorder.last_taken < last or recorder.tally.not_attempted):
+            self.ended_early = f"stopped by {self.stop.reason}"
             never_left = deferred("stopped", "the worker was stopped before this was sent", attempted=False)
             recorder.defer_rest(last, removes_until, never_left)
-        elif delivery.given_up:
-            self.ended_early = f"the destination takes nothing at the moment: {delivery.given_up.message}"
-            recorder.defer_rest(last, removes_until, delivery.given_up)
+        elif delivery.outage:
+            self.ended_early = f"the destination takes nothing at the moment: {delivery.outage.message}"
+            recorder.defer_rest(last, removes_until, delivery.outage)
         recorder.flush()
 
     def _send(self, delivery: Delivery, recorder: Recorder, kind: OperationKind, after: int, until: int) -> None:
@@ -278,7 +282,7 @@ class Mirror(LeasedRun):
                 job.progress.advance(len(batch))
 
     def _gone(self) -> sa.TableClause:
-        return self._table(self.state.tables.snapshot, self.row.gone_table)
+        return self._table(self.state.tables.snapshot, self.row.not_reused_table)
 
     def _table(self, shape: Callable[..., sa.TableClause], name: str | None) -> sa.TableClause:
         if name is None:

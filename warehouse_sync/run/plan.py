@@ -14,13 +14,13 @@ from warehouse_sync.events import Phase, Progress
 from warehouse_sync.fields import Field, Normaliser
 from warehouse_sync.operations import OperationKind, RunStatus
 from warehouse_sync.pipeline.changes import make_changes
-from warehouse_sync.pipeline.comparison import Basis
+from warehouse_sync.pipeline.comparison import Comparison
 from warehouse_sync.pipeline.counts import ChangeCounts, SnapshotCounts
-from warehouse_sync.pipeline.reuse import Target
+from warehouse_sync.pipeline.reuse import SnapshotTables
 from warehouse_sync.pipeline.snapshot import take_snapshot
 from warehouse_sync.reports import PlanReport
-from warehouse_sync.run.baseline import Standing, current_recipe, find_footing, standing
-from warehouse_sync.run.context import Job, open_job
+from warehouse_sync.run.baseline import TargetState, current_recipe, target_state, verify_baseline
+from warehouse_sync.run.context import RunContext, open_context
 from warehouse_sync.state.migrate import is_readable
 
 SAMPLES = 3
@@ -47,19 +47,19 @@ def plan_sync(config: Config, name: str, *, progress: Progress | None = None) ->
     started = time.monotonic()
     if not config.sync(name).enabled:
         return PlanReport(name, RunStatus.SKIPPED, reason="the sync is disabled (enabled: false)")
-    with open_job(config, name, progress or Progress()) as job:
-        report = _plan(job, standing(job) if is_readable(job.state) else Standing(job.existing))
+    with open_context(config, name, progress or Progress()) as job:
+        report = _plan(job, target_state(job) if is_readable(job.state) else TargetState(job.existing))
     return replace(report, seconds=round(time.monotonic() - started, 3))
 
 
-def _plan(job: Job, found: Standing) -> PlanReport:
+def _plan(job: RunContext, found: TargetState) -> PlanReport:
     tables, names = job.state.tables, job.model.fields.names
     current = tables.snapshot(SNAPSHOT, names, temporary=True)
     gone = tables.snapshot(GONE, names, temporary=True)
     changes = tables.changes(CHANGES, names, temporary=True)
-    footing = find_footing(job, found.audience, found.promoted)
+    footing = verify_baseline(job, found.audience, found.promoted)
     promoted = footing.promoted
-    everyone = footing.everyone or (found.audience is not None and found.audience.emptied)
+    everyone = footing.resend_all or (found.audience is not None and found.audience.emptied)
     recipe = current_recipe(job) if promoted else None
     with job.warehouse.connect("make the plan") as connection:
         job.progress.begin(Phase.SNAPSHOT)
@@ -68,22 +68,26 @@ def _plan(job: Job, found: Standing) -> PlanReport:
             connection,
             job.model,
             job.spelling,
-            Target(current, gone, numbered=footing.previous is None, temporary=True),
+            SnapshotTables(current, gone, number_members=footing.previous is None, temporary=True),
             recipe=recipe,
             previous=footing.of_recipe(recipe),
         )
         job.progress.begin(Phase.CHANGES)
-        basis = Basis(current, footing.previous, promoted, rows, gone, full=everyone)
+        basis = Comparison(current, footing.previous, promoted, rows, gone, full=everyone)
         counts = make_changes(job.warehouse, connection, tables, job.model.fields, basis, changes, temporary=True)
         held = _held(connection, changes)
         samples = _samples(job, connection, changes)
         connection.rollback()
-    objection = job.guard.objection(had=promoted.members if promoted else 0, has=rows.members, leaving=counts.left)
+    objection = job.guard.check(
+        previous_members=promoted.members if promoted else 0,
+        current_members=rows.members,
+        removed_members=counts.removed_members,
+    )
     return _report(job, rows, counts, held, samples, objection)
 
 
 def _report(
-    job: Job,
+    job: RunContext,
     rows: SnapshotCounts,
     counts: ChangeCounts,
     held: _Held,
@@ -118,7 +122,7 @@ def _held(connection: sa.Connection, changes: sa.TableClause) -> _Held:
     return _Held(found.get(False, 0), found.get(True, 0))
 
 
-def _samples(job: Job, connection: sa.Connection, changes: sa.TableClause) -> list[dict[str, Any]]:
+def _samples(job: RunContext, connection: sa.Connection, changes: sa.TableClause) -> list[dict[str, Any]]:
     """A few members of each kind of change, by their key and identifiers alone."""
     identifiers = job.model.fields.identifiers
     shared = changes.c.cause == "shared"

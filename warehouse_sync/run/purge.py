@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
-from warehouse_sync.cancellation import Stop
+from warehouse_sync.cancellation import CancelToken
 from warehouse_sync.config.loader import Config
 from warehouse_sync.destinations.base import Audience
 from warehouse_sync.destinations.registry import open_destination
@@ -18,9 +18,9 @@ from warehouse_sync.operations import RunKind, RunStatus
 from warehouse_sync.pipeline import cleanup
 from warehouse_sync.redaction import redact
 from warehouse_sync.reports import RunReport
-from warehouse_sync.run.baseline import Standing, find_footing, standing
-from warehouse_sync.run.context import Job
-from warehouse_sync.run.leased_run import Wish
+from warehouse_sync.run.baseline import TargetState, target_state, verify_baseline
+from warehouse_sync.run.context import RunContext
+from warehouse_sync.run.leased_run import RunOptions
 from warehouse_sync.run.mirror import Mirror
 from warehouse_sync.run.run import mirror, under_lease
 from warehouse_sync.state import runs
@@ -35,15 +35,17 @@ class Purge(Mirror):
     comes back to that audience, it goes on from this run.
     """
 
-    def __init__(self, job: Job, lease: Lease, stop: Stop, old: Run, audience: Audience, trigger: str) -> None:
+    def __init__(
+        self, job: RunContext, lease: Lease, stop: CancelToken, old: Run, audience: Audience, trigger: str
+    ) -> None:
         self._old = old
         self._audience = audience
         # What the old snapshot holds are the fields of that audience's type, whatever the sync maps today.
         model = replace(job.model, fields=job.destination.fields(audience.type))
-        super().__init__(replace(job, model=model), lease, Wish(RunKind.PURGE, trigger=trigger), stop)
+        super().__init__(replace(job, model=model), lease, RunOptions(RunKind.PURGE, trigger=trigger), stop)
 
-    def look_around(self) -> Standing:
-        return Standing(self._audience, self._old)
+    def look_around(self) -> TargetState:
+        return TargetState(self._audience, self._old)
 
     def take_snapshot(self) -> None:
         """The current snapshot is there, and empty."""
@@ -64,7 +66,7 @@ class Purge(Mirror):
     def find_footing(self) -> None:
         """What was put into the audience is known. Raises StateDamaged."""
         way_out = f"Restore it from a backup, or delete audience {self._audience.id} at the destination."
-        found = find_footing(self.job, None, self._old, way_out)
+        found = verify_baseline(self.job, None, self._old, way_out)
         self.promoted, self.previous = found.promoted, found.previous
 
     def objection(self) -> str | None:
@@ -80,8 +82,8 @@ class Purge(Mirror):
         with self.state.fenced(self.job.key, self.lease.token, "forget an audience") as connection:
             self._commit(connection, 0)
         self.is_promoted = True
-        cleanup.discard(self.state, self.lease, self.row)
-        cleanup.discard(self.state, self.lease, self._old)
+        cleanup.drop_run_tables(self.state, self.lease, self.row)
+        cleanup.drop_run_tables(self.state, self.lease, self._old)
         self.ended_early = f"audience {self._audience.id} does not exist at the destination any more"
         return self.finish()
 
@@ -92,18 +94,18 @@ def purge_sync(
     *,
     trigger: str = "library",
     progress: Progress | None = None,
-    stop: Stop | None = None,
+    stop: CancelToken | None = None,
 ) -> list[RunReport]:
     """Whom sync `name` has put into audiences that it feeds no more is taken out of them.
 
     One report for each such audience, `failed` ones too; none when nobody is left in any. What could not be removed
     waits, and the next purge goes on with it. Raises like `run_sync` when it cannot begin.
     """
-    stop = stop or Stop()
+    stop = stop or CancelToken()
 
-    def each(job: Job, lease: Lease) -> list[RunReport]:
+    def each(job: RunContext, lease: Lease) -> list[RunReport]:
         reports: list[RunReport] = []
-        for old in standing(job).left:
+        for old in target_state(job).left:
             if stop.requested:
                 break
             try:
@@ -119,7 +121,9 @@ def purge_sync(
     return under_lease(config, name, each, progress or Progress(), stop, with_query=False)
 
 
-def _purged(job: Job, lease: Lease, stop: Stop, old: Run, audience: Audience | None, trigger: str) -> RunReport:
+def _purged(
+    job: RunContext, lease: Lease, stop: CancelToken, old: Run, audience: Audience | None, trigger: str
+) -> RunReport:
     if audience is not None:
         return mirror(Purge(job, lease, stop, old, audience, trigger))
     gone = Audience(str(old.audience_id), job.sync.audience.type, "")
@@ -129,18 +133,18 @@ def _purged(job: Job, lease: Lease, stop: Stop, old: Run, audience: Audience | N
 
 
 @contextmanager
-def _reaching(config: Config, job: Job, old: Run) -> Iterator[tuple[Job, Audience | None]]:
+def _reaching(config: Config, job: RunContext, old: Run) -> Iterator[tuple[RunContext, Audience | None]]:
     """The job with the destination that the old audience is at, and that audience; None when it was deleted there.
 
     Raises ConfigurationError when that destination is not configured any more.
     """
     audience_id = str(old.audience_id)
     if old.destination == job.key.destination:
-        yield job, job.destination.look(audience_id)
+        yield job, job.destination.get(audience_id)
         return
     if old.destination not in config.destinations:
         # Renamed, perhaps: the same account under another name.
-        audience = job.destination.look(audience_id)
+        audience = job.destination.get(audience_id)
         if audience is not None:
             yield job, audience
             return
@@ -152,6 +156,6 @@ def _reaching(config: Config, job: Job, old: Run) -> Iterator[tuple[Job, Audienc
     destination = open_destination(config.destinations[old.destination])
     destination.progress = job.progress
     try:
-        yield replace(job, destination=destination), destination.look(audience_id)
+        yield replace(job, destination=destination), destination.get(audience_id)
     finally:
         destination.close()

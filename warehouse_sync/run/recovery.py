@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from warehouse_sync.operations import RunStatus
-from warehouse_sync.pipeline.cleanup import discard, log
+from warehouse_sync.pipeline.cleanup import drop_run_tables, log
 from warehouse_sync.state import runs
 from warehouse_sync.state.lease import Lease
 from warehouse_sync.state.runs import Run
@@ -16,12 +16,12 @@ def discard_dead_runs(state: State, lease: Lease, current: int) -> list[Run]:
     Those that had passed it are returned; they keep their tables, since an audience holds what they sent.
     """
     promoted: list[Run] = []
-    for run in runs.left_open(state, lease.key, current):
+    for run in runs.unfinished(state, lease.key, current):
         if run.promoted:
             promoted.append(run)
             continue
         log.info("discarding a run whose worker died", run_id=run.run_id)
-        discard(state, lease, run)
+        drop_run_tables(state, lease, run)
         runs.update(
             state,
             lease,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import structlog
 
-from warehouse_sync.cancellation import Stop
+from warehouse_sync.cancellation import CancelToken
 from warehouse_sync.config.loader import Config
 from warehouse_sync.pipeline import cleanup
 from warehouse_sync.run import recovery
@@ -17,7 +17,7 @@ from warehouse_sync.state.store import State, SyncKey
 log = structlog.get_logger(__name__)
 
 
-def tidy_sync(config: Config, name: str, stop: Stop | None = None) -> bool:
+def apply_retention(config: Config, name: str, stop: CancelToken | None = None) -> bool:
     """Old log lines, old snapshots and what dead runs have left of sync `name` are gone; by its `retention`.
 
     Nothing that a later run needs is touched. False: nothing was done, since another worker has the lease or the state
@@ -34,16 +34,16 @@ def tidy_sync(config: Config, name: str, stop: Stop | None = None) -> bool:
             return False
         with lease:
             retention = sync.retention
-            number = runs.newest(state)
+            number = runs.newest_number(state)
             # A run that was promoted is left open: the next run defers what it did not send.
             recovery.discard_dead_runs(state, lease, number + 1)
             promoted = syncs.read(state, key).promoted_run
             if promoted is None:
                 with state.fenced(key, lease.token, "drop old log lines") as connection:
-                    sync_log.forget(state, connection, key, retention.sync_log_days)
+                    sync_log.delete_older(state, connection, key, retention.sync_log_days)
             else:
                 run = runs.load(state, promoted)
-                cleanup.retire(
+                cleanup.apply_retention(
                     state,
                     lease,
                     run,

@@ -9,15 +9,15 @@ from datetime import datetime
 
 import structlog
 
-from warehouse_sync.cancellation import Stop
+from warehouse_sync.cancellation import CancelToken
 from warehouse_sync.config.loader import Config
 from warehouse_sync.errors import WarehouseSyncError
 from warehouse_sync.events import Phase, Progress
 from warehouse_sync.logs import ensure_configured
 from warehouse_sync.operations import RunKind, RunStatus
 from warehouse_sync.reports import RunReport
-from warehouse_sync.run.context import Job, open_job
-from warehouse_sync.run.leased_run import Wish, needless
+from warehouse_sync.run.context import RunContext, open_context
+from warehouse_sync.run.leased_run import RunOptions, reason_to_skip
 from warehouse_sync.run.mirror import Mirror
 from warehouse_sync.state.lease import Lease
 from warehouse_sync.state.migrate import migrate
@@ -25,7 +25,7 @@ from warehouse_sync.state.migrate import migrate
 
 def mirror(run: Mirror) -> RunReport:
     """The steps of a run, under its lease. The commit point is `promote`."""
-    run.stop.resume()
+    run.stop.unshield()
     run.begin()
     try:
         run.find_footing()
@@ -39,7 +39,7 @@ def mirror(run: Mirror) -> RunReport:
         run.deliver()
         return run.finish()
     except BaseException as error:
-        is_broken_off, run.stop.draining = run.stop.breaks_off, True  # How it ended is recorded whatever comes now.
+        is_broken_off, run.stop.shielded = run.stop.may_interrupt, True  # How it ended is recorded whatever comes now.
         if is_broken_off:
             return run.broken_off()
         run.failed(error)
@@ -56,7 +56,7 @@ def run_sync(
     trigger: str = "library",
     tick: datetime | None = None,
     progress: Progress | None = None,
-    stop: Stop | None = None,
+    stop: CancelToken | None = None,
 ) -> RunReport:
     """Make the audience of sync `name` equal to its query.
 
@@ -69,8 +69,8 @@ def run_sync(
     these the next run goes on from where this one was left.
     """
     kind = RunKind.FULL if full else RunKind.DIFF
-    wish = Wish(kind, force=force, recreate=recreate, trigger=trigger, tick=tick)
-    return _run(config, name, wish, progress or Progress(), stop or Stop())
+    wish = RunOptions(kind, force=force, recreate=recreate, trigger=trigger, tick=tick)
+    return _run(config, name, wish, progress or Progress(), stop or CancelToken())
 
 
 def retry_sync(
@@ -81,20 +81,20 @@ def retry_sync(
     due_only: bool = False,
     trigger: str = "library",
     progress: Progress | None = None,
-    stop: Stop | None = None,
+    stop: CancelToken | None = None,
 ) -> RunReport:
     """Send what waits in the retry queue of sync `name` once more, with `dead` also what was given up.
 
     With `due_only` what waits for a later time goes on waiting; where that is all, the pass is skipped. No query is
     run. Returns and raises like `run_sync`.
     """
-    wish = Wish(RunKind.RETRY, dead=dead, due_only=due_only, trigger=trigger)
-    return _run(config, name, wish, progress or Progress(), stop or Stop())
+    wish = RunOptions(RunKind.RETRY, dead=dead, due_only=due_only, trigger=trigger)
+    return _run(config, name, wish, progress or Progress(), stop or CancelToken())
 
 
-def _run(config: Config, name: str, wish: Wish, progress: Progress, stop: Stop) -> RunReport:
-    def one(job: Job, lease: Lease) -> list[RunReport]:
-        if reason := needless(job, wish):
+def _run(config: Config, name: str, wish: RunOptions, progress: Progress, stop: CancelToken) -> RunReport:
+    def one(job: RunContext, lease: Lease) -> list[RunReport]:
+        if reason := reason_to_skip(job, wish):
             return [RunReport(name, RunStatus.SKIPPED, reason=reason)]
         return [mirror(Mirror(job, lease, wish, stop))]
 
@@ -104,9 +104,9 @@ def _run(config: Config, name: str, wish: Wish, progress: Progress, stop: Stop) 
 def under_lease(
     config: Config,
     name: str,
-    work: Callable[[Job, Lease], list[RunReport]],
+    work: Callable[[RunContext, Lease], list[RunReport]],
     progress: Progress,
-    stop: Stop,
+    stop: CancelToken,
     *,
     with_query: bool,
 ) -> list[RunReport]:
@@ -119,27 +119,29 @@ def under_lease(
     if not sync.enabled:
         return [RunReport(name, RunStatus.SKIPPED, reason="the sync is disabled (enabled: false)")]
     if stop.requested:
-        return [RunReport(name, RunStatus.INCOMPLETE, reason=f"stopped by {stop.why} before it began")]
-    stop.draining = is_broken_off = False
+        return [RunReport(name, RunStatus.INCOMPLETE, reason=f"stopped by {stop.reason} before it began")]
+    stop.shielded = is_broken_off = False
     ensure_configured()
     before = structlog.contextvars.bind_contextvars(sync=name)
     try:
-        with open_job(config, name, progress, with_query=with_query) as job:
+        with open_context(config, name, progress, with_query=with_query) as job:
             progress.begin(Phase.LEASE)
             migrate(job.state)
-            stop.drain()  # A lease that is taken must come to be given back.
+            stop.shield()  # A lease that is taken must come to be given back.
             lease = Lease.take(job.state, job.key, stop)
             if lease is None:
                 return [RunReport(name, RunStatus.SKIPPED, reason="another worker is running this sync")]
             with lease:
                 try:
-                    stop.resume()
+                    stop.unshield()
                     reports = work(job, lease)
                 finally:
-                    is_broken_off, stop.draining = stop.breaks_off, True
+                    is_broken_off, stop.shielded = stop.may_interrupt, True
     except BaseException as error:
-        if is_broken_off or stop.breaks_off:
-            reports = [RunReport(name, RunStatus.INCOMPLETE, reason=f"stopped by {stop.why} before anything was sent")]
+        if is_broken_off or stop.may_interrupt:
+            reports = [
+                RunReport(name, RunStatus.INCOMPLETE, reason=f"stopped by {stop.reason} before anything was sent")
+            ]
         elif isinstance(error, WarehouseSyncError):
             report = error.report or RunReport(name, RunStatus.FAILED, reason=str(error))
             error.report = replace(report, seconds=_since(started))
@@ -147,7 +149,7 @@ def under_lease(
         else:
             raise
     finally:
-        stop.draining = True
+        stop.shielded = True
         progress.end()
         structlog.contextvars.unbind_contextvars("run")
         structlog.contextvars.reset_contextvars(**before)

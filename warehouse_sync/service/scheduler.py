@@ -19,7 +19,7 @@ from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.base import BaseScheduler
 from apscheduler.triggers.base import BaseTrigger
 
-from warehouse_sync.cancellation import Stop
+from warehouse_sync.cancellation import CancelToken
 from warehouse_sync.config.loader import Config
 from warehouse_sync.config.watch import ConfigWatch
 from warehouse_sync.errors import ConfigurationError
@@ -100,14 +100,14 @@ class Scheduler:
         """Have the configuration read again soon, changed or not. Fit for a signal handler."""
         self._reload_wanted = True
 
-    def run(self, stop: Stop) -> None:
+    def run(self, stop: CancelToken) -> None:
         """Work until `stop` is requested; then nothing new is begun, what goes on is stopped and awaited."""
         try:
             while not stop.requested:
                 following = self.step()
                 self.clock.wait((following - self.clock.now()).total_seconds())
         finally:
-            self.drain(stop.why or "an error")
+            self.drain(stop.reason or "an error")
 
     def step(self) -> datetime:
         """Begin the turns that are due now, and read the configuration if it is time; returns when to step again."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from warehouse_sync.cancellation import Stop
+from warehouse_sync.cancellation import CancelToken
 from warehouse_sync.events import EachObserver
 from warehouse_sync.monitoring.alerts import Alerts
 from warehouse_sync.monitoring.metrics import Metrics
@@ -28,7 +28,7 @@ def serve(
     workers: int = 4,
     port: int | None = None,
     host: str = ANYWHERE,
-    stop: Stop | None = None,
+    stop: CancelToken | None = None,
     clock: Clock | None = None,
     pace: Pace | None = None,
 ) -> None:
@@ -44,7 +44,7 @@ def serve(
     scheduler.start()
     with _heeding_hangup(scheduler), _answering(scheduler, metrics, host, port):
         recall(metrics, scheduler.config)
-        scheduler.run(stop or Stop())
+        scheduler.run(stop or CancelToken())
 
 
 def _answering(scheduler: Scheduler, metrics: Metrics, host: str, port: int | None) -> AbstractContextManager[object]:

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import structlog
 
-from warehouse_sync.cancellation import Stop
+from warehouse_sync.cancellation import CancelToken
 from warehouse_sync.config.loader import Config
 from warehouse_sync.errors import WarehouseSyncError
 from warehouse_sync.events import Observer, Progress
@@ -32,14 +32,14 @@ from warehouse_sync.operations import RunStatus
 from warehouse_sync.redaction import redact
 from warehouse_sync.reports import RunReport
 from warehouse_sync.run.context import open_warehouse
-from warehouse_sync.run.retention import tidy_sync
+from warehouse_sync.run.retention import apply_retention
 from warehouse_sync.run.run import retry_sync, run_sync
 from warehouse_sync.schedule import Schedule
 from warehouse_sync.service.clock import Clock, Pace
 from warehouse_sync.state import syncs
 from warehouse_sync.state.migrate import migrate
 from warehouse_sync.state.store import State, SyncKey
-from warehouse_sync.state.syncs import Outlook
+from warehouse_sync.state.syncs import ScheduleState
 from warehouse_sync.warehouses.registry import make_warehouse
 
 log = structlog.get_logger(__name__)
@@ -52,11 +52,11 @@ class Work:
         """What of the sync's warehouse only one run at a time may use. Raises ConfigurationError."""
         warehouse = make_warehouse(config.warehouse_of(config.sync(name)))
         try:
-            return warehouse.one_at_a_time
+            return warehouse.exclusive_resource
         finally:
             warehouse.close()
 
-    def look(self, config: Config, name: str, tick: datetime | None) -> Outlook:
+    def look(self, config: Config, name: str, tick: datetime | None) -> ScheduleState:
         """How the sync stands. One that was never served counts as run up to `tick`, its newest."""
         sync = config.sync(name)
         key = SyncKey(sync.name, sync.destination)
@@ -65,27 +65,27 @@ class Work:
             migrate(state)
             return outlook(state, key, tick)
 
-    def run(self, config: Config, name: str, tick: datetime, stop: Stop, progress: Progress) -> RunReport:
+    def run(self, config: Config, name: str, tick: datetime, stop: CancelToken, progress: Progress) -> RunReport:
         """Run the sync for `tick`."""
         return run_sync(config, name, trigger="schedule", tick=tick, stop=stop, progress=progress)
 
-    def retry(self, config: Config, name: str, stop: Stop, progress: Progress) -> RunReport:
+    def retry(self, config: Config, name: str, stop: CancelToken, progress: Progress) -> RunReport:
         """Send what is due in the retry queue."""
         return retry_sync(config, name, due_only=True, trigger="schedule", stop=stop, progress=progress)
 
-    def tidy(self, config: Config, name: str, stop: Stop) -> bool:
+    def tidy(self, config: Config, name: str, stop: CancelToken) -> bool:
         """Drop what is too old; False when that could not be now."""
-        return tidy_sync(config, name, stop)
+        return apply_retention(config, name, stop)
 
 
-def outlook(state: State, key: SyncKey, tick: datetime | None) -> Outlook:
+def outlook(state: State, key: SyncKey, tick: datetime | None) -> ScheduleState:
     """How a sync stands in migrated tables; one that was never served counts as run up to `tick`."""
-    found = syncs.look(state, key)
+    found = syncs.schedule_state(state, key)
     if tick is None or found.last_tick is not None:
         return found
-    syncs.make_row(state, key)
-    syncs.found(state, key, tick)
-    return syncs.look(state, key)
+    syncs.ensure_row(state, key)
+    syncs.initialise_last_tick(state, key, tick)
+    return syncs.schedule_state(state, key)
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Turns:
         self._work = work
         self._observer = observer
         self._lock = threading.Lock()
-        self._stops: dict[str, Stop] = {}
+        self._stops: dict[str, CancelToken] = {}
         self._busy: set[str] = set()
         self._failures: dict[str, int] = {}
         self._untidy_at: dict[str, datetime] = {}
@@ -195,7 +195,7 @@ class Turns:
                 return self._failed(entry, error, retry=not is_due)
         return self._ended(entry, report, retry=not is_due)
 
-    def _look(self, entry: Entry, tick: datetime | None) -> Outlook:
+    def _look(self, entry: Entry, tick: datetime | None) -> ScheduleState:
         try:
             found = self._work.look(entry.config, entry.name, tick)
         except WarehouseSyncError as error:
@@ -258,9 +258,9 @@ class Turns:
                     self._busy.discard(key)
 
     @contextmanager
-    def _stop_of(self, name: str) -> Iterator[Stop | None]:
+    def _stop_of(self, name: str) -> Iterator[CancelToken | None]:
         """The wish to stop of a run that begins now; None when nothing may begin any more."""
-        stop = Stop(from_elsewhere=True)
+        stop = CancelToken(from_other_thread=True)
         with self._lock:
             begins = self.stopped is None
             if begins:

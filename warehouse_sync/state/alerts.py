@@ -10,7 +10,7 @@ from warehouse_sync.errors import QueryFailed
 from warehouse_sync.operations import RunStatus
 from warehouse_sync.state import runs
 from warehouse_sync.state.store import State, SyncKey
-from warehouse_sync.state.syncs import make_row
+from warehouse_sync.state.syncs import ensure_row
 
 ATTEMPTS = 5
 """Times that a worker compares again because another one has changed the column in between."""
@@ -21,12 +21,12 @@ def read(state: State, key: SyncKey) -> dict[str, str]:
     return _parsed(_column(state, key))
 
 
-def swap(state: State, key: SyncKey, before: dict[str, str], after: dict[str, str]) -> bool:
+def compare_and_set(state: State, key: SyncKey, before: dict[str, str], after: dict[str, str]) -> bool:
     """The webhooks know `after`. False, and nothing has changed, when they do not know just `before`."""
     if before == after:
         return True
     syncs = state.tables.syncs
-    make_row(state, key)
+    ensure_row(state, key)
     for _ in range(ATTEMPTS):
         found = _column(state, key)
         if _parsed(found) != before:

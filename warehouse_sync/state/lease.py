@@ -12,18 +12,18 @@ from types import TracebackType
 
 import sqlalchemy as sa
 
-from warehouse_sync.cancellation import Stop
+from warehouse_sync.cancellation import CancelToken
 from warehouse_sync.errors import LeaseLost, WarehouseSyncError
 from warehouse_sync.state.store import State, SyncKey
-from warehouse_sync.state.syncs import log, make_row
+from warehouse_sync.state.syncs import ensure_row, log
 
 POLL = 0.2
 """Seconds until a wish to stop is noticed by whoever waits; a signal handler may not wake them itself."""
 
-HELD_FOR = 2 / 3
+MIN_REMAINING_TO_START = 2 / 3
 """Of the lease must be left when a request starts: at the default of 60 s none takes as long, so none outlives it."""
 
-FRESH_FOR = 1 / 3
+MIN_REMAINING_TO_SEND = 1 / 3
 """Of the lease must be left at the last moment before a request leaves; less means that the worker stood still."""
 
 
@@ -40,7 +40,7 @@ class _Ending(threading.Event):
         self._lease = lease
 
     def wait(self, timeout: float | None = None) -> bool:
-        return super().wait(timeout) or self._lease.stop.requested or not self._lease.hold()
+        return super().wait(timeout) or self._lease.stop.requested or not self._lease.permits_request()
 
 
 class Lease:
@@ -53,7 +53,7 @@ class Lease:
     context: whose variables the log lines of that thread bear; replaced as more becomes known.
     """
 
-    def __init__(self, state: State, key: SyncKey, token: int, deadline: float, stop: Stop) -> None:
+    def __init__(self, state: State, key: SyncKey, token: int, deadline: float, stop: CancelToken) -> None:
         self.state = state
         self.key = key
         self.token = token
@@ -67,11 +67,11 @@ class Lease:
         self._thread = threading.Thread(target=self._renew, name=f"lease of {key.sync}", daemon=True)
 
     @classmethod
-    def take(cls, state: State, key: SyncKey, stop: Stop | None = None) -> Lease | None:
+    def take(cls, state: State, key: SyncKey, stop: CancelToken | None = None) -> Lease | None:
         """The lease, or None while another worker holds it."""
         warehouse, syncs = state.warehouse, state.tables.syncs
         holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"[-100:]
-        make_row(state, key)
+        ensure_row(state, key)
         asked = _clock()
         with warehouse.write("take the lease") as connection:
             free = sa.or_(
@@ -93,7 +93,7 @@ class Lease:
             ).one()
         if found.lease_holder != holder:
             return None
-        return cls(state, key, int(found.lease_token), asked + warehouse.lease, stop or Stop())
+        return cls(state, key, int(found.lease_token), asked + warehouse.lease, stop or CancelToken())
 
     def __enter__(self) -> Lease:
         self._thread.start()
@@ -109,7 +109,7 @@ class Lease:
         except WarehouseSyncError as failure:
             log.warning("lease not given back, it will run out by itself", error=str(failure))
 
-    def hold(self) -> bool:
+    def permits_request(self) -> bool:
         """Whether a request may be started now: the lease is ours for `HELD_FOR` of its length.
 
         By this machine's clock; renewed if need be. False when another worker has it or the warehouse cannot be asked.
@@ -117,7 +117,7 @@ class Lease:
         with self._holding:
             if self._lost:
                 return False
-            if self._deadline - _clock() >= self.state.warehouse.lease * HELD_FOR:
+            if self._deadline - _clock() >= self.state.warehouse.lease * MIN_REMAINING_TO_START:
                 return True
             try:
                 self.renew()
@@ -128,11 +128,11 @@ class Lease:
 
     def is_fresh(self) -> bool:
         """Whether the lease is ours for `FRESH_FOR` of its length, by this machine's clock. Asks nobody."""
-        return not self._lost and self._deadline - _clock() >= self.state.warehouse.lease * FRESH_FOR
+        return not self._lost and self._deadline - _clock() >= self.state.warehouse.lease * MIN_REMAINING_TO_SEND
 
-    def ensure(self) -> None:
+    def require(self) -> None:
         """Raise LeaseLost unless a request may be started now."""
-        if not self.hold():
+        if not self.permits_request():
             raise LeaseLost(
                 f"sync {self.key.sync}: this worker could not renew its lease and has stopped. Nothing is lost; the "
                 "next run sends what is pending."
@@ -167,7 +167,7 @@ class Lease:
             if self.stop.requested and not self.ending.is_set():
                 self.context.run(self._tell_of_stop)
                 self.ending.set()
-            if self.stop.breaks_off and self.stop.from_elsewhere:
+            if self.stop.may_interrupt and self.stop.from_other_thread:
                 self.state.warehouse.interrupt()
             if _clock() < due:
                 continue
@@ -176,7 +176,7 @@ class Lease:
                 return
 
     def _tell_of_stop(self) -> None:
-        log.warning("stopping: no new request is started, those under way are awaited", why=self.stop.why)
+        log.warning("stopping: no new request is started, those under way are awaited", why=self.stop.reason)
 
     def _renewed(self) -> bool:
         """False once the lease is lost."""

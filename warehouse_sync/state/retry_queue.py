@@ -15,7 +15,7 @@ DEAD = "dead"
 
 
 @dataclass(slots=True)
-class Selection:
+class SeqRanges:
     """A set of `seq`, kept as ranges, so that a million neighbours are one condition."""
 
     ranges: list[tuple[int, int]] = field(default_factory=list)
@@ -27,7 +27,7 @@ class Selection:
         else:
             self.ranges.append((first, last))
 
-    def join(self, other: Selection) -> None:
+    def update(self, other: SeqRanges) -> None:
         """The other's members belong to the set too."""
         self.ranges.extend(other.ranges)
 
@@ -64,7 +64,7 @@ def add(
     connection.execute(sa.insert(queue).from_select([column.name for column in queue.c], source))
 
 
-def carry_along(
+def add_held(
     state: State, connection: sa.Connection, key: SyncKey, run_id: int, changes: sa.TableClause, upto: int
 ) -> None:
     """The operations that the run holds back (seq 1 to `upto`) stand in the queue as they stood before."""
@@ -87,7 +87,7 @@ def carry_along(
     connection.execute(sa.insert(queue).from_select([column.name for column in queue.c], source))
 
 
-def supersede(state: State, connection: sa.Connection, sync: str, run_id: int, audience_id: str) -> None:
+def delete_superseded(state: State, connection: sa.Connection, sync: str, run_id: int, audience_id: str) -> None:
     """The rows of the sync's earlier runs into the same audience are gone: `run_id` has taken them over."""
     queue, runs = state.tables.retry_queue, state.tables.runs
     earlier = sa.select(runs.c.run_id).where(
@@ -108,7 +108,7 @@ def count(state: State, connection: sa.Connection, key: SyncKey, run_id: int) ->
     return found.get(WAITING, 0), found.get(DEAD, 0)
 
 
-def kinds(state: State, connection: sa.Connection, run_id: int) -> set[str]:
+def operation_kinds(state: State, connection: sa.Connection, run_id: int) -> set[str]:
     """Which operations of the run stand in the queue, waiting or dead."""
     queue = state.tables.retry_queue
     return set(connection.scalars(sa.select(queue.c.operation).where(queue.c.run_id == run_id).distinct()))

@@ -41,12 +41,12 @@ class Run:
     recipe: str | None = None
 
     @property
-    def gone_table(self) -> str | None:
+    def not_reused_table(self) -> str | None:
         """Who was not carried over into the snapshot; it is there from then until the run's changes are."""
         return self.snapshot_table and "gone_" + self.snapshot_table.removeprefix("snapshot_")
 
     @property
-    def removes_until(self) -> int:
+    def last_remove_seq(self) -> int:
         """The last `seq` before the first ADD."""
         return self.last_seq - self.planned_add
 
@@ -95,7 +95,7 @@ def begin(
                 config_fingerprint=config_fingerprint,
                 previous_run=previous,
                 started_at=state.warehouse.utc_now(),
-                tick=None if tick is None else syncs.stored(tick),
+                tick=None if tick is None else syncs.to_stored_time(tick),
                 **tables,
             )
         )
@@ -130,7 +130,7 @@ def _next_number(state: State, lease: Lease) -> int:
                 return int(last) + 1
 
 
-def newest(state: State) -> int:
+def newest_number(state: State) -> int:
     """The newest number that a run of any sync was given; 0 before the first."""
     with state.warehouse.connect("read the newest run's number") as connection:
         return int(connection.scalar(sa.select(state.tables.installation.c.last_run)) or 0)
@@ -175,12 +175,12 @@ def update(state: State, lease: Lease, run_id: int, **values: Any) -> None:
         connection.execute(sa.update(state.tables.runs).where(state.tables.runs.c.run_id == run_id).values(**values))
 
 
-def end(state: State, lease: Lease, run_id: int, tick: datetime | None, **values: Any) -> None:
+def finish(state: State, lease: Lease, run_id: int, tick: datetime | None, **values: Any) -> None:
     """The run's row holds these values, and the tick that it was run for counts as run. Raises LeaseLost."""
     with state.fenced(lease.key, lease.token, "record the end of the run") as connection:
         connection.execute(sa.update(state.tables.runs).where(state.tables.runs.c.run_id == run_id).values(**values))
         if tick is not None:
-            syncs.settle(state, connection, lease.key, tick)
+            syncs.record_tick(state, connection, lease.key, tick)
 
 
 def promote(
@@ -211,7 +211,7 @@ def promote(
     )
 
 
-def fed(state: State, sync: str) -> list[Run]:
+def latest_per_audience(state: State, sync: str) -> list[Run]:
     """The newest promoted run into each audience that the sync has ever fed, the newest first."""
     runs = state.tables.runs
     newest = (
@@ -224,7 +224,7 @@ def fed(state: State, sync: str) -> list[Run]:
     return [_run(row) for row in rows]
 
 
-def left_open(state: State, key: SyncKey, before: int) -> list[Run]:
+def unfinished(state: State, key: SyncKey, before: int) -> list[Run]:
     """Earlier runs of the sync that nobody finished: their worker died, or it went over to a later run."""
     runs = state.tables.runs
     with state.warehouse.connect("look for unfinished runs") as connection:

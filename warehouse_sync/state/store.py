@@ -46,13 +46,13 @@ class State:
         self.tables: StateTables = state_tables(warehouse.schema)
 
     @contextmanager
-    def fenced(self, key: SyncKey, token: int, doing: str) -> Iterator[sa.Connection]:
+    def fenced(self, key: SyncKey, token: int, action: str) -> Iterator[sa.Connection]:
         """A transaction that commits only if this worker still holds the lease; entering it renews the lease.
 
         The lease's row is written first: a worker that takes the lease over waits for this transaction, and this one
         fails if the lease was taken before. Raises LeaseLost.
         """
-        with self.warehouse.write(doing) as connection:
+        with self.warehouse.write(action) as connection:
             syncs = self.tables.syncs
             renewed = connection.execute(
                 sa.update(syncs)
@@ -61,7 +61,7 @@ class State:
             )
             if renewed.rowcount != 1:
                 raise LeaseLost(
-                    f"sync {key.sync}: another worker has taken over (could not {doing}). This one has stopped; "
+                    f"sync {key.sync}: another worker has taken over (could not {action}). This one has stopped; "
                     "nothing is lost, the other one sends what is pending."
                 )
             yield connection

@@ -123,7 +123,7 @@ def _insert(state: State, connection: sa.Connection, source: sa.Select[Any]) -> 
     connection.execute(sa.insert(log).from_select([column.name for column in log.c], source))
 
 
-def forget(state: State, connection: sa.Connection, key: SyncKey, days: int) -> None:
+def delete_older(state: State, connection: sa.Connection, key: SyncKey, days: int) -> None:
     """Lines older than `days` are gone; 0 keeps none."""
     log = state.tables.sync_log
     old = log.c.logged_at < _once(state.warehouse.utc_now(-86400.0 * days))

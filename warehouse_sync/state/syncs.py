@@ -61,7 +61,7 @@ def is_leased(state: State) -> sa.ColumnElement[bool]:
     return syncs.c.lease_holder.is_not(None) & (syncs.c.lease_expires_at > state.warehouse.utc_now())
 
 
-def make_row(state: State, key: SyncKey) -> None:
+def ensure_row(state: State, key: SyncKey) -> None:
     """The sync has its row, whoever else makes it at the same time."""
     warehouse, syncs = state.warehouse, state.tables.syncs
     present = sa.select(syncs.c.sync).where(key.match(syncs))
@@ -73,7 +73,7 @@ def make_row(state: State, key: SyncKey) -> None:
     names = [*key.values(), "lease_token", "created_at", "generation"]
     try:
         with warehouse.write("make the sync's row") as connection:
-            warehouse.take_turns(connection, state.tables.installation)
+            warehouse.serialise_writers(connection, state.tables.installation)
             connection.execute(sa.insert(syncs).from_select(names, first))
     except QueryFailed:
         with warehouse.connect("look for the sync's row") as connection:
@@ -82,7 +82,7 @@ def make_row(state: State, key: SyncKey) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class ScheduleState:
     """What the state tables say of a sync at one moment.
 
     last_tick: the newest tick whose run has ended, in UTC; None while nobody has served it. is_leased: a worker runs it
@@ -102,7 +102,7 @@ class Outlook:
         return self.retry_in is not None and self.retry_in <= 0
 
 
-def look(state: State, key: SyncKey) -> Outlook:
+def schedule_state(state: State, key: SyncKey) -> ScheduleState:
     """How the sync stands, by one statement and the warehouse's clock."""
     syncs, runs = state.tables.syncs, state.tables.runs
     now = state.warehouse.utc_now()
@@ -121,28 +121,28 @@ def look(state: State, key: SyncKey) -> Outlook:
     with state.warehouse.connect("look for what is due") as connection:
         row = connection.execute(sa.select(*columns).select_from(joined).where(key.match(syncs))).one_or_none()
     if row is None:
-        return Outlook()
+        return ScheduleState()
     retry_in = 0.0 if row.left_open else (row.next_due - row.now).total_seconds() if row.next_due else None
     last_tick = None if row.last_tick is None else row.last_tick.replace(tzinfo=UTC)
-    return Outlook(last_tick, bool(row.is_leased), retry_in)
+    return ScheduleState(last_tick, bool(row.is_leased), retry_in)
 
 
-def found(state: State, key: SyncKey, tick: datetime) -> None:
+def initialise_last_tick(state: State, key: SyncKey, tick: datetime) -> None:
     """A sync that nobody has served counts as run up to `tick`; any other stays as it is. Its row is there."""
     syncs = state.tables.syncs
     with state.warehouse.write("note where the schedule begins") as connection:
         connection.execute(
-            sa.update(syncs).where(key.match(syncs), syncs.c.last_tick.is_(None)).values(last_tick=stored(tick))
+            sa.update(syncs).where(key.match(syncs), syncs.c.last_tick.is_(None)).values(last_tick=to_stored_time(tick))
         )
 
 
-def settle(state: State, connection: sa.Connection, key: SyncKey, tick: datetime) -> None:
+def record_tick(state: State, connection: sa.Connection, key: SyncKey, tick: datetime) -> None:
     """The tick was run; to be called inside a fenced transaction."""
     syncs = state.tables.syncs
-    older = syncs.c.last_tick.is_(None) | (syncs.c.last_tick < stored(tick))
-    connection.execute(sa.update(syncs).where(key.match(syncs), older).values(last_tick=stored(tick)))
+    older = syncs.c.last_tick.is_(None) | (syncs.c.last_tick < to_stored_time(tick))
+    connection.execute(sa.update(syncs).where(key.match(syncs), older).values(last_tick=to_stored_time(tick)))
 
 
-def stored(tick: datetime) -> datetime:
+def to_stored_time(tick: datetime) -> datetime:
     """The tick as the state tables hold times: UTC without a zone."""
     return tick.astimezone(UTC).replace(tzinfo=None)

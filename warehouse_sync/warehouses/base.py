@@ -15,11 +15,11 @@ import sqlalchemy as sa
 from warehouse_sync.errors import ConfigurationError, QueryFailed, WarehouseSyncError, WarehouseUnavailable
 from warehouse_sync.operations import Elements
 from warehouse_sync.redaction import redact
-from warehouse_sync.warehouses.dialect import Expressions, Text
+from warehouse_sync.warehouses.dialect import Dialect, Text
 from warehouse_sync.warehouses.tables import Tables
 
 
-def as_told(message: str) -> str:
+def driver_message(message: str) -> str:
     """A driver's message on one line, without secrets and addresses, ready to stand inside a sentence of ours."""
     return redact(" ".join(message.split())).rstrip(".!?")
 
@@ -37,7 +37,7 @@ class ModelColumn(NamedTuple):
     inside: str
 
 
-class Warehouse(Expressions, Tables):
+class Warehouse(Dialect, Tables):
     """One warehouse of the configuration, open from `open()` to `close()`.
 
     Thread-safe. `name` is its name in the configuration, `schema` the home of the worker's own tables, `lease` the
@@ -47,7 +47,7 @@ class Warehouse(Expressions, Tables):
     record_interval = 5.0
     """Seconds between two writes of outcomes while a run delivers; few and large, as each one costs a round trip."""
 
-    recognises_rows = False
+    has_row_hashes = False
     """Whether `row_hash` gives any."""
 
     def __init__(self, name: str, url: str, schema: str, lease: float) -> None:
@@ -55,16 +55,16 @@ class Warehouse(Expressions, Tables):
         self.schema = schema
         self.lease = lease
         self.url = sa.make_url(url)
-        self.engine = self.make_engine()
+        self.engine = self.create_engine()
         self._writing = threading.RLock()
         self._connected: set[sa.Connection] = set()
 
-    def make_engine(self) -> sa.Engine:
+    def create_engine(self) -> sa.Engine:
         """The engine; parameters never appear in its messages."""
         return sa.create_engine(self.url, hide_parameters=True)
 
     @property
-    def one_at_a_time(self) -> str | None:
+    def exclusive_resource(self) -> str | None:
         """What only one run of this process may use at a time; None where runs do not get into each other's way."""
         return None
 
@@ -84,13 +84,13 @@ class Warehouse(Expressions, Tables):
         except sa.exc.NoSuchModuleError as error:
             raise ConfigurationError(f"warehouses.{self.name}.url: no driver for {self.url.drivername}") from error
         except sa.exc.DBAPIError as error:
-            kind = WarehouseUnavailable if self.is_silent(error) else ConfigurationError
+            kind = WarehouseUnavailable if self.is_unreachable(error) else ConfigurationError
             raise kind(
-                f"warehouses.{self.name}.url: cannot connect to {self.address}: {self.explain(error)}. "
+                f"warehouses.{self.name}.url: cannot connect to {self.address}: {self.describe_error(error)}. "
                 "Nothing was touched; check the address, the user, the password and that the server runs."
             ) from None
 
-    def is_silent(self, error: sa.exc.DBAPIError) -> bool:
+    def is_unreachable(self, error: sa.exc.DBAPIError) -> bool:
         """Whether a connection failed because no server answered, which may pass; else we were refused."""
         return False
 
@@ -122,7 +122,7 @@ class Warehouse(Expressions, Tables):
                 finally:
                     self._connected.discard(connection)
         except sa.exc.DBAPIError as error:
-            raise self.translate(error, doing) from None
+            raise self.translate_error(error, doing) from None
 
     def interrupt(self) -> None:
         """Break off the statements that are under way, from another thread: they fail in their own. Never raises."""
@@ -139,20 +139,20 @@ class Warehouse(Expressions, Tables):
         with self._writing, self.connect(doing) as connection, connection.begin():
             yield connection
 
-    def translate(self, error: sa.exc.DBAPIError, doing: str) -> WarehouseSyncError:
+    def translate_error(self, error: sa.exc.DBAPIError, doing: str) -> WarehouseSyncError:
         """The error as the operator should read it."""
         if error.connection_invalidated or isinstance(error, sa.exc.InterfaceError):
-            return self.lost(doing)
-        return QueryFailed(f"warehouse {self.name}: could not {doing}: {self.explain(error)}")
+            return self.connection_lost(doing)
+        return QueryFailed(f"warehouse {self.name}: could not {doing}: {self.describe_error(error)}")
 
-    def lost(self, doing: str) -> WarehouseUnavailable:
+    def connection_lost(self, doing: str) -> WarehouseUnavailable:
         """The error for a connection that went away."""
         return WarehouseUnavailable(
             f"warehouse {self.name}: the connection to {self.address} was lost, could not {doing}. "
             "Nothing is lost: the next run goes on from what was recorded."
         )
 
-    def explain(self, error: sa.exc.DBAPIError) -> str:
+    def describe_error(self, error: sa.exc.DBAPIError) -> str:
         """The driver's message without values of rows. Engines that know their messages say more."""
         return type(error.orig).__name__
 
@@ -161,7 +161,7 @@ class Warehouse(Expressions, Tables):
         """Of the engine that takes the hashes; known once the warehouse is open."""
         return ".".join(map(str, getattr(self.engine.dialect, "server_version_info", None) or ()))
 
-    def tag(self, sync: str, run: int | None = None) -> None:
+    def tag_session(self, sync: str, run: int | None = None) -> None:
         """What is asked from now on is done for this run; for engines whose histories tell what for."""
 
     # --- rights
@@ -187,7 +187,7 @@ class Warehouse(Expressions, Tables):
         It is opaque: a colon or a per cent sign in it means nothing to us, and it ends in a newline so that a trailing
         comment does not swallow the bracket.
         """
-        return self.verbatim("(\n" + sql + "\n) AS model")
+        return self.literal_sql("(\n" + sql + "\n) AS model")
 
     def model_columns(self, sql: str) -> list[ModelColumn]:
         """The query's columns, in order, without reading a row. Raises QueryFailed as the server does."""
@@ -196,11 +196,11 @@ class Warehouse(Expressions, Tables):
             names = list(result.keys())
         return [ModelColumn(name, name) for name in names]
 
-    def try_select(self, connection: sa.Connection, select: sa.Select[Any]) -> None:
+    def check_select(self, connection: sa.Connection, select: sa.Select[Any]) -> None:
         """The server takes the statement, the types of the user's columns included; no row is read."""
         connection.execute(select.limit(0))
 
-    def verbatim(self, sql: str) -> sa.TextClause:
+    def literal_sql(self, sql: str) -> sa.TextClause:
         """SQL that reaches the server as it stands: a colon in it opens no parameter."""
         return sa.text(sql.replace(":", r"\:"))
 
@@ -213,7 +213,7 @@ class Warehouse(Expressions, Tables):
         """A table that the configuration names, for the user's SQL; parts as `config_values.table_parts` tells them."""
         return self.quote(*parts)
 
-    def computed_once(self, select: sa.Select[Any], name: str) -> sa.Subquery:
+    def evaluated_once(self, select: sa.Select[Any], name: str) -> sa.Subquery:
         """A subquery whose expressions are evaluated once per row, however often its columns are named above it."""
         return select.subquery(name)
 

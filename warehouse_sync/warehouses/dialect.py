@@ -13,18 +13,18 @@ from warehouse_sync.warehouses.unicode import BLANK, upper_and_lower
 Text = sa.ColumnElement[str]
 
 
-class Expressions:
+class Dialect:
     """What the statements of a run are put together from. None of it executes anything."""
 
     def json_text(self, value: Text) -> Text:
         """The text as a JSON string, in quotes and escaped; NULL stays NULL."""
         return sa.cast(sa.func.to_json(value), sa.Text)
 
-    def joined(self, *parts: Text, comma: bool = False) -> Text:
+    def concatenated(self, *parts: Text, comma: bool = False) -> Text:
         """The parts that are not NULL behind each other, with commas between if wished; empty when all are NULL."""
         return sa.func.concat_ws(",", *parts) if comma else sa.func.concat(*parts)
 
-    def named(self, name: str, value: Text) -> Text:
+    def encoded_value(self, name: str, value: Text) -> Text:
         """The value with its name and length before it and a semicolon behind it; empty when it is NULL.
 
         Such texts, one behind the other, are the same only if all names and values are.
@@ -32,7 +32,7 @@ class Expressions:
         length = sa.cast(sa.func.length(value), sa.Text)
         return sa.func.coalesce(sa.literal(f"{name}=", sa.Text) + length + ":" + value + ";", "")
 
-    def among(self, column: sa.ColumnElement[int], ranges: Sequence[tuple[int, int]]) -> sa.ColumnElement[bool]:
+    def in_ranges(self, column: sa.ColumnElement[int], ranges: Sequence[tuple[int, int]]) -> sa.ColumnElement[bool]:
         """Whether the number lies in one of the ranges, from the first to the last of each."""
         single = [first for first, last in ranges if first == last]
         conditions = [column.between(first, last) for first, last in ranges if first != last]
@@ -64,18 +64,18 @@ class Expressions:
         """Without white space and invisible characters at both ends."""
         return sa.func.trim(value, BLANK)
 
-    def remove_blanks(self, value: Text) -> Text:
+    def remove_white_space(self, value: Text) -> Text:
         """Without any white space and invisible characters."""
         # Looking is several times as fast as translating, and few values have any.
         return sa.case((self.matches(value, f"[{BLANK}]"), sa.func.translate(value, BLANK, "")), else_=value)
 
-    def octets(self, value: Text) -> sa.ColumnElement[int]:
+    def byte_length(self, value: Text) -> sa.ColumnElement[int]:
         """The number of bytes in UTF-8, which is told without looking at each character."""
         return sa.func.octet_length(value)
 
     def is_ascii(self, value: Text) -> sa.ColumnElement[bool]:
         """Whether every character takes one byte."""
-        return self.octets(value) == sa.func.length(value)
+        return self.byte_length(value) == sa.func.length(value)
 
     def lower_ascii(self, value: Text) -> Text:
         """A to Z become a to z; what happens to other letters is the engine's."""
@@ -98,16 +98,20 @@ class Expressions:
         """The first 128 bits of SHA-256 as a UUID: a key that is narrow and of fixed width."""
         return sa.cast(sa.func.left(self.hash_text(value, "sha256"), 32), sa.Uuid)
 
-    def encoded(self, pairs: Mapping[str, Text]) -> Text:
+    def encoded_values(self, pairs: Mapping[str, Text]) -> Text:
         """Named values as one text, different for different values: name, length and value of each that is there."""
-        return self.joined(sa.literal("", sa.Text), *(self.named(name, value) for name, value in pairs.items()))
+        return self.concatenated(
+            sa.literal("", sa.Text), *(self.encoded_value(name, value) for name, value in pairs.items())
+        )
 
     def change_digest(self, own: Mapping[str, Text], others: Mapping[str, Text]) -> sa.ColumnElement[Any]:
         """128 bits as a UUID that tell a change of any value: of the member's own identifiers, or of other fields.
 
         Nothing is found by it in an older release's tables.
         """
-        return self.digest(self.joined(self.encoded(own), sa.literal("|", sa.Text), self.encoded(others)))
+        return self.digest(
+            self.concatenated(self.encoded_values(own), sa.literal("|", sa.Text), self.encoded_values(others))
+        )
 
     def list_as_text(self, column: sa.ColumnElement[Any]) -> Text:
         """Any SQL type as text, different for different values, of arrays too."""

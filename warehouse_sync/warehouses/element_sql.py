@@ -22,7 +22,7 @@ def element_text(warehouse: Warehouse, changes: sa.TableClause, element: Element
     for name, items in element.lists.items():
         parts += _list(warehouse, changes, name, items)
     parts += [_value(warehouse, changes, f",{_json(name)}:", field, "") for name, field in element.values.items()]
-    return warehouse.joined(*parts, _literal("}" + SEPARATOR))
+    return warehouse.concatenated(*parts, _literal("}" + SEPARATOR))
 
 
 def _list(warehouse: Warehouse, changes: sa.TableClause, name: str, items: tuple[Item, ...]) -> list[Text]:
@@ -34,7 +34,7 @@ def _list(warehouse: Warehouse, changes: sa.TableClause, name: str, items: tuple
     ]
     return [
         sa.case((is_there, _literal(f",{_json(name)}:["))),
-        warehouse.joined(*each, comma=True),
+        warehouse.concatenated(*each, comma=True),
         sa.case((is_there, _literal("]"))),
     ]
 

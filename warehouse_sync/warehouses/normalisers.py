@@ -88,7 +88,7 @@ def clean(warehouse: Warehouse, field: Field, column: sa.ColumnElement[Any]) -> 
             # Nearly all addresses are visible ASCII, which is told by one look.
             cleaned = sa.case(
                 (warehouse.matches(text, "^[!-~]+$"), warehouse.lower_ascii(text)),
-                else_=warehouse.lower(warehouse.remove_blanks(text)),
+                else_=warehouse.lower(warehouse.remove_white_space(text)),
             )
         case Normaliser.DOMAIN:
             cleaned = warehouse.lower(warehouse.trim(text))
@@ -117,7 +117,7 @@ def problem(
                 (~is_address, "not_an_address"),
             )
             # Nearly all are short addresses, and are not looked at any closer.
-            return sa.case((~is_address | (warehouse.octets(cleaned) > EMAIL_LENGTH), found))
+            return sa.case((~is_address | (warehouse.byte_length(cleaned) > EMAIL_LENGTH), found))
         case Normaliser.EMAIL:
             assert field.hash is not None
             is_hash = (length == HASH_LENGTHS[field.hash]) & warehouse.matches(cleaned, HEXADECIMAL)
@@ -169,15 +169,15 @@ def value(warehouse: Warehouse, field: Field, cleaned: Text, *, hash_pii: bool) 
             return warehouse.upper_ascii(cleaned)
         case Normaliser.TEXT if field.max_length is not None and field.too_long is TooLong.CUT:
             # Few are as long, and counting characters looks at each.
-            is_long = (warehouse.octets(cleaned) > field.max_length) & (sa.func.length(cleaned) > field.max_length)
+            is_long = (warehouse.byte_length(cleaned) > field.max_length) & (sa.func.length(cleaned) > field.max_length)
             return sa.case((is_long, sa.func.left(cleaned, field.max_length)), else_=cleaned)
         case _:
             return cleaned
 
 
-def may_hold_address(warehouse: Warehouse, texts: Sequence[Text]) -> sa.ColumnElement[bool]:
+def may_contain_address(warehouse: Warehouse, texts: Sequence[Text]) -> sa.ColumnElement[bool]:
     """Whether EMAIL_WITHIN can be found in any of the texts: one look at all of them, as nearly no row has any."""
-    together = warehouse.joined(*texts)
+    together = warehouse.concatenated(*texts)
     return together.contains("@") | together.contains("%40", autoescape=True)
 
 
@@ -209,9 +209,9 @@ def reject_reason(fields: AudienceFields, cleaned: Mapping[str, Text], problems:
     return sa.case(*cases, (nobody, sa.literal(NO_IDENTIFIER, sa.Text)))
 
 
-def left_out(warehouse: Warehouse, problems: Mapping[str, Text]) -> Text:
+def left_out_values(warehouse: Warehouse, problems: Mapping[str, Text]) -> Text:
     """The fields whose values are left out, each with its problem: `name:problem` and a space; NULL without any."""
-    told = warehouse.joined(
+    told = warehouse.concatenated(
         *(
             sa.case((found.is_not(None), sa.literal(f"{name}:", sa.Text) + found + " "))
             for name, found in problems.items()

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import sqlalchemy as sa
 
-LINE = "line"
+MEMBER_NUMBER = "line"
 """The column of a snapshot that numbers its members, where the engine has to be told to number them."""
 
 
@@ -16,10 +16,10 @@ class Tables:
 
     schema: str
 
-    finds_rows = False
+    has_row_ids = False
     """Whether `place` gives any, by which rows are found as fast as they are read."""
 
-    numbers_rows = False
+    has_numbered_tables = False
     """Whether rows are numbered by the order in which they were put into a table, which `create_numbered` wants."""
 
     ddl_is_transactional = True
@@ -46,11 +46,11 @@ class Tables:
         """Within this block no other worker migrates; for engines that let several in at a time."""
         yield
 
-    def take_turns(self, connection: sa.Connection, table: sa.Table) -> None:
+    def serialise_writers(self, connection: sa.Connection, table: sa.Table) -> None:
         """Until this transaction ends others that come here wait; for engines that do not keep keys unique."""
 
     @contextmanager
-    def joining_whole_tables(self, connection: sa.Connection) -> Iterator[None]:
+    def prefer_full_joins(self, connection: sa.Connection) -> Iterator[None]:
         """Within this block rows are not looked up one by one, however few of them the engine expects to be looked up.
 
         For engines that plan by estimates. It belongs to a transaction, which a failure must end.
@@ -79,7 +79,7 @@ class Tables:
         """`view` shows the rows of `select`. A temporary one is gone with the connection."""
         connection.execute(sa.CreateView(select, view.name, schema=view.schema, temporary=temporary))
 
-    def create_numbered(
+    def create_numbered_table(
         self, connection: sa.Connection, table: sa.TableClause, select: sa.SelectBase, *, temporary: bool = False
     ) -> None:
         """`table` shows the rows of `select` in any order, and their numbers as `seq`.
@@ -89,43 +89,43 @@ class Tables:
         """
         raise NotImplementedError
 
-    def append_numbered(self, connection: sa.Connection, table: sa.TableClause, select: sa.SelectBase) -> None:
+    def append_numbered_rows(self, connection: sa.Connection, table: sa.TableClause, select: sa.SelectBase) -> None:
         """`table`, which this transaction has made by `create_numbered`, shows these rows too, behind those before."""
         raise NotImplementedError
 
-    def number(self) -> sa.ColumnElement[int]:
+    def row_number(self) -> sa.ColumnElement[int]:
         """A number for each row of a statement, from 1 and without gaps, in any order."""
         return sa.func.row_number().over()
 
-    def line_number(self, is_member: sa.ColumnElement[bool]) -> sa.ColumnElement[int] | None:
+    def member_number(self, is_member: sa.ColumnElement[bool]) -> sa.ColumnElement[int] | None:
         """What a snapshot keeps as LINE if its members shall be numbered, from 1 and without gaps.
 
         None for engines that number rows by themselves, or none cheaper than writing the snapshot once more.
         """
         return None
 
-    def kept_number(self, *, all_members: bool) -> sa.ColumnElement[int] | None:
+    def stored_member_number(self, *, all_members: bool) -> sa.ColumnElement[int] | None:
         """The number of each member, the same in each statement, in a snapshot that was made to be numbered.
 
         all_members: it has no other rows. None where there are no such numbers.
         """
         return None
 
-    def after_load(self, connection: sa.Connection, table: sa.TableClause, *columns: str, ordered_by: str = "") -> None:
+    def analyse(self, connection: sa.Connection, table: sa.TableClause, *columns: str, ordered_by: str = "") -> None:
         """Called once behind `create_table_as`: whatever the engine needs to find rows and to plan joins well."""
 
-    def place(self, table: str) -> sa.ColumnElement[int]:
+    def row_id(self, table: str) -> sa.ColumnElement[int]:
         """What tells a row of the table, which the statement knows by this name, from all others in a transaction."""
         raise NotImplementedError
 
-    def drop_own(self, connection: sa.Connection, table: sa.TableClause) -> None:
+    def drop_created_table(self, connection: sa.Connection, table: sa.TableClause) -> None:
         """What this transaction has made by `create_table_as` is gone."""
         connection.execute(sa.schema.DropTable(sa.Table(table.name, sa.MetaData(), schema=table.schema)))
 
     def drop_table(self, connection: sa.Connection, name: str) -> None:
         """One of the worker's own tables or views is gone afterwards, whether it was there or not."""
         table = sa.Table(name, sa.MetaData(), schema=self.schema)
-        may_be_view = self.kept_number(all_members=True) is not None
+        may_be_view = self.stored_member_number(all_members=True) is not None
         is_view = may_be_view and name in sa.inspect(connection).get_view_names(self.schema)
         drop = sa.schema.DropView if is_view else sa.schema.DropTable
         connection.execute(drop(table, if_exists=True))

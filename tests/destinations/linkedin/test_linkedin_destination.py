@@ -464,7 +464,7 @@ def test_looking_at_another_accounts_audience_is_a_matter_of_configuration(start
     sandbox = start(account_ids=frozenset({ACCOUNT, 1}))
     theirs = connect(sandbox, account_id=1).create(SPEC)
     with pytest.raises(ConfigurationError, match=f"{theirs.id} belongs to another ad account"):
-        connect(sandbox).look(theirs.id)
+        connect(sandbox).get(theirs.id)
 
 
 def test_an_audience_that_can_be_listed_but_not_read_is_not_gone(start: Starter, connect: Opener) -> None:
@@ -473,10 +473,10 @@ def test_an_audience_that_can_be_listed_but_not_read_is_not_gone(start: Starter,
     linkedin = connect(sandbox)
     created = linkedin.create(SPEC)
     sandbox.inject(Fault("not_found", on="get", times=0))
-    seen = linkedin.look(created.id)
+    seen = linkedin.get(created.id)
     assert seen is not None
     assert seen.id == created.id
-    assert linkedin.look("999") is None
+    assert linkedin.get("999") is None
 
 
 @pytest.mark.parametrize("status", ["ARCHIVED", "FAILED", "ERROR", "EXPIRED", "READY"])

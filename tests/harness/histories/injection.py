@@ -25,7 +25,7 @@ from weakref import WeakKeyDictionary
 import pytest
 import sqlalchemy as sa
 
-from warehouse_sync.cancellation import Stop
+from warehouse_sync.cancellation import CancelToken
 from warehouse_sync.destinations.linkedin.http import Client, NoAnswer, Response
 from warehouse_sync.pipeline.recording import Recorder
 from warehouse_sync.state import lease
@@ -68,7 +68,7 @@ class Worker:
     dead: bool = False
     breaking: int = 0
     frozen: bool = False
-    stop: Stop = field(default_factory=Stop)
+    stop: CancelToken = field(default_factory=CancelToken)
     thawed: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 

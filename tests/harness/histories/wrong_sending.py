@@ -76,7 +76,7 @@ def _taken_as_delivered(patch: pytest.MonkeyPatch, is_so: Callable[[Outcome], bo
     told = responses._told
 
     def trusting(*arguments: Any) -> Outcomes:
-        return Outcomes.of(DELIVERED if is_so(outcome) else outcome for outcome in told(*arguments))
+        return Outcomes.from_each(DELIVERED if is_so(outcome) else outcome for outcome in told(*arguments))
 
     patch.setattr(responses, "_told", trusting)
 
@@ -163,10 +163,10 @@ def create_twice(patch: pytest.MonkeyPatch) -> None:
 
 @mutation("An audience whose data is gone is treated like any other.", "audiences_age", "run")
 def ignore_expiry(patch: pytest.MonkeyPatch) -> None:
-    look = baseline.standing
+    look = baseline.target_state
 
     def hopeful(*arguments: Any, **more: Any) -> Any:
         found = look(*arguments, **more)
         return found if found.audience is None else replace(found, audience=replace(found.audience, emptied=False))
 
-    patch.setattr(mirror, "standing", hopeful)
+    patch.setattr(mirror, "target_state", hopeful)

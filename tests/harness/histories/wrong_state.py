@@ -15,12 +15,12 @@ from harness.histories.injection import Trouble
 from harness.histories.mutation import mutation
 from hypothesis import strategies as st
 
-from warehouse_sync.cancellation import Stop
+from warehouse_sync.cancellation import CancelToken
 from warehouse_sync.destinations.linkedin import destination as linkedin
 from warehouse_sync.destinations.linkedin import elements as wire
 from warehouse_sync.operations import Elements, OperationKind, OutcomeStatus, RunStatus
 from warehouse_sync.pipeline import changes, cleanup, counts, members, pending, recording, reuse, snapshot
-from warehouse_sync.pipeline.comparison import Basis
+from warehouse_sync.pipeline.comparison import Comparison
 from warehouse_sync.pipeline.counts import SnapshotCounts
 from warehouse_sync.pipeline.members import GONE, MADE
 from warehouse_sync.pipeline.recording import Recorder
@@ -107,7 +107,7 @@ def forget_the_tail(patch: pytest.MonkeyPatch) -> None:
     "The retry queue of the run before is dropped by the next one.", "run_against_faults", "run", faults=DEFERRING
 )
 def drop_the_queue(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(changes, "left_undelivered", lambda *_: None)
+    patch.setattr(changes, "pending_operations", lambda *_: None)
 
 
 @mutation(
@@ -117,13 +117,13 @@ def drop_the_queue(patch: pytest.MonkeyPatch) -> None:
     faults=DEFERRING,
 )
 def drop_the_changes(patch: pytest.MonkeyPatch) -> None:
-    retire = cleanup.retire
+    retire = cleanup.apply_retention
 
     def dropping(state: State, lease: Lease, row: Run, *rest: Any, **more: Any) -> None:
         retire(state, lease, row, *rest, **more)
         cleanup.drop_tables(state, lease, row, [row.changes_table])
 
-    patch.setattr(cleanup, "retire", dropping)
+    patch.setattr(cleanup, "apply_retention", dropping)
 
 
 @mutation(
@@ -143,7 +143,7 @@ def log_only_success(patch: pytest.MonkeyPatch) -> None:
 
 
 def _unchecked(patch: pytest.MonkeyPatch, kind: OperationKind) -> None:
-    undelivered = pending.left_undelivered
+    undelivered = pending.pending_operations
 
     def taken_over(*arguments: Any) -> sa.CTE | None:
         checked = undelivered(*arguments)
@@ -154,7 +154,7 @@ def _unchecked(patch: pytest.MonkeyPatch, kind: OperationKind) -> None:
         everything = sa.or_(select.whereclause, left.c.operation == kind)
         return sa.select(*select.selected_columns).where(everything).cte("pending")
 
-    patch.setattr(changes, "left_undelivered", taken_over)
+    patch.setattr(changes, "pending_operations", taken_over)
 
 
 @mutation(
@@ -171,14 +171,14 @@ def send_stale_removes(patch: pytest.MonkeyPatch) -> None:
 
 @mutation("Rows are compared by their primary key: a changed address stays targeted.", "run")
 def remove_by_primary_key(patch: pytest.MonkeyPatch) -> None:
-    def leavers(names: Sequence[str], basis: Basis) -> sa.Select[Any] | None:
+    def leavers(names: Sequence[str], basis: Comparison) -> sa.Select[Any] | None:
         if basis.previous is None or basis.is_retry:
             return None
         previous, current = basis.previous, basis.current
         members = sa.select(*member_columns(names, previous)).where(previous.c.reason.is_(None))
         return members.where(~sa.exists().where(current.c.primary_key == previous.c.primary_key))
 
-    patch.setattr(changes, "_leavers", leavers)
+    patch.setattr(changes, "_removed_members", leavers)
 
 
 @mutation("A row is known again by its key alone: what it became once is carried over for ever.", "run")
@@ -204,28 +204,28 @@ def take_new_members_for_old(patch: pytest.MonkeyPatch) -> None:
 
     def all_carried(*given: Any, **options: Any) -> SnapshotCounts:
         counts = count(*given, **options)
-        return replace(counts, carried=counts.members)
+        return replace(counts, reused=counts.members)
 
     patch.setattr(snapshot, "count_snapshot", all_carried)
 
 
 @mutation("Who was carried over is taken for gone, unless another row of theirs is new.", "run")
 def take_the_carried_for_gone(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Basis, "left_behind", property(lambda basis: basis.previous))
+    patch.setattr(Comparison, "unmatched_previous", property(lambda basis: basis.previous))
 
 
 @mutation("A member whose fields have changed is not sent again.", "run")
 def ignore_new_fields(patch: pytest.MonkeyPatch) -> None:
-    joiners = changes._joiners
+    joiners = changes._added_members
 
-    def by_identity(names: Sequence[str], basis: Basis) -> sa.Select[Any] | None:
+    def by_identity(names: Sequence[str], basis: Comparison) -> sa.Select[Any] | None:
         found = joiners(names, basis)
         if found is None or basis.full or basis.previous is None:
             return found
         known = sa.exists().where(basis.previous.c.identity == basis.current.c.identity)
         return found.where(~known)
 
-    patch.setattr(changes, "_joiners", by_identity)
+    patch.setattr(changes, "_added_members", by_identity)
 
 
 @mutation("A REMOVE names only the first identifier of its member.", "run")
@@ -269,7 +269,7 @@ def no_fence(patch: pytest.MonkeyPatch) -> None:
 @mutation("A worker sends without a look at its lease.", "overlap")
 def send_without_the_lease(patch: pytest.MonkeyPatch) -> None:
     # Whichever of the two looks is left finds almost all that the other one would have found.
-    patch.setattr(Lease, "hold", lambda self: True)
+    patch.setattr(Lease, "permits_request", lambda self: True)
     patch.setattr(Lease, "is_fresh", lambda self: True)
 
 
@@ -277,7 +277,7 @@ def send_without_the_lease(patch: pytest.MonkeyPatch) -> None:
 def take_any_lease(patch: pytest.MonkeyPatch) -> None:
     take = Lease.take
 
-    def grab(state: State, key: SyncKey, stop: Stop | None = None) -> Lease | None:
+    def grab(state: State, key: SyncKey, stop: CancelToken | None = None) -> Lease | None:
         with state.warehouse.write("break the lease") as connection:
             syncs = state.tables.syncs
             connection.execute(sa.update(syncs).where(key.match(syncs)).values(lease_holder=None))

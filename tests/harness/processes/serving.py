@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from warehouse_sync.cancellation import Stop
+from warehouse_sync.cancellation import CancelToken
 from warehouse_sync.logs import configure_logs
 from warehouse_sync.service.clock import POLL, Clock, Pace
 from warehouse_sync.service.serve import serve
@@ -44,7 +44,7 @@ class SetClock(Clock):
 
 def main(path: str, clock: str) -> None:
     """Serve until SIGTERM."""
-    stop = Stop()
+    stop = CancelToken()
 
     def heed(_number: int, _frame: Any) -> None:
         stop.request("SIGTERM")

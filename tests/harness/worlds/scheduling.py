@@ -13,7 +13,7 @@ import sqlalchemy as sa
 import yaml
 from apscheduler.executors.debug import DebugExecutor
 
-from warehouse_sync.cancellation import Stop
+from warehouse_sync.cancellation import CancelToken
 from warehouse_sync.config.loader import Config
 from warehouse_sync.errors import WarehouseSyncError
 from warehouse_sync.events import Observer, Progress
@@ -25,7 +25,7 @@ from warehouse_sync.service.worker import Work, outlook
 from warehouse_sync.state import syncs
 from warehouse_sync.state.migrate import migrate
 from warehouse_sync.state.store import State, SyncKey
-from warehouse_sync.state.syncs import Outlook
+from warehouse_sync.state.syncs import ScheduleState
 from warehouse_sync.warehouses.base import Warehouse
 
 PACE = Pace(reload_interval=86400.0, look_every=86400.0)
@@ -128,7 +128,7 @@ class Shop:
         return [ran.tick for ran in self.ran if ran.sync == sync]
 
     def last_tick(self, sync: str) -> datetime | None:
-        return syncs.look(self.state, SyncKey(sync, "ads")).last_tick
+        return syncs.schedule_state(self.state, SyncKey(sync, "ads")).last_tick
 
 
 class StandIn(Work):
@@ -141,7 +141,7 @@ class StandIn(Work):
     def one_at_a_time(self, config: Config, name: str) -> str | None:
         return None
 
-    def look(self, config: Config, name: str, tick: datetime | None) -> Outlook:
+    def look(self, config: Config, name: str, tick: datetime | None) -> ScheduleState:
         self.shop.looks += 1
         if self.shop.outage is not None:
             raise self.shop.outage
@@ -149,17 +149,17 @@ class StandIn(Work):
         self.shop.clock.time += self.shop.look_takes
         return found
 
-    def run(self, config: Config, name: str, tick: datetime, stop: Stop, progress: Progress) -> RunReport:
+    def run(self, config: Config, name: str, tick: datetime, stop: CancelToken, progress: Progress) -> RunReport:
         shop = self.shop
         ran = Ran(name, tick, self.worker, shop.clock.time)
         shop.trouble(name, tick)
         shop.ran.append(ran)
         with shop.warehouse.write("settle a tick") as connection:
-            syncs.settle(shop.state, connection, SyncKey(name, "ads"), tick)
+            syncs.record_tick(shop.state, connection, SyncKey(name, "ads"), tick)
         shop.clock.time += shop.takes(name, tick)
         return RunReport(name, RunStatus.SUCCEEDED, run_id=len(shop.ran))
 
-    def tidy(self, config: Config, name: str, stop: Stop) -> bool:
+    def tidy(self, config: Config, name: str, stop: CancelToken) -> bool:
         self.shop.tidied.append((name, self.shop.clock.time))
         return True
 

@@ -93,7 +93,7 @@ class LinkedIn:
             self._note_age(segment)
             return _warned(segment, spec)
 
-    def look(self, audience_id: str) -> Audience | None:
+    def get(self, audience_id: str) -> Audience | None:
         """As promised; believed to be gone only when the account's list does not show it either."""
         with _before_a_run():
             segment = self._segments.get(_number(audience_id)) or self._segments.listed(audience_id)

@@ -43,18 +43,20 @@ class DuckDBValues(Warehouse):
         blank_at_an_end = self.matches(value, f"^[{BLANK}]|[{BLANK}]$")
         return sa.case((blank_at_an_end, super().trim(value)), else_=value)
 
-    def remove_blanks(self, value: Text) -> Text:
+    def remove_white_space(self, value: Text) -> Text:
         # Looking first, as in base.py; replacing is several times as fast as translate() here.
         replaced = sa.func.regexp_replace(value, f"[{BLANK}]+", "", "g")
         return sa.case((self.matches(value, f"[{BLANK}]"), replaced), else_=value)
 
-    def named(self, name: str, value: Text) -> Text:
+    def encoded_value(self, name: str, value: Text) -> Text:
         # Each || copies what stands before it; concat() allocates once.
         length = sa.cast(sa.func.length(value), sa.Text)
-        named = self.joined(sa.literal(f"{name}=", sa.Text), length, sa.literal(":", sa.Text), value, sa.literal(";"))
+        named = self.concatenated(
+            sa.literal(f"{name}=", sa.Text), length, sa.literal(":", sa.Text), value, sa.literal(";")
+        )
         return sa.case((value.is_not(None), named))
 
-    def octets(self, value: Text) -> sa.ColumnElement[int]:
+    def byte_length(self, value: Text) -> sa.ColumnElement[int]:
         return sa.func.strlen(value)
 
     def lower(self, value: Text) -> Text:
@@ -66,7 +68,7 @@ class DuckDBValues(Warehouse):
 
     def change_digest(self, own: Mapping[str, Text], others: Mapping[str, Text]) -> sa.ColumnElement[Any]:
         # A third of SHA-256's cost, and no secret: what is sent plainly, and hashes, go into it.
-        together = self.joined(self.encoded(own), sa.literal("|", sa.Text), self.encoded(others))
+        together = self.concatenated(self.encoded_values(own), sa.literal("|", sa.Text), self.encoded_values(others))
         return sa.cast(sa.func.md5(together), sa.Uuid)
 
     def list_as_text(self, column: sa.ColumnElement[Any]) -> Text:

@@ -16,7 +16,7 @@ import stamina
 from warehouse_sync.errors import ConfigurationError, WarehouseSyncError, WarehouseUnavailable
 from warehouse_sync.operations import Elements
 from warehouse_sync.redaction import redact
-from warehouse_sync.warehouses.base import ModelColumn, as_told, texts_select
+from warehouse_sync.warehouses.base import ModelColumn, driver_message, texts_select
 from warehouse_sync.warehouses.dialect import Text
 from warehouse_sync.warehouses.duckdb.dialect import DuckDBValues
 
@@ -39,16 +39,16 @@ NAMES_ONLY = ("Parser Error", "Catalog Error", "Binder Error", "Permission Error
 class DuckDB(DuckDBValues):
     """A DuckDB file. It is held open from `open()` to `close()` and locks out every other process meanwhile."""
 
-    recognises_rows = True
-    finds_rows = True
-    numbers_rows = True
+    has_row_hashes = True
+    has_row_ids = True
+    has_numbered_tables = True
 
     def __init__(self, name: str, url: str, schema: str, lease: float, memory_limit: int = MEMORY) -> None:
         super().__init__(name, url, schema, lease)
         self.memory_limit = memory_limit
         self._anchor: sa.Connection | None = None
 
-    def make_engine(self) -> sa.Engine:
+    def create_engine(self) -> sa.Engine:
         # An idle pooled connection would keep the file locked after close().
         return sa.create_engine(self.url, hide_parameters=True, poolclass=sa.NullPool)
 
@@ -66,7 +66,7 @@ class DuckDB(DuckDBValues):
         return Path(self.url.database or "")
 
     @property
-    def one_at_a_time(self) -> str:
+    def exclusive_resource(self) -> str:
         # Writers of one process get into conflicts, whichever connections they have.
         return str(self.path.resolve())
 
@@ -84,7 +84,8 @@ class DuckDB(DuckDBValues):
             if _is_lock(error):
                 raise WarehouseUnavailable(self._held_by(error)) from None
             raise ConfigurationError(
-                f"warehouses.{self.name}.url: cannot open {self.path}: {self.explain(error)}. Nothing was touched."
+                f"warehouses.{self.name}.url: cannot open {self.path}: {self.describe_error(error)}. "
+                "Nothing was touched."
             ) from None
 
     def create_database(self) -> bool:
@@ -138,28 +139,28 @@ class DuckDB(DuckDBValues):
         # The dialect registers itself with Alembic only where that was imported before the engine was made.
         import duckdb_sqlalchemy.alembic_impl  # noqa: F401
 
-    def translate(self, error: sa.exc.DBAPIError, doing: str) -> WarehouseSyncError:
+    def translate_error(self, error: sa.exc.DBAPIError, doing: str) -> WarehouseSyncError:
         if _is_lock(error):
             return WarehouseUnavailable(self._held_by(error))
-        return super().translate(error, doing)
+        return super().translate_error(error, doing)
 
-    def explain(self, error: sa.exc.DBAPIError) -> str:
+    def describe_error(self, error: sa.exc.DBAPIError) -> str:
         message = str(error.orig)
         kind = message.split(":", 1)[0]
         if kind in NAMES_ONLY or isinstance(error.orig, duckdb.IOException):
             # The part behind LINE quotes the query, which may hold constants about people.
-            return as_told(message.split("\nLINE ")[0])
+            return driver_message(message.split("\nLINE ")[0])
         return f"{kind} (the message is not shown because it may hold values of rows)"
 
     def model_columns(self, sql: str) -> list[ModelColumn]:
         # Of two columns with one name (whatever the case), a bracket renames the second. DESCRIBE tells what was said.
         inside = super().model_columns(sql)
-        described = self.verbatim(f"(DESCRIBE (\n{sql}\n)) AS described")
+        described = self.literal_sql(f"(DESCRIBE (\n{sql}\n)) AS described")
         with self.connect("read the columns of the query") as connection:
             names = connection.scalars(sa.select(sa.text("column_name")).select_from(described)).all()
         return [ModelColumn(name, column.inside) for name, column in zip(names, inside, strict=True)]
 
-    def try_select(self, connection: sa.Connection, select: sa.Select[Any]) -> None:
+    def check_select(self, connection: sa.Connection, select: sa.Select[Any]) -> None:
         # Every type here has a text and an order, and planning such a statement takes a tenth of a second.
         pass
 
@@ -190,7 +191,7 @@ class DuckDB(DuckDBValues):
         with _compressing(connection, lasting=not ordered_by):
             super().create_table_as(connection, table, select, temporary=temporary, ordered_by=ordered_by)
 
-    def create_numbered(
+    def create_numbered_table(
         self, connection: sa.Connection, table: sa.TableClause, select: sa.SelectBase, *, temporary: bool = False
     ) -> None:
         rows = _rows(table, select)
@@ -198,7 +199,7 @@ class DuckDB(DuckDBValues):
             super().create_table_as(connection, rows, select, temporary=temporary)
         self.create_view_as(connection, table, sa.select(ROW_NUMBER.label("seq"), *rows.c), temporary=temporary)
 
-    def append_numbered(self, connection: sa.Connection, table: sa.TableClause, select: sa.SelectBase) -> None:
+    def append_numbered_rows(self, connection: sa.Connection, table: sa.TableClause, select: sa.SelectBase) -> None:
         rows = _rows(table, select)
         with _compressing(connection, lasting=False):
             connection.execute(sa.insert(rows).from_select(list(rows.c), select))
@@ -217,10 +218,10 @@ class DuckDB(DuckDBValues):
         super().drop_table(connection, name)
         super().drop_table(connection, name + ROWS)
 
-    def kept_number(self, *, all_members: bool) -> sa.ColumnElement[int] | None:
+    def stored_member_number(self, *, all_members: bool) -> sa.ColumnElement[int] | None:
         return ROW_NUMBER if all_members else None
 
-    def place(self, table: str) -> sa.ColumnElement[int]:
+    def row_id(self, table: str) -> sa.ColumnElement[int]:
         return sa.literal_column(f"{table}.rowid", sa.BigInteger)
 
 

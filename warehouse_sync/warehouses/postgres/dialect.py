@@ -21,9 +21,9 @@ from warehouse_sync.warehouses.unicode import upper_and_lower
 class PostgreSQLValues(Warehouse):
     """The part of a PostgreSQL warehouse that speaks of values."""
 
-    def joined(self, *parts: Text, comma: bool = False) -> Text:
+    def concatenated(self, *parts: Text, comma: bool = False) -> Text:
         if comma:
-            return super().joined(*parts, comma=True)
+            return super().concatenated(*parts, comma=True)
         # concat() makes a new text of each of its arguments first.
         known = [part if isinstance(part, sa.BindParameter) else sa.func.coalesce(part, "") for part in parts]
         return functools.reduce(operator.add, known)

@@ -13,10 +13,10 @@ import sqlalchemy as sa
 
 from warehouse_sync.errors import ConfigurationError, WarehouseSyncError
 from warehouse_sync.operations import Elements
-from warehouse_sync.warehouses.base import as_told, texts_select
+from warehouse_sync.warehouses.base import driver_message, texts_select
 from warehouse_sync.warehouses.dialect import Text
 from warehouse_sync.warehouses.postgres.dialect import PostgreSQLValues
-from warehouse_sync.warehouses.tables import LINE
+from warehouse_sync.warehouses.tables import MEMBER_NUMBER
 
 WORK_MEMORY = 64 * 1024
 """Kilobytes that a sort or a join of ours may use on the server."""
@@ -39,7 +39,7 @@ SILENT = re.compile(
 class PostgreSQL(PostgreSQLValues):
     """A PostgreSQL database, through psycopg 3."""
 
-    recognises_rows = True
+    has_row_hashes = True
 
     def __init__(self, name: str, url: str, schema: str, lease: float) -> None:
         super().__init__(name, url, schema, lease)
@@ -47,7 +47,7 @@ class PostgreSQL(PostgreSQLValues):
         """How long a statement may stand open while its rows are sent: it is an open transaction, which keeps the
         server from cleaning up and is ended with the lease. Then it is begun anew behind them."""
 
-    def make_engine(self) -> sa.Engine:
+    def create_engine(self) -> sa.Engine:
         engine = sa.create_engine(
             self.url,
             hide_parameters=True,
@@ -91,7 +91,7 @@ class PostgreSQL(PostgreSQLValues):
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext("warehouse-sync " + self.schema))))
         yield
 
-    def is_silent(self, error: sa.exc.DBAPIError) -> bool:
+    def is_unreachable(self, error: sa.exc.DBAPIError) -> bool:
         # libpq tells neither by a code.
         return SILENT.search(str(error.orig)) is not None
 
@@ -106,50 +106,50 @@ class PostgreSQL(PostgreSQLValues):
     def cancel(self, driver: Any) -> None:
         driver.cancel_safe(timeout=5.0)
 
-    def translate(self, error: sa.exc.DBAPIError, doing: str) -> WarehouseSyncError:
+    def translate_error(self, error: sa.exc.DBAPIError, doing: str) -> WarehouseSyncError:
         if _is_lost(error):
-            return self.lost(doing)
-        return super().translate(error, doing)
+            return self.connection_lost(doing)
+        return super().translate_error(error, doing)
 
-    def explain(self, error: sa.exc.DBAPIError) -> str:
+    def describe_error(self, error: sa.exc.DBAPIError) -> str:
         cause = error.orig
         state = getattr(cause, "sqlstate", None)
         if state is None:
             # No answer from a server: the text is libpq's own (no route, refused, password missing).
-            return as_told(str(cause))
+            return driver_message(str(cause))
         if state[:2] in NAMES_ONLY:
             primary = getattr(getattr(cause, "diag", None), "message_primary", None) or str(cause)
-            return as_told(primary)
+            return driver_message(primary)
         return f"{type(cause).__name__}, SQLSTATE {state} (the message is not shown because it may hold values of rows)"
 
-    def computed_once(self, select: sa.Select[Any], name: str) -> sa.Subquery:
+    def evaluated_once(self, select: sa.Select[Any], name: str) -> sa.Subquery:
         # The planner merges plain subqueries into the query above and repeats each expression wherever it is named:
         # hashing a snapshot took thirty times as long. For an OFFSET that is a number it would do without parallel
         # workers; of NULL it knows that it skips nothing.
         return select.offset(sa.null()).subquery(name)
 
-    def after_load(self, connection: sa.Connection, table: sa.TableClause, *columns: str, ordered_by: str = "") -> None:
+    def analyse(self, connection: sa.Connection, table: sa.TableClause, *columns: str, ordered_by: str = "") -> None:
         name = self.quote(*filter(None, (table.schema, table.name)))
         if ordered_by:
             # Rows lie in this order, so a few bytes for each quarter of a megabyte find any window of them.
             brin = f"CREATE INDEX ON {name} USING brin ({self.quote(ordered_by)}) WITH (pages_per_range = 32)"
-            connection.execute(self.verbatim(brin))
+            connection.execute(self.literal_sql(brin))
         # A table made by CREATE TABLE AS has no statistics until autovacuum comes by, and the diff comes first.
-        connection.execute(self.verbatim(f"ANALYZE {name} ({', '.join(map(self.quote, columns))})"))
+        connection.execute(self.literal_sql(f"ANALYZE {name} ({', '.join(map(self.quote, columns))})"))
 
     @contextmanager
-    def joining_whole_tables(self, connection: sa.Connection) -> Iterator[None]:
+    def prefer_full_joins(self, connection: sa.Connection) -> Iterator[None]:
         # Who is in one table and not in another no statistics tell, and the planner expects a single row of that, be it
         # a hundred thousand. For a single row a nested loop is as good as a hash; for those it takes hours.
         connection.execute(sa.text("SET LOCAL enable_nestloop = off"))
         yield
         connection.execute(sa.text("SET LOCAL enable_nestloop TO DEFAULT"))
 
-    def line_number(self, is_member: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
+    def member_number(self, is_member: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
         return sa.func.count().filter(is_member).over(rows=(None, 0))
 
-    def kept_number(self, *, all_members: bool) -> sa.ColumnElement[int]:
-        return sa.column(LINE, sa.BigInteger)
+    def stored_member_number(self, *, all_members: bool) -> sa.ColumnElement[int]:
+        return sa.column(MEMBER_NUMBER, sa.BigInteger)
 
     def stream(
         self, connection: sa.Connection, changes: sa.TableClause, text: Text, after: int, last: int, size: int
@@ -179,7 +179,7 @@ class PostgreSQL(PostgreSQLValues):
         if after < last:
             yield from super().stream(connection, changes, text, after, last, size)
 
-    def number(self) -> sa.ColumnElement[int]:
+    def row_number(self) -> sa.ColumnElement[int]:
         # Without an order the usual frame is all rows, which would be kept until the last has come.
         return sa.func.row_number().over(rows=(None, 0))
 

@@ -47,7 +47,7 @@ class SnowflakeValues(Warehouse):
                 "values for right ones (its test came out wrong). Nothing was touched; please report this."
             )
 
-    def among(self, column: sa.ColumnElement[int], ranges: Sequence[tuple[int, int]]) -> sa.ColumnElement[bool]:
+    def in_ranges(self, column: sa.ColumnElement[int], ranges: Sequence[tuple[int, int]]) -> sa.ColumnElement[bool]:
         # Long lists make slow statements, and more than 16,384 of them none: they go beside the statement.
         single = [number for first, last in ranges if last - first < SHORT_RANGE for number in range(first, last + 1)]
         conditions = [column.between(first, last) for first, last in ranges if last - first >= SHORT_RANGE]
@@ -85,7 +85,7 @@ class SnowflakeValues(Warehouse):
     def trim(self, value: Text) -> Text:
         return sa.func.regexp_replace(value, _constant(f"^[{BLANK}]+|[{BLANK}]+$"), _constant(""))
 
-    def remove_blanks(self, value: Text) -> Text:
+    def remove_white_space(self, value: Text) -> Text:
         return sa.func.regexp_replace(value, _constant(f"[{BLANK}]+"), _constant(""))
 
     def hash_text(self, value: Text, algorithm: str) -> Text:

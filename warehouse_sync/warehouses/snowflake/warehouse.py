@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from warehouse_sync.config.types import Quoted
 from warehouse_sync.errors import WarehouseSyncError, WarehouseUnavailable
-from warehouse_sync.warehouses.base import ModelColumn, as_told
+from warehouse_sync.warehouses.base import ModelColumn, driver_message
 from warehouse_sync.warehouses.dialect import Text
 from warehouse_sync.warehouses.snowflake.dialect import SnowflakeValues
 from warehouse_sync.warehouses.snowflake.engine import login_arguments, make_engine
@@ -66,7 +66,7 @@ class Snowflake(SnowflakeValues):
         # Without quotes, in any case: so it is written in queries by hand, too.
         super().__init__(name, url, schema.lower(), lease)
 
-    def make_engine(self) -> sa.Engine:
+    def create_engine(self) -> sa.Engine:
         arguments = {
             **self._login,
             "application": APPLICATION,
@@ -91,7 +91,7 @@ class Snowflake(SnowflakeValues):
         sa.event.listen(engine, "checkout", self._tag_again)
         return engine
 
-    def tag(self, sync: str, run: int | None = None) -> None:
+    def tag_session(self, sync: str, run: int | None = None) -> None:
         self._tag = f"warehouse_sync:{sync}" if run is None else f"warehouse_sync:{sync}:{run}"
 
     def _log_in_tagged(self, _: Any, record: Any, __: Any, arguments: dict[str, Any]) -> None:
@@ -132,7 +132,7 @@ class Snowflake(SnowflakeValues):
             *(f"GRANT SELECT ON TABLE {model} TO ROLE {worker}" for model in models),
         ]
 
-    def is_silent(self, error: sa.exc.DBAPIError) -> bool:
+    def is_unreachable(self, error: sa.exc.DBAPIError) -> bool:
         # A refused login has the same number.
         return "HTTP request failed" in str(error.orig)
 
@@ -145,7 +145,7 @@ class Snowflake(SnowflakeValues):
         with self.engine.connect() as other:
             other.exec_driver_sql(f"SELECT SYSTEM$CANCEL_ALL_QUERIES({int(driver.session_id)})")
 
-    def translate(self, error: sa.exc.DBAPIError, doing: str) -> WarehouseSyncError:
+    def translate_error(self, error: sa.exc.DBAPIError, doing: str) -> WarehouseSyncError:
         number, state = _number(error), _state(error)
         if "lock" in str(error.orig).lower() and state == "57014":
             return WarehouseUnavailable(
@@ -155,22 +155,22 @@ class Snowflake(SnowflakeValues):
             )
         unreachable = isinstance(error, sa.exc.OperationalError) and not state
         if unreachable or state.startswith("08") or number in SESSION_OVER:
-            return self.lost(doing)
-        return super().translate(error, doing)
+            return self.connection_lost(doing)
+        return super().translate_error(error, doing)
 
-    def explain(self, error: sa.exc.DBAPIError) -> str:
+    def describe_error(self, error: sa.exc.DBAPIError) -> str:
         state, number = _state(error), _number(error)
         if state.startswith(TELLABLE) or number in (*NO_NAMESPACE, *SESSION_OVER) or not state:
             message = re.sub(r"^(?:\d{6}(?: \(\w{5}\))?: )+| \(request_id=[^)]*\)$", "", str(error.orig).strip())
             hint = "; name one in the URL: snowflake://…/database/schema" if number in NO_NAMESPACE else ""
-            return as_told(message) + hint
+            return driver_message(message) + hint
         kind = type(error.orig).__name__
         return f"{kind} {number}, SQLSTATE {state} (the message is not shown because it may hold values of rows)"
 
     def json_text(self, value: Text) -> Text:
         return sa.func.to_json(sa.func.to_variant(value))
 
-    def joined(self, *parts: Text, comma: bool = False) -> Text:
+    def concatenated(self, *parts: Text, comma: bool = False) -> Text:
         # One NULL makes CONCAT and CONCAT_WS as a whole NULL.
         given = [sa.literal(",", sa.Text, literal_execute=True) + part for part in parts] if comma else parts
         there = [sa.func.coalesce(part, sa.literal("", sa.Text, literal_execute=True)) for part in given]
@@ -241,7 +241,7 @@ class Snowflake(SnowflakeValues):
             other.commit()
             return taken.rowcount == 1
 
-    def take_turns(self, connection: sa.Connection, table: sa.Table) -> None:
+    def serialise_writers(self, connection: sa.Connection, table: sa.Table) -> None:
         # Keys are not kept unique, and inserts do not wait for each other. Updates of one table do.
         column = table.columns[0]
         connection.execute(sa.update(table).values({column: column}))
@@ -256,7 +256,7 @@ class Snowflake(SnowflakeValues):
     def table_name(self, parts: Sequence[str]) -> str:
         return ".".join(map(_part, parts))
 
-    def number(self) -> sa.ColumnElement[int]:
+    def row_number(self) -> sa.ColumnElement[int]:
         # Without an ORDER BY the service refuses it.
         return sa.func.row_number().over(order_by=sa.null())
 
