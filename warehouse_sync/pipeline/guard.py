@@ -28,8 +28,8 @@ class Guard:
         if previous_members > 0 and current_members < self.min_members:
             return (
                 f"the query yields {current_members:,} members, fewer than guard.min_members ({self.min_members:,}), "
-                f"where the audience had {previous_members:,}. Nothing was sent. If the query is right, run it once with "
-                "--force."
+                f"where the audience had {previous_members:,}. Nothing was sent. "
+                "If the query is right, run it once with --force."
             )
         share = removed_members * 100 / max(previous_members, 1)
         if removed_members > self.ignore_below and share > self.max_removed_percent:
