@@ -54,7 +54,7 @@ rows = st.lists(st.tuples(st.one_of(st.none(), st.integers(1, 6)), values, value
 
 @pytest.fixture
 def recognising(warehouse: Warehouse) -> Warehouse:
-    if not warehouse.has_row_hashes:
+    if not warehouse.capabilities.row_hashes:
         pytest.skip("nothing is carried over on this warehouse")
     with warehouse.connect("make a table") as connection:
         warehouse.create_schema(connection)

@@ -69,7 +69,7 @@ def test_a_table_is_dropped_whether_it_is_there_or_not(warehouse: Warehouse) -> 
 @pytest.mark.parametrize("warehouse_url", ["duckdb"], indirect=True)
 def test_rows_are_numbered_in_the_order_in_which_they_were_put_there(warehouse: Warehouse, parts: list[int]) -> None:
     """Part by part, and once that is committed from 1 and without gaps; dropped, nothing of it is left."""
-    assert warehouse.has_numbered_tables
+    assert warehouse.capabilities.numbered_tables
     shown = sa.table("shown", sa.column("seq"), sa.column("part"), schema=warehouse.schema)
     selects = [
         sa.select(sa.literal(place).label("part")).select_from(warehouse.model(f"from generate_series(1, {count})"))

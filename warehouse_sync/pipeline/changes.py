@@ -56,7 +56,7 @@ def make_changes(
         return count_changes(connection, table)
     pending = has_pending(connection, tables, basis.promoted)
     basis = find_overlap(warehouse, connection, basis)
-    if warehouse.has_numbered_tables and not pending:
+    if warehouse.capabilities.numbered_tables and not pending:
         _append_by_kind(warehouse, connection, fields, basis, table, temporary=temporary)
     else:
         select = changes_select(warehouse, tables, fields, basis, pending=pending)

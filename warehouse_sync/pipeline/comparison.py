@@ -61,7 +61,7 @@ def find_overlap(warehouse: Warehouse, connection: sa.Connection, basis: Compari
     fit goes to disk with all its columns. Engines that carry over nothing are not asked, as it would be each time.
     """
     previous, current = basis.previous, basis.current
-    if previous is None or basis.is_retry or basis.full or basis.counts.reused or not warehouse.has_row_hashes:
+    if previous is None or basis.is_retry or basis.full or basis.counts.reused or not warehouse.capabilities.row_hashes:
         return basis
 
     def have_common(key: str) -> bool:

@@ -86,7 +86,7 @@ def take_snapshot(
     counts = None
     # Ranking all rows to find those of one identity costs as much as the rest. So where there were none last time rows
     # are taken as they are, and only if there are some now, once more by rank.
-    if warehouse.has_row_hashes and (before is None or not before.has_duplicates):
+    if warehouse.capabilities.row_hashes and (before is None or not before.has_duplicates):
         counts = _take_rows(query, connection, before, target)
     if counts is None:
         counts = _make(query, connection, before, target, ranked=True)
@@ -105,7 +105,7 @@ def _take_rows(
     """`target` holds each row as a line of its own; None, and it holds nothing, where several are one member."""
     warehouse, table, gone = query.warehouse, target.table, target.not_reused
     several = False
-    if before is not None and warehouse.has_row_ids:
+    if before is not None and warehouse.capabilities.row_ids:
         rows = reuse_rows(query, connection, before.table, target)
         counts = _settled(query, connection, target)
         several = counts.rows < rows

@@ -56,7 +56,7 @@ class Baseline:
 
 def current_recipe(job: RunContext) -> str | None:
     """What makes members of the sync's rows now; None where rows are not recognised. The state schema is there."""
-    if not job.warehouse.has_row_hashes:
+    if not job.warehouse.capabilities.row_hashes:
         return None
     return make_recipe(job.warehouse, job.model, job.spelling, syncs.installation_id(job.state))
 

@@ -87,7 +87,7 @@ def migrate(state: State) -> bool:
         warehouse.create_schema(connection)
         config = Config()
         config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
-        repeatable = not warehouse.ddl_is_transactional
+        repeatable = not warehouse.capabilities.transactional_ddl
         config.attributes.update(connection=connection, schema=warehouse.schema, repeatable=repeatable)
         command.upgrade(config, "head")
         _found_installation(state, connection)

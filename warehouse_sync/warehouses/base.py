@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from warehouse_sync.errors import ConfigurationError, QueryFailed, WarehouseSyncError, WarehouseUnavailable
 from warehouse_sync.operations import Elements
 from warehouse_sync.redaction import redact
+from warehouse_sync.warehouses.capabilities import Capabilities
 from warehouse_sync.warehouses.dialect import Dialect, Text
 from warehouse_sync.warehouses.tables import Tables
 
@@ -47,8 +48,8 @@ class Warehouse(Dialect, Tables):
     record_interval = 5.0
     """Seconds between two writes of outcomes while a run delivers; few and large, as each one costs a round trip."""
 
-    has_row_hashes = False
-    """Whether `row_hash` gives any."""
+    capabilities = Capabilities()
+    """What the engine can do beyond what every run needs."""
 
     def __init__(self, name: str, url: str, schema: str, lease: float) -> None:
         self.name = name

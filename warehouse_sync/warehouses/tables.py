@@ -16,15 +16,6 @@ class Tables:
 
     schema: str
 
-    has_row_ids = False
-    """Whether `place` gives any, by which rows are found as fast as they are read."""
-
-    has_numbered_tables = False
-    """Whether rows are numbered by the order in which they were put into a table, which `create_numbered` wants."""
-
-    ddl_is_transactional = True
-    """Whether what is made is gone when its transaction is rolled back; otherwise migrations must be repeatable."""
-
     def has_schema(self, connection: sa.Connection) -> bool:
         """Whether the schema of the worker's own tables is there."""
         return sa.inspect(connection).has_schema(self.schema)

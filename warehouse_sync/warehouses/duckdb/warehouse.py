@@ -17,6 +17,7 @@ from warehouse_sync.errors import ConfigurationError, WarehouseSyncError, Wareho
 from warehouse_sync.operations import Elements
 from warehouse_sync.redaction import redact
 from warehouse_sync.warehouses.base import ModelColumn, driver_message, texts_select
+from warehouse_sync.warehouses.capabilities import Capabilities
 from warehouse_sync.warehouses.dialect import Text
 from warehouse_sync.warehouses.duckdb.dialect import DuckDBValues
 
@@ -39,9 +40,14 @@ NAMES_ONLY = ("Parser Error", "Catalog Error", "Binder Error", "Permission Error
 class DuckDB(DuckDBValues):
     """A DuckDB file. It is held open from `open()` to `close()` and locks out every other process meanwhile."""
 
-    has_row_hashes = True
-    has_row_ids = True
-    has_numbered_tables = True
+    capabilities = Capabilities(
+        # hash() costs far less than normalising and hashing a row again.
+        row_hashes=True,
+        # `rowid` is the position of the row in its table: the engine reads the row there directly, and it counts the
+        # rows in the order of their insertion as long as none is deleted.
+        row_ids=True,
+        numbered_tables=True,
+    )
 
     def __init__(self, name: str, url: str, schema: str, lease: float, memory_limit: int = MEMORY) -> None:
         super().__init__(name, url, schema, lease)

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from warehouse_sync.errors import ConfigurationError, WarehouseSyncError
 from warehouse_sync.operations import Elements
 from warehouse_sync.warehouses.base import driver_message, texts_select
+from warehouse_sync.warehouses.capabilities import Capabilities
 from warehouse_sync.warehouses.dialect import Text
 from warehouse_sync.warehouses.postgres.dialect import PostgreSQLValues
 from warehouse_sync.warehouses.tables import MEMBER_NUMBER
@@ -39,7 +40,13 @@ SILENT = re.compile(
 class PostgreSQL(PostgreSQLValues):
     """A PostgreSQL database, through psycopg 3."""
 
-    has_row_hashes = True
+    capabilities = Capabilities(
+        # hashtextextended() costs far less than normalising and hashing a row again.
+        row_hashes=True,
+        # A row has no number of its own: `ctid` is a page and a position on that page.
+        row_ids=False,
+        numbered_tables=False,
+    )
 
     def __init__(self, name: str, url: str, schema: str, lease: float) -> None:
         super().__init__(name, url, schema, lease)

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from warehouse_sync.config.types import Quoted
 from warehouse_sync.errors import WarehouseSyncError, WarehouseUnavailable
 from warehouse_sync.warehouses.base import ModelColumn, driver_message
+from warehouse_sync.warehouses.capabilities import Capabilities
 from warehouse_sync.warehouses.dialect import Text
 from warehouse_sync.warehouses.snowflake.dialect import SnowflakeValues
 from warehouse_sync.warehouses.snowflake.engine import login_arguments, make_engine
@@ -48,7 +49,15 @@ MIGRATION_STALE = 600.0
 class Snowflake(SnowflakeValues):
     """A Snowflake database."""
 
-    ddl_is_transactional = False
+    capabilities = Capabilities(
+        # Normalising and hashing a row again costs no more than reusing it.
+        row_hashes=False,
+        # Rows have neither an id nor a number by insertion.
+        row_ids=False,
+        numbered_tables=False,
+        # Each DDL statement commits by itself.
+        transactional_ddl=False,
+    )
 
     def __init__(
         self,
