@@ -27,7 +27,7 @@ settings.load_profile("suite")
 @pytest.fixture(autouse=True)
 def nothing_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     """Words that one test announces as secrets do not eat holes into another one's messages."""
-    monkeypatch.setattr(redaction, "_hidden", redaction.Hidden())
+    monkeypatch.setattr(redaction, "_secrets", redaction.SecretRegistry())
 
 
 @pytest.fixture(autouse=True)

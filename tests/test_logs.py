@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from warehouse_sync import logs, redaction
 from warehouse_sync.errors import ConfigurationError
 from warehouse_sync.logs import configure_logs
-from warehouse_sync.redaction import REDACTED, hide, redact, redact_event, retire
+from warehouse_sync.redaction import REDACTED, hide_secret, redact, redact_event, retire_secret
 
 # x@y.z with nothing empty; what stands before the @ may be the mark of an earlier redaction
 ADDRESS = re.compile(r"[^\s@](?<!\[redacted\])@[^\s@]+\.[^\s@]")
@@ -28,7 +28,7 @@ ADDRESS = re.compile(r"[^\s@](?<!\[redacted\])@[^\s@]+\.[^\s@]")
 @pytest.fixture(autouse=True)
 def _logging_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Handlers, levels, structlog's settings and the hidden secrets are those of before."""
-    monkeypatch.setattr(redaction, "_hidden", redaction.Hidden())
+    monkeypatch.setattr(redaction, "_secrets", redaction.SecretRegistry())
     monkeypatch.setattr(logs, "_json", False)
     root, ours = logging.getLogger(), logging.getLogger("warehouse_sync")
     before = list(root.handlers), root.level, ours.level
@@ -99,18 +99,18 @@ def test_messages_for_operators_are_left_alone(text: str) -> None:
 
 
 def test_a_hidden_secret_goes_in_every_spelling() -> None:
-    hide('tok+en/"1234567890')
+    hide_secret('tok+en/"1234567890')
     text = redact('a tok+en/"1234567890, b tok%2Ben%2F%221234567890, c ' + json.dumps('tok+en/"1234567890'))
     assert text == f'a {REDACTED}, b {REDACTED}, c "{REDACTED}"'
 
 
 def test_a_short_secret_is_hidden_as_a_word_and_does_not_cut_longer_words() -> None:
-    hide("post")
+    hide_secret("post")
     assert redact("password post of postgresql") == f"password {REDACTED} of postgresql"
 
 
 def test_a_secret_below_four_characters_is_not_hidden() -> None:
-    hide("abc")
+    hide_secret("abc")
     assert redact("abc") == "abc"
 
 
@@ -217,26 +217,26 @@ def test_an_unknown_level_is_refused_with_the_known_ones() -> None:
 
 def test_a_worker_that_fetches_tokens_for_years_keeps_the_last_of_them_hidden_and_no_more() -> None:
     """Retired tokens fall out one by one; those in use, however old, and the configured secrets stay hidden."""
-    hide("configured-secret")
-    hide("configured-secret", passing=True)
-    retire("configured-secret")
-    hide("token-in-use-by-two", passing=True)
-    hide("token-in-use-by-two", passing=True)
-    retire("token-in-use-by-two")
-    for number in range(10 * redaction.KEPT):
-        hide(f"passing-token-{number:04}", passing=True)
-        retire(f"passing-token-{number:04}")
+    hide_secret("configured-secret")
+    hide_secret("configured-secret", temporary=True)
+    retire_secret("configured-secret")
+    hide_secret("token-in-use-by-two", temporary=True)
+    hide_secret("token-in-use-by-two", temporary=True)
+    retire_secret("token-in-use-by-two")
+    for number in range(10 * redaction.MAX_RETIRED):
+        hide_secret(f"passing-token-{number:04}", temporary=True)
+        retire_secret(f"passing-token-{number:04}")
     assert redact("configured-secret token-in-use-by-two") == f"{REDACTED} {REDACTED}"
-    shown = [number for number in range(10 * redaction.KEPT) if redact(f"passing-token-{number:04}") != REDACTED]
-    assert shown == list(range(9 * redaction.KEPT))
+    shown = [number for number in range(10 * redaction.MAX_RETIRED) if redact(f"passing-token-{number:04}") != REDACTED]
+    assert shown == list(range(9 * redaction.MAX_RETIRED))
 
 
 def test_a_token_that_is_fetched_again_and_again_stays_hidden() -> None:
     """A sandbox, or a server that answers from a cache, gives the same one each time."""
-    for _ in range(3 * redaction.KEPT):
-        hide("the-same-token", passing=True)
-        retire("the-same-token")
-    hide("another-token", passing=True)
+    for _ in range(3 * redaction.MAX_RETIRED):
+        hide_secret("the-same-token", temporary=True)
+        retire_secret("the-same-token")
+    hide_secret("another-token", temporary=True)
     assert redact("the-same-token another-token") == f"{REDACTED} {REDACTED}"
 
 

@@ -25,7 +25,7 @@ def test_elements_are_joined_in_the_order_that_is_asked_for(each: list[dict[str,
     places = st.integers(0, len(each) - 1)
     positions = data.draw(st.lists(places) | st.builds(range, places, places) | st.just(range(len(each))))
     assert len(elements) == len(each)
-    assert orjson.loads(b"[" + elements.joined(positions) + b"]") == [each[at] for at in positions]
+    assert orjson.loads(b"[" + elements.join(positions) + b"]") == [each[at] for at in positions]
     assert [elements[at] for at in range(len(each))] == written
 
 
@@ -36,8 +36,8 @@ def test_elements_that_come_apart_otherwise_than_said_are_a_mistake() -> None:
 
 @given(st.lists(st.sampled_from([DELIVERED, deferred("http_503", "x"), rejected("http_400", "x")])))
 def test_outcomes_are_told_by_runs_and_one_by_one(each: list[object]) -> None:
-    outcomes = Outcomes.from_each(each)  # type: ignore[arg-type]
+    outcomes = Outcomes.from_outcomes(each)  # type: ignore[arg-type]
     assert list(outcomes) == each
     assert len(outcomes) == len(each)
-    kinds = [outcome for outcome, _ in outcomes.runs]
+    kinds = [outcome for outcome, _ in outcomes.groups]
     assert all(one != other for one, other in pairwise(kinds))

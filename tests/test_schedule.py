@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as some
 
-from warehouse_sync.schedule import EVERY, Schedule
+from warehouse_sync.schedule import INTERVALS, Schedule
 
 ZONES = (
     "Europe/Berlin",
@@ -34,7 +34,7 @@ CRONS = (
     "0 3 1 * *",
 )
 
-intervals = some.sampled_from(list(EVERY))
+intervals = some.sampled_from(list(INTERVALS))
 times = some.builds("{:02d}:{:02d}".format, some.integers(0, 23), some.integers(0, 59))
 
 
@@ -101,7 +101,9 @@ def test_a_daily_schedule_comes_exactly_once_on_each_date(at: str, known: tuple[
     assert dates[:4] == [first + timedelta(days=days) for days in range(4)]
 
 
-@given(some.sampled_from([name for name, minutes in EVERY.items() if minutes <= 60]), times, some.sampled_from(CHANGES))
+@given(
+    some.sampled_from([name for name, minutes in INTERVALS.items() if minutes <= 60]), times, some.sampled_from(CHANGES)
+)
 @settings(deadline=None, max_examples=60)
 def test_short_intervals_keep_the_pace_of_real_time(interval: str, at: str, known: tuple[str, datetime]) -> None:
     zone, moment = known
@@ -109,17 +111,17 @@ def test_short_intervals_keep_the_pace_of_real_time(interval: str, at: str, know
 
     found = ticks(Schedule.every(interval, at, zone), moment - span, moment + span)
 
-    assert max(after - before for before, after in pairwise(found)) <= timedelta(minutes=EVERY[interval])
+    assert max(after - before for before, after in pairwise(found)) <= timedelta(minutes=INTERVALS[interval])
 
 
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "UTC"])
-@pytest.mark.parametrize("interval", EVERY)
+@pytest.mark.parametrize("interval", INTERVALS)
 def test_a_normal_day_has_as_many_ticks_as_intervals(interval: str, zone: str) -> None:
     day = datetime(2027, 6, 1, tzinfo=UTC)
 
     found = ticks(Schedule.every(interval, "02:07", zone), day, day + timedelta(days=1))
 
-    assert len(found) == 1440 // EVERY[interval]
+    assert len(found) == 1440 // INTERVALS[interval]
     assert datetime(2027, 6, 1, 2, 7, tzinfo=ZoneInfo(zone)) in [*found, *(tick - timedelta(days=1) for tick in found)]
 
 

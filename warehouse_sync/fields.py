@@ -33,11 +33,11 @@ class Normaliser(StrEnum):
     """Two letters, upper-cased."""
 
 
-class TooLong(StrEnum):
+class LengthPolicy(StrEnum):
     """What happens to a text that is longer than its field takes."""
 
-    CUT = "cut"
-    LEAVE_OUT = "leave_out"
+    TRUNCATE = "cut"
+    OMIT = "leave_out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Field:
     name: str
     normaliser: Normaliser
     max_length: int | None = None
-    too_long: TooLong = TooLong.CUT
+    length_policy: LengthPolicy = LengthPolicy.TRUNCATE
     max_items: int | None = None
     hash: str | None = None
     prefix: str = ""
@@ -76,7 +76,7 @@ class AudienceFields:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class ItemTemplate:
     """An object in a list of an element: `constants`, and the value of a field under `name`; left out without it."""
 
     constants: Mapping[str, str]
@@ -85,12 +85,12 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Element:
+class ElementTemplate:
     """How one operation is written as a JSON object: constants, lists of objects, values of fields, in this order.
 
     What has no value is left out, lists without items too. A TEXT_LIST is a list, every other value a text.
     """
 
     constants: Mapping[str, str]
-    lists: Mapping[str, tuple[Item, ...]]
+    lists: Mapping[str, tuple[ItemTemplate, ...]]
     values: Mapping[str, Field]

@@ -30,7 +30,9 @@ class _Handler(logging.StreamHandler[TextIO]):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         """Say where a line was lost, without what it said."""
         try:
-            self.stream.write(as_line(f"a log line of {record.name}:{record.lineno} could not be written") + "\n")
+            self.stream.write(
+                format_error_line(f"a log line of {record.name}:{record.lineno} could not be written") + "\n"
+            )
         except (OSError, ValueError):
             return
 
@@ -38,12 +40,12 @@ class _Handler(logging.StreamHandler[TextIO]):
 _json = False
 
 
-def is_json() -> bool:
+def writes_json() -> bool:
     """Whether this process promises one JSON object per line on standard error."""
     return _json
 
 
-def as_line(message: str) -> str:
+def format_error_line(message: str) -> str:
     """An error as the log has it, for those who cannot log; without a line break."""
     if not _json:
         return message
@@ -110,7 +112,7 @@ def configure_logs(
     )
 
 
-def ensure_configured() -> None:
+def ensure_logging() -> None:
     """For use as a library: lines go to the host's own `logging`, redacted, unless structlog is set up already.
 
     By itself structlog prints everything to standard output.

@@ -57,18 +57,18 @@ def deferred(reason: str, message: str, *, attempted: bool = True, retry_after: 
 class Outcomes:
     """The ends of the operations of one batch, in order: `runs` of equal ones, each with its length."""
 
-    runs: Sequence[tuple[Outcome, int]]
+    groups: Sequence[tuple[Outcome, int]]
 
     @classmethod
-    def from_each(cls, outcomes: Iterable[Outcome]) -> Outcomes:
+    def from_outcomes(cls, outcomes: Iterable[Outcome]) -> Outcomes:
         """These, one by one."""
         return cls([(outcome, sum(1 for _ in run)) for outcome, run in groupby(outcomes)])
 
     def __len__(self) -> int:
-        return sum(count for _, count in self.runs)
+        return sum(count for _, count in self.groups)
 
     def __iter__(self) -> Iterator[Outcome]:
-        return chain.from_iterable(repeat(outcome, count) for outcome, count in self.runs)
+        return chain.from_iterable(repeat(outcome, count) for outcome, count in self.groups)
 
 
 SEPARATOR = ",\n"
@@ -101,7 +101,7 @@ class Elements:
         """Only the number of elements is known from now on; the memory that they took is free."""
         self._data, self._each = memoryview(b""), []
 
-    def joined(self, positions: Sequence[int]) -> bytes | memoryview:
+    def join(self, positions: Sequence[int]) -> bytes | memoryview:
         """Those at `positions`, in that order and with commas between; all of them without a copy."""
         if positions == range(self._size):
             return self._data

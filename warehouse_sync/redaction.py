@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 REDACTED = "[redacted]"
 
-_SHORT = 12
+_MIN_SUBSTRING_LENGTH = 12
 """Secrets below this length are hidden as whole words only: a password `post` must not eat a hole into `postgresql`."""
 
 _CREDENTIALS = frozenset(
@@ -42,83 +42,83 @@ _PIECES = (re.compile(r"[^\s\"<>()\[\],;:\\]+"), re.compile(r"\S+"))
 """Where an address may begin and end: first between characters that no plain address holds (RFC 5322), which keeps what
 stands around it; then whatever is still of the form x@y.z goes with its whole word."""
 
-KEPT = 64
+MAX_RETIRED = 64
 """Retired secrets that stay hidden: every run of a long-lived worker fetches a token of its own."""
 
 
-class Hidden:
+class SecretRegistry:
     """The secrets to hide. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._lasting: set[str] = set()
-        self._passing: Counter[str] = Counter()
-        self._retired: deque[str] = deque(maxlen=KEPT)
-        self._words: tuple[str, ...] = ()
-        self._short_words: re.Pattern[str] | None = None
+        self._permanent: set[str] = set()
+        self._temporary: Counter[str] = Counter()
+        self._retired: deque[str] = deque(maxlen=MAX_RETIRED)
+        self._long_forms: tuple[str, ...] = ()
+        self._short_forms: re.Pattern[str] | None = None
 
-    def add(self, secret: str, *, passing: bool) -> None:
+    def add(self, secret: str, *, temporary: bool) -> None:
         """Hide it, however many ask for it; a lasting one for ever."""
         if len(secret) < 4 or secret in REDACTED:
             return
         with self._lock:
-            if passing:
-                self._passing[secret] += 1
+            if temporary:
+                self._temporary[secret] += 1
             else:
-                self._lasting.add(secret)
-            self._arrange()
+                self._permanent.add(secret)
+            self._rebuild_patterns()
 
     def retire(self, secret: str) -> None:
         """One of those who asked for a passing secret needs it no more."""
         with self._lock:
-            if secret not in self._passing:
+            if secret not in self._temporary:
                 return
-            self._passing[secret] -= 1
-            if not self._passing[secret]:
-                del self._passing[secret]
+            self._temporary[secret] -= 1
+            if not self._temporary[secret]:
+                del self._temporary[secret]
                 if secret in self._retired:
                     self._retired.remove(secret)
                 self._retired.append(secret)
-                self._arrange()
+                self._rebuild_patterns()
 
-    def take_out(self, text: str) -> str:
+    def redact(self, text: str) -> str:
         """`text` with REDACTED in place of each."""
-        for word in self._words:
+        for word in self._long_forms:
             if word in text:
                 text = text.replace(word, REDACTED)
-        return self._short_words.sub(REDACTED, text) if self._short_words else text
+        return self._short_forms.sub(REDACTED, text) if self._short_forms else text
 
-    def _arrange(self) -> None:
+    def _rebuild_patterns(self) -> None:
         forms = {
             form
-            for secret in {*self._lasting, *self._passing, *self._retired}
+            for secret in {*self._permanent, *self._temporary, *self._retired}
             for form in (secret, quote(secret, safe=""), dumps(secret)[1:-1])
         }
         words = sorted(forms, key=len, reverse=True)
-        short = [rf"(?<!\w){re.escape(word)}(?!\w)" for word in words if len(word) < _SHORT]
-        self._short_words = re.compile("|".join(short)) if short else None
-        self._words = tuple(word for word in words if len(word) >= _SHORT)
+        short = [rf"(?<!\w){re.escape(word)}(?!\w)" for word in words if len(word) < _MIN_SUBSTRING_LENGTH]
+        self._short_forms = re.compile("|".join(short)) if short else None
+        self._long_forms = tuple(word for word in words if len(word) >= _MIN_SUBSTRING_LENGTH)
 
 
-_hidden = Hidden()
+_secrets = SecretRegistry()
 
 
-def hide(secret: str, *, passing: bool = False) -> None:
+def hide_secret(secret: str, *, temporary: bool = False) -> None:
     """Take `secret` out of everything that is logged or redacted from now on; shorter than 4 characters: ignored.
 
     Its percent-encoded and its escaped form are hidden too. A passing one is given back with `retire()`. Thread-safe.
     """
-    _hidden.add(secret, passing=passing)
+    _secrets.add(secret, temporary=temporary)
 
 
-def retire(secret: str) -> None:
+def retire_secret(secret: str) -> None:
     """Whoever hid this passing secret has forgotten it; it stays hidden until KEPT others have been retired."""
-    _hidden.retire(secret)
+    _secrets.retire(secret)
 
 
 def redact(text: str) -> str:
     """`text` without e-mail addresses, bearer tokens, values of credentials and hidden secrets."""
-    text = _hidden.take_out(text)
+    text = _secrets.redact(text)
     if "://" in text:
         text = _USER_INFO.sub(REDACTED, text)
     text = _BEARER.sub(rf"\1 {REDACTED}", text)
@@ -131,19 +131,19 @@ def redact(text: str) -> str:
 
 def redact_event(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Put every key and value of the event through `redact`, however deep; a structlog processor."""
-    return {redact(str(key)): _redacted(value, str(key)) for key, value in event.items()}
+    return {redact(str(key)): _redact_value(value, str(key)) for key, value in event.items()}
 
 
-def _redacted(value: Any, key: str = "", depth: int = 0) -> Any:
+def _redact_value(value: Any, key: str = "", depth: int = 0) -> Any:
     if value is None or isinstance(value, bool | int | float):
         return REDACTED if key.lower() in _CREDENTIALS and value is not None else value
     if key.lower() in _CREDENTIALS:
         return REDACTED
     if depth < 6:
         if isinstance(value, Mapping):
-            return {redact(str(inner)): _redacted(kept, str(inner), depth + 1) for inner, kept in value.items()}
+            return {redact(str(inner)): _redact_value(kept, str(inner), depth + 1) for inner, kept in value.items()}
         if isinstance(value, list | tuple | set | frozenset):
-            return [_redacted(inner, "", depth + 1) for inner in value]
+            return [_redact_value(inner, "", depth + 1) for inner in value]
     if isinstance(value, bytes):
         value = value.decode("utf-8", "backslashreplace")
     return redact(str(value))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from warehouse_sync.admin.kubernetes import kubernetes_cron, shortest_interval
 from warehouse_sync.errors import ConfigurationError
-from warehouse_sync.schedule import EVERY, Schedule
+from warehouse_sync.schedule import INTERVALS, Schedule
 
 PATH = "syncs.people.schedule"
 MONTH_NAMES = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -145,12 +145,12 @@ def test_days_that_must_be_both_are_refused() -> None:
         kubernetes_cron(Schedule("0 2 */2 * MON"), PATH)
 
 
-@pytest.mark.parametrize("every", EVERY)
+@pytest.mark.parametrize("every", INTERVALS)
 @pytest.mark.parametrize("at", ["00:00", "02:07"])
 def test_an_interval_is_told_as_it_is(every: str, at: str) -> None:
     wanted = Schedule.every(every, at, "Europe/Berlin")
     assert kubernetes_cron(wanted, PATH) == wanted.cron
-    assert shortest_interval(wanted) == EVERY[every] * 60
+    assert shortest_interval(wanted) == INTERVALS[every] * 60
 
 
 def test_the_interval_of_an_expression_is_its_shortest() -> None:

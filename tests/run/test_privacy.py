@@ -161,7 +161,7 @@ def life(
     warehouse_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> Iterator[Life]:
     make_impatient(monkeypatch)
-    monkeypatch.setattr(redaction, "_hidden", redaction.Hidden())
+    monkeypatch.setattr(redaction, "_secrets", redaction.SecretRegistry())
     tokens: list[str] = []
 
     def minted(length: int) -> str:

@@ -20,7 +20,7 @@ from harness.worlds.scheduling import Shop, shop
 
 from warehouse_sync.config.loader import load_config
 from warehouse_sync.errors import ConfigurationError, WarehouseUnavailable
-from warehouse_sync.schedule import EVERY
+from warehouse_sync.schedule import INTERVALS
 from warehouse_sync.service.clock import Pace
 
 OFTEN = os.environ.get("OFTEN", "1h")
@@ -60,7 +60,7 @@ def test_a_fortnight(postgres: Server, tmp_path: Path, begin: str) -> None:
                 expected.append(schedule.next_after(expected[-1]))
             done = stage.of(name)
             assert done[: len(expected) - 1] == expected[:-1], name
-        pace = timedelta(minutes=EVERY[OFTEN])
+        pace = timedelta(minutes=INTERVALS[OFTEN])
         assert {after - before for before, after in pairwise(stage.of("often"))} == {pace}
         dates = [tick.astimezone(ZoneInfo("Europe/Berlin")).date() for tick in stage.of("nightly")]
         assert {after - before for before, after in pairwise(dates)} == {timedelta(days=1)}

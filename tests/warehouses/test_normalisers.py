@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from warehouse_sync.destinations.registry import audience_fields
-from warehouse_sync.fields import Field, Normaliser, TooLong
+from warehouse_sync.fields import Field, LengthPolicy, Normaliser
 from warehouse_sync.warehouses import normalisers
 from warehouse_sync.warehouses.base import Warehouse
 from warehouse_sync.warehouses.unicode import BLANK, WHITE_SPACE
@@ -133,7 +133,7 @@ def reference(field: Field, cell: str | None, *, hash_pii: bool) -> tuple[Any, s
                 return None, "holds_an_address"
             if len(text) <= (field.max_length or 1000):
                 return text, None
-            cut = field.max_length and field.too_long is TooLong.CUT
+            cut = field.max_length and field.length_policy is LengthPolicy.TRUNCATE
             return (text[: field.max_length], None) if cut else (None, "too_long")
         case Normaliser.TEXT_LIST:
             items = reference_list(cell)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from warehouse_sync.destinations.registry import audience_fields
 from warehouse_sync.errors import ConfigurationError, QueryFailed, StateDamaged, WarehouseUnavailable
-from warehouse_sync.fields import Element
+from warehouse_sync.fields import ElementTemplate
 from warehouse_sync.operations import OperationKind
 from warehouse_sync.pipeline.delivery import batches
 from warehouse_sync.pipeline.snapshot import check_hashing
@@ -256,7 +256,7 @@ def test_the_address_in_messages_has_no_password(warehouse: Warehouse) -> None:
 
 
 USER = audience_fields("linkedin", "user")
-PLAIN = Element({"action": "ADD"}, {}, {"country": USER.fields[-1]})
+PLAIN = ElementTemplate({"action": "ADD"}, {}, {"country": USER.fields[-1]})
 
 
 def make_changes(warehouse: Warehouse, count: int, seq: sa.ColumnElement[Any] | None = None) -> sa.TableClause:

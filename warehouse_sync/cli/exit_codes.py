@@ -108,10 +108,10 @@ def _stopped(stop: CancelToken) -> typer.Exit:
 
 
 def _tell(message: str) -> None:
-    from warehouse_sync.logs import is_json
+    from warehouse_sync.logs import writes_json
     from warehouse_sync.redaction import redact
 
-    if is_json():
+    if writes_json():
         import structlog
 
         structlog.get_logger(__name__).error(message)

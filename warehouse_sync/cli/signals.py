@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from warehouse_sync.cancellation import CancelToken, Interrupted
-from warehouse_sync.logs import as_line
+from warehouse_sync.logs import format_error_line
 
 SIGNALS: Final = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 """The signals that ask for an end, as a reader knows them. The exit code is 128 and the number, as shells have it."""
@@ -59,7 +59,7 @@ def _heeding(stop: CancelToken) -> Callable[[int, Any], None]:
 
     def heed(number: int, _frame: Any) -> None:
         if stop.requested:
-            os.write(2, as_line(AT_ONCE).encode() + b"\n")
+            os.write(2, format_error_line(AT_ONCE).encode() + b"\n")
             os._exit(128 + number)
         stop.request(SIGNALS[signal.Signals(number)])
         if stop.may_interrupt:

@@ -13,7 +13,7 @@ from warehouse_sync.config.files import Unreadable, read_text
 from warehouse_sync.config.snowflake_login import checked_url
 from warehouse_sync.config.types import CONTROL, folder, web_address
 from warehouse_sync.config.validation import wrong
-from warehouse_sync.redaction import hide
+from warehouse_sync.redaction import hide_secret
 
 _SHORTEST_CREDENTIAL = 12
 
@@ -54,12 +54,12 @@ def _private_key(value: str) -> str:
     value = value if "\n" in value else value.replace("\\n", "\n")
     for line in (value, *value.split("\n")):
         if not line.startswith("-----"):
-            hide(line)
+            hide_secret(line)
     return value
 
 
 def _secret(value: str) -> str:
-    hide(value)
+    hide_secret(value)
     return value
 
 
@@ -67,7 +67,7 @@ def _warehouse_url(value: str) -> str:
     scheme, separator, rest = value.partition("://")
     password = rest.partition("?")[0].rpartition("@")[0].partition(":")[2]
     for hidden in {password, unquote(password)}:
-        hide(hidden)
+        hide_secret(hidden)
     backend, _, driver = scheme.lower().partition("+")
     if backend == "snowflake" and not driver and separator:
         return checked_url(rest)
@@ -94,11 +94,11 @@ def _webhook_url(value: str) -> str:
     if re.search(r"[\s#?]", query):
         raise wrong("an address is expected here, such as https://hooks.slack.com/services/…")
     web_address(address)
-    hide(value)
+    hide_secret(value)
     # What comes behind the host is the credential, and some messages show that alone. Short, it is a plain word.
     for part in (urlsplit(value).path.strip("/"), query):
         if len(part) >= _SHORTEST_CREDENTIAL:
-            hide(part)
+            hide_secret(part)
     return value
 
 

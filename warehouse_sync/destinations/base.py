@@ -12,7 +12,7 @@ from datetime import date
 from typing import Protocol
 
 from warehouse_sync.events import Progress
-from warehouse_sync.fields import AudienceFields, Element
+from warehouse_sync.fields import AudienceFields, ElementTemplate
 from warehouse_sync.operations import Batch, OperationKind, Outcomes
 
 
@@ -91,7 +91,7 @@ class Destination(Protocol):
         """Identifiers and fields that this audience type takes."""
         ...
 
-    def element(self, audience_type: str, operation: OperationKind) -> Element:
+    def element(self, audience_type: str, operation: OperationKind) -> ElementTemplate:
         """How an operation on this audience type is written, of the fields that it takes."""
         ...
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from warehouse_sync.destinations.base import Audience, Destination
 from warehouse_sync.errors import StateDamaged
-from warehouse_sync.fields import Element
+from warehouse_sync.fields import ElementTemplate
 from warehouse_sync.operations import Batch, OperationKind, Outcome, Outcomes, OutcomeStatus
 from warehouse_sync.state.lease import Lease
 from warehouse_sync.warehouses.base import Warehouse
@@ -25,7 +25,7 @@ MAX_DEFERRED_BATCHES = 3
 def batches(
     warehouse: Warehouse,
     changes: sa.TableClause,
-    element: Element,
+    element: ElementTemplate,
     operation: OperationKind,
     after: int,
     last: int,
@@ -100,10 +100,10 @@ class Delivery:
         outcomes = future.result()
         if len(outcomes) != len(batch):
             raise AssertionError(f"destination answered {len(outcomes)} outcomes for {len(batch)} operations")
-        if all(outcome.status is OutcomeStatus.DEFERRED and outcome.attempted for outcome, _ in outcomes.runs):
+        if all(outcome.status is OutcomeStatus.DEFERRED and outcome.attempted for outcome, _ in outcomes.groups):
             self._deferred_in_a_row += 1
             if self._deferred_in_a_row >= MAX_DEFERRED_BATCHES * self.destination.max_in_flight:
-                self.outage, _ = outcomes.runs[-1]
+                self.outage, _ = outcomes.groups[-1]
         else:
             self._deferred_in_a_row = 0
         return batch, outcomes

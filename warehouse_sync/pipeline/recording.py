@@ -83,7 +83,7 @@ class Recorder:
         if batch.first_seq != self._open.last + 1:
             raise AssertionError(f"batch {batch.first_seq} does not follow {self._open.last}")
         seq = batch.first_seq
-        for outcome, count in outcomes.runs:
+        for outcome, count in outcomes.groups:
             self._count(batch.operation, outcome, count)
             if outcome.status is not OutcomeStatus.DELIVERED:
                 self._exception(batch.operation, outcome).add(seq, seq + count - 1)

@@ -13,7 +13,7 @@ from warehouse_sync.cancellation import CancelToken
 from warehouse_sync.config.loader import Config
 from warehouse_sync.errors import WarehouseSyncError
 from warehouse_sync.events import Phase, Progress
-from warehouse_sync.logs import ensure_configured
+from warehouse_sync.logs import ensure_logging
 from warehouse_sync.operations import RunKind, RunStatus
 from warehouse_sync.reports import RunReport
 from warehouse_sync.run.context import RunContext, open_context
@@ -121,7 +121,7 @@ def under_lease(
     if stop.requested:
         return [RunReport(name, RunStatus.INCOMPLETE, reason=f"stopped by {stop.reason} before it began")]
     stop.shielded = is_broken_off = False
-    ensure_configured()
+    ensure_logging()
     before = structlog.contextvars.bind_contextvars(sync=name)
     try:
         with open_context(config, name, progress, with_query=with_query) as job:

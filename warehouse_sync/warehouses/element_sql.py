@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import orjson
 import sqlalchemy as sa
 
-from warehouse_sync.fields import Element, Field, Item, Normaliser
+from warehouse_sync.fields import ElementTemplate, Field, ItemTemplate, Normaliser
 from warehouse_sync.operations import SEPARATOR
 from warehouse_sync.warehouses.base import Warehouse
 from warehouse_sync.warehouses.dialect import Text
@@ -16,7 +16,7 @@ PLAIN = frozenset({Normaliser.EMAIL, Normaliser.DEVICE_ID, Normaliser.COUNTRY, N
 """Normalisers whose values (an EMAIL is a hash) hold letters, digits, hyphens and colons only: nothing to escape."""
 
 
-def element_text(warehouse: Warehouse, changes: sa.TableClause, element: Element) -> Text:
+def element_text(warehouse: Warehouse, changes: sa.TableClause, element: ElementTemplate) -> Text:
     """The operation of a row of `changes` as JSON, with SEPARATOR behind it."""
     parts = [_literal("{" + _members(element.constants))]
     for name, items in element.lists.items():
@@ -25,7 +25,7 @@ def element_text(warehouse: Warehouse, changes: sa.TableClause, element: Element
     return warehouse.concatenated(*parts, _literal("}" + SEPARATOR))
 
 
-def _list(warehouse: Warehouse, changes: sa.TableClause, name: str, items: tuple[Item, ...]) -> list[Text]:
+def _list(warehouse: Warehouse, changes: sa.TableClause, name: str, items: tuple[ItemTemplate, ...]) -> list[Text]:
     """The list's parts, each of them NULL or empty when there is no item."""
     is_there = sa.or_(*(changes.c[item.field.name].is_not(None) for item in items))
     each = [

@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from warehouse_sync.fields import AudienceFields, Field, Normaliser, TooLong
+from warehouse_sync.fields import AudienceFields, Field, LengthPolicy, Normaliser
 from warehouse_sync.warehouses.base import Warehouse
 from warehouse_sync.warehouses.dialect import Text
 from warehouse_sync.warehouses.unicode import WHITE_SPACE
@@ -148,7 +148,7 @@ def problem(
             return _first((~warehouse.matches(cleaned, "^[A-Za-z]{2}$"), "not_a_country_code"))
         case Normaliser.TEXT:
             email = (suspicious & warehouse.matches(cleaned, EMAIL_WITHIN), "holds_an_address")
-            if field.max_length is not None and field.too_long is TooLong.CUT:
+            if field.max_length is not None and field.length_policy is LengthPolicy.TRUNCATE:
                 return _first(email)
             return _first(email, (length > (field.max_length or LONGEST), "too_long"))
         case Normaliser.TEXT_LIST:
@@ -167,7 +167,7 @@ def value(warehouse: Warehouse, field: Field, cleaned: Text, *, hash_pii: bool) 
             return sa.literal(field.prefix, sa.Text) + warehouse.extract(cleaned, _prefixed(field))
         case Normaliser.COUNTRY:
             return warehouse.upper_ascii(cleaned)
-        case Normaliser.TEXT if field.max_length is not None and field.too_long is TooLong.CUT:
+        case Normaliser.TEXT if field.max_length is not None and field.length_policy is LengthPolicy.TRUNCATE:
             # Few are as long, and counting characters looks at each.
             is_long = (warehouse.byte_length(cleaned) > field.max_length) & (sa.func.length(cleaned) > field.max_length)
             return sa.case((is_long, sa.func.left(cleaned, field.max_length)), else_=cleaned)

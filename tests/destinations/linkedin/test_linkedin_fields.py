@@ -17,7 +17,7 @@ from warehouse_sync.destinations.linkedin.fields import (
     WIRE_NAMES,
 )
 from warehouse_sync.destinations.registry import audience_fields
-from warehouse_sync.fields import Normaliser, TooLong
+from warehouse_sync.fields import LengthPolicy, Normaliser
 
 
 def test_the_names_are_those_of_the_public_interface_in_order() -> None:
@@ -46,7 +46,7 @@ def test_limits_are_those_of_the_contract() -> None:
         "first_name": 35, "last_name": 35, "title": 50, "company": 50,
         "company_page_url": 100, "stock_symbol": 5, "industries": 50, "city": 50, "state": 50, "postal_code": 20,
     }  # fmt: skip
-    left_out = {field.name for field in COMPANY.all if field.too_long is TooLong.LEAVE_OUT}
+    left_out = {field.name for field in COMPANY.all if field.length_policy is LengthPolicy.OMIT}
     assert left_out == {"company_page_url", "stock_symbol"}
     assert {field.name: field.max_items for field in COMPANY.all if field.max_items} == {"industries": 3}
     assert [field.hash for field in USER.all if field.normaliser is Normaliser.EMAIL] == ["sha256", "sha512"]

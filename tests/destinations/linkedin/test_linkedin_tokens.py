@@ -200,15 +200,15 @@ def test_a_fetched_token_stays_hidden_while_it_is_used_and_a_good_while_after(la
 
     def others(count: int) -> None:
         for number in range(count):
-            redaction.hide(f"another-token-{number}", passing=True)
-            redaction.retire(f"another-token-{number}")
+            redaction.hide_secret(f"another-token-{number}", temporary=True)
+            redaction.retire_secret(f"another-token-{number}")
 
-    others(2 * redaction.KEPT)
+    others(2 * redaction.MAX_RETIRED)
     assert redaction.redact(token) == redaction.REDACTED
     linkedin.close()
-    others(redaction.KEPT - 1)
+    others(redaction.MAX_RETIRED - 1)
     assert redaction.redact(token) == redaction.REDACTED
-    others(redaction.KEPT)
+    others(redaction.MAX_RETIRED)
     assert redaction.redact(token) == token
 
 

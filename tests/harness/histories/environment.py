@@ -205,7 +205,7 @@ def bench(url: str, folder: Path, *, near: bool, groups: int) -> Iterator[Bench]
         engine = stack.enter_context(swift(patch, url)) if near else None
         if near:
             # Each run brings a new token; hiding them all from logs that nobody writes is what most time went into.
-            patch.setattr(tokens, "hide", lambda _, **__: None)
+            patch.setattr(tokens, "hide_secret", lambda _, **__: None)
         else:
             stack.enter_context(silence())
         witness = Witness(stack.enter_context(_looking_on(url, engine)))

@@ -76,7 +76,7 @@ def _taken_as_delivered(patch: pytest.MonkeyPatch, is_so: Callable[[Outcome], bo
     told = responses._told
 
     def trusting(*arguments: Any) -> Outcomes:
-        return Outcomes.from_each(DELIVERED if is_so(outcome) else outcome for outcome in told(*arguments))
+        return Outcomes.from_outcomes(DELIVERED if is_so(outcome) else outcome for outcome in told(*arguments))
 
     patch.setattr(responses, "_told", trusting)
 

@@ -62,4 +62,4 @@ def settle(size: int, ask: Callable[[Sequence[int]], Verdict]) -> Outcomes:
     except GaveUp as stop:
         # Whoever is unsettled has been in the first question, even if the last one never left.
         leftover = replace(stop.outcome, attempted=stop.attempted or questions > 1)
-    return Outcomes.from_each(leftover if outcome is None else outcome for outcome in outcomes)
+    return Outcomes.from_outcomes(leftover if outcome is None else outcome for outcome in outcomes)

@@ -23,7 +23,7 @@ from warehouse_sync.destinations.linkedin.segments import PATH, Segment, Segment
 from warehouse_sync.destinations.linkedin.tokens import Tokens
 from warehouse_sync.errors import AuthenticationFailed, ConfigurationError, DestinationUnavailable, StopRun
 from warehouse_sync.events import Action, Progress
-from warehouse_sync.fields import AudienceFields, Element
+from warehouse_sync.fields import AudienceFields, ElementTemplate
 from warehouse_sync.operations import Batch, OperationKind, Outcomes
 
 BATCH_SIZE = 5000
@@ -66,7 +66,7 @@ class LinkedIn:
         """Return what linkedin/fields.py declares."""
         return AUDIENCE_FIELDS[audience_type]
 
-    def element(self, audience_type: str, operation: OperationKind) -> Element:
+    def element(self, audience_type: str, operation: OperationKind) -> ElementTemplate:
         """Return what linkedin/elements.py declares."""
         return element(audience_type, operation)
 

@@ -12,20 +12,22 @@ from typing import Any
 import orjson
 
 from warehouse_sync.destinations.linkedin.fields import AUDIENCE_FIELDS, USER_ID_TYPES, WIRE_NAMES
-from warehouse_sync.fields import Element, Item
+from warehouse_sync.fields import ElementTemplate, ItemTemplate
 from warehouse_sync.operations import Elements, OperationKind
 
 ACTION, USER_IDS, ID_TYPE, ID_VALUE = "action", "userIds", "idType", "idValue"
 
 
-def element(audience_type: str, operation: OperationKind) -> Element:
+def element(audience_type: str, operation: OperationKind) -> ElementTemplate:
     """How an operation on an audience of this type is written."""
     take = AUDIENCE_FIELDS[audience_type]
     named = take.all if operation is OperationKind.ADD else take.identifiers
     ids = tuple(
-        Item({ID_TYPE: USER_ID_TYPES[field.name]}, ID_VALUE, field) for field in named if field.name in USER_ID_TYPES
+        ItemTemplate({ID_TYPE: USER_ID_TYPES[field.name]}, ID_VALUE, field)
+        for field in named
+        if field.name in USER_ID_TYPES
     )
-    return Element(
+    return ElementTemplate(
         constants={ACTION: operation.value},
         lists={USER_IDS: ids} if ids else {},
         values={WIRE_NAMES[field.name]: field for field in named if field.name not in USER_ID_TYPES},
@@ -50,7 +52,7 @@ class Body:
 
 def body(elements: Elements, positions: Sequence[int]) -> Body:
     """The request body that carries the elements at `positions`, in that order."""
-    return Body(b'{"elements":[', elements.joined(positions), b"]}")
+    return Body(b'{"elements":[', elements.join(positions), b"]}")
 
 
 def values(written: bytes) -> list[str]:

@@ -6,7 +6,7 @@ page addresses, three industries. Longer values would have their element refused
 
 from __future__ import annotations
 
-from warehouse_sync.fields import AudienceFields, Field, Normaliser, TooLong
+from warehouse_sync.fields import AudienceFields, Field, LengthPolicy, Normaliser
 
 COUNTRY = Field("country", Normaliser.COUNTRY)
 
@@ -30,7 +30,7 @@ COMPANY = AudienceFields(
         Field("company_name", Normaliser.TEXT),
         Field("company_email_domain", Normaliser.DOMAIN),
         Field("company_website_domain", Normaliser.DOMAIN),
-        Field("company_page_url", Normaliser.TEXT, max_length=100, too_long=TooLong.LEAVE_OUT),
+        Field("company_page_url", Normaliser.TEXT, max_length=100, length_policy=LengthPolicy.OMIT),
         Field(
             "organization_urn",
             Normaliser.PREFIXED_NUMBER,
@@ -39,7 +39,7 @@ COMPANY = AudienceFields(
         ),
     ),
     fields=(
-        Field("stock_symbol", Normaliser.TEXT, max_length=5, too_long=TooLong.LEAVE_OUT),
+        Field("stock_symbol", Normaliser.TEXT, max_length=5, length_policy=LengthPolicy.OMIT),
         Field("industries", Normaliser.TEXT_LIST, max_length=50, max_items=3),
         Field("city", Normaliser.TEXT, max_length=50),
         Field("state", Normaliser.TEXT, max_length=50),

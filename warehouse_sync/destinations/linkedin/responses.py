@@ -196,7 +196,7 @@ def _told(body: Any, size: int, values: Values) -> Outcomes:
         return _malformed(size)
     told = [_element(answer, at, values) for at, answer in enumerate(answers)]
     missing = deferred("missing_answer", "LinkedIn's answer is shorter than what was asked")
-    return Outcomes.from_each(told + [missing] * (size - len(told)))
+    return Outcomes.from_outcomes(told + [missing] * (size - len(told)))
 
 
 def _malformed(size: int) -> Outcomes:

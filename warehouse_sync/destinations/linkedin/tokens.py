@@ -18,7 +18,7 @@ from warehouse_sync.destinations.linkedin.http import Client, NoAnswer, Response
 from warehouse_sync.destinations.linkedin.responses import Next, retry_after, what_next
 from warehouse_sync.destinations.linkedin.shared import Shared
 from warehouse_sync.events import Action
-from warehouse_sync.redaction import hide, retire
+from warehouse_sync.redaction import hide_secret, retire_secret
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +53,7 @@ class Grant:
     def end(self) -> None:
         """Nobody sends its tokens any more."""
         while self.announced:
-            retire(self.announced.pop())
+            retire_secret(self.announced.pop())
 
 
 grants: Shared[Grant] = Shared(Grant.end)
@@ -218,7 +218,7 @@ class Tokens:
         )
 
     def _hide(self, token: str) -> None:
-        hide(token, passing=True)
+        hide_secret(token, temporary=True)
         self._grant.announced.append(token)
 
     def close(self) -> None:
