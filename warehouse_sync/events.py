@@ -1,8 +1,9 @@
-"""What a run tells whoever watches it."""
+"""What runs and the service publish, and who listens: events, listeners, and `Events`, which connects them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ from warehouse_sync.reports import RunReport
 
 if TYPE_CHECKING:
     from warehouse_sync.config.loader import Config
+
+log = structlog.get_logger(__name__)
 
 
 class Phase(StrEnum):
@@ -31,7 +34,7 @@ class Phase(StrEnum):
 
 
 class Action(StrEnum):
-    """What a request to a destination is for."""
+    """The purpose of a request to a destination."""
 
     TOKEN = "token"  # noqa: S105 - a word for what is fetched
     FIND = "find"
@@ -41,140 +44,224 @@ class Action(StrEnum):
     REMOVE = "remove"
 
 
-class Waiting(StrEnum):
-    """What holds a request back: the pace that we keep by ourselves, or that the destination wants to be left alone."""
+class DelayCause(StrEnum):
+    """Why requests are delayed: our own rate limit, or the destination asked for a pause."""
 
     PACE = "pace"
     DESTINATION = "destination"
 
 
-class Progress:
-    """Receives the progress of one run; this one ignores it.
+@dataclass(frozen=True, slots=True)
+class ConfigurationLoaded:
+    """A configuration is in force. Published for no single sync.
 
-    Called from the run's own thread only, but for `answered` and `waited`: several threads send. Must not raise.
+    Attributes:
+        config: The configuration; its syncs replace those of the previous one.
     """
 
-    def begin(self, phase: Phase, total: int | None = None) -> None:
-        """`phase` starts now; `total` members will be handled in it, None when it is not known."""
-
-    def advance(self, count: int) -> None:
-        """`count` more members of the current phase are done."""
-
-    def note(self, message: str) -> None:
-        """Something worth a line to the operator (a new audience is being waited for, a warning)."""
-
-    def end(self) -> None:
-        """The run is over, however it went."""
-
-    def credentials(self, refresh_token_expires: date | None) -> None:
-        """The destination takes our credentials; None when it does not say how long they live."""
-
-    def rejected_rows(self, reasons: Mapping[str, int]) -> None:
-        """The snapshot is there: the rows of the query that cannot be members, all of them, by reason."""
-
-    def promoted(self, kind: RunKind, members: int) -> None:
-        """The commit point is passed: the audience shall hold so many members."""
-
-    def settled(self, operation: OperationKind, outcome: Outcome, count: int) -> None:
-        """So many operations have ended so."""
-
-    def queued(self, kind: RunKind, waiting: int, dead: int) -> None:
-        """What the retry queue of the run holds at its end."""
-
-    def answered(self, action: Action, status: str, seconds: float) -> None:
-        """One request was answered with an HTTP status, or not at all: then `status` is `timeout` or `connection`."""
-
-    def waited(self, cause: Waiting, seconds: float) -> None:
-        """For so much more time at least one request was held back."""
+    config: Config
 
 
-class EachProgress(Progress):
-    """Hands everything on to several others."""
-
-    def __init__(self, *watchers: Progress) -> None:
-        self._watchers = watchers
-
-    def begin(self, phase: Phase, total: int | None = None) -> None:
-        for watcher in self._watchers:
-            watcher.begin(phase, total)
-
-    def advance(self, count: int) -> None:
-        for watcher in self._watchers:
-            watcher.advance(count)
-
-    def note(self, message: str) -> None:
-        for watcher in self._watchers:
-            watcher.note(message)
-
-    def end(self) -> None:
-        for watcher in self._watchers:
-            watcher.end()
-
-    def credentials(self, refresh_token_expires: date | None) -> None:
-        for watcher in self._watchers:
-            watcher.credentials(refresh_token_expires)
-
-    def rejected_rows(self, reasons: Mapping[str, int]) -> None:
-        for watcher in self._watchers:
-            watcher.rejected_rows(reasons)
-
-    def promoted(self, kind: RunKind, members: int) -> None:
-        for watcher in self._watchers:
-            watcher.promoted(kind, members)
-
-    def settled(self, operation: OperationKind, outcome: Outcome, count: int) -> None:
-        for watcher in self._watchers:
-            watcher.settled(operation, outcome, count)
-
-    def queued(self, kind: RunKind, waiting: int, dead: int) -> None:
-        for watcher in self._watchers:
-            watcher.queued(kind, waiting, dead)
-
-    def answered(self, action: Action, status: str, seconds: float) -> None:
-        for watcher in self._watchers:
-            watcher.answered(action, status, seconds)
-
-    def waited(self, cause: Waiting, seconds: float) -> None:
-        for watcher in self._watchers:
-            watcher.waited(cause, seconds)
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """A run starts; the warehouse is not connected yet."""
 
 
-log = structlog.get_logger(__name__)
+@dataclass(frozen=True, slots=True)
+class PhaseStarted:
+    """A run enters a phase; the phase before is over.
+
+    Attributes:
+        phase: The phase that starts.
+        total: Number of members that the phase will process; None if unknown.
+    """
+
+    phase: Phase
+    total: int | None = None
 
 
-class Observer:
-    """Receives what happens to syncs; this one ignores it. Called from several threads; must not raise."""
+@dataclass(frozen=True, slots=True)
+class MembersProcessed:
+    """The current phase has processed more members.
 
-    def configured(self, config: Config) -> None:
-        """From now on the syncs are those of `config`."""
+    Attributes:
+        count: Number of members since the previous event of this kind.
+    """
 
-    def progress(self, sync: str) -> Progress:
-        """What a run of `sync` that begins now shall be given."""
-        return Progress()
-
-    def ended(self, sync: str, report: RunReport, *, retry: bool = False) -> None:
-        """A run of `sync` has ended as `report` says; a failure's reason stands in it.
-
-        retry: it was a retry pass, which says nothing of whether the query can be run. Purges are not told.
-        """
+    count: int
 
 
-class EachObserver(Observer):
-    """Hands everything on to several others, in their order."""
+@dataclass(frozen=True, slots=True)
+class NoteAdded:
+    """The operator should read a line, for example why a run waits.
 
-    def __init__(self, *observers: Observer) -> None:
-        self._observers = observers
+    Attributes:
+        message: The line.
+    """
 
-    def configured(self, config: Config) -> None:
-        for observer in self._observers:
-            observer.configured(config)
+    message: str
 
-    def progress(self, sync: str) -> Progress:
-        return EachProgress(*(observer.progress(sync) for observer in self._observers))
 
-    def ended(self, sync: str, report: RunReport, *, retry: bool = False) -> None:
-        for observer in self._observers:
+@dataclass(frozen=True, slots=True)
+class CredentialsChecked:
+    """The destination accepts the credentials.
+
+    Attributes:
+        refresh_token_expires: Last day of the refresh token; None if the destination does not report it.
+    """
+
+    refresh_token_expires: date | None
+
+
+@dataclass(frozen=True, slots=True)
+class RowsRejected:
+    """The snapshot is complete, so the rejected rows and left-out values are known.
+
+    Attributes:
+        reasons: Number of rows by reason. `field:reason` counts rows whose value of that field is left out.
+    """
+
+    reasons: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class RunPromoted:
+    """A run has passed its commit point.
+
+    Attributes:
+        kind: Kind of the run.
+        members: Number of members that the audience will hold.
+    """
+
+    kind: RunKind
+    members: int
+
+
+@dataclass(frozen=True, slots=True)
+class OperationsEnded:
+    """Operations of a run have their outcome.
+
+    Attributes:
+        operation: Kind of the operations.
+        outcome: Their outcome, equal for all.
+        count: Number of operations.
+    """
+
+    operation: OperationKind
+    outcome: Outcome
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class RetryQueueCounted:
+    """A run has counted its retry queue, at its end.
+
+    Attributes:
+        kind: Kind of the run.
+        waiting: Operations that are retried later.
+        dead: Operations that are no longer retried automatically.
+    """
+
+    kind: RunKind
+    waiting: int
+    dead: int
+
+
+@dataclass(frozen=True, slots=True)
+class RequestAnswered:
+    """A request to the destination has ended. Published from several threads.
+
+    Attributes:
+        action: Purpose of the request.
+        status: HTTP status; `timeout` or `connection` if there was no answer.
+        seconds: Time from the request to the end of the answer.
+    """
+
+    action: Action
+    status: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class RequestsDelayed:
+    """At least one request was delayed during this time. Published from several threads.
+
+    Attributes:
+        cause: Why.
+        seconds: Time since the previous event of this kind and cause, or since the delay began.
+    """
+
+    cause: DelayCause
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    """A run that was started has ended, in whatever way."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunReported:
+    """The result of a run or retry pass is known, also of one that could not start. Not published for purges.
+
+    Attributes:
+        report: The result; it contains the reason of a failure.
+        is_retry: Whether it was a retry pass, which does not show whether the query works.
+    """
+
+    report: RunReport
+    is_retry: bool = False
+
+
+Event = (
+    ConfigurationLoaded
+    | RunStarted
+    | PhaseStarted
+    | MembersProcessed
+    | NoteAdded
+    | CredentialsChecked
+    | RowsRejected
+    | RunPromoted
+    | OperationsEnded
+    | RetryQueueCounted
+    | RequestAnswered
+    | RequestsDelayed
+    | RunEnded
+    | RunReported
+)
+
+Listener = Callable[[str, Event], None]
+"""Receives the name of a sync and an event; an empty name for an event of no single sync. Called from any thread."""
+
+
+class Events:
+    """Publishes events to listeners, in the order of the listeners. Immutable, so it is thread-safe.
+
+    A listener that raises an exception does not change what happens to a run: the exception is logged.
+    """
+
+    def __init__(self, *listeners: Listener, sync: str = "") -> None:
+        self._listeners = listeners
+        self._sync = sync
+
+    def for_sync(self, sync: str) -> Events:
+        """Return a publisher of the events of `sync`, to the same listeners."""
+        return Events(*self._listeners, sync=sync)
+
+    def with_listener(self, listener: Listener) -> Events:
+        """Return a publisher that has one more listener."""
+        return Events(*self._listeners, listener, sync=self._sync)
+
+    def publish(self, event: Event) -> None:
+        """Call every listener with `event`."""
+        for listener in self._listeners:
             try:
-                observer.ended(sync, report, retry=retry)
-            except Exception as error:  # noqa: BLE001 - how a run ended does not depend on who watches it
-                log.error("an observer failed", observer=type(observer).__name__, error=type(error).__name__, sync=sync)
+                listener(self._sync, event)
+            except Exception as error:  # noqa: BLE001 - a listener must not end a run
+                log.error(
+                    "a listener failed",
+                    listener=getattr(listener, "__qualname__", type(listener).__name__),
+                    published=type(event).__name__,
+                    error=type(error).__name__,
+                    sync=self._sync,
+                )

@@ -6,7 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import stamina
@@ -17,7 +17,7 @@ from harness.worlds.world import SYNC, World, create_audience, sandbox
 
 from warehouse_sync.config.loader import Config, load_config
 from warehouse_sync.config.models import WebhookConfig
-from warehouse_sync.events import EachObserver, Observer
+from warehouse_sync.events import Event, Events, RunReported
 from warehouse_sync.monitoring import webhooks
 from warehouse_sync.monitoring.alerts import Alerts, body
 from warehouse_sync.operations import OperationCounts, RunStatus
@@ -66,7 +66,7 @@ def ran(world: World, impatient: None) -> World:
 
 def tell(alerts: Alerts, *reports: RunReport) -> None:
     for report in reports:
-        alerts.ended(SYNC, report)
+        alerts.handle(SYNC, RunReported(report))
 
 
 def test_a_day_of_a_cron_job(tmp_path: Path, hooks: Hooks) -> None:
@@ -118,7 +118,7 @@ def test_many_workers_at_once_tell_once(ran: World, hooks: Hooks) -> None:
         def one(report: RunReport = report, start: threading.Barrier = start) -> None:
             alerts = Alerts(config)
             start.wait()
-            alerts.ended(SYNC, report)
+            alerts.handle(SYNC, RunReported(report))
 
         workers = [threading.Thread(target=one) for _ in range(8)]
         for worker in workers:
@@ -143,29 +143,24 @@ def test_a_retry_pass_mends_only_what_it_can(ran: World, hooks: Hooks) -> None:
     alerts = Alerts(configured(ran, chat={"url": hooks.url()}))
     for report in (FAILED, BLOCKED, DEAD):
         tell(alerts, report)
-        alerts.ended(SYNC, OKAY, retry=True)
-    alerts.ended(SYNC, DEAD, retry=True)
-    alerts.ended(SYNC, FAILED, retry=True)
-    alerts.ended(SYNC, DEAD, retry=True)
+        alerts.handle(SYNC, RunReported(OKAY, is_retry=True))
+    alerts.handle(SYNC, RunReported(DEAD, is_retry=True))
+    alerts.handle(SYNC, RunReported(FAILED, is_retry=True))
+    alerts.handle(SYNC, RunReported(DEAD, is_retry=True))
     expected = ["failed", "blocked", "dead", "recovered", "dead", "failed"]
     assert [new for _, new in hooks.states()] == expected
 
 
-def test_one_watcher_that_breaks_does_not_keep_others_from_being_told() -> None:
+def test_a_listener_that_fails_does_not_affect_the_others() -> None:
     """Nor does it change how the run ended."""
 
-    class Broken(Observer):
-        def ended(self, sync: str, report: RunReport, *, retry: bool = False) -> None:
-            raise ValueError
+    def fail(_sync: str, _event: Event) -> None:
+        raise ValueError
 
-    class Told(Observer):
-        reports: ClassVar[list[RunReport]] = []
-
-        def ended(self, sync: str, report: RunReport, *, retry: bool = False) -> None:
-            self.reports.append(report)
-
-    EachObserver(Broken(), Told()).ended(SYNC, FAILED)
-    assert Told.reports == [FAILED]
+    received: list[tuple[str, Event]] = []
+    events = Events(fail, lambda sync, event: received.append((sync, event)))
+    events.for_sync(SYNC).publish(RunReported(FAILED))
+    assert received == [(SYNC, RunReported(FAILED))]
 
 
 @on_duckdb

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -12,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from warehouse_sync.cli import sync_commands
 from warehouse_sync.cli.display import Display
 from warehouse_sync.config.loader import load_config
-from warehouse_sync.events import Observer
+from warehouse_sync.events import Event, Events, RunReported
 from warehouse_sync.monitoring.metric_definitions import METRICS, OPERATION_REASONS, ROW_REASONS, VALUE_REASONS
 from warehouse_sync.monitoring.metrics import Metrics
 from warehouse_sync.operations import RunStatus
@@ -67,24 +66,24 @@ def test_the_text_keeps_to_the_rules_of_prometheus(metrics: Metrics) -> None:
         assert all(set(sample.labels) == set(metric.labels) for sample in family.samples)
         assert {sample.name for sample in family.samples} <= {metric.name}
     assert {sample.labels["sync"] for sample in families["warehouse_sync_runs"].samples} == {ODD}
-    metrics.ended(ODD, RunReport(ODD, RunStatus.SUCCEEDED))
+    metrics.handle(ODD, RunReported(RunReport(ODD, RunStatus.SUCCEEDED)))
     before = metrics.text()
     metrics.restore(before.decode())
     assert metrics.text() == before
 
 
-def test_a_mistake_of_ours_is_told_as_a_failure() -> None:
-    """Whoever watches learns that a run ended by an error that nobody has foreseen, without its text."""
-    told: list[RunReport] = []
+def test_an_internal_error_is_reported_as_a_failure() -> None:
+    """Listeners receive a report of a run that ended with an unexpected error, without the error's text."""
+    received: list[Event] = []
 
-    class Watcher(Observer):
-        def ended(self, sync: str, report: RunReport, *, retry: bool = False) -> None:
-            told.append(report)
-
-    def one(name: str, progress: Any) -> RunReport:
+    def one(name: str, events: Events) -> RunReport:
         raise ZeroDivisionError("anna")
 
     with pytest.raises(ZeroDivisionError):
-        sync_commands._run_each(Display(plain=True), ["a", "b"], one, Watcher(), as_json=True)
-    (report,) = told
+        sync_commands._run_each(
+            Display(plain=True), ["a", "b"], one, Events(lambda _, event: received.append(event)), as_json=True
+        )
+    (event,) = received
+    assert isinstance(event, RunReported)
+    report = event.report
     assert (report.sync, report.status, report.reason) == ("a", RunStatus.FAILED, "internal error (ZeroDivisionError)")

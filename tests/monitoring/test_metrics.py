@@ -16,7 +16,17 @@ from harness.worlds.world import SYNC, World, create_audience, make_impatient, s
 from prometheus_client.parser import text_string_to_metric_families
 
 from warehouse_sync.errors import ConfigurationError, WarehouseSyncError
-from warehouse_sync.events import Action
+from warehouse_sync.events import (
+    Action,
+    ConfigurationLoaded,
+    CredentialsChecked,
+    Events,
+    OperationsEnded,
+    RequestAnswered,
+    RowsRejected,
+    RunReported,
+    RunStarted,
+)
 from warehouse_sync.monitoring.metrics import Metrics
 from warehouse_sync.monitoring.restore import recall
 from warehouse_sync.monitoring.textfile import MetricsFile
@@ -56,10 +66,10 @@ def figure(figures: Figures, name: str, **labels: str) -> float:
 def watched_run(world: World, metrics: Metrics, **wish: Any) -> RunReport:
     config = world.config
     try:
-        report = run_sync(config, SYNC, progress=metrics.progress(SYNC), **wish)
+        report = run_sync(config, SYNC, events=Events(metrics.handle), **wish)
     except WarehouseSyncError as error:
         report = error.report
-    metrics.ended(SYNC, report)
+    metrics.handle(SYNC, RunReported(report))
     return report
 
 
@@ -145,7 +155,7 @@ def test_what_a_run_does_not_learn_stays_as_it_was(world: World, monkeypatch: py
     assert {status: figure(figures, "runs_total", status=status) for status in ended} == ended
 
     world.changes = {}
-    report = retry_sync(world.config, SYNC, progress=metrics.progress(SYNC))
+    report = retry_sync(world.config, SYNC, events=Events(metrics.handle))
     figures = read(metrics.text())
     assert figure(figures, "delivered_total", operation="remove") == report.delivered.remove == 15
     assert figure(figures, "waiting_operations") == 0
@@ -154,9 +164,9 @@ def test_what_a_run_does_not_learn_stays_as_it_was(world: World, monkeypatch: py
 def test_a_retry_pass_does_not_hide_that_the_query_fails(world: World) -> None:
     """It is counted by itself; how and when the sync last ran and succeeded stays as it was."""
     metrics = Metrics(world.config)
-    metrics.ended(SYNC, RunReport(SYNC, RunStatus.FAILED))
+    metrics.handle(SYNC, RunReported(RunReport(SYNC, RunStatus.FAILED)))
     before = read(metrics.text())
-    metrics.ended(SYNC, RunReport(SYNC, RunStatus.SUCCEEDED), retry=True)
+    metrics.handle(SYNC, RunReported(RunReport(SYNC, RunStatus.SUCCEEDED), is_retry=True))
     after = read(metrics.text())
     assert figure(after, "runs_total", kind="retry", status="succeeded") == 1
     assert figure(after, "last_run_status", status="failed") == 1
@@ -194,13 +204,13 @@ def test_what_leaves_the_configuration_is_no_longer_told(world: World) -> None:
     """A sync and a destination that are renamed leave no series behind, and late figures of theirs are ignored."""
     config = world.config
     metrics = Metrics(config)
-    late = metrics.progress(SYNC)
-    late.credentials(date.today() + timedelta(days=10))
+    metrics.handle(SYNC, RunStarted())
+    metrics.handle(SYNC, CredentialsChecked(date.today() + timedelta(days=10)))
     assert b"ads" in metrics.text()
     world.destination_name = "adverts"
-    metrics.configured(world.config)
-    late.answered(Action.ADD, "200", 0.1)
-    late.credentials(date.today())
+    metrics.handle("", ConfigurationLoaded(world.config))
+    metrics.handle(SYNC, RequestAnswered(Action.ADD, "200", 0.1))
+    metrics.handle(SYNC, CredentialsChecked(date.today()))
     assert b"ads" not in metrics.text()
     assert b"adverts" in metrics.text()
 
@@ -208,12 +218,13 @@ def test_what_leaves_the_configuration_is_no_longer_told(world: World) -> None:
 def test_labels_take_only_known_words(world: World) -> None:
     """A reason or a status that somebody else has worded is told as `other`."""
     metrics = Metrics(world.config)
-    progress = metrics.progress(SYNC)
+    run = Events(metrics.handle, sync=SYNC)
+    run.publish(RunStarted())
     for word in ("MEMBER_anna", "http_999", "anna@example.com"):
-        progress.settled(OperationKind.ADD, rejected(word, ""), 1)
-        progress.answered(Action.ADD, word, 0.1)
-    progress.rejected_rows({"anna": 1, "secret:too_long": 2, "country:anna": 3})
-    progress.settled(OperationKind.ADD, rejected("http_400", ""), 1)
+        run.publish(OperationsEnded(OperationKind.ADD, rejected(word, ""), 1))
+        run.publish(RequestAnswered(Action.ADD, word, 0.1))
+    run.publish(RowsRejected({"anna": 1, "secret:too_long": 2, "country:anna": 3}))
+    run.publish(OperationsEnded(OperationKind.ADD, rejected("http_400", ""), 1))
     figures = read(metrics.text())
     assert figure(figures, "rejected_operations_total", reason="other") == 3
     assert figure(figures, "rejected_operations_total", reason="http_400") == 1
@@ -226,8 +237,9 @@ def test_labels_take_only_known_words(world: World) -> None:
 def test_a_text_of_metrics_can_be_gone_on_from(world: World) -> None:
     """Restored, a text is the same again but for the time; a text of another kind is refused."""
     metrics = Metrics(world.config)
-    metrics.progress(SYNC).settled(OperationKind.ADD, rejected("http_400", ""), 2)
-    metrics.ended(SYNC, RunReport(SYNC, RunStatus.SUCCEEDED, seconds=1.5))
+    metrics.handle(SYNC, RunStarted())
+    metrics.handle(SYNC, OperationsEnded(OperationKind.ADD, rejected("http_400", ""), 2))
+    metrics.handle(SYNC, RunReported(RunReport(SYNC, RunStatus.SUCCEEDED, seconds=1.5)))
     again = Metrics(world.config)
     again.restore(metrics.text().decode())
     assert again.text() == metrics.text()

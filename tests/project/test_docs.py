@@ -18,7 +18,7 @@ from typer.main import get_command
 import warehouse_sync
 from warehouse_sync.config.loader import load_config
 from warehouse_sync.destinations.linkedin.config import LinkedInConfig
-from warehouse_sync.events import Action, Phase, Waiting
+from warehouse_sync.events import Action, DelayCause, Phase
 from warehouse_sync.monitoring.metric_definitions import METRICS, OPEN, OPERATION_REASONS, ROW_REASONS, VALUE_REASONS
 from warehouse_sync.operations import RunStatus
 from warehouse_sync.reports import PlanReport, RunReport
@@ -284,7 +284,7 @@ def test_the_observability_page_tells_every_value_of_a_label() -> None:
     assert set(told) == {label for metric in METRICS for label in metric.labels} - {"version"}
     assert told["phase"] == {OPEN, *Phase}
     assert told["action"] == set(Action)
-    assert told["cause"] == set(Waiting)
+    assert told["cause"] == set(DelayCause)
     assert told["kind"] == {"run", "retry"}
     assert told["status"] == set(RunStatus) - {"running"}
     assert told["reason"] - {"http_503"} <= VALUE_REASONS | OPERATION_REASONS | set(ROW_REASONS)

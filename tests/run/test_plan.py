@@ -11,7 +11,7 @@ import pytest
 from harness.worlds.world import SYNC, World, create_audience, sandbox
 
 from warehouse_sync.errors import ConfigurationError
-from warehouse_sync.events import Phase, Progress
+from warehouse_sync.events import Event, Events, Phase, PhaseStarted
 from warehouse_sync.operations import OperationCounts, RunStatus
 from warehouse_sync.reports import RunReport
 from warehouse_sync.run.plan import plan_sync
@@ -216,13 +216,13 @@ def test_an_unknown_sync_is_refused(duckdb_world: World) -> None:
         plan_sync(duckdb_world.config, "poeple")
 
 
-def test_progress_is_told_up_to_the_changes(duckdb_world: World) -> None:
-    told: list[Phase] = []
+def test_a_plan_publishes_its_phases_up_to_the_changes(duckdb_world: World) -> None:
+    phases: list[Phase] = []
 
-    class Listening(Progress):
-        def begin(self, phase: Phase, total: int | None = None) -> None:
-            told.append(phase)
+    def listen(_sync: str, event: Event) -> None:
+        if isinstance(event, PhaseStarted):
+            phases.append(event.phase)
 
     duckdb_world.fill(people(1))
-    plan_sync(duckdb_world.config, SYNC, progress=Listening())
-    assert told == [Phase.AUDIENCE, Phase.SNAPSHOT, Phase.CHANGES]
+    plan_sync(duckdb_world.config, SYNC, events=Events(listen))
+    assert phases == [Phase.AUDIENCE, Phase.SNAPSHOT, Phase.CHANGES]

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 import sqlparse
 from harness.worlds.world import SYNC, World
 
-from warehouse_sync.events import Phase, Progress
+from warehouse_sync.events import Event, Events, PhaseStarted
 from warehouse_sync.run.run import run_sync
 
 GOLDEN = Path(__file__).parent / "golden" / "snowflake_run.sql"
@@ -31,15 +31,16 @@ pytestmark = [
 ]
 
 
-class Recorded(Progress):
+class Recorded:
     """Each statement of a run, as it is sent, behind the phase that it belongs to."""
 
     def __init__(self) -> None:
         self.phase = "open and check"
         self.sent: list[tuple[str, str]] = []
 
-    def begin(self, phase: Phase, total: int | None = None) -> None:
-        self.phase = phase.value
+    def listen(self, _sync: str, event: Event) -> None:
+        if isinstance(event, PhaseStarted):
+            self.phase = event.phase.value
 
     def note_statement(self, _connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         self.sent.append((self.phase, statement))
@@ -47,12 +48,12 @@ class Recorded(Progress):
 
 @contextmanager
 def recorded() -> Iterator[Recorded]:
-    progress = Recorded()
-    sa.event.listen(sa.Engine, "before_cursor_execute", progress.note_statement)
+    recording = Recorded()
+    sa.event.listen(sa.Engine, "before_cursor_execute", recording.note_statement)
     try:
-        yield progress
+        yield recording
     finally:
-        sa.event.remove(sa.Engine, "before_cursor_execute", progress.note_statement)
+        sa.event.remove(sa.Engine, "before_cursor_execute", recording.note_statement)
 
 
 def shown(statement: str) -> str:
@@ -103,7 +104,7 @@ def test_the_sql_of_a_run_is_what_was_reviewed(world: World) -> None:
     for title, rows in (("first run", people), ("changed run", others), ("run with rejected rows", broken)):
         world.fill(rows)
         with recorded() as runs[title]:
-            run_sync(world.config, SYNC, progress=runs[title])
+            run_sync(world.config, SYNC, events=Events(runs[title].listen))
     found = told(runs)
     if os.environ.get("WAREHOUSE_SYNC_WRITE_GOLDEN"):
         GOLDEN.write_text(found)
@@ -114,7 +115,7 @@ def test_the_tables_of_runs_are_transient_and_in_order(world: World) -> None:
     """What each run makes has no fail-safe; changes lie in the order of `seq`, so that a window reads few of them."""
     world.fill([{"id": 1, "email": "ann@example.com"}])
     with recorded() as run:
-        run_sync(world.config, SYNC, progress=run)
+        run_sync(world.config, SYNC, events=Events(run.listen))
     made = [text for _, text in run.sent if text.startswith("CREATE") and "AS\n" in text and "migrating" not in text]
     assert [text.split(" AS\n")[0] for text in made] == [
         "CREATE TRANSIENT TABLE warehouse_sync.snapshot_people_1",
@@ -127,7 +128,7 @@ def test_parameters_hold_all_values(world: World) -> None:
     """No name of a sync, no reason and no time stands in a statement that writes: histories show statements."""
     world.fill([{"id": 1, "email": "ann@example.com"}, {"id": 2}])
     with recorded() as run:
-        run_sync(world.config, SYNC, progress=run)
+        run_sync(world.config, SYNC, events=Events(run.listen))
     for _, text in run.sent:
         if text.startswith(("INSERT", "UPDATE", "DELETE")) and "version" not in text and "generation" not in text:
             assert not re.search(r"'(?:people|ads|running|succeeded|user)'", text), text

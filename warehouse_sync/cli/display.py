@@ -14,13 +14,12 @@ import structlog
 from rich.console import Console
 from rich.file_proxy import FileProxy
 from rich.padding import Padding
-from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 from rich.text import Text
 
 from warehouse_sync.cli import formatting
-from warehouse_sync.events import Phase, Progress
+from warehouse_sync.events import Event, Listener, MembersProcessed, NoteAdded, Phase, PhaseStarted
 
 if TYPE_CHECKING:
     from warehouse_sync.reports import Check, Grants, PlanReport, Preparation, RunReport, SyncStatus
@@ -78,10 +77,10 @@ class Display:
         return cast(TextIO, FileProxy(self.err, sys.stderr)) if self.live else sys.stderr
 
     @contextmanager
-    def progress(self, sync: str) -> Iterator[Progress]:
-        """What a run of `sync` reports to: bars on a terminal, else a log line now and then."""
+    def progress(self, sync: str) -> Iterator[Listener]:
+        """Yield a listener that shows the progress of a run of `sync`: bars on a terminal, otherwise log lines."""
         if not self.live:
-            yield LoggedProgress()
+            yield ProgressLog().handle
             return
         one_line = Column(no_wrap=True)
         columns = (
@@ -92,10 +91,10 @@ class Display:
             TimeRemainingColumn(compact=True),
         )
         self.err.print(Text(sync, "bold"))
-        with Bars(*columns, console=self.err, redirect_stdout=False, redirect_stderr=False) as bars:
-            shown = BarProgress(bars)
-            yield shown
-            shown.done()
+        with Progress(*columns, console=self.err, redirect_stdout=False, redirect_stderr=False) as bars:
+            progress = ProgressBars(bars)
+            yield progress.handle
+            progress.end_phase()
 
     def json(self, value: Any) -> None:
         """One JSON value on standard output."""
@@ -193,50 +192,55 @@ class Display:
                 self.out.print(line, soft_wrap=True)
 
 
-class BarProgress(Progress):
-    """A bar per phase; the last one stays unfinished when the run ends in it."""
+class ProgressBars:
+    """A progress bar per phase. The last bar stays unfinished if the run ends in its phase."""
 
-    def __init__(self, bars: Bars) -> None:
+    def __init__(self, bars: Progress) -> None:
         self.bars = bars
         self.task: TaskID | None = None
 
-    def begin(self, phase: Phase, total: int | None = None) -> None:
-        self.done()
-        if phase in TITLES:
-            self.task = self.bars.add_task(TITLES[phase], total=total)
+    def handle(self, _sync: str, event: Event) -> None:
+        """Update the bars; a listener of events."""
+        match event:
+            case PhaseStarted(phase, total):
+                self.end_phase()
+                if phase in TITLES:
+                    self.task = self.bars.add_task(TITLES[phase], total=total)
+            case MembersProcessed(count) if self.task is not None:
+                self.bars.advance(self.task, count)
+            case NoteAdded(message):
+                self.bars.console.print(Text(message), soft_wrap=True)
 
-    def advance(self, count: int) -> None:
-        if self.task is not None:
-            self.bars.advance(self.task, count)
-
-    def note(self, message: str) -> None:
-        self.bars.console.print(Text(message), soft_wrap=True)
-
-    def done(self) -> None:
-        """The current phase is over."""
+    def end_phase(self) -> None:
+        """Complete the bar of the current phase if the phase has no total."""
         if self.task is not None and self.bars.tasks[self.task].total is None:
             self.bars.update(self.task, total=1, completed=1)
         self.task = None
 
 
-class LoggedProgress(Progress):
-    """A log line for a phase that takes long, every LOG_EVERY seconds."""
+class ProgressLog:
+    """A log line every LOG_EVERY seconds while a phase processes members."""
 
     def __init__(self) -> None:
-        self._begin(None, None)
+        self._start(None, None)
 
-    def begin(self, phase: Phase, total: int | None = None) -> None:
-        self._begin(phase, total)
+    def handle(self, _sync: str, event: Event) -> None:
+        """Write a log line if one is due; a listener of events."""
+        match event:
+            case PhaseStarted(phase, total):
+                self._start(phase, total)
+            case MembersProcessed(count):
+                self._advance(count)
 
-    def _begin(self, phase: Phase | None, total: int | None) -> None:
+    def _start(self, phase: Phase | None, total: int | None) -> None:
         self.phase, self.total, self.done = phase, total, 0
-        self.started = self.told = time.monotonic()
+        self.started = self.logged = time.monotonic()
 
-    def advance(self, count: int) -> None:
+    def _advance(self, count: int) -> None:
         self.done += count
         now = time.monotonic()
-        if self.phase is not None and now - self.told >= LOG_EVERY:
-            self.told = now
+        if self.phase is not None and now - self.logged >= LOG_EVERY:
+            self.logged = now
             rate = round(self.done / (now - self.started))
             log.info("progress", phase=self.phase.value, done=self.done, total=self.total, members_per_second=rate)
 

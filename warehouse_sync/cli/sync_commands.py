@@ -16,7 +16,7 @@ from warehouse_sync.cli.signals import stop_of
 if TYPE_CHECKING:
     from warehouse_sync.cli.display import Display
     from warehouse_sync.config.loader import Config
-    from warehouse_sync.events import Observer, Progress
+    from warehouse_sync.events import Events
     from warehouse_sync.reports import PlanReport, RunReport
 
 
@@ -61,24 +61,25 @@ def run(
     if not syncs and not all_syncs and len(config.syncs) > 1:
         raise ConfigurationError(f"which sync? Name one or more of {', '.join(config.syncs)}, or give --all")
 
-    def one(name: str, progress: Progress) -> RunReport:
+    def one(name: str, events: Events) -> RunReport:
         return run_sync(
-            config, name, full=full, force=force, recreate=recreate, trigger=trigger, progress=progress, stop=stop
+            config, name, full=full, force=force, recreate=recreate, trigger=trigger, events=events, stop=stop
         )
 
-    def earlier(name: str, progress: Progress) -> Sequence[RunReport]:
+    def earlier(name: str, events: Events) -> Sequence[RunReport]:
         from warehouse_sync.run.purge import purge_sync
 
-        return purge_sync(config, name, trigger=trigger, progress=progress, stop=stop)
+        return purge_sync(config, name, trigger=trigger, events=events, stop=stop)
 
     names = named(config, syncs or list(config.syncs))
-    observer = _observer(config, metrics_file)
-    _run_each(display, names, one, observer, then=earlier if purge else None, as_json=as_json)
+    events = _events(config, metrics_file)
+    _run_each(display, names, one, events, then=earlier if purge else None, as_json=as_json)
 
 
 @app.command()
 def plan(context: typer.Context, syncs: Syncs = None, as_json: Json = False) -> None:
     """Tell what a run would do, without doing it (no SYNC: all that are enabled)."""
+    from warehouse_sync.events import Events
     from warehouse_sync.operations import RunStatus
     from warehouse_sync.reports import PlanReport
     from warehouse_sync.run.plan import plan_sync
@@ -87,8 +88,8 @@ def plan(context: typer.Context, syncs: Syncs = None, as_json: Json = False) -> 
     enabled = [name for name, sync in config.syncs.items() if sync.enabled]
 
     def one(name: str) -> PlanReport:
-        with display.progress(name) as progress:
-            return plan_sync(config, name, progress=progress)
+        with display.progress(name) as listener:
+            return plan_sync(config, name, events=Events(listener))
 
     def failed(name: str, reason: str, _: object) -> PlanReport:
         return PlanReport(name, RunStatus.FAILED, reason=reason)
@@ -112,10 +113,10 @@ def retry(
 
     config, display = opened(context)
 
-    def one(name: str, progress: Progress) -> RunReport:
-        return retry_sync(config, name, dead=dead, trigger="manual", progress=progress, stop=stop_of(context))
+    def one(name: str, events: Events) -> RunReport:
+        return retry_sync(config, name, dead=dead, trigger="manual", events=events, stop=stop_of(context))
 
-    _run_each(display, named(config, [sync]), one, _observer(config, metrics_file), retry=True, as_json=as_json)
+    _run_each(display, named(config, [sync]), one, _events(config, metrics_file), retry=True, as_json=as_json)
 
 
 @app.command()
@@ -154,16 +155,16 @@ def log(
 def _run_each(
     display: Display,
     names: Sequence[str],
-    one: Callable[[str, Progress], RunReport],
-    observer: Observer,
+    one: Callable[[str, Events], RunReport],
+    events: Events,
     *,
-    then: Callable[[str, Progress], Sequence[RunReport]] | None = None,
+    then: Callable[[str, Events], Sequence[RunReport]] | None = None,
     retry: bool = False,
     as_json: bool,
 ) -> None:
     """Run one sync after the other, show how each went, and end. `then` follows where that did not fail or block."""
     from warehouse_sync.errors import WarehouseSyncError
-    from warehouse_sync.events import EachProgress
+    from warehouse_sync.events import RunReported
     from warehouse_sync.operations import RunStatus
     from warehouse_sync.reports import RunReport
 
@@ -174,20 +175,20 @@ def _run_each(
         reports.append(report)
         if report.sync not in told:  # What comes behind a sync's run is a purge, which says nothing of the sync.
             told.add(report.sync)
-            observer.ended(report.sync, report, retry=retry)
+            events.for_sync(report.sync).publish(RunReported(report, retry))
 
     def shown(name: str) -> None:
-        with display.progress(name) as shown_progress:
-            progress = EachProgress(shown_progress, observer.progress(name))
+        with display.progress(name) as listener:
+            run_events = events.with_listener(listener)
             try:
-                ended(one(name, progress))
+                ended(one(name, run_events))
             except WarehouseSyncError:
                 raise
             except Exception as error:
                 ended(RunReport(name, RunStatus.FAILED, reason=f"internal error ({type(error).__name__})"))
                 raise
             if then is not None and reports[-1].status in GONE_THROUGH:
-                reports.extend(then(name, progress))
+                reports.extend(then(name, run_events))
 
     def failed(name: str, reason: str, report: RunReport | None) -> None:
         ended(replace(report or RunReport(name, RunStatus.FAILED), reason=reason))
@@ -197,19 +198,19 @@ def _run_each(
     end([*codes, *(EXIT[report.status] for report in reports)])
 
 
-def _observer(config: Config, metrics_file: Path | None) -> Observer:
-    """Who is told of the runs. Raises ConfigurationError."""
-    from warehouse_sync.events import EachObserver
+def _events(config: Config, metrics_file: Path | None) -> Events:
+    """Return the publisher for runs of `config`. Raises ConfigurationError."""
+    from warehouse_sync.events import Events, Listener
 
-    observers: list[Observer] = []
+    listeners: list[Listener] = []
     if metrics_file is not None:
         from warehouse_sync.monitoring.metrics import Metrics
         from warehouse_sync.monitoring.textfile import MetricsFile
 
         metrics = Metrics(config)
-        observers += [metrics, MetricsFile(metrics, metrics_file)]
+        listeners += [metrics.handle, MetricsFile(metrics, metrics_file).handle]
     if config.webhooks:
         from warehouse_sync.monitoring.alerts import Alerts
 
-        observers.append(Alerts(config))
-    return EachObserver(*observers)
+        listeners.append(Alerts(config).handle)
+    return Events(*listeners)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Protocol
 
-from warehouse_sync.events import Progress
+from warehouse_sync.events import Events
 from warehouse_sync.fields import AudienceFields, ElementTemplate
 from warehouse_sync.operations import Batch, OperationKind, Outcomes
 
@@ -78,14 +78,14 @@ class Destination(Protocol):
     borne out, and what is not settled is deferred. A run replaces it by its lease's own event.
     may_send: asked at the last moment before a request leaves, so it must not take time; a worker that stood still
     since `stopping` was waited for sends nothing. A run replaces it by its lease's own answer.
-    progress: is told of each request and of what holds requests back. A run replaces it by its own.
+    events: where requests and delays are published. A run replaces it by its own.
     """
 
     batch_size: int
     max_in_flight: int
     stopping: threading.Event
     may_send: Callable[[], bool]
-    progress: Progress
+    events: Events
 
     def fields(self, audience_type: str) -> AudienceFields:
         """Identifiers and fields that this audience type takes."""

@@ -28,7 +28,7 @@ import structlog
 from warehouse_sync.config.loader import Config
 from warehouse_sync.config.models import WebhookConfig
 from warehouse_sync.errors import WarehouseSyncError
-from warehouse_sync.events import Observer
+from warehouse_sync.events import ConfigurationLoaded, Event, RunReported
 from warehouse_sync.monitoring.webhooks import post_each
 from warehouse_sync.operations import RunStatus
 from warehouse_sync.redaction import redact
@@ -68,7 +68,7 @@ def state_of(report: RunReport) -> str | None:
     return DEAD if report.status == RunStatus.INCOMPLETE and report.dead else None
 
 
-class Alerts(Observer):
+class Alerts:
     """Tells the webhooks behind each run. Where the state schema cannot be asked, this process remembers by itself."""
 
     def __init__(self, config: Config | None = None) -> None:
@@ -76,17 +76,22 @@ class Alerts(Observer):
         self._seen: dict[str, Known] = {}
         self._unwritten: dict[str, Known] = {}
 
-    def configured(self, config: Config) -> None:
-        self._config = config
+    def handle(self, sync: str, event: Event) -> None:
+        """Call the webhooks when a run is reported; a listener of events."""
+        match event:
+            case ConfigurationLoaded(config):
+                self._config = config
+            case RunReported(report, is_retry):
+                self._alert(sync, report, is_retry=is_retry)
 
-    def ended(self, sync: str, report: RunReport, *, retry: bool = False) -> None:
+    def _alert(self, sync: str, report: RunReport, *, is_retry: bool) -> None:
         state = state_of(report)
         webhooks = {name: hook for name, hook in self._config.webhooks.items() if hook.concerns(sync)}
         if state is None or not webhooks:
             return
         about = {"sync": sync} if report.run_id is None else {"sync": sync, "run": report.run_id}
         with structlog.contextvars.bound_contextvars(**about):
-            before = self._claim(sync, report, state, webhooks, mends=(OK, DEAD) if retry else ALL)
+            before = self._claim(sync, report, state, webhooks, mends=(OK, DEAD) if is_retry else ALL)
             told = {
                 name: known
                 for name, known in before.items()

@@ -19,7 +19,22 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from warehouse_sync.config.loader import Config
-from warehouse_sync.events import Action, Observer, Phase, Progress, Waiting
+from warehouse_sync.events import (
+    ConfigurationLoaded,
+    CredentialsChecked,
+    DelayCause,
+    Event,
+    OperationsEnded,
+    PhaseStarted,
+    RequestAnswered,
+    RequestsDelayed,
+    RetryQueueCounted,
+    RowsRejected,
+    RunEnded,
+    RunPromoted,
+    RunReported,
+    RunStarted,
+)
 from warehouse_sync.monitoring.metric_definitions import (
     ENDED,
     KINDS,
@@ -47,7 +62,7 @@ _SAMPLES: Final = {metric.name: short for short, metric in _BY_NAME.items()}
 _EXPIRY, _DAYS_LEFT = "refresh_token_expiry_timestamp_seconds", "refresh_token_days_left"
 
 
-class Metrics(Observer, Collector):
+class Metrics(Collector):
     """The figures of the syncs of a configuration; what leaves the configuration is no longer told. Thread-safe."""
 
     def __init__(self, config: Config | None = None) -> None:
@@ -55,11 +70,24 @@ class Metrics(Observer, Collector):
         self._lock = threading.Lock()
         self._values: dict[str, dict[tuple[str, ...], float]] = {short: {} for short in _BY_NAME}
         self._targets: dict[str, str] = {}
+        self._runs: dict[str, _RunMetrics] = {}
         if config is not None:
-            self.configured(config)
+            self._configure(config)
         self._registry.register(self)
 
-    def configured(self, config: Config) -> None:
+    def handle(self, sync: str, event: Event) -> None:
+        """Update the metrics; a listener of events."""
+        match event:
+            case ConfigurationLoaded(config):
+                self._configure(config)
+            case RunReported(report, is_retry):
+                self._count_run(sync, report, is_retry=is_retry)
+            case RunStarted():
+                self._runs[sync] = _RunMetrics(self, (sync, self._targets.get(sync, "")))
+            case _ if run := self._runs.get(sync):
+                run.handle(event)
+
+    def _configure(self, config: Config) -> None:
         """From now on the syncs and destinations of `config` are told, and no others."""
         targets = {name: sync.destination for name, sync in config.syncs.items()}
         with self._lock:
@@ -75,16 +103,13 @@ class Metrics(Observer, Collector):
                     self.add("runs_total", (*key, kind, status), 0)
             for operation in OperationKind:
                 self.add("delivered_total", (*key, _word(operation)), 0)
-            for cause in Waiting:
+            for cause in DelayCause:
                 self.add("throttled_seconds_total", (*key, cause), 0)
 
-    def progress(self, sync: str) -> Progress:
-        return _RunFigures(self, (sync, self._targets.get(sync, "")))
-
-    def ended(self, sync: str, report: RunReport, *, retry: bool = False) -> None:
+    def _count_run(self, sync: str, report: RunReport, *, is_retry: bool) -> None:
         key = (sync, self._targets.get(sync, ""))
-        self.add("runs_total", (*key, KINDS[retry], report.status), 1)
-        if retry or report.status == RunStatus.SKIPPED:
+        self.add("runs_total", (*key, KINDS[is_retry], report.status), 1)
+        if is_retry or report.status == RunStatus.SKIPPED:
             return
         now = time.time()
         for status in ENDED:
@@ -166,8 +191,11 @@ class Metrics(Observer, Collector):
         return ()
 
 
-class _RunFigures(Progress):
-    """The figures of one run, told as they come."""
+class _RunMetrics:
+    """Updates the metrics from the events of one run.
+
+    Its labels are those of the configuration that the run started with.
+    """
 
     def __init__(self, metrics: Metrics, key: tuple[str, str]) -> None:
         self._metrics = metrics
@@ -175,39 +203,49 @@ class _RunFigures(Progress):
         self._phase: str | None = OPEN
         self._since = time.monotonic()
 
-    def begin(self, phase: Phase, total: int | None = None) -> None:
-        self._leave()
-        self._phase, self._since = phase, time.monotonic()
+    def handle(self, event: Event) -> None:
+        metrics, key = self._metrics, self._key
+        match event:
+            case PhaseStarted(phase):
+                self._enter(phase)
+            case RunEnded():
+                self._enter(None)
+            case CredentialsChecked(date() as last_day):
+                midnight = datetime.combine(last_day, datetime.min.time(), tzinfo=UTC)
+                metrics.set(_EXPIRY, (key[1],), midnight.timestamp())
+            case RowsRejected(reasons):
+                self._count_rejected(reasons)
+            case RunPromoted(kind, members) if kind is not RunKind.PURGE:
+                metrics.set("members", key, members)
+            case OperationsEnded(operation, outcome, count):
+                self._count_operations(operation, outcome, count)
+            case RetryQueueCounted(kind, waiting, dead) if kind is not RunKind.PURGE:
+                metrics.set("waiting_operations", key, waiting)
+                metrics.set("dead_operations", key, dead)
+            case RequestAnswered(action, status, seconds):
+                metrics.add("requests_total", (*key, action, status_word(status)), 1)
+                metrics.add("request_seconds_total", (*key, action), seconds)
+            case RequestsDelayed(cause, seconds):
+                metrics.add("throttled_seconds_total", (*key, cause), seconds)
 
-    def end(self) -> None:
-        self._leave()
-        self._phase = None
-
-    def _leave(self) -> None:
+    def _enter(self, phase: str | None) -> None:
+        now = time.monotonic()
         if self._phase is not None:
-            self._metrics.add("phase_seconds_total", (*self._key, self._phase), time.monotonic() - self._since)
+            self._metrics.add("phase_seconds_total", (*self._key, self._phase), now - self._since)
+        self._phase, self._since = phase, now
 
-    def credentials(self, refresh_token_expires: date | None) -> None:
-        if refresh_token_expires is not None:
-            midnight = datetime.combine(refresh_token_expires, datetime.min.time(), tzinfo=UTC)
-            self._metrics.set(_EXPIRY, (self._key[1],), midnight.timestamp())
-
-    def rejected_rows(self, reasons: Mapping[str, int]) -> None:
+    def _count_rejected(self, reasons: Mapping[str, int]) -> None:
         rows: dict[tuple[str, ...], float] = {(reason,): 0.0 for reason in ROW_REASONS}
         values: dict[tuple[str, ...], float] = {}
-        for told, count in reasons.items():
-            field, is_value, reason = told.partition(":")
-            labels = (field_word(field), value_reason(reason)) if is_value else (row_reason(told),)
+        for full_reason, count in reasons.items():
+            field, is_value, reason = full_reason.partition(":")
+            labels = (field_word(field), value_reason(reason)) if is_value else (row_reason(full_reason),)
             counts = values if is_value else rows
             counts[labels] = counts.get(labels, 0.0) + count
         self._metrics.replace("rejected_rows", self._key, rows)
         self._metrics.replace("left_out_values", self._key, values)
 
-    def promoted(self, kind: RunKind, members: int) -> None:
-        if kind is not RunKind.PURGE:
-            self._metrics.set("members", self._key, members)
-
-    def settled(self, operation: OperationKind, outcome: Outcome, count: int) -> None:
+    def _count_operations(self, operation: OperationKind, outcome: Outcome, count: int) -> None:
         labels = (*self._key, _word(operation))
         match outcome.status:
             case OutcomeStatus.DELIVERED:
@@ -216,19 +254,6 @@ class _RunFigures(Progress):
                 self._metrics.add("rejected_operations_total", (*labels, operation_reason(outcome.reason)), count)
             case OutcomeStatus.DEFERRED:
                 self._metrics.add("deferred_operations_total", (*labels, operation_reason(outcome.reason)), count)
-
-    def queued(self, kind: RunKind, waiting: int, dead: int) -> None:
-        if kind is not RunKind.PURGE:
-            self._metrics.set("waiting_operations", self._key, waiting)
-            self._metrics.set("dead_operations", self._key, dead)
-
-    def answered(self, action: Action, status: str, seconds: float) -> None:
-        code = status_word(status)
-        self._metrics.add("requests_total", (*self._key, action, code), 1)
-        self._metrics.add("request_seconds_total", (*self._key, action), seconds)
-
-    def waited(self, cause: Waiting, seconds: float) -> None:
-        self._metrics.add("throttled_seconds_total", (*self._key, cause), seconds)
 
 
 def _word(operation: OperationKind) -> str:

@@ -9,9 +9,8 @@ from pathlib import Path
 import structlog
 
 from warehouse_sync.errors import ConfigurationError
-from warehouse_sync.events import Observer
+from warehouse_sync.events import Event, RunReported
 from warehouse_sync.monitoring.metrics import Metrics
-from warehouse_sync.reports import RunReport
 
 log = structlog.get_logger(__name__)
 
@@ -19,7 +18,7 @@ MODE = 0o644
 """The node exporter runs as a user of its own."""
 
 
-class MetricsFile(Observer):
+class MetricsFile:
     """Writes `metrics` to `path` behind each run, in one step: a reader sees the old file or the new one.
 
     Counters go on from what the file holds, so it is one file's history however many commands have written it.
@@ -49,7 +48,12 @@ class MetricsFile(Observer):
                 "another file, or remove that one"
             ) from None
 
-    def ended(self, sync: str, report: RunReport, *, retry: bool = False) -> None:
+    def handle(self, _sync: str, event: Event) -> None:
+        """Write the file when a run is reported; a listener of events."""
+        if isinstance(event, RunReported):
+            self._write()
+
+    def _write(self) -> None:
         try:
             draft = self._draft(self._metrics.text())
             try:

@@ -11,7 +11,7 @@ from warehouse_sync.config.models import SyncConfig
 from warehouse_sync.destinations.base import Audience, AudienceSpec, Destination
 from warehouse_sync.destinations.registry import audience_fields, open_destination
 from warehouse_sync.errors import ConfigurationError
-from warehouse_sync.events import Phase, Progress
+from warehouse_sync.events import CredentialsChecked, Events, Phase, PhaseStarted
 from warehouse_sync.pipeline.guard import Guard
 from warehouse_sync.pipeline.model import Model
 from warehouse_sync.pipeline.retry_policy import RetryPolicy
@@ -38,7 +38,7 @@ class RunContext:
     model: Model
     spelling: Mapping[str, str]
     existing: Audience | None
-    progress: Progress
+    events: Events
 
     @property
     def guard(self) -> Guard:
@@ -92,7 +92,7 @@ def model_of(config: Config, sync: SyncConfig) -> Model:
 
 
 @contextmanager
-def open_context(config: Config, name: str, progress: Progress, *, with_query: bool = True) -> Iterator[RunContext]:
+def open_context(config: Config, name: str, events: Events, *, with_query: bool = True) -> Iterator[RunContext]:
     """Everything that can be refused is refused here, before anything is written anywhere.
 
     A retry pass comes without the query: what waits is sent even while that is broken.
@@ -105,15 +105,15 @@ def open_context(config: Config, name: str, progress: Progress, *, with_query: b
         spelling = check_model(warehouse, model) if with_query else {}
         destination = open_destination(config.destination_of(sync))
         try:
-            destination.progress = progress
-            progress.begin(Phase.AUDIENCE)
-            progress.credentials(destination.check().refresh_token_expires)
+            destination.events = events
+            events.publish(PhaseStarted(Phase.AUDIENCE))
+            events.publish(CredentialsChecked(destination.check().refresh_token_expires))
             wanted = sync.audience
             existing = None
             if wanted.id is not None:
                 with located_at(name):
                     existing = destination.find(AudienceSpec(wanted.type, None, None, wanted.id, ""), None)
-            yield RunContext(sync, key, warehouse, destination, State(warehouse), model, spelling, existing, progress)
+            yield RunContext(sync, key, warehouse, destination, State(warehouse), model, spelling, existing, events)
         finally:
             destination.close()
 

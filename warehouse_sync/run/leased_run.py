@@ -12,7 +12,7 @@ import structlog
 from warehouse_sync.cancellation import CancelToken
 from warehouse_sync.destinations.base import Audience
 from warehouse_sync.errors import LeaseLost, TryLater, WarehouseSyncError
-from warehouse_sync.events import Phase
+from warehouse_sync.events import OperationsEnded, Phase, PhaseStarted, RetryQueueCounted
 from warehouse_sync.operations import OperationCounts, RunKind, RunStatus
 from warehouse_sync.pipeline import cleanup
 from warehouse_sync.pipeline.counts import ChangeCounts, SnapshotCounts
@@ -86,7 +86,7 @@ class LeasedRun:
 
     def finish(self) -> RunReport:
         """Counts, status and retention; the report of a run that came to its end."""
-        self.job.progress.begin(Phase.FINISH)
+        self.job.events.publish(PhaseStarted(Phase.FINISH))
         self._record(phase=Phase.FINISH)
         retention = self.job.sync.retention
         cleanup.apply_retention(
@@ -176,7 +176,7 @@ class LeasedRun:
     def _queue(self) -> tuple[int, int]:
         with self.job.warehouse.connect("count the retry queue") as connection:
             waiting, dead = retry_queue.count(self.state, connection, self.job.key, self.row.run_id)
-        self.job.progress.queued(self.wish.kind, waiting, dead)
+        self.job.events.publish(RetryQueueCounted(self.wish.kind, waiting, dead))
         return waiting, dead
 
     def _recorder(self, run: Run, changes: sa.TableClause) -> Recorder:
@@ -188,7 +188,7 @@ class LeasedRun:
             self.job.retry_policy,
             watermark=run.watermark,
             keeps_log=self._keeps_log(),
-            settled=self.job.progress.settled,
+            settled=lambda *ended: self.job.events.publish(OperationsEnded(*ended)),
         )
 
     def _keeps_log(self) -> bool:

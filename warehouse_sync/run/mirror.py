@@ -12,7 +12,7 @@ import structlog
 
 from warehouse_sync.cancellation import CancelToken
 from warehouse_sync.errors import DestinationUnavailable, LeaseLost, StopRun
-from warehouse_sync.events import Phase
+from warehouse_sync.events import MembersProcessed, NoteAdded, Phase, PhaseStarted, RowsRejected, RunPromoted
 from warehouse_sync.operations import OperationKind, RunKind, RunStatus, deferred
 from warehouse_sync.pipeline.changes import make_changes
 from warehouse_sync.pipeline.comparison import Comparison
@@ -128,7 +128,7 @@ class Mirror(LeasedRun):
     def take_snapshot(self) -> None:
         """The current snapshot is there: the query's members now, for a retry pass those that were promoted."""
         job = self.job
-        job.progress.begin(Phase.SNAPSHOT)
+        job.events.publish(PhaseStarted(Phase.SNAPSHOT))
         self.current = self._table(self.state.tables.snapshot, self.row.snapshot_table)
         if self.wish.kind is RunKind.RETRY:
             recipe = self.promoted.recipe if self.promoted else None
@@ -148,14 +148,14 @@ class Mirror(LeasedRun):
                     recipe=recipe,
                     previous=Baseline(self.promoted, self.previous).of_recipe(recipe) if trusted else None,
                 )
-        job.progress.rejected_rows(self.rows.reasons)
+        job.events.publish(RowsRejected(self.rows.reasons))
         counts = {"query_rows": self.rows.rows, "members": self.rows.members, "rejected_rows": self.rows.rejected}
         self._record(phase=Phase.CHANGES, recipe=recipe, **counts)
 
     def work_out_changes(self) -> None:
         """The operations of this run are on disk, in sending order."""
         job = self.job
-        job.progress.begin(Phase.CHANGES)
+        job.events.publish(PhaseStarted(Phase.CHANGES))
         self.changes = self._table(self.state.tables.changes, self.row.changes_table)
         wish = self.wish
         if wish.kind is RunKind.RETRY:
@@ -184,7 +184,7 @@ class Mirror(LeasedRun):
 
     def objection(self) -> str | None:
         """What the guard says against this run, unless it is forced."""
-        self.job.progress.begin(Phase.GUARD)
+        self.job.events.publish(PhaseStarted(Phase.GUARD))
         if self.wish.kind is RunKind.RETRY:
             return None  # Its operations have passed the guard in the run that planned them.
         had = self.promoted.members if self.promoted else 0
@@ -204,8 +204,9 @@ class Mirror(LeasedRun):
         if self.standing.audience is not None:
             self.audience = self.standing.audience
             return
-        self.job.progress.begin(Phase.AUDIENCE)
-        self.job.progress.note("creating the audience; the destination wants it left alone for a few seconds")
+        self.job.events.publish(PhaseStarted(Phase.AUDIENCE))
+        note = "creating the audience; the destination wants it left alone for a few seconds"
+        self.job.events.publish(NoteAdded(note))
         spec = self.job.spec(syncs.installation_id(self.state), self.standing.generation)
         try:
             self.audience = self.job.destination.create(spec)
@@ -219,7 +220,7 @@ class Mirror(LeasedRun):
         From here on a wish to stop is heeded by ending well, not by breaking off.
         """
         self.stop.shield()
-        self.job.progress.begin(Phase.PROMOTE)
+        self.job.events.publish(PhaseStarted(Phase.PROMOTE))
         key, run_id, held = self.job.key, self.row.run_id, self.counts.held
         keeps_log = self._keeps_log()
         with self.state.fenced(key, self.lease.token, "promote the run") as connection:
@@ -232,7 +233,7 @@ class Mirror(LeasedRun):
                 sync_log.add_rejected_rows(self.state, connection, key, run_id, self.current, self.previous, rejected)
             self._commit(connection, held)
         self.is_promoted = True
-        self.job.progress.promoted(self.wish.kind, self.rows.members)
+        self.job.events.publish(RunPromoted(self.wish.kind, self.rows.members))
         self.row = replace(self.row, watermark=held, last_seq=self.counts.last_seq)
 
     def _commit(self, connection: sa.Connection, held: int) -> None:
@@ -273,13 +274,14 @@ class Mirror(LeasedRun):
 
     def _send(self, delivery: Delivery, recorder: Recorder, kind: OperationKind, after: int, until: int) -> None:
         job = self.job
-        job.progress.begin(Phase.REMOVE if kind is OperationKind.REMOVE else Phase.ADD, until - after)
+        phase = Phase.REMOVE if kind is OperationKind.REMOVE else Phase.ADD
+        job.events.publish(PhaseStarted(phase, until - after))
         size = job.destination.batch_size
         element = job.destination.element(self.audience.type, kind)
         with closing(batches(job.warehouse, self.changes, element, kind, after, until, size)) as work:
             for batch, outcomes in delivery.deliver(work):
                 recorder.take(batch, outcomes)
-                job.progress.advance(len(batch))
+                job.events.publish(MembersProcessed(len(batch)))
 
     def _gone(self) -> sa.TableClause:
         return self._table(self.state.tables.snapshot, self.row.not_reused_table)

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from warehouse_sync.config.loader import Config
-from warehouse_sync.events import Phase, Progress
+from warehouse_sync.events import Events, Phase, PhaseStarted
 from warehouse_sync.fields import Field, Normaliser
 from warehouse_sync.operations import OperationKind, RunStatus
 from warehouse_sync.pipeline.changes import make_changes
@@ -39,7 +39,7 @@ class _Held:
     dead: int
 
 
-def plan_sync(config: Config, name: str, *, progress: Progress | None = None) -> PlanReport:
+def plan_sync(config: Config, name: str, *, events: Events | None = None) -> PlanReport:
     """What `run_sync` would do now; nothing is sent to the destination and nothing is left in the warehouse.
 
     Returns succeeded, blocked when the guard would refuse, or skipped for a disabled sync. Raises like `run_sync`.
@@ -47,7 +47,7 @@ def plan_sync(config: Config, name: str, *, progress: Progress | None = None) ->
     started = time.monotonic()
     if not config.sync(name).enabled:
         return PlanReport(name, RunStatus.SKIPPED, reason="the sync is disabled (enabled: false)")
-    with open_context(config, name, progress or Progress()) as job:
+    with open_context(config, name, (events or Events()).for_sync(name)) as job:
         report = _plan(job, target_state(job) if is_readable(job.state) else TargetState(job.existing))
     return replace(report, seconds=round(time.monotonic() - started, 3))
 
@@ -62,7 +62,7 @@ def _plan(job: RunContext, found: TargetState) -> PlanReport:
     everyone = footing.resend_all or (found.audience is not None and found.audience.emptied)
     recipe = current_recipe(job) if promoted else None
     with job.warehouse.connect("make the plan") as connection:
-        job.progress.begin(Phase.SNAPSHOT)
+        job.events.publish(PhaseStarted(Phase.SNAPSHOT))
         rows = take_snapshot(
             job.warehouse,
             connection,
@@ -72,7 +72,7 @@ def _plan(job: RunContext, found: TargetState) -> PlanReport:
             recipe=recipe,
             previous=footing.of_recipe(recipe),
         )
-        job.progress.begin(Phase.CHANGES)
+        job.events.publish(PhaseStarted(Phase.CHANGES))
         basis = Comparison(current, footing.previous, promoted, rows, gone, full=everyone)
         counts = make_changes(job.warehouse, connection, tables, job.model.fields, basis, changes, temporary=True)
         held = _held(connection, changes)

@@ -13,7 +13,7 @@ from warehouse_sync.config.loader import Config
 from warehouse_sync.destinations.base import Audience
 from warehouse_sync.destinations.registry import open_destination
 from warehouse_sync.errors import ConfigurationError, LeaseLost, WarehouseSyncError
-from warehouse_sync.events import Phase, Progress
+from warehouse_sync.events import Events, Phase, PhaseStarted
 from warehouse_sync.operations import RunKind, RunStatus
 from warehouse_sync.pipeline import cleanup
 from warehouse_sync.redaction import redact
@@ -49,7 +49,7 @@ class Purge(Mirror):
 
     def take_snapshot(self) -> None:
         """The current snapshot is there, and empty."""
-        self.job.progress.begin(Phase.SNAPSHOT)
+        self.job.events.publish(PhaseStarted(Phase.SNAPSHOT))
         self.current = self._table(self.state.tables.snapshot, self.row.snapshot_table)
         assert self.previous is not None
         with self.job.warehouse.connect("make an empty snapshot") as connection:
@@ -93,7 +93,7 @@ def purge_sync(
     name: str,
     *,
     trigger: str = "library",
-    progress: Progress | None = None,
+    events: Events | None = None,
     stop: CancelToken | None = None,
 ) -> list[RunReport]:
     """Whom sync `name` has put into audiences that it feeds no more is taken out of them.
@@ -118,7 +118,7 @@ def purge_sync(
                 reports.append(replace(failure, reason=redact(str(error))))
         return reports
 
-    return under_lease(config, name, each, progress or Progress(), stop, with_query=False)
+    return under_lease(config, name, each, events or Events(), stop, with_query=False)
 
 
 def _purged(
@@ -154,7 +154,7 @@ def _reaching(config: Config, job: RunContext, old: Run) -> Iterator[tuple[RunCo
             "put it back for the purge, or delete the audience at the destination."
         )
     destination = open_destination(config.destinations[old.destination])
-    destination.progress = job.progress
+    destination.events = job.events
     try:
         yield replace(job, destination=destination), destination.get(audience_id)
     finally:

@@ -12,7 +12,7 @@ import structlog
 from warehouse_sync.cancellation import CancelToken
 from warehouse_sync.config.loader import Config
 from warehouse_sync.errors import WarehouseSyncError
-from warehouse_sync.events import Phase, Progress
+from warehouse_sync.events import Events, Phase, PhaseStarted, RunEnded, RunStarted
 from warehouse_sync.logs import ensure_logging
 from warehouse_sync.operations import RunKind, RunStatus
 from warehouse_sync.reports import RunReport
@@ -55,7 +55,7 @@ def run_sync(
     recreate: bool = False,
     trigger: str = "library",
     tick: datetime | None = None,
-    progress: Progress | None = None,
+    events: Events | None = None,
     stop: CancelToken | None = None,
 ) -> RunReport:
     """Make the audience of sync `name` equal to its query.
@@ -70,7 +70,7 @@ def run_sync(
     """
     kind = RunKind.FULL if full else RunKind.DIFF
     wish = RunOptions(kind, force=force, recreate=recreate, trigger=trigger, tick=tick)
-    return _run(config, name, wish, progress or Progress(), stop or CancelToken())
+    return _run(config, name, wish, events or Events(), stop or CancelToken())
 
 
 def retry_sync(
@@ -80,7 +80,7 @@ def retry_sync(
     dead: bool = False,
     due_only: bool = False,
     trigger: str = "library",
-    progress: Progress | None = None,
+    events: Events | None = None,
     stop: CancelToken | None = None,
 ) -> RunReport:
     """Send what waits in the retry queue of sync `name` once more, with `dead` also what was given up.
@@ -89,23 +89,23 @@ def retry_sync(
     run. Returns and raises like `run_sync`.
     """
     wish = RunOptions(RunKind.RETRY, dead=dead, due_only=due_only, trigger=trigger)
-    return _run(config, name, wish, progress or Progress(), stop or CancelToken())
+    return _run(config, name, wish, events or Events(), stop or CancelToken())
 
 
-def _run(config: Config, name: str, wish: RunOptions, progress: Progress, stop: CancelToken) -> RunReport:
+def _run(config: Config, name: str, wish: RunOptions, events: Events, stop: CancelToken) -> RunReport:
     def one(job: RunContext, lease: Lease) -> list[RunReport]:
         if reason := reason_to_skip(job, wish):
             return [RunReport(name, RunStatus.SKIPPED, reason=reason)]
         return [mirror(Mirror(job, lease, wish, stop))]
 
-    return under_lease(config, name, one, progress, stop, with_query=wish.kind is not RunKind.RETRY)[0]
+    return under_lease(config, name, one, events, stop, with_query=wish.kind is not RunKind.RETRY)[0]
 
 
 def under_lease(
     config: Config,
     name: str,
     work: Callable[[RunContext, Lease], list[RunReport]],
-    progress: Progress,
+    events: Events,
     stop: CancelToken,
     *,
     with_query: bool,
@@ -123,9 +123,11 @@ def under_lease(
     stop.shielded = is_broken_off = False
     ensure_logging()
     before = structlog.contextvars.bind_contextvars(sync=name)
+    events = events.for_sync(name)
     try:
-        with open_context(config, name, progress, with_query=with_query) as job:
-            progress.begin(Phase.LEASE)
+        events.publish(RunStarted())
+        with open_context(config, name, events, with_query=with_query) as job:
+            events.publish(PhaseStarted(Phase.LEASE))
             migrate(job.state)
             stop.shield()  # A lease that is taken must come to be given back.
             lease = Lease.take(job.state, job.key, stop)
@@ -150,7 +152,7 @@ def under_lease(
             raise
     finally:
         stop.shielded = True
-        progress.end()
+        events.publish(RunEnded())
         structlog.contextvars.unbind_contextvars("run")
         structlog.contextvars.reset_contextvars(**before)
     return [replace(report, seconds=_since(started)) for report in reports]

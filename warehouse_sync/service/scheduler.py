@@ -23,7 +23,7 @@ from warehouse_sync.cancellation import CancelToken
 from warehouse_sync.config.loader import Config
 from warehouse_sync.config.watch import ConfigWatch
 from warehouse_sync.errors import ConfigurationError
-from warehouse_sync.events import Observer
+from warehouse_sync.events import ConfigurationLoaded, Events
 from warehouse_sync.redaction import redact
 from warehouse_sync.schedule import Schedule
 from warehouse_sync.service.clock import Clock, Pace
@@ -46,7 +46,7 @@ class Scheduler:
         path: str | Path,
         *,
         workers: int = 4,
-        observer: Observer | None = None,
+        events: Events | None = None,
         clock: Clock | None = None,
         pace: Pace | None = None,
         work: Work | None = None,
@@ -55,8 +55,8 @@ class Scheduler:
         self.clock = clock or Clock()
         self.pace = pace or Pace()
         self._work = work or Work()
-        self._observer = observer or Observer()
-        self._turns = Turns(self._work, self._observer, self.clock, self.pace)
+        self._events = events or Events()
+        self._turns = Turns(self._work, self._events, self.clock, self.pace)
         self._watch = ConfigWatch(path)
         self._threads = threads or ThreadPoolExecutor(workers)
         self._jobs = _Jobs(self.clock, self._threads)
@@ -157,7 +157,7 @@ class Scheduler:
                 schedule = sync.schedule.schedule if sync.schedule else None
                 entries[name] = Entry(config, name, schedule, self._work.one_at_a_time(config, name))
         before, self._entries, self._config = self._entries, entries, config
-        self._observer.configured(config)
+        self._events.publish(ConfigurationLoaded(config))
         self._turns.begin_anew(entries.values())
         for name in before.keys() - entries.keys():
             self._jobs.forget(name)

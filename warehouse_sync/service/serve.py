@@ -11,7 +11,7 @@ from pathlib import Path
 import structlog
 
 from warehouse_sync.cancellation import CancelToken
-from warehouse_sync.events import EachObserver
+from warehouse_sync.events import Events
 from warehouse_sync.monitoring.alerts import Alerts
 from warehouse_sync.monitoring.metrics import Metrics
 from warehouse_sync.monitoring.restore import recall
@@ -39,8 +39,8 @@ def serve(
     before anything is begun.
     """
     metrics = Metrics()
-    watchers = EachObserver(metrics, Alerts())
-    scheduler = Scheduler(path, workers=workers, observer=watchers, clock=clock, pace=pace)
+    events = Events(metrics.handle, Alerts().handle)
+    scheduler = Scheduler(path, workers=workers, events=events, clock=clock, pace=pace)
     scheduler.start()
     with _heeding_hangup(scheduler), _answering(scheduler, metrics, host, port):
         recall(metrics, scheduler.config)

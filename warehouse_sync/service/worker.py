@@ -27,7 +27,7 @@ import structlog
 from warehouse_sync.cancellation import CancelToken
 from warehouse_sync.config.loader import Config
 from warehouse_sync.errors import WarehouseSyncError
-from warehouse_sync.events import Observer, Progress
+from warehouse_sync.events import Events, RunReported
 from warehouse_sync.operations import RunStatus
 from warehouse_sync.redaction import redact
 from warehouse_sync.reports import RunReport
@@ -65,13 +65,13 @@ class Work:
             migrate(state)
             return outlook(state, key, tick)
 
-    def run(self, config: Config, name: str, tick: datetime, stop: CancelToken, progress: Progress) -> RunReport:
+    def run(self, config: Config, name: str, tick: datetime, stop: CancelToken, events: Events) -> RunReport:
         """Run the sync for `tick`."""
-        return run_sync(config, name, trigger="schedule", tick=tick, stop=stop, progress=progress)
+        return run_sync(config, name, trigger="schedule", tick=tick, stop=stop, events=events)
 
-    def retry(self, config: Config, name: str, stop: CancelToken, progress: Progress) -> RunReport:
+    def retry(self, config: Config, name: str, stop: CancelToken, events: Events) -> RunReport:
         """Send what is due in the retry queue."""
-        return retry_sync(config, name, due_only=True, trigger="schedule", stop=stop, progress=progress)
+        return retry_sync(config, name, due_only=True, trigger="schedule", stop=stop, events=events)
 
     def tidy(self, config: Config, name: str, stop: CancelToken) -> bool:
         """Drop what is too old; False when that could not be now."""
@@ -111,12 +111,12 @@ class Turns:
     stopped: why no work is begun any more.
     """
 
-    def __init__(self, work: Work, observer: Observer, clock: Clock, pace: Pace) -> None:
+    def __init__(self, work: Work, events: Events, clock: Clock, pace: Pace) -> None:
         self.clock = clock
         self.pace = pace
         self.stopped: str | None = None
         self._work = work
-        self._observer = observer
+        self._events = events
         self._lock = threading.Lock()
         self._stops: dict[str, CancelToken] = {}
         self._busy: set[str] = set()
@@ -185,12 +185,11 @@ class Turns:
                 if self._work.tidy(entry.config, name, stop):
                     self._untidy_at[name] = self._in(self.pace.tidy_every)
                 return self.clock.now()
-            progress = self._observer.progress(name)
             try:
                 if tick is not None and is_due:
-                    report = self._work.run(entry.config, name, tick, stop, progress)
+                    report = self._work.run(entry.config, name, tick, stop, self._events)
                 else:
-                    report = self._work.retry(entry.config, name, stop, progress)
+                    report = self._work.retry(entry.config, name, stop, self._events)
             except Exception as error:  # noqa: BLE001 - as above
                 return self._failed(entry, error, retry=not is_due)
         return self._ended(entry, report, retry=not is_due)
@@ -210,7 +209,7 @@ class Turns:
         if report.status is RunStatus.SKIPPED:
             log.debug("nothing done", reason=report.reason)
             return self._in(self.pace.look_again)
-        self._observer.ended(entry.name, report, retry=retry)
+        self._publish(entry, report, is_retry=retry)
         if report.status is RunStatus.INCOMPLETE and not report.delivered.total:
             return self._wait(entry)  # The other side takes nothing: what is due at once again is not hurried.
         self._failures.pop(entry.name, None)
@@ -223,8 +222,11 @@ class Turns:
         reason = redact(str(error)) if known else unforeseen(error)
         if report.run_id is None or not known:
             log.error("failed", reason=reason, next_look=following.isoformat(timespec="seconds"))
-        self._observer.ended(entry.name, replace(report, status=RunStatus.FAILED, reason=reason), retry=retry)
+        self._publish(entry, replace(report, status=RunStatus.FAILED, reason=reason), is_retry=retry)
         return following
+
+    def _publish(self, entry: Entry, report: RunReport, *, is_retry: bool) -> None:
+        self._events.for_sync(entry.name).publish(RunReported(report, is_retry))
 
     def _wait(self, entry: Entry) -> datetime:
         """When to look at a sync again that has failed: after growing waits, and at its next tick at the latest."""

@@ -21,7 +21,7 @@ import yaml
 from benchmarks.measuring import high_water, since_begun, written_bytes
 
 import warehouse_sync
-from warehouse_sync.events import Phase, Progress
+from warehouse_sync.events import Event, Events, PhaseStarted, RunEnded
 
 SYNC = "benchmark"
 TCP_INFO_TO_BYTES = 120
@@ -65,7 +65,7 @@ def write_config(
     path.write_text(yaml.safe_dump(config))
 
 
-class Watch(Progress):
+class Watch:
     """Seconds and processor seconds by phase; `start` is what comes before the first."""
 
     def __init__(self) -> None:
@@ -74,8 +74,12 @@ class Watch(Progress):
         self._phase = "start"
         self._since, self._cpu_since = time.monotonic() - since_begun(), 0.0
 
-    def begin(self, phase: Phase, total: int | None = None) -> None:
-        self._turn(phase.value)
+    def listen(self, _sync: str, event: Event) -> None:
+        match event:
+            case PhaseStarted(phase):
+                self._turn(phase.value)
+            case RunEnded():
+                self.end()
 
     def end(self) -> None:
         self._turn("end")
@@ -139,7 +143,7 @@ def main() -> None:
         print(json.dumps({"phases": watch.phases, "rss_mb": high_water()}))
         return
     traffic.listen()
-    report = warehouse_sync.run_sync(config, SYNC, progress=watch)
+    report = warehouse_sync.run_sync(config, SYNC, events=Events(watch.listen))
     print(
         json.dumps(
             {

@@ -16,7 +16,7 @@ from apscheduler.executors.debug import DebugExecutor
 from warehouse_sync.cancellation import CancelToken
 from warehouse_sync.config.loader import Config
 from warehouse_sync.errors import WarehouseSyncError
-from warehouse_sync.events import Observer, Progress
+from warehouse_sync.events import Event, Events, RunReported
 from warehouse_sync.operations import RunStatus
 from warehouse_sync.reports import RunReport
 from warehouse_sync.service.clock import Clock, Pace
@@ -112,10 +112,14 @@ class Shop:
             pace=pace,
             work=StandIn(self, self.workers),
             threads=DebugExecutor(),
-            observer=_Noting(self),
+            events=Events(self._listen),
         )
         scheduler.start()
         return scheduler
+
+    def _listen(self, _sync: str, event: Event) -> None:
+        if isinstance(event, RunReported):
+            self.reports.append(event.report)
 
     def go(self, until: datetime, *workers: Scheduler) -> None:
         """Time passes, and the workers do what they do; with none, nobody does."""
@@ -149,7 +153,7 @@ class StandIn(Work):
         self.shop.clock.time += self.shop.look_takes
         return found
 
-    def run(self, config: Config, name: str, tick: datetime, stop: CancelToken, progress: Progress) -> RunReport:
+    def run(self, config: Config, name: str, tick: datetime, stop: CancelToken, events: Events) -> RunReport:
         shop = self.shop
         ran = Ran(name, tick, self.worker, shop.clock.time)
         shop.trouble(name, tick)
@@ -162,14 +166,6 @@ class StandIn(Work):
     def tidy(self, config: Config, name: str, stop: CancelToken) -> bool:
         self.shop.tidied.append((name, self.shop.clock.time))
         return True
-
-
-class _Noting(Observer):
-    def __init__(self, shop: Shop) -> None:
-        self.shop = shop
-
-    def ended(self, sync: str, report: RunReport, *, retry: bool = False) -> None:
-        self.shop.reports.append(report)
 
 
 @contextmanager

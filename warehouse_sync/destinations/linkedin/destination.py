@@ -22,7 +22,7 @@ from warehouse_sync.destinations.linkedin.responses import Next, Verdict, judge,
 from warehouse_sync.destinations.linkedin.segments import PATH, Segment, Segments
 from warehouse_sync.destinations.linkedin.tokens import Tokens
 from warehouse_sync.errors import AuthenticationFailed, ConfigurationError, DestinationUnavailable, StopRun
-from warehouse_sync.events import Action, Progress
+from warehouse_sync.events import Action, Events, RequestAnswered, RequestsDelayed
 from warehouse_sync.fields import AudienceFields, ElementTemplate
 from warehouse_sync.operations import Batch, OperationKind, Outcomes
 
@@ -51,11 +51,18 @@ class LinkedIn:
         self.stopping = threading.Event()
         self.may_send: Callable[[], bool] = lambda: True
         self._settings = settings
-        self.progress = Progress()
-        self._client = Client(settings, lambda: self.may_send(), lambda *request: self.progress.answered(*request))
+        self.events = Events()
+        self._client = Client(
+            settings, lambda: self.may_send(), lambda *request: self.events.publish(RequestAnswered(*request))
+        )
         limits = {kind: self.requests_per_minute(kind) for kind in MEMBER_PATHS}
         self._budget = budgets.join((settings.credentials, limits), lambda: Budget(limits))
-        pace = Pace(self._budget.value, self._wait, settings.patience, lambda *wait: self.progress.waited(*wait))
+        pace = Pace(
+            self._budget.value,
+            self._wait,
+            settings.patience,
+            lambda *delay: self.events.publish(RequestsDelayed(*delay)),
+        )
         with _before_a_run():
             self._tokens = Tokens(self._client, settings)
         self._calls = Calls(self._client, self._tokens, pace, settings, self._wait)

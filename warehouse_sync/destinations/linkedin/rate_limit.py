@@ -13,7 +13,7 @@ from pyrate_limiter import Duration, InMemoryBucket, Rate, RateItem
 
 from warehouse_sync.destinations.linkedin.errors import GaveUp, daily_limit, stopped
 from warehouse_sync.destinations.linkedin.shared import Shared
-from warehouse_sync.events import Waiting
+from warehouse_sync.events import DelayCause
 
 DEFAULT_REQUESTS_PER_MINUTE = {"user": 480, "company": 240}
 """80 % of what LinkedIn allows one token a minute (600 requests to `/users`, 300 to `/companies`).
@@ -75,10 +75,10 @@ class Pace:
         budget: Budget,
         wait: Wait,
         longest_hold: float,
-        waited: Callable[[Waiting, float], None] = lambda *_: None,
+        waited: Callable[[DelayCause, float], None] = lambda *_: None,
     ) -> None:
-        self.throttled = Waits(lambda seconds: waited(Waiting.DESTINATION, seconds))
-        self._paced = Waits(lambda seconds: waited(Waiting.PACE, seconds))
+        self.throttled = Waits(lambda seconds: waited(DelayCause.DESTINATION, seconds))
+        self._paced = Waits(lambda seconds: waited(DelayCause.PACE, seconds))
         self._budget = budget
         self._wait = wait
         self._longest_hold = longest_hold
