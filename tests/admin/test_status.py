@@ -193,7 +193,7 @@ def test_what_a_dead_worker_has_not_sent_is_pending(world: World, monkeypatch: p
 
     world.fill(people(1, 2))
     with monkeypatch.context() as patched:
-        patched.setattr("warehouse_sync.run.mirror.Mirror.deliver", die)
+        patched.setattr("warehouse_sync.run.steps.deliver", die)
         with pytest.raises(SystemExit):
             world.run()
     assert status_of(world).pending == 2

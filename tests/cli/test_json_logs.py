@@ -46,7 +46,7 @@ def test_every_line_of_a_run_tells_its_sync_and_its_run(world: World) -> None:
     assert answer.code == 0, answer.err
     lines = objects(answer.err)
     run_id = answer.json[0]["run_id"]
-    begun = [line["event"] for line in lines].index("run begun")
+    begun = [line["event"] for line in lines].index("run started")
     assert all(line["sync"] == SYNC for line in lines)
     assert all("run" not in line for line in lines[:begun])
     assert all(line["run"] == run_id for line in lines[begun:])

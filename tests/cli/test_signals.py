@@ -70,7 +70,7 @@ def with_endless_query(world: World) -> dict[str, Any]:
 def is_querying(world: World, worker: Worker) -> bool:
     """Whether the worker's endless query is under way. DuckDB lets nobody look; its run has begun by then."""
     if world.url.startswith("duckdb"):
-        if "run begun" in worker.text("err"):
+        if "run started" in worker.text("err"):
             time.sleep(0.3)
             return True
         return False

@@ -30,7 +30,7 @@ def test_a_run_on_a_terminal_shows_its_phases_and_a_table(world: World) -> None:
     text = CONTROL.sub("", answer.out)
     for shown in ("snapshot", "changes", "add members", "300/300", "members/s", SYNC, "succeeded"):
         assert shown in text, shown
-    assert "run begun" not in text
+    assert "run started" not in text
     assert COLOUR.search(answer.out)
 
 

@@ -28,7 +28,7 @@ def test_every_reason_of_the_code_is_a_word_of_the_metrics() -> None:
     given = set(re.findall(r'"((?:not|too|holds|opted|already)_[a-z_]+)"', values))
     assert given == VALUE_REASONS | set(REJECTING)
     assert set(ROW_REASONS) == {*REJECTING, NO_IDENTIFIER}
-    senders = [SOURCE / "run" / "mirror.py", *(SOURCE / "destinations").rglob("*.py")]
+    senders = [*(SOURCE / "run").glob("*.py"), *(SOURCE / "destinations").rglob("*.py")]
     text = "\n".join(path.read_text() for path in senders)
     told = set(re.findall(r'(?:deferred|rejected|GaveUp|NoAnswer)\(\s*"([a-z_]+)"', text))
     told |= {f"oauth_{word}" for word in ("timeout", "connection")}

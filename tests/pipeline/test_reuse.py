@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from warehouse_sync.destinations.linkedin.fields import AUDIENCE_FIELDS
 from warehouse_sync.pipeline.counts import SnapshotCounts
-from warehouse_sync.pipeline.model import Model
+from warehouse_sync.pipeline.model import Model, ResolvedModel, query_text, resolve_columns
 from warehouse_sync.pipeline.reuse import SnapshotTables
-from warehouse_sync.pipeline.snapshot import check_model, make_recipe, take_snapshot
+from warehouse_sync.pipeline.snapshot import make_recipe, resolve_model, take_snapshot
 from warehouse_sync.state.tables import state_tables
-from warehouse_sync.warehouses.base import Warehouse
+from warehouse_sync.warehouses.base import ModelColumn, Warehouse
 
 Row = tuple[int | None, str | None, str | None, str | None, str | None]
 
@@ -83,9 +83,9 @@ def snapshot(
     with warehouse.connect("take a snapshot") as connection:
         for each in (name, gone.name):
             warehouse.drop_table(connection, each)
-        spelling = {column: column for column in COLUMNS}
+        resolved = resolve_model(warehouse, model)
         counts = take_snapshot(
-            warehouse, connection, model, spelling, SnapshotTables(table, gone), recipe=recipe, previous=carried
+            warehouse, connection, resolved, SnapshotTables(table, gone), recipe=recipe, previous=carried
         )
         lines = connection.execute(sa.select(*(column for column in table.c if column.name != "carried"))).all()
         assert connection.scalar(sa.select(sa.func.count()).where(table.c.carried)) == counts.reused
@@ -100,7 +100,7 @@ def test_a_snapshot_that_carries_over_equals_one_made_anew(
 ) -> None:
     """Whatever rows stay, change, double or go: what is taken over is what would be made, hash for hash."""
     model = replace(MODEL, primary_key=key)
-    recipe = make_recipe(recognising, model, {column: column for column in COLUMNS}, "an installation")
+    recipe = make_recipe(recognising, resolve_model(recognising, model), "an installation")
     fill(recognising, before)
     snapshot(recognising, model, "before", recipe)
     fill(recognising, [*before[:kept], *after])
@@ -116,7 +116,7 @@ def test_who_was_not_carried_over_is_left_behind(
     recognising: Warehouse, before: list[Row], after: list[Row], kept: int
 ) -> None:
     """Each member of the previous snapshot was either carried over or is in the table of those who were not."""
-    recipe = make_recipe(recognising, MODEL, {column: column for column in COLUMNS}, "an installation")
+    recipe = make_recipe(recognising, resolve_model(recognising, MODEL), "an installation")
     fill(recognising, before)
     snapshot(recognising, MODEL, "before", recipe)
     fill(recognising, [*before[:kept], *after])
@@ -137,7 +137,7 @@ def test_who_was_not_carried_over_is_left_behind(
 
 def test_an_unchanged_row_is_taken_over_and_a_changed_one_is_not(recognising: Warehouse) -> None:
     """What stands in the previous snapshot is believed for rows that are as they were, and for no others."""
-    recipe = make_recipe(recognising, MODEL, {column: column for column in COLUMNS}, "an installation")
+    recipe = make_recipe(recognising, resolve_model(recognising, MODEL), "an installation")
     stays, moves = (1, "ann@example.com", None, "Ann", "DE"), (2, "bob@example.com", None, "Bob", "DE")
     fill(recognising, [stays, moves])
     snapshot(recognising, MODEL, "before", recipe)
@@ -155,7 +155,7 @@ def test_an_unchanged_row_is_taken_over_and_a_changed_one_is_not(recognising: Wa
 @pytest.mark.parametrize("twin", [1, 2], ids=["the same row", "another row of the same identity"])
 def test_a_row_that_comes_to_stand_there_twice_is_counted_twice(recognising: Warehouse, twin: int) -> None:
     """A member that was carried over until now is found among the rows that speak for it, whatever they look like."""
-    recipe = make_recipe(recognising, MODEL, {column: column for column in COLUMNS}, "an installation")
+    recipe = make_recipe(recognising, resolve_model(recognising, MODEL), "an installation")
     ann, bob = (1, "ann@example.com", None, "Ann", "DE"), (3, "bob@example.com", None, "Bob", "DE")
     fill(recognising, [ann, bob])
     snapshot(recognising, MODEL, "before", recipe)
@@ -178,12 +178,15 @@ def test_a_row_that_comes_to_stand_there_twice_is_counted_twice(recognising: War
 )
 def test_a_recipe_is_of_everything_that_makes_a_member(recognising: Warehouse, other: Model) -> None:
     """A changed mapping has another recipe, another query has not; and no two installations share one."""
-    spelling = {column: column for column in COLUMNS}
-    mine = make_recipe(recognising, MODEL, spelling, "an installation")
-    assert make_recipe(recognising, other, spelling, "an installation") != mine
-    assert make_recipe(recognising, MODEL, spelling, "another installation") != mine
-    assert make_recipe(recognising, replace(MODEL, sql="SELECT 5"), spelling, "an installation") == mine
-    assert check_model(recognising, MODEL) == spelling
+
+    def resolve(model: Model) -> ResolvedModel:
+        return resolve_columns(model, query_text(recognising, model), [ModelColumn(name, name) for name in COLUMNS])
+
+    mine = make_recipe(recognising, resolve(MODEL), "an installation")
+    assert make_recipe(recognising, resolve(other), "an installation") != mine
+    assert make_recipe(recognising, resolve(MODEL), "another installation") != mine
+    assert make_recipe(recognising, resolve(replace(MODEL, sql="SELECT 5")), "an installation") == mine
+    assert resolve_model(recognising, MODEL) == resolve(MODEL)
 
 
 def test_row_hashes_mean_nothing_elsewhere(recognising: Warehouse) -> None:
@@ -191,7 +194,7 @@ def test_row_hashes_mean_nothing_elsewhere(recognising: Warehouse) -> None:
     fill(recognising, [(1, "ann@example.com", None, "Ann", "DE"), (2, None, None, "Nobody", "DE")])
     found = []
     for installation in ("one", "two"):
-        recipe = make_recipe(recognising, MODEL, {column: column for column in COLUMNS}, installation)
+        recipe = make_recipe(recognising, resolve_model(recognising, MODEL), installation)
         _, lines = snapshot(recognising, MODEL, "now", recipe)
         found.append({line[2]: line[6] for line in lines})
     assert found[0]["2"] is None

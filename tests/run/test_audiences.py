@@ -15,7 +15,7 @@ from warehouse_sync.admin.status import sync_status
 from warehouse_sync.errors import ConfigurationError
 from warehouse_sync.operations import OperationCounts, RunKind, RunStatus
 from warehouse_sync.reports import RunReport
-from warehouse_sync.run.purge import Purge, purge_sync
+from warehouse_sync.run.purge import purge_sync
 from warehouse_sync.sandbox import Fault
 
 Rows = list[dict[str, Any]]
@@ -184,7 +184,7 @@ def test_a_purge_that_is_put_off_goes_on(world: World) -> None:
     holds(world, other, people(2, 5))
 
 
-@pytest.mark.parametrize("step", ["promote", "deliver", "finish"])
+@pytest.mark.parametrize("step", ["promote", "deliver", "finished"])
 def test_a_purge_whose_worker_dies_is_finished_by_the_next(world: World, step: str) -> None:
     """Whatever a dead purge had not sent is sent by the next one, though an ordinary run came in between."""
     world.fill(people(1, 2))
@@ -193,7 +193,7 @@ def test_a_purge_whose_worker_dies_is_finished_by_the_next(world: World, step: s
     other = go_elsewhere(world)
     world.run()
 
-    with dies_at(step, Purge):
+    with dies_at(step):
         purge(world)
     world.fill(people(2, 3))
     world.run()

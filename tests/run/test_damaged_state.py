@@ -79,7 +79,7 @@ def test_a_lost_snapshot(world: World, damage: str) -> None:
     world.run()
     world.fill(people(3, 4))
     tamper(world, DAMAGES[damage].format(table=table_of(world, "snapshot"), kind="snapshot"))
-    refuses(world, "is gone|holds [02] members where there were 3")
+    refuses(world, "is missing|holds [02] members where there were 3")
     begins_anew(world, people(4, 5))
 
 
@@ -147,7 +147,7 @@ def test_lost_changes_with_removes_that_wait(world: World, damage: str) -> None:
     world.run()
     world.sandbox.clear_faults()
     tamper(world, DAMAGES[damage].format(table=table_of(world, "changes"), kind="changes"))
-    refuses(world, "REMOVEs of it wait")
+    refuses(world, "REMOVEs of it are pending")
     begins_anew(world, people(4, 5))
 
 
@@ -162,7 +162,7 @@ def test_lost_changes_of_a_dead_run(world: World, leaver: bool) -> None:
         world.run()
     tamper(world, f"drop table {table_of(world, 'changes')}")
     if leaver:
-        refuses(world, "REMOVEs of it wait")
+        refuses(world, "REMOVEs of it are pending")
     else:
         assert world.run().status is RunStatus.SUCCEEDED
         world.check(people(1, 2, 3))

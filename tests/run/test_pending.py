@@ -10,13 +10,15 @@ from harness.histories.oracle import check_tables
 from harness.processes.simulated_death import dies_at
 from harness.worlds.world import SYNC, World, create_audience
 
-from warehouse_sync.destinations.base import AudienceSpec
+from warehouse_sync.destinations.base import Audience, AudienceSpec
 from warehouse_sync.destinations.linkedin.destination import LinkedIn
 from warehouse_sync.destinations.linkedin.segments import Segments
 from warehouse_sync.errors import LeaseLost, StopRun, WarehouseSyncError
 from warehouse_sync.operations import OperationCounts, RunStatus
 from warehouse_sync.pipeline.recording import Recorder
-from warehouse_sync.run.mirror import Mirror
+from warehouse_sync.run import steps
+from warehouse_sync.run.baseline import TargetState
+from warehouse_sync.run.record import ActiveRun
 from warehouse_sync.sandbox import Fault
 from warehouse_sync.state.lease import Lease
 
@@ -253,7 +255,7 @@ def test_a_dead_token_in_the_middle_defers_the_rest_and_fails(world: World) -> N
 
 
 @pytest.mark.parametrize(
-    "step", ["take_snapshot", "work_out_changes", "ensure_audience", "promote", "deliver", "finish"]
+    "step", ["take_snapshot", "compute_changes", "ensure_audience", "promote", "deliver", "finished"]
 )
 def test_a_worker_that_dies_at_any_step_leaves_nothing_to_repair(world: World, step: str) -> None:
     """A run that ends just before one of its steps, without a word: the next run converges all the same."""
@@ -468,12 +470,12 @@ def test_a_failure_before_the_commit_point_changes_nothing(world: World) -> None
 def test_a_worker_without_its_lease_creates_no_audience(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A first run that stood still between its look and its create, while another worker took over, makes none."""
     world.fill(people(1, 2))
-    create, ensure = Segments._create_once, Mirror.ensure_audience
+    create, ensure = Segments._create_once, steps.ensure_audience
     leases: list[Lease] = []
 
-    def noted(self: Mirror) -> None:
-        leases.append(self.lease)
-        ensure(self)
+    def noted(active: ActiveRun, target: TargetState) -> Audience:
+        leases.append(active.lease)
+        return ensure(active, target)
 
     def late(self: Segments, spec: AudienceSpec) -> Any:
         with monkeypatch.context() as patch:
@@ -484,7 +486,7 @@ def test_a_worker_without_its_lease_creates_no_audience(world: World, monkeypatc
         leases[0]._deadline -= 3600
         return create(self, spec)
 
-    monkeypatch.setattr(Mirror, "ensure_audience", noted)
+    monkeypatch.setattr(steps, "ensure_audience", noted)
     monkeypatch.setattr(Segments, "_create_once", late)
     with pytest.raises(LeaseLost):
         world.run()

@@ -181,7 +181,7 @@ def test_what_a_dead_worker_left_is_pending(world: World, monkeypatch: pytest.Mo
 
     world.fill(people(1, 2))
     with monkeypatch.context() as patched:
-        patched.setattr("warehouse_sync.run.mirror.Mirror.deliver", die)
+        patched.setattr("warehouse_sync.run.steps.deliver", die)
         with pytest.raises(SystemExit):
             world.run()
     report = world.plan()

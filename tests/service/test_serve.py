@@ -152,7 +152,7 @@ def test_a_stop_during_the_query(workers: Workers, world: World) -> None:
     endless = ENDLESS[world.url.partition(":")[0].partition("+")[0]]
     settled(world, model={"sql": f"select * from people where {endless}", "primary_key": "id"})
     worker = serving(workers, world)
-    ended(world, worker, "run begun")
+    ended(world, worker, "run started")
     time.sleep(0.3)
     at = time.monotonic()
     worker.send(signal.SIGTERM)

@@ -12,7 +12,7 @@ from warehouse_sync.config.models import SyncConfig, WarehouseConfig
 from warehouse_sync.destinations.base import AudienceSpec
 from warehouse_sync.destinations.registry import open_destination
 from warehouse_sync.errors import WarehouseSyncError
-from warehouse_sync.pipeline.snapshot import check_model
+from warehouse_sync.pipeline.snapshot import resolve_model
 from warehouse_sync.reports import Check
 from warehouse_sync.run.context import model_of, open_warehouse
 from warehouse_sync.warehouses.registry import make_warehouse
@@ -71,8 +71,9 @@ def _takes_us(config: DestinationConfig) -> tuple[str, bool]:
 
 def _query_works(config: Config, sync: SyncConfig) -> tuple[str, bool]:
     with open_warehouse(config, sync) as warehouse:
-        spelling = check_model(warehouse, model_of(config, sync))
-    return f"the query has all {len(spelling)} columns that are named", False
+        resolved = resolve_model(warehouse, model_of(config, sync))
+    named = {*resolved.primary_key, *resolved.columns.values()}
+    return f"the query has all {len(named)} columns that are named", False
 
 
 def _audience_exists(config: Config, sync: SyncConfig) -> tuple[str, bool]:

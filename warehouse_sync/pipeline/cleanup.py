@@ -1,4 +1,4 @@
-"""What is left of earlier runs: those whose worker died are finished, and what is too old is dropped."""
+"""Drop tables that no run needs any more, and delete old rows of the state tables."""
 
 from __future__ import annotations
 
@@ -18,11 +18,16 @@ log = structlog.get_logger(__name__)
 
 
 def drop_tables(state: State, lease: Lease, run: Run, names: Sequence[str | None]) -> None:
-    """These tables of a run are gone, and its row says so."""
+    """Drop these tables of a run, and clear their names in its row.
+
+    Raises:
+        LeaseLost: Another worker has taken over.
+        QueryFailed: The warehouse refused to drop one.
+    """
     dropped = [name for name in names if name]
     if not dropped:
         return
-    gone = {
+    cleared = {
         column: None
         for column, name in (("snapshot_table", run.snapshot_table), ("changes_table", run.changes_table))
         if name in dropped
@@ -30,23 +35,27 @@ def drop_tables(state: State, lease: Lease, run: Run, names: Sequence[str | None
     with state.fenced(lease.key, lease.token, "drop old tables") as connection:
         for name in dropped:
             state.warehouse.drop_table(connection, name)
-        connection.execute(sa.update(state.tables.runs).where(state.tables.runs.c.run_id == run.run_id).values(**gone))
+        runs_table = state.tables.runs
+        connection.execute(sa.update(runs_table).where(runs_table.c.run_id == run.run_id).values(**cleared))
 
 
 def drop_run_tables(state: State, lease: Lease, run: Run) -> None:
-    """The run's own tables are gone. A retry pass has no snapshot of its own: it shares that of the promoted run."""
+    """Drop the run's own tables. A retry pass has no snapshot of its own: it shares that of the promoted run."""
     drop_tables(state, lease, run, _own_tables(run))
 
 
 def drop_unpromoted_tables(state: State, run: Run) -> None:
-    """The tables of a run that will never be promoted are gone. Without the lease: nobody else knows their names."""
+    """Drop the tables of a run that will never be promoted.
+
+    This needs no lease: no other worker uses tables of these names.
+    """
     with state.warehouse.write("drop the tables of this run") as connection:
         for name in _own_tables(run):
             state.warehouse.drop_table(connection, name)
 
 
 def _own_tables(run: Run) -> list[str]:
-    # Changes may be a view of the snapshot.
+    # The changes may be a view of the snapshot, so they go first.
     snapshot = [] if run.kind is RunKind.RETRY else [run.not_reused_table, run.snapshot_table]
     names = [run.changes_table, *snapshot]
     return [name for name in names if name]
@@ -55,32 +64,48 @@ def _own_tables(run: Run) -> list[str]:
 def apply_retention(
     state: State, lease: Lease, run: Run, audience_id: str, *, snapshots: int, sync_log_days: int
 ) -> None:
-    """Behind a promoted run: superseded queue rows, old snapshots and changes, old log lines are gone.
+    """Delete what a promoted run has superseded: queue rows, old snapshots and changes, and old log lines.
 
-    The last snapshot of each audience that the sync has fed stays: without it nobody would know who is in there. What
-    the warehouse does not let go (a view of the operator's own shows it) stays too, with a warning, until a later run.
+    The last snapshot of each audience that the sync has fed stays: without it, it would not be known which members the
+    audience holds. A table that the warehouse does not drop (the operator has a view of it) stays too, with a warning,
+    and the next run tries again.
+
+    Args:
+        state: The state tables.
+        lease: The lease of the sync.
+        run: The promoted run.
+        audience_id: The audience that it was promoted for.
+        snapshots: How many snapshots of that audience stay.
+        sync_log_days: How many days of the sync log stay.
     """
     with state.fenced(lease.key, lease.token, "clear the retry queue") as connection:
         retry_queue.delete_superseded(state, connection, lease.key.sync, run.run_id, audience_id)
         sync_log.delete_older(state, connection, lease.key, sync_log_days)
-    kept: dict[str | None, set[str]] = {}
-    dropped: list[tuple[Run, list[str | None]]] = []
-    for old in runs.with_tables(state, lease.key):
-        beside = kept.get(old.audience_id, set())
-        wanted = snapshots if old.audience_id == audience_id else 1
-        if old.snapshot_table and (old.snapshot_table in beside or len(beside) < wanted):
-            kept[old.audience_id] = beside | {old.snapshot_table}
-        newest = not beside
-        # Changes before those of the newest run are of use to nobody but the curious, like old snapshots.
-        keeps_snapshot = old.snapshot_table in kept.get(old.audience_id, set())
-        unwanted = [
-            None if newest or keeps_snapshot else old.changes_table,
-            None if keeps_snapshot else old.snapshot_table,
-        ]
-        dropped.append((old, unwanted))
-    # The oldest first: its changes may be a view of a snapshot that later runs share.
-    for old, unwanted in reversed(dropped):
+    # Oldest first: the changes of an old run may be a view of a snapshot that later runs share.
+    for old, tables in reversed(_unneeded_tables(runs.with_tables(state, lease.key), audience_id, snapshots)):
         try:
-            drop_tables(state, lease, old, unwanted)
+            drop_tables(state, lease, old, tables)
         except QueryFailed as error:
             log.warning("old tables are still there; the next run tries again", run_id=old.run_id, error=str(error))
+
+
+def _unneeded_tables(
+    newest_first: Sequence[Run], audience_id: str, snapshots: int
+) -> list[tuple[Run, list[str | None]]]:
+    """Return for each run the tables that can be dropped.
+
+    Each audience keeps its newest run's changes and its newest snapshots: `snapshots` for `audience_id`, one for any
+    other. Changes of older runs stay only beside a snapshot that stays.
+    """
+    kept: dict[str | None, set[str]] = {}
+    unneeded: list[tuple[Run, list[str | None]]] = []
+    for run in newest_first:
+        of_audience = kept.setdefault(run.audience_id, set())
+        is_newest = not of_audience
+        wanted = snapshots if run.audience_id == audience_id else 1
+        if run.snapshot_table and (run.snapshot_table in of_audience or len(of_audience) < wanted):
+            of_audience.add(run.snapshot_table)
+        keeps_snapshot = run.snapshot_table in of_audience
+        changes = None if is_newest or keeps_snapshot else run.changes_table
+        unneeded.append((run, [changes, None if keeps_snapshot else run.snapshot_table]))
+    return unneeded

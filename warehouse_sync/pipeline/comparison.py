@@ -1,4 +1,4 @@
-"""What the changes of a run are made from."""
+"""What the changes of a run are computed from: two snapshots, and what the run is asked to do."""
 
 from __future__ import annotations
 
@@ -13,14 +13,19 @@ from warehouse_sync.warehouses.base import Warehouse
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The snapshots, and what is asked of the run.
+    """The snapshots to compare, and the options of the run.
 
-    current: the snapshot that the audience shall equal. previous: the promoted one; None for a new audience, and
-    `current` itself for a retry pass. promoted: the run of `previous`, whose pending work is taken over.
-    rows: the numbers of `current`. gone: of the members of `previous` those that were not carried over into `current`,
-    if any was.
-    full: add every member. dead: send dead work too. due_only: hold back waiting work whose time has not come.
-    none_stayed: no identity of `previous` is in `current`. none_as_before: no fingerprint is; so every member is added.
+    Attributes:
+        current: The snapshot that the audience shall equal.
+        previous: The promoted snapshot; None for a new audience, and `current` itself for a retry pass.
+        promoted: The run of `previous`, whose pending work is taken over.
+        counts: The numbers of `current`.
+        not_reused: The members of `previous` that were not reused in `current`; a table only if some were reused.
+        full: Add every member.
+        include_dead: Send dead operations too.
+        due_only: Hold back waiting operations whose time has not come.
+        no_common_identity: No identity of `previous` is in `current`.
+        no_common_fingerprint: No fingerprint of `previous` is in `current`, so every member is added.
     """
 
     current: sa.TableClause
@@ -36,33 +41,36 @@ class Comparison:
 
     @property
     def is_retry(self) -> bool:
+        """Return whether the run sends pending work only."""
         return self.previous is self.current
 
     @property
     def unmatched_previous(self) -> sa.TableClause | None:
-        """The members of `previous` among whom leavers are to be found: who was carried over has not left."""
+        """Return the members of `previous` among which removed ones are to be found: a reused one is not removed."""
         return self.not_reused if self.counts.reused else self.previous
 
     @property
     def all_previous_reused(self) -> bool:
-        """Every member of `previous` was carried over into `current`."""
+        """Return whether every member of `previous` was reused in `current`."""
         return self.promoted is not None and self.counts.reused == self.promoted.members
 
     @property
     def all_current_reused(self) -> bool:
-        """Every member of `current` was carried over."""
+        """Return whether every member of `current` was reused from `previous`."""
         return self.counts.reused == self.counts.members
 
 
-def find_overlap(warehouse: Warehouse, connection: sa.Connection, basis: Comparison) -> Comparison:
-    """The basis, which knows now whether its snapshots have anything in common, if no row was carried over.
+def find_overlap(warehouse: Warehouse, connection: sa.Connection, comparison: Comparison) -> Comparison:
+    """Return the comparison with what its snapshots have in common, if no row was reused.
 
-    Where they have not, no row need be looked up: so many do not fit into memory, and what one looks up that does not
-    fit goes to disk with all its columns. Engines that carry over nothing are not asked, as it would be each time.
+    Where they have nothing in common, no row needs a lookup: so many do not fit into memory, and a lookup that does not
+    fit writes all columns to disk. Engines that never reuse rows are not asked, as this would cost them each time.
     """
-    previous, current = basis.previous, basis.current
-    if previous is None or basis.is_retry or basis.full or basis.counts.reused or not warehouse.capabilities.row_hashes:
-        return basis
+    previous, current = comparison.previous, comparison.current
+    if previous is None or comparison.is_retry or comparison.full or comparison.counts.reused:
+        return comparison
+    if not warehouse.capabilities.row_hashes:
+        return comparison
 
     def have_common(key: str) -> bool:
         both = sa.select(sa.literal(1)).join_from(current, previous, current.c[key] == previous.c[key])
@@ -70,5 +78,5 @@ def find_overlap(warehouse: Warehouse, connection: sa.Connection, basis: Compari
             return bool(connection.scalar(sa.select(both.exists())))
 
     if have_common("fingerprint"):
-        return basis
-    return replace(basis, no_common_fingerprint=True, no_common_identity=not have_common("identity"))
+        return comparison
+    return replace(comparison, no_common_fingerprint=True, no_common_identity=not have_common("identity"))

@@ -1,4 +1,4 @@
-"""Operations become outcomes: batches of changes, several requests in flight, answers in sending order."""
+"""Send the operations of a run: batches of changes, several requests in flight, outcomes in sending order."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from warehouse_sync.warehouses.base import Warehouse
 from warehouse_sync.warehouses.element_sql import element_text
 
 MAX_DEFERRED_BATCHES = 3
-"""Batches deferred whole, one after another and per request in flight, after which the destination counts as down."""
+"""Batches deferred whole in a row, per request in flight, after which the destination counts as down."""
 
 
 def batches(
@@ -31,9 +31,19 @@ def batches(
     last: int,
     size: int,
 ) -> Generator[Batch, None, None]:
-    """The operations with `after` < seq <= `last`, all of one kind, in batches of at most `size`.
+    """Yield the operations with `after` < seq <= `last` in batches of at most `size`.
 
-    They are written as `element` says. Raises StateDamaged when operations are missing, or there twice.
+    Args:
+        warehouse: The warehouse to read from.
+        changes: The changes of the run.
+        element: How the operations are written.
+        operation: The kind of all these operations.
+        after: The `seq` before the first one.
+        last: The `seq` of the last one.
+        size: Operations per batch.
+
+    Raises:
+        StateDamaged: Operations are missing, or exist twice.
     """
     text = element_text(warehouse, changes, element)
     with (
@@ -53,8 +63,9 @@ def batches(
 class Delivery:
     """Sends the batches of one run to one audience.
 
-    `given_up` is set when the destination did not take anything for so long that going on makes no sense. `is_over`:
-    because of that, or since a stop is wished, no further batch is sent.
+    Attributes:
+        outage: The outcome of the last batch, once the destination has deferred so many batches that going on makes no
+            sense.
     """
 
     def __init__(self, destination: Destination, audience: Audience, lease: Lease) -> None:
@@ -66,34 +77,35 @@ class Delivery:
 
     @property
     def is_stopped(self) -> bool:
+        """Return whether no further batch is sent: the destination is down, or a stop was requested."""
         return self.outage is not None or self.lease.stop.requested
 
     def deliver(self, work: Iterator[Batch]) -> Iterator[tuple[Batch, Outcomes]]:
-        """Each batch with its outcomes, in sending order; all answers are in when the iterator ends.
+        """Send the batches and yield each with its outcomes, in sending order; all have an outcome at the end.
 
-        Whatever the destination answers, a batch has one outcome per operation. Ends early when `given_up` is set. An
-        error of the destination that stops the run is raised behind the batches that were answered before it.
+        Whatever the destination answers, a batch has one outcome per operation. The iterator ends early once
+        `is_stopped`. An error of the destination that stops the run is raised after the batches answered before it.
         """
-        flying: deque[tuple[Batch, Future[Outcomes]]] = deque()
-        at_once = self.destination.max_in_flight
-        with ThreadPoolExecutor(at_once, thread_name_prefix="deliver") as threads:
+        in_flight: deque[tuple[Batch, Future[Outcomes]]] = deque()
+        limit = self.destination.max_in_flight
+        with ThreadPoolExecutor(limit, thread_name_prefix="deliver") as threads:
             try:
                 for batch in work:
                     if self.is_stopped:
                         break
-                    flying.append((batch, threads.submit(copy_context().run, self._send, batch)))
-                    if len(flying) >= at_once:
-                        yield self._collect(*flying.popleft())
-                while flying:
-                    yield self._collect(*flying.popleft())
+                    in_flight.append((batch, threads.submit(copy_context().run, self._send, batch)))
+                    if len(in_flight) >= limit:
+                        yield self._collect(*in_flight.popleft())
+                while in_flight:
+                    yield self._collect(*in_flight.popleft())
             finally:
-                for _, future in flying:
+                for _, future in in_flight:
                     future.cancel()
 
     def _send(self, batch: Batch) -> Outcomes:
         self.lease.require()
         outcomes = self.destination.deliver(self.audience, batch)
-        batch.elements.release()  # It may stay in the queue for as long as an earlier one takes.
+        batch.elements.release()  # An earlier batch may keep this one waiting in the queue.
         return outcomes
 
     def _collect(self, batch: Batch, future: Future[Outcomes]) -> tuple[Batch, Outcomes]:

@@ -1,4 +1,4 @@
-"""May this plan be carried out? Pure."""
+"""Decide whether a run that removes many members may go on. Pure."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from dataclasses import dataclass
 class Guard:
     """The limits of a plausible run.
 
-    max_removed_percent: of the members so far. ignore_below: so many removes are never too many.
-    min_members: a query that yields fewer, where the audience had some, is implausible.
+    Attributes:
+        max_removed_percent: The largest share of the previous members that may be removed, in per cent.
+        min_members: A query that yields fewer members is implausible, if the audience had some.
+        ignore_below: Up to this many removed members are never too many.
     """
 
     max_removed_percent: float = 30.0

@@ -1,292 +1,405 @@
-"""The model's rows become members: mapped, normalised and hashed, each identity once. All of it is one SELECT.
+"""Build the SELECT that turns the rows of a model into members: mapped, normalised, hashed, each identity once.
 
-Where the same row stood in the previous snapshot already, what it became is carried over instead of being made again:
-hashing and normalising is most of the work, and between two runs most rows stay as they are.
+The statement is a chain of subqueries (`Stage`), each with the columns that the next one needs:
+
+    rows        the query's rows as they are, with a hash of each row
+    recognised  beside each row what the previous snapshot holds for it, if the row has not changed
+    cleaned     each mapped value normalised
+    examined    beside each value the problem for which it is left out
+    judged      each value as it is sent, and the reason why a row cannot be a member
+    keyed       identity and fingerprint
+
+An unchanged row takes over what the previous snapshot holds for it instead of being computed again: hashing and
+normalising is most of the work, and between two runs most rows do not change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum, auto
 from typing import Any
 
 import sqlalchemy as sa
 
 from warehouse_sync.fields import Field, Normaliser
-from warehouse_sync.pipeline.model import Model, query_text
+from warehouse_sync.pipeline.model import ResolvedModel
 from warehouse_sync.warehouses import normalisers
 from warehouse_sync.warehouses.base import Warehouse
 from warehouse_sync.warehouses.dialect import Text
 from warehouse_sync.warehouses.tables import MEMBER_NUMBER
 
-KEY = "key "
-"""How the primary key's columns begin inside the statement; no identifier or field has a space in its name."""
+STALE = "gone"
+"""Column of a staged row: the row id of a row of the previous snapshot that no row of the query matches."""
 
-RAW = "raw "
-KEPT = "kept "
-PLACE = "known place"
-GONE = "gone"
-MADE = "made"
-CARRIED = ("identity", "fingerprint", "left_out")
+PACKED = "made"
+"""Column of a staged row: a new or changed row of the query as a line of the snapshot, packed into one value."""
+
+REUSED_COLUMNS = ("identity", "fingerprint", "left_out")
+"""Columns that an unchanged row takes over from the previous snapshot, beside its values."""
+
+MATCHED_ROW_ID = "known place"
+
+
+class Kind(Enum):
+    """What a column inside the statement is for.
+
+    Members:
+        KEY: A column of the primary key as the query yields it; it decides which row represents a member.
+        RAW: A mapped column as the query yields it.
+        REUSED: What the previous snapshot holds for an unchanged row.
+        VALUE: A mapped value, normalised or as it is sent.
+        PROBLEM: Why a value is left out; NULL for none.
+        RESULT: A column of the snapshot that is no field.
+        FLAG: Whether something holds for the row.
+    """
+
+    KEY = auto()
+    RAW = auto()
+    REUSED = auto()
+    VALUE = auto()
+    PROBLEM = auto()
+    RESULT = auto()
+    FLAG = auto()
+
+
+LABELS = {
+    Kind.KEY: "key {}",
+    Kind.RAW: "raw {}",
+    Kind.REUSED: "kept {}",
+    Kind.PROBLEM: "{} problem",
+    Kind.FLAG: "suspicious {}",
+}
+"""How columns are named in SQL; all other kinds by their plain name. No field has a space in its name."""
 
 
 @dataclass(frozen=True, slots=True)
-class ResolvedModel:
-    """The rows that members are made of.
+class Column:
+    """A column of a stage.
 
-    spelling: what each column that the configuration names is called inside of `model()`.
-    salt: stands for all that decides what becomes of a row, so that equal row hashes mean equal members.
+    Attributes:
+        kind: What it is for.
+        name: Of a field, of a column of the snapshot, or the number of a column of the primary key.
+        expression: What computes it; in a finished stage the column of its subquery.
     """
 
-    warehouse: Warehouse
-    model: Model
-    spelling: Mapping[str, str]
-    salt: str = ""
+    kind: Kind
+    name: str
+    expression: sa.ColumnElement[Any]
 
     @property
-    def mapped(self) -> list[Field]:
-        """The fields that a column is mapped to."""
-        return [taken for taken in self.model.fields.all if taken.name in self.model.mapping]
+    def label(self) -> str:
+        """Return its name in SQL."""
+        return LABELS.get(self.kind, "{}").format(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A subquery of the statement, and its columns by their kind."""
+
+    rows: sa.Subquery
+    columns: tuple[Column, ...]
+
+    def of_kind(self, kind: Kind) -> list[Column]:
+        """Return the columns of this kind, in order."""
+        return [column for column in self.columns if column.kind is kind]
+
+    def get(self, kind: Kind, name: str) -> sa.ColumnElement[Any] | None:
+        """Return the column of this kind and name, or None."""
+        return next((c.expression for c in self.columns if c.kind is kind and c.name == name), None)
+
+    def value(self, kind: Kind, name: str) -> sa.ColumnElement[Any]:
+        """Return the column of this kind and name, which is there."""
+        found = self.get(kind, name)
+        if found is None:
+            raise AssertionError(f"the stage has no column {kind.name} {name}")
+        return found
+
+    @property
+    def is_unchanged(self) -> sa.ColumnElement[bool] | None:
+        """Return whether a row stands in the previous snapshot as it is; None where there is no such snapshot."""
+        reused = self.of_kind(Kind.REUSED)
+        return reused[0].expression.is_not(None) if reused else None
+
+    def unless_unchanged(self, computed: sa.ColumnElement[Any], name: str = "") -> sa.ColumnElement[Any]:
+        """Return what an unchanged row takes over under `name`, and `computed` for all other rows.
+
+        For an unchanged row `computed` is not even evaluated. Where nothing is taken over under this name, it is NULL.
+        """
+        unchanged = self.is_unchanged
+        if unchanged is None:
+            return computed
+        reused = self.get(Kind.REUSED, name)
+        return sa.case((~unchanged, computed)) if reused is None else sa.case((unchanged, reused), else_=computed)
 
 
 def snapshot_select(
-    query: ResolvedModel, previous: sa.TableClause | None = None, *, ranked: bool = True, numbered: bool = False
+    warehouse: Warehouse,
+    model: ResolvedModel,
+    salt: str = "",
+    previous: sa.TableClause | None = None,
+    *,
+    ranked: bool = True,
+    number_members: bool = False,
 ) -> sa.Select[Any]:
-    """The SELECT whose rows are the snapshot, in the columns of `StateTables.snapshot`.
+    """Return the SELECT whose rows are the snapshot, in the columns of `StateTables.snapshot`.
 
-    previous: an earlier snapshot of the same salt, from which unchanged rows are carried over.
-    ranked: each identity comes once, whatever the query yields; else it comes as often as there are rows of it.
-    numbered: members keep a number as LINE, where the engine does not number rows by itself.
+    Args:
+        warehouse: The warehouse that runs it.
+        model: The query and its mapping.
+        salt: Stands for everything that decides what becomes of a row, so that equal row hashes mean equal members.
+        previous: An earlier snapshot made with the same salt, from which unchanged rows are reused.
+        ranked: Yield each identity once, whatever the query yields; else as often as there are rows of it.
+        number_members: Number the members as MEMBER_NUMBER, where the engine does not number rows by itself.
     """
-    rows = _rows(query)
+    rows = _rows(warehouse, model, salt)
     if previous is not None:
-        names = (*CARRIED, *(taken.name for taken in query.mapped))
-        rows = _recognised(query.warehouse, rows, previous, {name: previous.c[name] for name in names})
-    made = _made(query, rows)
-    lines = _distinct(query.model, made) if ranked else _as_they_are(query.model, made)
-    number = query.warehouse.member_number(sa.column("reason").is_(None)) if numbered else None
+        names = (*REUSED_COLUMNS, *(field.name for field in model.mapped))
+        rows = _with_previous(warehouse, rows, previous, {name: previous.c[name] for name in names})
+    keyed = _keyed_rows(warehouse, model, rows)
+    lines = _one_line_per_identity(model, keyed) if ranked else _one_line_per_row(model, keyed)
+    number = warehouse.member_number(sa.column("reason").is_(None)) if number_members else None
     return lines if number is None else lines.add_columns(number.label(MEMBER_NUMBER))
 
 
-def staged_select(query: ResolvedModel, previous: sa.FromClause, place: sa.ColumnElement[int]) -> sa.Select[Any]:
-    """What becomes of each row of the query, packed, as MADE, unless it was in `previous` as it is: then it is NULL.
+def staged_select(
+    warehouse: Warehouse,
+    model: ResolvedModel,
+    salt: str,
+    previous: sa.FromClause,
+    row_id: sa.ColumnElement[int],
+) -> sa.Select[Any]:
+    """Return the SELECT that compares the query with the previous snapshot, row by row.
 
-    Besides, the place of each row of `previous` that is not in the query as it was, as GONE; else that is NULL.
-    place: of a row of `previous`. What is packed are the columns of a snapshot.
+    Each of its rows has one of two columns set: PACKED, for a row of the query that is new or has changed, its line of
+    the snapshot packed into one value; STALE, for a row of `previous` that is not in the query as it was, its row id.
+    Both are NULL for an unchanged row.
+
+    Args:
+        warehouse: The warehouse that runs it.
+        model: The query and its mapping.
+        salt: As in `snapshot_select()`.
+        previous: An earlier snapshot made with the same salt.
+        row_id: The row id of a row of `previous`.
     """
-    beside = _recognised(query.warehouse, _rows(query), previous, {PLACE: place}, full=True)
-    lines = _as_they_are(query.model, _made(query, beside)).subquery("lines")
-    found = lines.c[PLACE]
-    # Each row of the query has a hash, so without one there is no such row.
-    gone = sa.case((lines.c.row_hash.is_(None), found))
-    made = query.warehouse.packed({column.name: column for column in lines.c if column is not found})
-    return sa.select(gone.label(GONE), sa.case((found.is_(None), made)).label(MADE))
+    beside = _with_previous(warehouse, _rows(warehouse, model, salt), previous, {MATCHED_ROW_ID: row_id}, full=True)
+    lines = _one_line_per_row(model, _keyed_rows(warehouse, model, beside)).subquery("lines")
+    matched = lines.c[MATCHED_ROW_ID]
+    # Each row of the query has a row hash, so a line without one is a row of `previous` alone.
+    stale = sa.case((lines.c.row_hash.is_(None), matched))
+    packed = warehouse.packed({column.name: column for column in lines.c if column is not matched})
+    return sa.select(stale.label(STALE), sa.case((matched.is_(None), packed)).label(PACKED))
 
 
-def _made(query: ResolvedModel, rows: sa.Subquery) -> sa.Subquery:
-    """What becomes of each row."""
-    warehouse, model, mapped = query.warehouse, query.model, query.mapped
-    cleaned = _cleaned(warehouse, mapped, rows)
-    examined = _examined(warehouse, model, mapped, cleaned)
-    judged = _judged(warehouse, model, mapped, examined)
-    return _keyed(warehouse, model, mapped, judged)
+def _stage(warehouse: Warehouse, columns: Iterable[Column], title: str, source: sa.Select[Any] | None = None) -> Stage:
+    """Return the stage with these columns, selected by `source` where that is more than their list."""
+    made = tuple(columns)
+    select = sa.select(*(column.expression.label(column.label) for column in made)) if source is None else source
+    rows = warehouse.evaluated_once(select, title)
+    return Stage(rows, tuple(replace(column, expression=rows.c[column.label]) for column in made))
 
 
-def _rows(query: ResolvedModel) -> sa.Subquery:
-    """The query's rows as they are: the key, the mapped columns, and a hash of all that."""
-    warehouse, model, spelling = query.warehouse, query.model, query.spelling
-    keys = [_column(spelling[name]) for name in model.primary_key]
-    columns = {taken.name: _column(spelling[model.mapping[taken.name]]) for taken in query.mapped}
+def _rows(warehouse: Warehouse, model: ResolvedModel, salt: str) -> Stage:
+    """Return the query's rows as they are: the primary key, the mapped columns, and a hash of all that."""
+    keys = [_quoted_column(name) for name in model.primary_key]
+    values = {field.name: _quoted_column(model.columns[field.name]) for field in model.mapped}
     texts = [warehouse.as_text(key) for key in keys]
-    for taken in query.mapped:
-        as_text = warehouse.list_as_text if taken.normaliser is Normaliser.TEXT_LIST else warehouse.as_text
-        texts.append(as_text(columns[taken.name]))
-    return warehouse.evaluated_once(
-        sa.select(
-            *(key.label(f"{KEY}{place}") for place, key in enumerate(keys)),
-            _primary_key(warehouse, model, spelling).label("primary_key"),
-            *(column.label(f"{RAW}{name}") for name, column in columns.items()),
-            warehouse.row_hash(query.salt, texts).label("row_hash"),
-        ).select_from(warehouse.model(query_text(warehouse, model))),
-        "rows",
-    )
+    for field in model.mapped:
+        as_text = warehouse.list_as_text if field.normaliser is Normaliser.TEXT_LIST else warehouse.as_text
+        texts.append(as_text(values[field.name]))
+    columns = [
+        *(Column(Kind.KEY, str(number), key) for number, key in enumerate(keys)),
+        Column(Kind.RESULT, "primary_key", _primary_key(warehouse, model)),
+        *(Column(Kind.RAW, name, value) for name, value in values.items()),
+        Column(Kind.RESULT, "row_hash", warehouse.row_hash(salt, texts)),
+    ]
+    source = sa.select(*(column.expression.label(column.label) for column in columns))
+    return _stage(warehouse, columns, "rows", source.select_from(warehouse.model(model.query)))
 
 
-def _primary_key(warehouse: Warehouse, model: Model, spelling: Mapping[str, str]) -> Text:
-    """The key as text for the log; hashed where it is a column that is hashed, holds an at sign, or is very long."""
-    hashed_fields = {taken.name for taken in model.fields.all if taken.hash}
-    private = {spelling[column] for name, column in model.mapping.items() if name in hashed_fields}
+def _primary_key(warehouse: Warehouse, model: ResolvedModel) -> Text:
+    """Return the key as text for the log; hashed where it is a hashed column, holds an at sign, or is very long."""
+    private = {model.columns[field.name] for field in model.mapped if field.hash}
     parts: list[Text] = []
     for name in model.primary_key:
-        text = warehouse.as_text(_column(spelling[name]))
+        text = warehouse.as_text(_quoted_column(name))
         hashed = sa.literal("sha256:", sa.Text) + warehouse.hash_text(text, "sha256")
-        odd = text.contains("@") | (sa.func.length(text) > normalisers.LONGEST_KEY)
-        parts.append(hashed if spelling[name] in private else sa.case((odd, hashed), else_=text))
+        unfit = text.contains("@") | (sa.func.length(text) > normalisers.LONGEST_KEY)
+        parts.append(hashed if name in private else sa.case((unfit, hashed), else_=text))
     key = parts[0]
     for part in parts[1:]:
         key = sa.func.coalesce(key, "") + ", " + sa.func.coalesce(part, "")
     return key
 
 
-def _column(name: str) -> sa.ColumnElement[Any]:
+def _quoted_column(name: str) -> sa.ColumnElement[Any]:
     return sa.column(sa.sql.quoted_name(name, quote=True))
 
 
-def _recognised(
+def _with_previous(
     warehouse: Warehouse,
-    rows: sa.Subquery,
+    stage: Stage,
     previous: sa.FromClause,
-    kept: Mapping[str, sa.ColumnElement[Any]],
+    reused: Mapping[str, sa.ColumnElement[Any]],
     *,
     full: bool = False,
-) -> sa.Subquery:
-    """The rows, beside each these columns of the member that it was in `previous` if nothing of it has changed.
+) -> Stage:
+    """Return the rows, and beside each these columns of its line in `previous`, if the row has not changed.
 
-    full: also those columns of all other rows of `previous`, beside nothing.
+    Args:
+        warehouse: The warehouse.
+        stage: The rows of the query.
+        previous: The earlier snapshot.
+        reused: Columns of `previous`, by the names under which they are reused.
+        full: Also yield all other rows of `previous`, beside no row.
     """
-    # The key takes part so that a row is held against its own past only, whatever the width of the hash.
-    same = (previous.c.row_hash == rows.c.row_hash) & (previous.c.primary_key == rows.c.primary_key)
-    beside = [column.label(f"{KEPT}{name}") for name, column in kept.items()]
-    joined = sa.select(rows, *beside).outerjoin_from(rows, previous, same, full=full)
-    return warehouse.evaluated_once(joined, "recognised")
+    row_hash, key = (stage.value(Kind.RESULT, name) for name in ("row_hash", "primary_key"))
+    # The key takes part so that a row is compared with its own past only, whatever the width of the hash.
+    same = (previous.c.row_hash == row_hash) & (previous.c.primary_key == key)
+    added = [Column(Kind.REUSED, name, column) for name, column in reused.items()]
+    joined = sa.select(stage.rows, *(column.expression.label(column.label) for column in added))
+    source = joined.outerjoin_from(stage.rows, previous, same, full=full)
+    return _stage(warehouse, (*stage.columns, *added), "recognised", source)
 
 
-def _kept(source: sa.Subquery) -> list[sa.ColumnElement[Any]]:
-    return [column for column in source.c if column.name.startswith(KEPT)]
+def _keyed_rows(warehouse: Warehouse, model: ResolvedModel, rows: Stage) -> Stage:
+    """Return what becomes of each row."""
+    cleaned = _cleaned(warehouse, model, rows)
+    examined = _examined(warehouse, model, cleaned)
+    judged = _judged(warehouse, model, examined)
+    return _keyed(warehouse, model, judged)
 
 
-def _unless_kept(source: sa.Subquery, made: sa.ColumnElement[Any], name: str = "") -> sa.ColumnElement[Any]:
-    """What was carried over under `name`, and `made`, which is not even computed then, for all other rows."""
-    known = _is_known(source)
-    if known is None:
-        return made
-    kept = source.c.get(KEPT + name)
-    return sa.case((~known, made)) if kept is None else sa.case((known, kept), else_=made)
-
-
-def _is_known(source: sa.Subquery) -> sa.ColumnElement[bool] | None:
-    """Whether a row was in the previous snapshot as it is; None where there is no such."""
-    kept = _kept(source)
-    return kept[0].is_not(None) if kept else None
-
-
-def _cleaned(warehouse: Warehouse, mapped: Sequence[Field], rows: sa.Subquery) -> sa.Subquery:
-    raw = {taken.name: rows.c[f"{RAW}{taken.name}"] for taken in mapped}
-    plain = [warehouse.as_text(raw[taken.name]) for taken in mapped if taken.normaliser is Normaliser.TEXT]
+def _cleaned(warehouse: Warehouse, model: ResolvedModel, rows: Stage) -> Stage:
+    """Return each mapped value normalised, and whether the row's plain texts may contain an e-mail address."""
+    raw = {field.name: rows.value(Kind.RAW, field.name) for field in model.mapped}
+    plain = [warehouse.as_text(raw[field.name]) for field in model.mapped if field.normaliser is Normaliser.TEXT]
     suspicious = normalisers.may_contain_address(warehouse, plain) if plain else sa.false()
-    return warehouse.evaluated_once(
-        sa.select(
-            *_keys(rows),
-            *_kept(rows),
-            rows.c.primary_key,
-            rows.c.row_hash,
+    return _stage(
+        warehouse,
+        (
+            *rows.of_kind(Kind.KEY),
+            *rows.of_kind(Kind.REUSED),
+            *rows.of_kind(Kind.RESULT),
             *(
-                _unless_kept(rows, normalisers.clean(warehouse, taken, raw[taken.name])).label(taken.name)
-                for taken in mapped
+                Column(
+                    Kind.VALUE,
+                    field.name,
+                    rows.unless_unchanged(normalisers.clean(warehouse, field, raw[field.name])),
+                )
+                for field in model.mapped
             ),
-            _unless_kept(rows, suspicious).label("suspicious row"),
+            Column(Kind.FLAG, "row", rows.unless_unchanged(suspicious)),
         ),
         "cleaned",
     )
 
 
-def _examined(warehouse: Warehouse, model: Model, mapped: Sequence[Field], cleaned: sa.Subquery) -> sa.Subquery:
-    """Each field's cleaned value under its name, and why it is left out under its name and a suffix."""
-    suspicious = cleaned.c["suspicious row"]
-    return warehouse.evaluated_once(
-        sa.select(
-            *(column for column in cleaned.c if column is not suspicious),
-            *(
-                normalisers.problem(
-                    warehouse, taken, cleaned.c[taken.name], hash_pii=model.hash_pii, suspicious=suspicious
-                ).label(f"{taken.name} problem")
-                for taken in mapped
-            ),
+def _examined(warehouse: Warehouse, model: ResolvedModel, cleaned: Stage) -> Stage:
+    """Return each normalised value, and beside it why it is left out."""
+    suspicious = cleaned.value(Kind.FLAG, "row")
+
+    def problem(field: Field) -> Text:
+        value = cleaned.value(Kind.VALUE, field.name)
+        return normalisers.problem(warehouse, field, value, hash_pii=model.hash_pii, suspicious=suspicious)
+
+    return _stage(
+        warehouse,
+        (
+            *(column for column in cleaned.columns if column.kind is not Kind.FLAG),
+            *(Column(Kind.PROBLEM, field.name, problem(field)) for field in model.mapped),
         ),
         "examined",
     )
 
 
-def _judged(warehouse: Warehouse, model: Model, mapped: Sequence[Field], examined: sa.Subquery) -> sa.Subquery:
-    """Each field's value as it is sent, and what the row is worth."""
-    cleaned = {taken.name: examined.c[taken.name] for taken in mapped}
-    problems = {taken.name: examined.c[f"{taken.name} problem"] for taken in mapped}
+def _judged(warehouse: Warehouse, model: ResolvedModel, examined: Stage) -> Stage:
+    """Return each value as it is sent, and why the row cannot be a member."""
+    cleaned = {field.name: examined.value(Kind.VALUE, field.name) for field in model.mapped}
+    problems = {field.name: examined.value(Kind.PROBLEM, field.name) for field in model.mapped}
 
-    def value(taken: Field) -> sa.ColumnElement[Any]:
-        made = normalisers.value(warehouse, taken, cleaned[taken.name], hash_pii=model.hash_pii)
-        return _unless_kept(examined, sa.case((problems[taken.name].is_(None), made)), taken.name)
+    def sent(field: Field) -> sa.ColumnElement[Any]:
+        value = normalisers.value(warehouse, field, cleaned[field.name], hash_pii=model.hash_pii)
+        return examined.unless_unchanged(sa.case((problems[field.name].is_(None), value)), field.name)
 
-    return warehouse.evaluated_once(
-        sa.select(
-            *_keys(examined),
-            *(column for column in _kept(examined) if column.name in {KEPT + name for name in (*CARRIED, PLACE)}),
-            examined.c.primary_key,
-            examined.c.row_hash,
-            *(value(taken).label(taken.name) for taken in mapped),
-            _unless_kept(examined, normalisers.reject_reason(model.fields, cleaned, problems)).label("reason"),
-            _unless_kept(examined, normalisers.left_out_values(warehouse, problems), "left_out").label("left_out"),
+    reason = examined.unless_unchanged(normalisers.reject_reason(model.fields, cleaned, problems))
+    left_out = examined.unless_unchanged(normalisers.left_out_values(warehouse, problems), "left_out")
+    return _stage(
+        warehouse,
+        (
+            *examined.of_kind(Kind.KEY),
+            *(column for column in examined.of_kind(Kind.REUSED) if column.name in (*REUSED_COLUMNS, MATCHED_ROW_ID)),
+            *examined.of_kind(Kind.RESULT),
+            *(Column(Kind.VALUE, field.name, sent(field)) for field in model.mapped),
+            Column(Kind.RESULT, "reason", reason),
+            Column(Kind.RESULT, "left_out", left_out),
         ),
         "judged",
     )
 
 
-def _keyed(warehouse: Warehouse, model: Model, mapped: Sequence[Field], judged: sa.Subquery) -> sa.Subquery:
-    """Each row with its identity and fingerprint, unless it cannot be a member."""
-    identifiers = {taken.name for taken in model.fields.identifiers}
-    own = {taken.name: judged.c[taken.name] for taken in mapped if taken.name in identifiers}
-    others = {taken.name: judged.c[taken.name] for taken in mapped if taken.name not in identifiers}
+def _keyed(warehouse: Warehouse, model: ResolvedModel, judged: Stage) -> Stage:
+    """Return each row with its identity and fingerprint, unless it cannot be a member."""
+    values = {field.name: judged.value(Kind.VALUE, field.name) for field in model.mapped}
+    identifiers = {field.name: values[field.name] for field in model.mapped_identifiers}
+    others = {name: value for name, value in values.items() if name not in identifiers}
+    unchanged = judged.is_unchanged
+    reason = judged.value(Kind.RESULT, "reason")
 
-    known = _is_known(judged)
+    def for_members(name: str, computed: sa.ColumnElement[Any]) -> Column:
+        of_member = sa.case((reason.is_(None), computed))
+        return Column(Kind.RESULT, name, judged.unless_unchanged(of_member, name))
 
-    def for_members(made: sa.ColumnElement[Any], name: str) -> sa.ColumnElement[Any]:
-        return _unless_kept(judged, sa.case((judged.c.reason.is_(None), made)), name).label(name)
-
-    return warehouse.evaluated_once(
-        sa.select(
-            *_keys(judged),
-            *(judged.c[name] for name in ("primary_key", "row_hash", "reason", "left_out")),
-            *(judged.c[taken.name] for taken in mapped),
-            (sa.false() if known is None else known).label("carried"),
-            *(judged.c[name].label(PLACE) for name in (KEPT + PLACE,) if name in judged.c),
-            for_members(warehouse.digest(warehouse.encoded_values(own)), "identity"),
-            for_members(warehouse.change_digest(own, others), "fingerprint"),
+    results = {column.name: column for column in judged.of_kind(Kind.RESULT)}
+    return _stage(
+        warehouse,
+        (
+            *judged.of_kind(Kind.KEY),
+            *(results[name] for name in ("primary_key", "row_hash", "reason", "left_out")),
+            *judged.of_kind(Kind.VALUE),
+            Column(Kind.RESULT, "carried", sa.false() if unchanged is None else unchanged),
+            *(
+                Column(Kind.RESULT, MATCHED_ROW_ID, column.expression)
+                for column in judged.of_kind(Kind.REUSED)
+                if column.name == MATCHED_ROW_ID
+            ),
+            for_members("identity", warehouse.digest(warehouse.encoded_values(identifiers))),
+            for_members("fingerprint", warehouse.change_digest(identifiers, others)),
         ),
         "keyed",
     )
 
 
-def _keys(source: sa.Subquery) -> list[sa.ColumnElement[Any]]:
-    """The primary key's columns as the query gives them: they decide which row speaks for a member."""
-    return [column for column in source.c if column.name.startswith(KEY)]
-
-
-def _distinct(model: Model, keyed: sa.Subquery) -> sa.Select[Any]:
-    """Each identity once: the row with the smallest primary key speaks for it. Rejected rows by their key."""
-    keys = [column.nulls_last() for column in _keys(keyed)]
-    groups = (keyed.c.identity, keyed.c.reason, sa.case((keyed.c.reason.is_not(None), keyed.c.primary_key)))
+def _one_line_per_identity(model: ResolvedModel, keyed: Stage) -> sa.Select[Any]:
+    """Return each identity once: the row with the smallest primary key represents it. Rejected rows by their key."""
+    keys = [column.expression.nulls_last() for column in keyed.of_kind(Kind.KEY)]
+    identity, fingerprint, reason, primary_key = (
+        keyed.value(Kind.RESULT, name) for name in ("identity", "fingerprint", "reason", "primary_key")
+    )
+    groups = (identity, reason, sa.case((reason.is_not(None), primary_key)))
     ranked = sa.select(
-        *(column for column in keyed.c if not column.name.startswith(KEY)),
-        sa.func.row_number().over(partition_by=groups, order_by=[*keys, keyed.c.fingerprint]).label("place"),
+        *(column.expression for column in keyed.columns if column.kind is not Kind.KEY),
+        sa.func.row_number().over(partition_by=groups, order_by=[*keys, fingerprint]).label("place"),
         sa.func.count().over(partition_by=groups).label("query_rows"),
     ).subquery("ranked")
     return _lines(model, ranked).where(ranked.c.place == 1)
 
 
-def _as_they_are(model: Model, keyed: sa.Subquery) -> sa.Select[Any]:
-    """Each row as a line of its own."""
+def _one_line_per_row(model: ResolvedModel, keyed: Stage) -> sa.Select[Any]:
+    """Return each row as a line of its own."""
     single = sa.cast(1, sa.BigInteger).label("query_rows")
-    return _lines(model, sa.select(keyed, single).subquery("single"))
+    return _lines(model, sa.select(keyed.rows, single).subquery("single"))
 
 
-def _lines(model: Model, source: sa.Subquery) -> sa.Select[Any]:
-    """Without a trace of the values of rows that cannot be members: they leave their key and reason only."""
+def _lines(model: ResolvedModel, source: sa.Subquery) -> sa.Select[Any]:
+    """Return lines of a snapshot. A row that cannot be a member leaves its key and reason, and none of its values."""
     is_member = source.c.reason.is_(None)
-    nothing = sa.cast(sa.null(), sa.Text)
-    fields = [sa.case((is_member, source.c[name])) if name in source.c else nothing for name in model.fields.names]
+    absent = sa.cast(sa.null(), sa.Text)
+    fields = [sa.case((is_member, source.c[name])) if name in source.c else absent for name in model.fields.names]
     return sa.select(
         *(source.c[name] for name in ("identity", "fingerprint", "primary_key", "query_rows", "reason", "left_out")),
         sa.case((is_member, source.c.row_hash)).label("row_hash"),
         source.c.carried,
         *(field.label(name) for name, field in zip(model.fields.names, fields, strict=True)),
-        *(source.c[name] for name in (PLACE,) if name in source.c),
+        *(source.c[name] for name in (MATCHED_ROW_ID,) if name in source.c),
     )

@@ -1,4 +1,4 @@
-"""The user's query: one SELECT or a table, which columns it must have, and how they become a member."""
+"""The user's query: one SELECT or a table, the columns that it must have, and how they become a member."""
 
 from __future__ import annotations
 
@@ -9,17 +9,23 @@ import sqlparse
 from sqlparse import tokens
 
 from warehouse_sync.errors import ConfigurationError
-from warehouse_sync.fields import AudienceFields
+from warehouse_sync.fields import AudienceFields, Field
 from warehouse_sync.redaction import redact
 from warehouse_sync.warehouses.base import ModelColumn, Warehouse
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """The user's query and how its columns become a member.
+    """The user's query and its mapping, as the configuration has them.
 
-    sync: for messages. sql: one SELECT, or table: the parts of a table's name. mapping: from the name of an identifier
-    or field to the query's column.
+    Attributes:
+        sync: The name of the sync, for messages.
+        sql: One SELECT; None for a table.
+        table: The parts of a table's name; None for a query.
+        primary_key: The columns that name a row.
+        mapping: The column of the query for each identifier or field, by the name of the identifier or field.
+        fields: The identifiers and fields that the audience type takes.
+        hash_pii: The e-mail addresses are hashed in the warehouse; otherwise the columns hold hashes.
     """
 
     sync: str
@@ -31,8 +37,48 @@ class Model:
     hash_pii: bool
 
 
+@dataclass(frozen=True, slots=True)
+class ResolvedModel:
+    """A model whose query was read by the warehouse and whose columns were found.
+
+    Columns are named as they are called inside `Warehouse.model()`.
+
+    Attributes:
+        query: One SELECT without a semicolon at its end.
+        primary_key: The columns that name a row.
+        columns: The column of each mapped identifier or field, by the name of the identifier or field.
+        fields: The identifiers and fields that the audience type takes, mapped or not.
+        hash_pii: The e-mail addresses are hashed in the warehouse; otherwise the columns hold hashes.
+    """
+
+    query: str
+    primary_key: tuple[str, ...]
+    columns: Mapping[str, str]
+    fields: AudienceFields
+    hash_pii: bool
+
+    @property
+    def mapped(self) -> list[Field]:
+        """Return the identifiers and fields that a column is mapped to."""
+        return [field for field in self.fields.all if field.name in self.columns]
+
+    @property
+    def mapped_identifiers(self) -> list[Field]:
+        """Return the identifiers that a column is mapped to."""
+        return [field for field in self.fields.identifiers if field.name in self.columns]
+
+    @property
+    def hash_algorithms(self) -> list[str]:
+        """Return the hash algorithms of the mapped identifiers."""
+        return [field.hash for field in self.mapped if field.hash]
+
+
 def one_statement(sql: str) -> str:
-    """The query without a semicolon at its end. Raises ValueError when it is empty or more than one statement."""
+    """Return the query without a semicolon at its end.
+
+    Raises:
+        ValueError: It is empty, or more than one statement.
+    """
     kept: list[str] = []
     pending = ""
     ended = False
@@ -53,7 +99,11 @@ def one_statement(sql: str) -> str:
 
 
 def query_text(warehouse: Warehouse, model: Model) -> str:
-    """The query that goes into brackets. Raises ConfigurationError."""
+    """Return the query of a model, ready to stand in brackets.
+
+    Raises:
+        ConfigurationError: It is not one SELECT.
+    """
     if model.table is not None:
         return "SELECT * FROM " + warehouse.table_name(model.table)  # noqa: S608 - quoted
     try:
@@ -63,26 +113,40 @@ def query_text(warehouse: Warehouse, model: Model) -> str:
         raise ConfigurationError(f"syncs.{model.sync}.model: {why}") from error
 
 
-def found_columns(model: Model, columns: Sequence[ModelColumn]) -> dict[str, str]:
-    """What each column that the configuration names is called inside of `Warehouse.model()`, by its name there.
+def resolve_columns(model: Model, query: str, columns: Sequence[ModelColumn]) -> ResolvedModel:
+    """Return the model with the columns of its query found.
 
-    Raises ConfigurationError for those that are missing or ambiguous.
+    Args:
+        model: The model.
+        query: Its query, from `query_text()`.
+        columns: The columns of the query.
+
+    Raises:
+        ConfigurationError: Columns that the configuration names are missing or ambiguous.
     """
-    # A pivot makes names of values, so they go through the filter.
-    told = redact(", ".join(column.name for column in columns)) or "none"
-    found, missing = dict[str, str](), list[str]()
-    own = {identifier.name for identifier in model.fields.identifiers}
+    # The values of a pivot become names of columns, so the names are redacted.
+    existing = redact(", ".join(column.name for column in columns)) or "none"
+    found, problems = dict[str, str](), list[str]()
+    identifiers = {identifier.name for identifier in model.fields.identifiers}
     named = [("model.primary_key", name) for name in model.primary_key]
-    named += [(f"{'identifiers' if key in own else 'fields'}.{key}", name) for key, name in model.mapping.items()]
-    for place, name in named:
+    named += [
+        (f"{'identifiers' if key in identifiers else 'fields'}.{key}", name) for key, name in model.mapping.items()
+    ]
+    for path, name in named:
         exact = [column for column in columns if column.name == name]
-        alike = exact or [column for column in columns if column.name.lower() == name.lower()]
-        if len(alike) == 1:
-            found[name] = alike[0].inside
-        elif alike:
-            missing.append(f"syncs.{model.sync}.{place}: the query has {len(alike)} columns named {name}")
+        matches = exact or [column for column in columns if column.name.lower() == name.lower()]
+        if len(matches) == 1:
+            found[name] = matches[0].inside
+        elif matches:
+            problems.append(f"syncs.{model.sync}.{path}: the query has {len(matches)} columns named {name}")
         else:
-            missing.append(f"syncs.{model.sync}.{place}: the query has no column {name} (it has {told})")
-    if missing:
-        raise ConfigurationError("\n".join((*missing, "Nothing was touched.")))
-    return found
+            problems.append(f"syncs.{model.sync}.{path}: the query has no column {name} (it has {existing})")
+    if problems:
+        raise ConfigurationError("\n".join((*problems, "Nothing was touched.")))
+    return ResolvedModel(
+        query=query,
+        primary_key=tuple(found[name] for name in model.primary_key),
+        columns={key: found[name] for key, name in model.mapping.items()},
+        fields=model.fields,
+        hash_pii=model.hash_pii,
+    )

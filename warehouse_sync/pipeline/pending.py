@@ -1,4 +1,4 @@
-"""Work of earlier runs that is still to be done, as far as the current snapshot asks for it."""
+"""Pending work: operations of earlier runs that are not delivered yet and that the current snapshot still wants."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import sqlalchemy as sa
 
 from warehouse_sync.operations import OperationKind
 from warehouse_sync.pipeline.comparison import Comparison
-from warehouse_sync.pipeline.selects import MEMBER, RETRY, operation_rows
+from warehouse_sync.pipeline.selects import MEMBER_COLUMNS, RETRY_COLUMNS, operation_rows
 from warehouse_sync.state.runs import Run
 from warehouse_sync.state.tables import StateTables
 from warehouse_sync.warehouses.base import Warehouse
 
 
 def has_pending(connection: sa.Connection, tables: StateTables, promoted: Run | None) -> bool:
-    """Whether the promoted run has pending work. Mostly it has none, and nothing need be looked for in snapshots."""
+    """Return whether the promoted run has pending work. Mostly it has none, and snapshots need no search for it."""
     if promoted is None or promoted.changes_table is None:
         return False
     queue = tables.retry_queue
@@ -24,18 +24,21 @@ def has_pending(connection: sa.Connection, tables: StateTables, promoted: Run | 
 
 
 def pending_operations(
-    warehouse: Warehouse, tables: StateTables, names: Sequence[str], basis: Comparison
+    warehouse: Warehouse, tables: StateTables, names: Sequence[str], comparison: Comparison
 ) -> sa.CTE | None:
-    """What earlier runs left undelivered and the current snapshot still asks for; `held` where it is not sent now.
+    """Return the pending work that the current snapshot still wants, with `held` where the run does not send it.
 
-    A run's undelivered work is what lies beyond its watermark and its rows in the retry queue.
+    The pending work of a run is what its changes hold beyond its watermark, and its rows in the retry queue. A REMOVE
+    is wanted while its identity is not in the snapshot, an ADD while its fingerprint is.
     """
-    run = basis.promoted
-    if run is None or run.changes_table is None or basis.previous is None:
+    run = comparison.promoted
+    if run is None or run.changes_table is None or comparison.previous is None:
         return None
     changes, queue = tables.changes(run.changes_table, names), tables.retry_queue
-    member = [changes.c.operation, *(changes.c[name] for name in (*MEMBER, *names))]
-    untouched = sa.select(*member, *(changes.c[name] for name in RETRY)).where(changes.c.seq > run.watermark)
+    member = [changes.c.operation, *(changes.c[name] for name in (*MEMBER_COLUMNS, *names))]
+    beyond_watermark = sa.select(*member, *(changes.c[name] for name in RETRY_COLUMNS)).where(
+        changes.c.seq > run.watermark
+    )
     queued = (
         sa.select(
             *member,
@@ -49,26 +52,26 @@ def pending_operations(
         .join_from(changes, queue, (queue.c.run_id == run.run_id) & (queue.c.seq == changes.c.seq))
         .where(changes.c.seq <= run.watermark)
     )
-    left = sa.union_all(untouched, queued).subquery("left_undelivered")
-    current = basis.current
+    left = sa.union_all(beyond_watermark, queued).subquery("left_undelivered")
+    current = comparison.current
     same = current.c.identity == left.c.identity
     present = sa.exists().where(same)
-    wanted = sa.exists().where(same, current.c.fingerprint == left.c.fingerprint)
-    holds = (left.c.operation == OperationKind.REMOVE) & ~present
-    if not basis.full:
-        holds = holds | ((left.c.operation == OperationKind.ADD) & wanted)
-    not_sent: sa.ColumnElement[bool] = sa.false() if basis.include_dead or basis.full else left.c.dead
-    if basis.due_only:
+    unchanged = sa.exists().where(same, current.c.fingerprint == left.c.fingerprint)
+    wanted = (left.c.operation == OperationKind.REMOVE) & ~present
+    if not comparison.full:
+        wanted = wanted | ((left.c.operation == OperationKind.ADD) & unchanged)
+    not_sent: sa.ColumnElement[bool] = sa.false() if comparison.include_dead or comparison.full else left.c.dead
+    if comparison.due_only:
         not_sent = not_sent | sa.func.coalesce(left.c.next_attempt_at > warehouse.utc_now(), sa.false())
-    return sa.select(*left.c, sa.func.coalesce(not_sent, sa.false()).label("held")).where(holds).cte("pending")
+    return sa.select(*left.c, sa.func.coalesce(not_sent, sa.false()).label("held")).where(wanted).cte("pending")
 
 
 def held_operations(names: Sequence[str], pending: sa.CTE | None, readds: sa.CTE | None) -> sa.CTE | None:
-    """Pending work that is carried along; what is added again anyway need not wait."""
+    """Return the pending work that the run keeps without sending it. A member that is added again needs no held ADD."""
     if pending is None:
         return None
-    waits: sa.ColumnElement[bool] = pending.c.held
+    held: sa.ColumnElement[bool] = pending.c.held
     if readds is not None:
-        again = sa.exists().where(readds.c.identity == pending.c.identity)
-        waits = waits & ((pending.c.operation == OperationKind.REMOVE) | ~again)
-    return operation_rows(names, sa.select(pending).where(waits), None, "pending", held=True).cte("held")
+        readded = sa.exists().where(readds.c.identity == pending.c.identity)
+        held = held & ((pending.c.operation == OperationKind.REMOVE) | ~readded)
+    return operation_rows(names, sa.select(pending).where(held), None, "pending", held=True).cte("held")

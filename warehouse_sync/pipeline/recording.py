@@ -1,4 +1,4 @@
-"""Outcomes become log lines, retry queue rows and the watermark, in few and large statements."""
+"""Record outcomes as log lines, retry queue rows and the watermark, in few and large statements."""
 
 from __future__ import annotations
 
@@ -18,9 +18,15 @@ from warehouse_sync.state.store import State
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the operations of a run so far.
+    """The outcomes of a run so far.
 
-    deferred_because: the message of the latest deferral. never_left: deferred ones that nobody has tried to send.
+    Attributes:
+        delivered_add: Delivered ADDs.
+        delivered_remove: Delivered REMOVEs.
+        rejected: Operations that will never be accepted.
+        deferred: Operations that wait in the retry queue.
+        last_deferral: The message of the latest deferral.
+        not_attempted: Deferred operations that no request has carried.
     """
 
     delivered_add: int = 0
@@ -32,21 +38,29 @@ class Tally:
 
     @property
     def delivered(self) -> OperationCounts:
+        """Return the delivered operations by kind."""
         return OperationCounts(add=self.delivered_add, remove=self.delivered_remove)
 
 
 @dataclass(slots=True)
 class _Unrecorded:
-    """Outcomes that are known but not on disk; a contiguous piece of `seq` behind the watermark."""
+    """Outcomes that are known and not on disk yet: the operations from the watermark to `last`.
+
+    Attributes:
+        last: The last `seq` of them.
+        exceptions: The operations that were not delivered, by kind and outcome.
+    """
 
     last: int
     exceptions: dict[tuple[OperationKind, Outcome], SeqRanges] = field(default_factory=dict)
 
 
 class Recorder:
-    """Writes the outcomes of one run. The watermark moves in the transaction that holds everything before it.
+    """Writes the outcomes of one run. The watermark moves in the transaction that writes everything before it.
 
-    tally: counts what was handed over, on disk or not. settled: is told of each such count.
+    Attributes:
+        tally: The outcomes so far, on disk or not.
+        watermark: Everything up to this `seq` is on disk.
     """
 
     def __init__(
@@ -75,11 +89,15 @@ class Recorder:
 
     @property
     def last_taken(self) -> int:
-        """The last `seq` that is accounted for, on disk or not."""
+        """Return the last `seq` whose outcome is known, on disk or not."""
         return self._open.last
 
     def take(self, batch: Batch, outcomes: Outcomes) -> None:
-        """The next batch in sending order is accounted for; it is on disk after the next `flush()` at the latest."""
+        """Take the outcomes of the next batch in sending order; the next `flush()` writes them at the latest.
+
+        Raises:
+            LeaseLost: Another worker has taken over.
+        """
         if batch.first_seq != self._open.last + 1:
             raise AssertionError(f"batch {batch.first_seq} does not follow {self._open.last}")
         seq = batch.first_seq
@@ -92,12 +110,21 @@ class Recorder:
         if time.monotonic() - self._written >= self.state.warehouse.record_interval:
             self.flush()
 
-    def defer_rest(self, last: int, removes_until: int, outcome: Outcome) -> None:
-        """Everything up to `last` that was not sent waits in the retry queue; flushed."""
+    def defer_rest(self, last: int, last_remove_seq: int, outcome: Outcome) -> None:
+        """Give all operations up to `last` that have no outcome yet this one, and write everything to disk.
+
+        Args:
+            last: The last `seq` of the run.
+            last_remove_seq: The last `seq` of its REMOVEs.
+            outcome: The outcome.
+
+        Raises:
+            LeaseLost: Another worker has taken over.
+        """
         first = self._open.last + 1
         for operation, start, end in (
-            (OperationKind.REMOVE, first, min(removes_until, last)),
-            (OperationKind.ADD, max(first, removes_until + 1), last),
+            (OperationKind.REMOVE, first, min(last_remove_seq, last)),
+            (OperationKind.ADD, max(first, last_remove_seq + 1), last),
         ):
             if start <= end:
                 self._count(operation, outcome, end - start + 1)
@@ -106,7 +133,11 @@ class Recorder:
         self.flush()
 
     def flush(self) -> None:
-        """Everything that was taken is on disk. Raises LeaseLost."""
+        """Write everything that was taken to disk.
+
+        Raises:
+            LeaseLost: Another worker has taken over.
+        """
         upto = self._open.last
         if upto > self.watermark:
             with self.state.fenced(self.lease.key, self.lease.token, "record outcomes") as connection:
@@ -126,7 +157,7 @@ class Recorder:
                     self.state, connection, key, run_id, self.changes, self._in_ranges(selection), outcome
                 )
             if outcome.status is OutcomeStatus.DEFERRED or operation is OperationKind.REMOVE:
-                # A REMOVE that is refused is not forgotten: it would target somebody for ever.
+                # A refused REMOVE stays in the queue: its member would be targeted for ever.
                 retry_queue.add(
                     self.state,
                     connection,
@@ -150,7 +181,7 @@ class Recorder:
         return self.state.warehouse.in_ranges(self.changes.c.seq, selection.ranges)
 
     def _is_dead(self, outcome: Outcome) -> sa.ColumnElement[bool]:
-        """Whether an operation that ends so is no longer retried by itself."""
+        """Return whether an operation with this outcome is no longer retried by itself."""
         if outcome.status is OutcomeStatus.REJECTED:
             return sa.true()
         if not outcome.attempted:
@@ -161,7 +192,7 @@ class Recorder:
         return sa.func.coalesce(self.changes.c.deferred_since <= age_out, sa.false())
 
     def _delay(self, outcome: Outcome) -> float | sa.ColumnElement[float]:
-        """The policy's delay after the attempt that has just failed, but no less than the destination's own wish."""
+        """Return the seconds until the next attempt: those of the policy, or longer if the destination asks for it."""
         if not outcome.attempted:
             return 0.0
         least = outcome.retry_after or 0.0

@@ -1,9 +1,8 @@
-"""A snapshot made of the one before and of what has changed, and who of the one before has not come along.
+"""Make a snapshot out of the previous one and of what has changed since.
 
-Engines that can tell a row of a table by its place do it in two steps. To look a row up one needs its hash and key,
-which are small, while what is carried over is wide: of a large audience the one fits into memory and the other does
-not. So the query's rows are looked up first, and what became of those that are still the same is copied afterwards, in
-the order in which it lies.
+Engines with row ids do it in two steps. Finding a row needs its hash and key, which are narrow, while the line to reuse
+is wide: of a large audience the former fit into memory and the latter do not. So the query's rows are matched first,
+and the lines of those that have not changed are copied afterwards, in the order in which they are stored.
 """
 
 from __future__ import annotations
@@ -13,73 +12,38 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from warehouse_sync.pipeline.counts import SnapshotCounts
-from warehouse_sync.pipeline.members import GONE, MADE, ResolvedModel, staged_select
+from warehouse_sync.pipeline.members import PACKED, STALE, staged_select
+from warehouse_sync.pipeline.model import ResolvedModel
 from warehouse_sync.pipeline.selects import anti_join
 from warehouse_sync.warehouses.base import Warehouse
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotTables:
-    """The tables that a snapshot is put into.
+    """The tables that a snapshot is written into.
 
-    table: its members, and the rows that cannot be members. gone: the members of the previous snapshot that were not
-    carried over; there is no such table where none was.
-    numbered: members are sent as they stand in `table`, see `changes.make_changes`. temporary: of this session.
+    Attributes:
+        snapshot: The members, and the rows that cannot be members.
+        not_reused: The members of the previous snapshot that were not reused. It is made only where some were reused.
+        number_members: The members get numbers, so that `snapshot` can serve as the changes; see
+            `changes.make_changes()`.
+        temporary: The tables belong to the session.
     """
 
-    table: sa.TableClause
+    snapshot: sa.TableClause
     not_reused: sa.TableClause
     number_members: bool = False
     temporary: bool = False
 
 
-def reuse_rows(
-    query: ResolvedModel, connection: sa.Connection, previous: sa.TableClause, target: SnapshotTables
-) -> int:
-    """The tables of `target` hold what becomes of the rows of the query, and who is left behind. Raises QueryFailed.
-
-    Returns how many rows the query has; where several of them are one row of `previous` it stands there once.
-    """
-    warehouse, table, temporary = query.warehouse, target.table, target.temporary
-    before, place = previous.alias("before"), warehouse.row_id("before")
-    staged = sa.table(f"{table.name}_staged", sa.column(GONE), sa.column(MADE), schema=table.schema)
-    absent, made = staged.c[GONE], staged.c[MADE]
-    warehouse.create_table_as(connection, staged, staged_select(query, before, place), temporary=temporary)
-    some_stayed = sa.select(sa.func.count()).select_from(before).scalar_subquery() > sa.func.count(absent)
-    rows, some = connection.execute(sa.select(sa.func.count() - sa.func.count(absent), some_stayed)).one()
-    unpacked = (warehouse.unpacked(made, column.name).label(column.name) for column in table.c)
-    lines: sa.SelectBase = sa.select(*unpacked).where(made.is_not(None))
-    if some:
-        places = sa.select(absent).where(absent.is_not(None))
-        told = [sa.true().label("carried") if column.name == "carried" else before.c[column.name] for column in table.c]
-        stayed = sa.select(*told).where(place.not_in(places))
-        lines = stayed.union_all(lines)
-        members = sa.select(before).where(before.c.reason.is_(None), place.in_(places))
-        warehouse.create_table_as(connection, target.not_reused, members, temporary=temporary)
-    warehouse.create_table_as(connection, table, lines, temporary=temporary)
-    warehouse.drop_created_table(connection, staged)
-    return int(rows)
-
-
-def store_not_reused(
-    query: ResolvedModel, connection: sa.Connection, previous: sa.TableClause, target: SnapshotTables
-) -> None:
-    """`target.gone` holds the members of `previous` that were not carried over into its table. Raises QueryFailed.
-
-    Leavers are looked for among these, and newcomers compared with them: mostly a small part of `previous`.
-    """
-    members = sa.select(previous).where(previous.c.reason.is_(None))
-    now = target.table
-    select = anti_join(members, previous.c.identity, now.c.identity, found=now.c.carried)
-    with query.warehouse.prefer_full_joins(connection):
-        query.warehouse.create_table_as(connection, target.not_reused, select, temporary=target.temporary)
-
-
 @dataclass(frozen=True, slots=True)
 class PreviousSnapshot:
-    """The snapshot from which rows are carried over.
+    """The snapshot whose lines are reused.
 
-    members: how many it has. twins: a line of it speaks for several rows.
+    Attributes:
+        table: Its table.
+        members: How many members it has.
+        has_duplicates: One of its lines represents several rows of the query.
     """
 
     table: sa.TableClause
@@ -88,31 +52,97 @@ class PreviousSnapshot:
 
 
 def describe_previous(connection: sa.Connection, snapshot: sa.TableClause) -> PreviousSnapshot:
-    """The snapshot, looked at by one statement."""
+    """Return the snapshot with its numbers, read by one statement."""
     is_member = sa.case((snapshot.c.reason.is_(None), 1), else_=0)
     counts = sa.select(sa.func.sum(is_member), sa.func.max(snapshot.c.query_rows))
     members, most = connection.execute(counts.select_from(snapshot)).one()
     return PreviousSnapshot(snapshot, int(members or 0), (most or 0) > 1)
 
 
-def has_duplicates(
-    warehouse: Warehouse, connection: sa.Connection, rows: sa.TableClause, counts: SnapshotCounts
-) -> bool:
-    """Whether several of the rows, taken as they are, have one identity or are rejected under one key.
+def reuse_rows(
+    warehouse: Warehouse,
+    connection: sa.Connection,
+    model: ResolvedModel,
+    salt: str,
+    previous: sa.TableClause,
+    tables: SnapshotTables,
+) -> int:
+    """Write the snapshot and the members that were not reused, by row ids.
 
-    Those that were carried over have each another identity.
+    Args:
+        warehouse: The warehouse; it has row ids.
+        connection: The connection to use.
+        model: The query and its mapping.
+        salt: Of the row hashes.
+        previous: The snapshot whose lines are reused.
+        tables: The tables to make.
+
+    Returns:
+        How many rows the query has. Where several of them match one line of `previous`, that line is written once.
+
+    Raises:
+        QueryFailed: The warehouse refused a statement.
     """
-    identity = rows.c.identity
-    # Sorted, not counted: of all ways it takes the least memory, and PostgreSQL can share it among processes.
+    snapshot, temporary = tables.snapshot, tables.temporary
+    before, row_id = previous.alias("before"), warehouse.row_id("before")
+    staged = sa.table(f"{snapshot.name}_staged", sa.column(STALE), sa.column(PACKED), schema=snapshot.schema)
+    stale, packed = staged.c[STALE], staged.c[PACKED]
+    select = staged_select(warehouse, model, salt, before, row_id)
+    warehouse.create_table_as(connection, staged, select, temporary=temporary)
+    has_reused = sa.select(sa.func.count()).select_from(before).scalar_subquery() > sa.func.count(stale)
+    rows, some_reused = connection.execute(sa.select(sa.func.count() - sa.func.count(stale), has_reused)).one()
+    unpacked = (warehouse.unpacked(packed, column.name).label(column.name) for column in snapshot.c)
+    lines: sa.SelectBase = sa.select(*unpacked).where(packed.is_not(None))
+    if some_reused:
+        stale_ids = sa.select(stale).where(stale.is_not(None))
+        columns = [
+            sa.true().label("carried") if column.name == "carried" else before.c[column.name] for column in snapshot.c
+        ]
+        reused = sa.select(*columns).where(row_id.not_in(stale_ids))
+        lines = reused.union_all(lines)
+        members = sa.select(before).where(before.c.reason.is_(None), row_id.in_(stale_ids))
+        warehouse.create_table_as(connection, tables.not_reused, members, temporary=temporary)
+    warehouse.create_table_as(connection, snapshot, lines, temporary=temporary)
+    warehouse.drop_created_table(connection, staged)
+    return int(rows)
+
+
+def store_not_reused(
+    warehouse: Warehouse, connection: sa.Connection, previous: sa.TableClause, tables: SnapshotTables
+) -> None:
+    """Write the members of `previous` that were not reused, mostly a small part of it.
+
+    Removed members are searched among them, and new members are compared with them.
+
+    Raises:
+        QueryFailed: The warehouse refused a statement.
+    """
+    members = sa.select(previous).where(previous.c.reason.is_(None))
+    current = tables.snapshot
+    select = anti_join(members, previous.c.identity, current.c.identity, found=current.c.carried)
+    with warehouse.prefer_full_joins(connection):
+        warehouse.create_table_as(connection, tables.not_reused, select, temporary=tables.temporary)
+
+
+def has_duplicates(
+    warehouse: Warehouse, connection: sa.Connection, lines: sa.TableClause, counts: SnapshotCounts
+) -> bool:
+    """Return whether several lines of an unranked snapshot have one identity, or are rejected under one key.
+
+    Lines that were reused have different identities, so only pairs with a line that was not reused are searched.
+    """
+    identity = lines.c.identity
+    # Sorting takes the least memory of all ways, and PostgreSQL can share it among processes.
     before = sa.func.lag(identity).over(order_by=identity).label("before")
-    members = sa.select(identity, before).where(rows.c.reason.is_(None))
+    members = sa.select(identity, before).where(lines.c.reason.is_(None))
     if counts.reused:
-        other = rows.alias("other")
+        other = lines.alias("other")
         members = members.where(identity.in_(sa.select(other.c.identity).where(~other.c.carried)))
     ordered = members.subquery("ordered")
-    twins: sa.ColumnElement[bool] = sa.select(sa.literal(1)).where(ordered.c.identity == ordered.c.before).exists()
+    found: sa.ColumnElement[bool] = sa.select(sa.literal(1)).where(ordered.c.identity == ordered.c.before).exists()
     if counts.rejected:
-        several = sa.select(sa.literal(1)).where(rows.c.reason.is_not(None)).group_by(rows.c.reason, rows.c.primary_key)
-        twins = twins | several.having(sa.func.count() > 1).exists()
+        same_key = sa.select(sa.literal(1)).where(lines.c.reason.is_not(None))
+        same_key = same_key.group_by(lines.c.reason, lines.c.primary_key).having(sa.func.count() > 1)
+        found = found | same_key.exists()
     with warehouse.prefer_full_joins(connection):
-        return bool(connection.scalar(sa.select(twins)))
+        return bool(connection.scalar(sa.select(found)))

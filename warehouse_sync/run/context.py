@@ -1,8 +1,8 @@
-"""What a run of one sync needs, opened and checked: the warehouse, the destination, the query, the state."""
+"""Open and check what a run of one sync needs: the warehouse, the destination, the query, the state."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -11,11 +11,12 @@ from warehouse_sync.config.models import SyncConfig
 from warehouse_sync.destinations.base import Audience, AudienceSpec, Destination
 from warehouse_sync.destinations.registry import audience_fields, open_destination
 from warehouse_sync.errors import ConfigurationError
-from warehouse_sync.events import CredentialsChecked, Events, Phase, PhaseStarted
+from warehouse_sync.events import Phase, Progress
+from warehouse_sync.fields import AudienceFields
 from warehouse_sync.pipeline.guard import Guard
-from warehouse_sync.pipeline.model import Model
+from warehouse_sync.pipeline.model import Model, ResolvedModel
 from warehouse_sync.pipeline.retry_policy import RetryPolicy
-from warehouse_sync.pipeline.snapshot import check_model
+from warehouse_sync.pipeline.snapshot import resolve_model
 from warehouse_sync.state.runs import table_slug
 from warehouse_sync.state.store import State, SyncKey
 from warehouse_sync.warehouses.base import Warehouse
@@ -26,8 +27,16 @@ from warehouse_sync.warehouses.registry import make_warehouse
 class RunContext:
     """One sync, ready to run.
 
-    spelling: the query's own spelling of each column that the configuration names. existing: the audience that the
-    configuration names by its id, else None.
+    Attributes:
+        sync: Its configuration.
+        key: Its key in the state tables.
+        warehouse: Its warehouse, connected.
+        destination: Its destination, which accepts our credentials.
+        state: The state tables.
+        fields: The identifiers and fields that its audience takes.
+        model: Its query; None for a run that needs none.
+        existing: The audience that the configuration names by its id, else None.
+        progress: Who is informed of the progress.
     """
 
     sync: SyncConfig
@@ -35,29 +44,42 @@ class RunContext:
     warehouse: Warehouse
     destination: Destination
     state: State
-    model: Model
-    spelling: Mapping[str, str]
+    fields: AudienceFields
+    model: ResolvedModel | None
     existing: Audience | None
-    events: Events
+    progress: Progress
 
     @property
     def guard(self) -> Guard:
-        """The sync's guard."""
+        """Return the sync's guard."""
         settings = self.sync.guard
         return Guard(settings.max_removed_percent, settings.min_members, settings.ignore_below)
 
     @property
     def retry_policy(self) -> RetryPolicy:
-        """When the sync's deferred operations are due, and when they are given up."""
+        """Return when the sync's deferred operations are due, and when they are given up."""
         return RetryPolicy(self.sync.retry.enabled, self.sync.retry.max_age)
 
+    @property
+    def keeps_log(self) -> bool:
+        """Return whether the sync has a log."""
+        return self.sync.retention.sync_log_days > 0
+
     def spec(self, installation_id: str, generation: int) -> AudienceSpec:
-        """The audience that the sync wants, under the name by which the destination finds it again."""
+        """Return the audience that the sync wants, under the name by which the destination finds it again."""
         return audience_spec(self.sync, self.key, installation_id, generation)
 
 
 def audience_spec(sync: SyncConfig, key: SyncKey, installation_id: str, generation: int) -> AudienceSpec:
-    """The audience that `sync` wants; its source_id is the same until it is given up, so that it is found again."""
+    """Return the audience that `sync` wants.
+
+    Args:
+        sync: The configuration of the sync.
+        key: Its key in the state tables.
+        installation_id: The id of the state schema.
+        generation: Which of the sync's own audiences it is, from 1. Its source id stays the same until the audience is
+            given up for a new one, so that the destination finds it again.
+    """
     audience = sync.audience
     source_id = f"warehouse-sync:{installation_id}:{table_slug(key)}"
     if generation > 1:
@@ -67,7 +89,12 @@ def audience_spec(sync: SyncConfig, key: SyncKey, installation_id: str, generati
 
 @contextmanager
 def open_warehouse(config: Config, sync: SyncConfig) -> Iterator[Warehouse]:
-    """The sync's warehouse, connected. Raises ConfigurationError and WarehouseUnavailable."""
+    """Open the sync's warehouse for the time of the block.
+
+    Raises:
+        ConfigurationError: The warehouse refuses us.
+        WarehouseUnavailable: It does not answer, or another process holds its file.
+    """
     warehouse = make_warehouse(config.warehouse_of(sync))
     warehouse.tag_session(sync.name)
     try:
@@ -78,49 +105,71 @@ def open_warehouse(config: Config, sync: SyncConfig) -> Iterator[Warehouse]:
 
 
 def model_of(config: Config, sync: SyncConfig) -> Model:
-    """The sync's query and mapping as the snapshot takes them."""
-    fields = audience_fields(config.destination_of(sync).type, sync.audience.type)
+    """Return the sync's query and mapping, as the configuration has them."""
     return Model(
         sync=sync.name,
         sql=sync.model.text,
         table=sync.model.table_parts,
         primary_key=sync.model.primary_key,
         mapping={**sync.identifiers, **sync.fields},
-        fields=fields,
+        fields=audience_fields(config.destination_of(sync).type, sync.audience.type),
         hash_pii=sync.hash_pii,
     )
 
 
 @contextmanager
-def open_context(config: Config, name: str, events: Events, *, with_query: bool = True) -> Iterator[RunContext]:
-    """Everything that can be refused is refused here, before anything is written anywhere.
+def open_context(
+    config: Config, sync: SyncConfig, progress: Progress, *, with_query: bool = True
+) -> Iterator[RunContext]:
+    """Open everything that a run of the sync needs, for the time of the block.
 
-    A retry pass comes without the query: what waits is sent even while that is broken.
-    Raises ConfigurationError, WarehouseUnavailable or DestinationUnavailable.
+    Whatever can be refused is refused here, before anything is written anywhere.
+
+    Args:
+        config: The configuration.
+        sync: The sync.
+        progress: Who is informed of the progress.
+        with_query: Check the query. A retry pass needs none: pending work is sent even while the query is broken.
+
+    Raises:
+        ConfigurationError: Something must be changed first.
+        WarehouseUnavailable: The warehouse does not answer.
+        DestinationUnavailable: The destination does not answer.
     """
-    sync = config.sync(name)
     model = model_of(config, sync)
-    key = SyncKey(sync.name, sync.destination)
     with open_warehouse(config, sync) as warehouse:
-        spelling = check_model(warehouse, model) if with_query else {}
+        resolved = resolve_model(warehouse, model) if with_query else None
         destination = open_destination(config.destination_of(sync))
         try:
-            destination.events = events
-            events.publish(PhaseStarted(Phase.AUDIENCE))
-            events.publish(CredentialsChecked(destination.check().refresh_token_expires))
-            wanted = sync.audience
-            existing = None
-            if wanted.id is not None:
-                with located_at(name):
-                    existing = destination.find(AudienceSpec(wanted.type, None, None, wanted.id, ""), None)
-            yield RunContext(sync, key, warehouse, destination, State(warehouse), model, spelling, existing, events)
+            destination.progress = progress
+            progress.begin(Phase.AUDIENCE)
+            progress.credentials(destination.check().refresh_token_expires)
+            yield RunContext(
+                sync=sync,
+                key=SyncKey(sync.name, sync.destination),
+                warehouse=warehouse,
+                destination=destination,
+                state=State(warehouse),
+                fields=model.fields,
+                model=resolved,
+                existing=_existing_audience(destination, sync),
+                progress=progress,
+            )
         finally:
             destination.close()
 
 
+def _existing_audience(destination: Destination, sync: SyncConfig) -> Audience | None:
+    wanted = sync.audience
+    if wanted.id is None:
+        return None
+    with located_at(sync.name):
+        return destination.find(AudienceSpec(wanted.type, None, None, wanted.id, ""), None)
+
+
 @contextmanager
 def located_at(sync: str) -> Iterator[None]:
-    """What the destination says of an audience is told at the sync that wants it."""
+    """Add the place in the configuration to what the destination reports of the audience of `sync`."""
     try:
         yield
     except ConfigurationError as error:

@@ -1,4 +1,4 @@
-"""What a run would do: its steps up to the guard, in temporary tables of one connection that is rolled back."""
+"""Plan a run: its first steps, in temporary tables of one connection that is rolled back."""
 
 from __future__ import annotations
 
@@ -10,121 +10,119 @@ from typing import Any
 import sqlalchemy as sa
 
 from warehouse_sync.config.loader import Config
-from warehouse_sync.events import Events, Phase, PhaseStarted
+from warehouse_sync.events import Progress
 from warehouse_sync.fields import Field, Normaliser
 from warehouse_sync.operations import OperationKind, RunStatus
-from warehouse_sync.pipeline.changes import make_changes
-from warehouse_sync.pipeline.comparison import Comparison
-from warehouse_sync.pipeline.counts import ChangeCounts, SnapshotCounts
-from warehouse_sync.pipeline.reuse import SnapshotTables
-from warehouse_sync.pipeline.snapshot import take_snapshot
 from warehouse_sync.reports import PlanReport
-from warehouse_sync.run.baseline import TargetState, current_recipe, target_state, verify_baseline
+from warehouse_sync.run import steps
+from warehouse_sync.run.baseline import Baseline, TargetState, current_recipe, find_target, verify_baseline
 from warehouse_sync.run.context import RunContext, open_context
+from warehouse_sync.run.record import RunOptions
 from warehouse_sync.state.migrate import is_readable
 
 SAMPLES = 3
 """Members shown of each kind of change."""
 
 SHOWN = 12
-"""Characters shown of an identifier that stands for a person: enough to find it in the state tables by."""
+"""Characters shown of an identifier that stands for a person: enough to find it in the state tables."""
 
-SNAPSHOT, GONE, CHANGES = (f"warehouse_sync_plan_{part}" for part in ("snapshot", "gone", "changes"))
-"""Temporary tables go before all others of their name, so no model may happen to read from these."""
+SNAPSHOT, NOT_REUSED, CHANGES = (f"warehouse_sync_plan_{part}" for part in ("snapshot", "gone", "changes"))
+"""A temporary table hides all others of its name, so no model may happen to read from tables of these names."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
+class HeldCounts:
+    """Pending operations that the run would keep without sending them."""
+
     waiting: int
     dead: int
 
 
-def plan_sync(config: Config, name: str, *, events: Events | None = None) -> PlanReport:
-    """What `run_sync` would do now; nothing is sent to the destination and nothing is left in the warehouse.
+def plan_sync(config: Config, name: str, *, progress: Progress | None = None) -> PlanReport:
+    """Return what `run_sync` would do now. Nothing is sent to the destination or left in the warehouse.
 
-    Returns succeeded, blocked when the guard would refuse, or skipped for a disabled sync. Raises like `run_sync`.
+    Args:
+        config: The configuration.
+        name: The sync.
+        progress: Who is informed of the progress.
+
+    Returns:
+        A plan that is succeeded, blocked when the guard would stop the run, or skipped for a disabled sync.
+
+    Raises:
+        WarehouseSyncError: As `run_sync()`.
     """
     started = time.monotonic()
-    if not config.sync(name).enabled:
+    sync = config.sync(name)
+    if not sync.enabled:
         return PlanReport(name, RunStatus.SKIPPED, reason="the sync is disabled (enabled: false)")
-    with open_context(config, name, (events or Events()).for_sync(name)) as job:
-        report = _plan(job, target_state(job) if is_readable(job.state) else TargetState(job.existing))
+    with open_context(config, sync, progress or Progress()) as context:
+        target = find_target(context) if is_readable(context.state) else TargetState(context.existing)
+        report = _plan(context, target)
     return replace(report, seconds=round(time.monotonic() - started, 3))
 
 
-def _plan(job: RunContext, found: TargetState) -> PlanReport:
-    tables, names = job.state.tables, job.model.fields.names
-    current = tables.snapshot(SNAPSHOT, names, temporary=True)
-    gone = tables.snapshot(GONE, names, temporary=True)
-    changes = tables.changes(CHANGES, names, temporary=True)
-    footing = verify_baseline(job, found.audience, found.promoted)
-    promoted = footing.promoted
-    everyone = footing.resend_all or (found.audience is not None and found.audience.emptied)
-    recipe = current_recipe(job) if promoted else None
-    with job.warehouse.connect("make the plan") as connection:
-        job.events.publish(PhaseStarted(Phase.SNAPSHOT))
-        rows = take_snapshot(
-            job.warehouse,
-            connection,
-            job.model,
-            job.spelling,
-            SnapshotTables(current, gone, number_members=footing.previous is None, temporary=True),
-            recipe=recipe,
-            previous=footing.of_recipe(recipe),
-        )
-        job.events.publish(PhaseStarted(Phase.CHANGES))
-        basis = Comparison(current, footing.previous, promoted, rows, gone, full=everyone)
-        counts = make_changes(job.warehouse, connection, tables, job.model.fields, basis, changes, temporary=True)
-        held = _held(connection, changes)
-        samples = _samples(job, connection, changes)
-        connection.rollback()
-    objection = job.guard.check(
-        previous_members=promoted.members if promoted else 0,
-        current_members=rows.members,
-        removed_members=counts.removed_members,
+def _plan(context: RunContext, target: TargetState) -> PlanReport:
+    names, shapes = context.fields.names, context.state.tables
+    tables = steps.RunTables(
+        shapes.snapshot(SNAPSHOT, names, temporary=True),
+        shapes.snapshot(NOT_REUSED, names, temporary=True),
+        shapes.changes(CHANGES, names, temporary=True),
+        temporary=True,
     )
-    return _report(job, rows, counts, held, samples, objection)
+    found = verify_baseline(context, target)
+    baseline = replace(found, resend_all=found.resend_all or target.emptied)
+    # Without a promoted run there is nothing to reuse, and the state tables may not exist yet.
+    recipe = current_recipe(context) if found.promoted else None
+    with context.warehouse.connect("make the plan") as connection:
+        snapshot = steps.query_snapshot(context, connection, baseline, tables, recipe, reuse=True)
+        changes = steps.compare_snapshots(context, connection, RunOptions(), baseline, snapshot, tables)
+        held = _count_held(connection, changes.table)
+        samples = _sample_members(context, connection, changes.table)
+        connection.rollback()
+    return _report(context, baseline, snapshot, changes, held, samples)
 
 
 def _report(
-    job: RunContext,
-    rows: SnapshotCounts,
-    counts: ChangeCounts,
-    held: _Held,
+    context: RunContext,
+    baseline: Baseline,
+    snapshot: steps.Snapshot,
+    changes: steps.Changes,
+    held: HeldCounts,
     samples: list[dict[str, Any]],
-    objection: str | None,
 ) -> PlanReport:
-    size = job.destination.batch_size
+    objection = steps.guard_objection(context, baseline, snapshot, changes)
+    counts = changes.counts
+    size = context.destination.batch_size
     requests = math.ceil(counts.removes / size) + math.ceil(counts.adds / size)
     return PlanReport(
-        sync=job.sync.name,
+        sync=context.sync.name,
         status=RunStatus.BLOCKED if objection else RunStatus.SUCCEEDED,
         reason=objection,
-        rows=rows.rows,
-        members=rows.members,
-        rejected=rows.rejected,
+        rows=snapshot.counts.rows,
+        members=snapshot.counts.members,
+        rejected=snapshot.counts.rejected,
         planned=counts.planned,
         deferred=held.waiting,
         dead=held.dead,
         requests=requests,
-        minutes=round(requests / job.destination.requests_per_minute(job.sync.audience.type), 2),
-        rejections=rows.reasons,
+        minutes=round(requests / context.destination.requests_per_minute(context.sync.audience.type), 2),
+        rejections=snapshot.counts.reasons,
         readds=counts.readds,
         pending=counts.pending,
         samples=samples,
     )
 
 
-def _held(connection: sa.Connection, changes: sa.TableClause) -> _Held:
-    """Pending work that the run would carry along without sending it."""
+def _count_held(connection: sa.Connection, changes: sa.TableClause) -> HeldCounts:
     rows = connection.execute(sa.select(changes.c.dead, sa.func.count()).where(changes.c.held).group_by(changes.c.dead))
     found = {bool(dead): int(count) for dead, count in rows}
-    return _Held(found.get(False, 0), found.get(True, 0))
+    return HeldCounts(found.get(False, 0), found.get(True, 0))
 
 
-def _samples(job: RunContext, connection: sa.Connection, changes: sa.TableClause) -> list[dict[str, Any]]:
-    """A few members of each kind of change, by their key and identifiers alone."""
-    identifiers = job.model.fields.identifiers
+def _sample_members(context: RunContext, connection: sa.Connection, changes: sa.TableClause) -> list[dict[str, Any]]:
+    """Return a few members of each kind of change, by their key and identifiers alone."""
+    identifiers = context.fields.identifiers
     shared = changes.c.cause == "shared"
     kinds = (
         changes.c.operation == OperationKind.REMOVE,
@@ -132,7 +130,7 @@ def _samples(job: RunContext, connection: sa.Connection, changes: sa.TableClause
         shared,
     )
     columns = [changes.c[name] for name in ("operation", "cause", "primary_key")]
-    found: list[dict[str, Any]] = []
+    samples: list[dict[str, Any]] = []
     for kind in kinds:
         few = (
             sa.select(*columns, *(changes.c[identifier.name] for identifier in identifiers))
@@ -142,14 +140,14 @@ def _samples(job: RunContext, connection: sa.Connection, changes: sa.TableClause
         )
         for operation, cause, key, *values in connection.execute(few):
             shown = {
-                identifier.name: _shown(identifier, value)
+                identifier.name: _shortened(identifier, value)
                 for identifier, value in zip(identifiers, values, strict=True)
                 if value is not None
             }
-            found.append({"operation": operation, "cause": cause, "primary_key": key, "identifiers": shown})
-    return found
+            samples.append({"operation": operation, "cause": cause, "primary_key": key, "identifiers": shown})
+    return samples
 
 
-def _shown(identifier: Field, value: str) -> str:
+def _shortened(identifier: Field, value: str) -> str:
     personal = identifier.hash is not None or identifier.normaliser is Normaliser.DEVICE_ID
     return value[:SHOWN] + "…" if personal and len(value) > SHOWN else value

@@ -1,4 +1,4 @@
-"""Taking out of an audience what a sync has put into it, once the sync feeds another one."""
+"""Remove what a sync has put into an audience that it no longer feeds."""
 
 from __future__ import annotations
 
@@ -6,86 +6,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-import sqlalchemy as sa
-
 from warehouse_sync.cancellation import CancelToken
 from warehouse_sync.config.loader import Config
 from warehouse_sync.destinations.base import Audience
 from warehouse_sync.destinations.registry import open_destination
 from warehouse_sync.errors import ConfigurationError, LeaseLost, WarehouseSyncError
-from warehouse_sync.events import Events, Phase, PhaseStarted
+from warehouse_sync.events import Progress
 from warehouse_sync.operations import RunKind, RunStatus
 from warehouse_sync.pipeline import cleanup
 from warehouse_sync.redaction import redact
 from warehouse_sync.reports import RunReport
-from warehouse_sync.run.baseline import TargetState, target_state, verify_baseline
+from warehouse_sync.run import steps
+from warehouse_sync.run.baseline import TargetState, find_target
 from warehouse_sync.run.context import RunContext
-from warehouse_sync.run.leased_run import RunOptions
-from warehouse_sync.run.mirror import Mirror
-from warehouse_sync.run.run import mirror, under_lease
-from warehouse_sync.state import runs
+from warehouse_sync.run.record import RunOptions, begin, ending
+from warehouse_sync.run.run import execute, under_lease
 from warehouse_sync.state.lease import Lease
 from warehouse_sync.state.runs import Run
-
-
-class Purge(Mirror):
-    """A run into an audience that the sync feeds no more: its snapshot is empty, so everybody is removed.
-
-    The sync's row goes on telling of the audience that it feeds; this run is found by the audience's id. When the sync
-    comes back to that audience, it goes on from this run.
-    """
-
-    def __init__(
-        self, job: RunContext, lease: Lease, stop: CancelToken, old: Run, audience: Audience, trigger: str
-    ) -> None:
-        self._old = old
-        self._audience = audience
-        # What the old snapshot holds are the fields of that audience's type, whatever the sync maps today.
-        model = replace(job.model, fields=job.destination.fields(audience.type))
-        super().__init__(replace(job, model=model), lease, RunOptions(RunKind.PURGE, trigger=trigger), stop)
-
-    def look_around(self) -> TargetState:
-        return TargetState(self._audience, self._old)
-
-    def take_snapshot(self) -> None:
-        """The current snapshot is there, and empty."""
-        self.job.events.publish(PhaseStarted(Phase.SNAPSHOT))
-        self.current = self._table(self.state.tables.snapshot, self.row.snapshot_table)
-        assert self.previous is not None
-        with self.job.warehouse.connect("make an empty snapshot") as connection:
-            # Snapshots of releases before 0.4 have no row hashes.
-            nobody = sa.select(
-                *(
-                    sa.cast(sa.null(), column.type).label(column.name) if column.name == "row_hash" else column
-                    for column in self.previous.c
-                )
-            ).where(sa.false())
-            self.job.warehouse.create_table_as(connection, self.current, nobody)
-            connection.commit()
-
-    def find_footing(self) -> None:
-        """What was put into the audience is known. Raises StateDamaged."""
-        way_out = f"Restore it from a backup, or delete audience {self._audience.id} at the destination."
-        found = verify_baseline(self.job, None, self._old, way_out)
-        self.promoted, self.previous = found.promoted, found.previous
-
-    def objection(self) -> str | None:
-        """None: the guard is there for what happens unasked."""
-        return None
-
-    def _commit(self, connection: sa.Connection, held: int) -> None:
-        runs.promote(self.state, self.lease, connection, self.row.run_id, self.audience, watermark=held)
-
-    def forget(self) -> RunReport:
-        """The audience is gone from the destination: nobody is left to be removed, and nothing of it is kept."""
-        self.audience = self._audience
-        with self.state.fenced(self.job.key, self.lease.token, "forget an audience") as connection:
-            self._commit(connection, 0)
-        self.is_promoted = True
-        cleanup.drop_run_tables(self.state, self.lease, self.row)
-        cleanup.drop_run_tables(self.state, self.lease, self._old)
-        self.ended_early = f"audience {self._audience.id} does not exist at the destination any more"
-        return self.finish()
 
 
 def purge_sync(
@@ -93,24 +30,37 @@ def purge_sync(
     name: str,
     *,
     trigger: str = "library",
-    events: Events | None = None,
+    progress: Progress | None = None,
     stop: CancelToken | None = None,
 ) -> list[RunReport]:
-    """Whom sync `name` has put into audiences that it feeds no more is taken out of them.
+    """Remove the members that sync `name` has put into audiences that it no longer feeds.
 
-    One report for each such audience, `failed` ones too; none when nobody is left in any. What could not be removed
-    waits, and the next purge goes on with it. Raises like `run_sync` when it cannot begin.
+    A purge is a run whose current snapshot is empty. What could not be removed waits in the retry queue, and the next
+    purge continues with it.
+
+    Args:
+        config: The configuration.
+        name: The sync.
+        trigger: Who asks for it, for the row of the run.
+        progress: Who is informed of the progress.
+        stop: As in `run_sync()`.
+
+    Returns:
+        A report for each such audience, `failed` ones too; none where no audience holds a member of the sync.
+
+    Raises:
+        WarehouseSyncError: It could not begin.
     """
     stop = stop or CancelToken()
 
-    def each(job: RunContext, lease: Lease) -> list[RunReport]:
+    def purge_each(context: RunContext, lease: Lease) -> list[RunReport]:
         reports: list[RunReport] = []
-        for old in target_state(job).left:
+        for old in find_target(context).left:
             if stop.requested:
                 break
             try:
-                with _reaching(config, job, old) as (theirs, audience):
-                    reports.append(_purged(theirs, lease, stop, old, audience, trigger))
+                with _old_audience(config, context, old) as (its_context, audience):
+                    reports.append(_purge(its_context, lease, old, audience, trigger))
             except LeaseLost:
                 raise
             except WarehouseSyncError as error:
@@ -118,44 +68,70 @@ def purge_sync(
                 reports.append(replace(failure, reason=redact(str(error))))
         return reports
 
-    return under_lease(config, name, each, events or Events(), stop, with_query=False)
+    return under_lease(config, name, purge_each, progress or Progress(), stop, with_query=False)
 
 
-def _purged(
-    job: RunContext, lease: Lease, stop: CancelToken, old: Run, audience: Audience | None, trigger: str
-) -> RunReport:
-    if audience is not None:
-        return mirror(Purge(job, lease, stop, old, audience, trigger))
-    gone = Audience(str(old.audience_id), job.sync.audience.type, "")
-    run = Purge(job, lease, stop, old, gone, trigger)
-    run.begin()
-    return run.forget()
+def _purge(context: RunContext, lease: Lease, old: Run, audience: Audience | None, trigger: str) -> RunReport:
+    """Purge one audience.
+
+    Args:
+        context: The sync, with the destination of the audience.
+        lease: The lease of the sync.
+        old: The newest run into the audience.
+        audience: The audience; None when it was deleted at the destination.
+        trigger: Who asks for it.
+    """
+    options = RunOptions(RunKind.PURGE, trigger=trigger)
+    if audience is None:
+        deleted = Audience(str(old.audience_id), context.sync.audience.type, "")
+        return _forget(_with_fields_of(context, deleted), lease, options, old, deleted)
+    return execute(_with_fields_of(context, audience), lease, options, TargetState(audience, old))
+
+
+def _with_fields_of(context: RunContext, audience: Audience) -> RunContext:
+    """Return the context with the fields of the audience's type: the old snapshot has these, whatever is mapped now."""
+    return replace(context, fields=context.destination.fields(audience.type))
+
+
+def _forget(context: RunContext, lease: Lease, options: RunOptions, old: Run, deleted: Audience) -> RunReport:
+    """Record that an audience was deleted at the destination: no member is left in it, and its tables are dropped."""
+    target = TargetState(deleted, old)
+    active = begin(context, lease, options, target)
+    with ending(active) as end:
+        with active.state.fenced(context.key, lease.token, "forget an audience") as connection:
+            steps.promote_row(active, connection, target, deleted, watermark=0)
+        end.reached(is_promoted=True)
+        cleanup.drop_run_tables(active.state, lease, active.row)
+        cleanup.drop_run_tables(active.state, lease, old)
+        return end.finished(active.row, deleted.id, f"audience {deleted.id} does not exist at the destination any more")
+    return end.report
 
 
 @contextmanager
-def _reaching(config: Config, job: RunContext, old: Run) -> Iterator[tuple[RunContext, Audience | None]]:
-    """The job with the destination that the old audience is at, and that audience; None when it was deleted there.
+def _old_audience(config: Config, context: RunContext, old: Run) -> Iterator[tuple[RunContext, Audience | None]]:
+    """Yield the context with the destination that has the old audience, and that audience; None when it was deleted.
 
-    Raises ConfigurationError when that destination is not configured any more.
+    Raises:
+        ConfigurationError: The destination is not configured any more.
     """
     audience_id = str(old.audience_id)
-    if old.destination == job.key.destination:
-        yield job, job.destination.get(audience_id)
+    if old.destination == context.key.destination:
+        yield context, context.destination.get(audience_id)
         return
     if old.destination not in config.destinations:
-        # Renamed, perhaps: the same account under another name.
-        audience = job.destination.get(audience_id)
+        # It may have been renamed: the same account under another name.
+        audience = context.destination.get(audience_id)
         if audience is not None:
-            yield job, audience
+            yield context, audience
             return
         raise ConfigurationError(
-            f"destinations.{old.destination}: sync {job.sync.name} has left {old.members:,} members in audience "
+            f"destinations.{old.destination}: sync {context.sync.name} has left {old.members:,} members in audience "
             f"{old.audience_id} there, but the configuration has no such destination any more. Nothing was touched; "
             "put it back for the purge, or delete the audience at the destination."
         )
     destination = open_destination(config.destinations[old.destination])
-    destination.events = job.events
+    destination.progress = context.progress
     try:
-        yield replace(job, destination=destination), destination.get(audience_id)
+        yield replace(context, destination=destination), destination.get(audience_id)
     finally:
         destination.close()

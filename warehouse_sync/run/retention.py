@@ -1,4 +1,4 @@
-"""Retention without a run: what is too old is dropped even where a sync has not run for days."""
+"""Apply retention without a run: old log lines and tables are deleted even where a sync has not run for days."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import structlog
 from warehouse_sync.cancellation import CancelToken
 from warehouse_sync.config.loader import Config
 from warehouse_sync.pipeline import cleanup
-from warehouse_sync.run import recovery
 from warehouse_sync.run.context import open_warehouse
+from warehouse_sync.run.recovery import discard_unpromoted_runs
 from warehouse_sync.state import runs, sync_log, syncs
 from warehouse_sync.state.lease import Lease
 from warehouse_sync.state.migrate import is_current
@@ -18,10 +18,21 @@ log = structlog.get_logger(__name__)
 
 
 def apply_retention(config: Config, name: str, stop: CancelToken | None = None) -> bool:
-    """Old log lines, old snapshots and what dead runs have left of sync `name` are gone; by its `retention`.
+    """Delete old log lines, old snapshots and the tables of dead runs of sync `name`, by its `retention`.
 
-    Nothing that a later run needs is touched. False: nothing was done, since another worker has the lease or the state
-    tables are not there. Raises ConfigurationError or WarehouseUnavailable.
+    Nothing that a later run needs is touched.
+
+    Args:
+        config: The configuration.
+        name: The sync.
+        stop: Requests a stop.
+
+    Returns:
+        False when nothing was done: another worker has the lease, or the state tables do not exist.
+
+    Raises:
+        ConfigurationError: The warehouse refuses us.
+        WarehouseUnavailable: It does not answer.
     """
     sync = config.sync(name)
     key = SyncKey(sync.name, sync.destination)
@@ -34,12 +45,11 @@ def apply_retention(config: Config, name: str, stop: CancelToken | None = None) 
             return False
         with lease:
             retention = sync.retention
-            number = runs.newest_number(state)
-            # A run that was promoted is left open: the next run defers what it did not send.
-            recovery.discard_dead_runs(state, lease, number + 1)
+            # A run that was promoted stays open: the next run defers what it did not send.
+            discard_unpromoted_runs(state, lease, runs.newest_number(state) + 1)
             promoted = syncs.read(state, key).promoted_run
             if promoted is None:
-                with state.fenced(key, lease.token, "drop old log lines") as connection:
+                with state.fenced(key, lease.token, "delete old log lines") as connection:
                     sync_log.delete_older(state, connection, key, retention.sync_log_days)
             else:
                 run = runs.load(state, promoted)
@@ -51,5 +61,5 @@ def apply_retention(config: Config, name: str, stop: CancelToken | None = None) 
                     snapshots=retention.snapshots,
                     sync_log_days=retention.sync_log_days,
                 )
-    log.debug("tidied")
+    log.debug("retention applied")
     return True

@@ -20,8 +20,7 @@ from warehouse_sync.errors import AuthenticationFailed
 from warehouse_sync.operations import DELIVERED, Batch, OperationKind, Outcome, Outcomes, OutcomeStatus
 from warehouse_sync.pipeline import changes
 from warehouse_sync.pipeline.recording import Recorder
-from warehouse_sync.run import baseline, mirror
-from warehouse_sync.run.mirror import Mirror
+from warehouse_sync.run import baseline, run, steps
 
 # --- the order of sending
 
@@ -46,7 +45,7 @@ def skip_the_barrier(patch: pytest.MonkeyPatch) -> None:
 
 @mutation("ADDs leave first, REMOVEs behind them.", "run")
 def adds_before_removes(patch: pytest.MonkeyPatch) -> None:
-    send, deliver_all = LinkedIn.deliver, Mirror.deliver
+    send, deliver_all = LinkedIn.deliver, steps.deliver
     put_off: list[Callable[[], Outcomes]] = []
 
     def deliver(self: LinkedIn, audience: Audience, batch: Batch) -> Outcomes:
@@ -55,13 +54,14 @@ def adds_before_removes(patch: pytest.MonkeyPatch) -> None:
         put_off.append(lambda: send(self, audience, batch))
         return Outcomes([(DELIVERED, len(batch))])
 
-    def all_then_removes(self: Mirror) -> None:
-        deliver_all(self)
+    def all_then_removes(*arguments: Any) -> str | None:
+        ended_early = deliver_all(*arguments)
         while put_off:
             put_off.pop(0)()
+        return ended_early
 
     patch.setattr(LinkedIn, "deliver", deliver)
-    patch.setattr(Mirror, "deliver", all_then_removes)
+    patch.setattr(steps, "deliver", all_then_removes)
 
 
 @mutation("Who shares an identifier with somebody removed is not added again.", "run")
@@ -163,10 +163,10 @@ def create_twice(patch: pytest.MonkeyPatch) -> None:
 
 @mutation("An audience whose data is gone is treated like any other.", "audiences_age", "run")
 def ignore_expiry(patch: pytest.MonkeyPatch) -> None:
-    look = baseline.target_state
+    look = baseline.find_target
 
     def hopeful(*arguments: Any, **more: Any) -> Any:
         found = look(*arguments, **more)
         return found if found.audience is None else replace(found, audience=replace(found.audience, emptied=False))
 
-    patch.setattr(mirror, "target_state", hopeful)
+    patch.setattr(run, "find_target", hopeful)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -22,11 +22,13 @@ from warehouse_sync.operations import Elements, OperationKind, OutcomeStatus, Ru
 from warehouse_sync.pipeline import changes, cleanup, counts, members, pending, recording, reuse, snapshot
 from warehouse_sync.pipeline.comparison import Comparison
 from warehouse_sync.pipeline.counts import SnapshotCounts
-from warehouse_sync.pipeline.members import GONE, MADE
+from warehouse_sync.pipeline.members import PACKED, STALE
 from warehouse_sync.pipeline.recording import Recorder
 from warehouse_sync.pipeline.selects import member_columns
 from warehouse_sync.reports import RunReport
-from warehouse_sync.run.mirror import Mirror
+from warehouse_sync.run import recovery, steps
+from warehouse_sync.run.baseline import Baseline
+from warehouse_sync.run.record import ActiveRun, RunEnding
 from warehouse_sync.state import retry_queue, sync_log
 from warehouse_sync.state.lease import Lease
 from warehouse_sync.state.runs import Run
@@ -64,43 +66,57 @@ def watermark_first(patch: pytest.MonkeyPatch) -> None:
 
 @mutation("A run is promoted when it has delivered.", "run", "run_in_trouble")
 def promote_last(patch: pytest.MonkeyPatch) -> None:
-    promote, finish = Mirror.promote, Mirror.finish
+    promote, finished = steps.promote, RunEnding.finished
+    late: list[Callable[[], Run]] = []
 
-    def not_yet(self: Mirror) -> None:
-        self.row = replace(self.row, watermark=self.counts.held, last_seq=self.counts.last_seq)
+    def not_yet(active: ActiveRun, *values: Any) -> Run:
+        late.append(lambda: promote(active, *values))
+        changes = values[3]
+        return replace(active.row, watermark=changes.counts.held, last_seq=changes.counts.last_seq)
 
-    def promoted_late(self: Mirror) -> RunReport:
-        promote(self)
-        return finish(self)
+    def promoted_late(self: RunEnding, *values: Any) -> RunReport:
+        late.pop()()
+        return finished(self, *values)
 
-    patch.setattr(Mirror, "promote", not_yet)
-    patch.setattr(Mirror, "finish", promoted_late)
+    patch.setattr(steps, "promote", not_yet)
+    patch.setattr(RunEnding, "finished", promoted_late)
 
 
 @mutation("A run is promoted before its changes are on disk.", "run_in_trouble", "run", troubles=at_commits)
 def promote_before_the_changes(patch: pytest.MonkeyPatch) -> None:
-    promote, work_out = Mirror.promote, Mirror.work_out_changes
+    promote, compute, verify = steps.promote, steps.compute_changes, steps.verify
+    targets: list[Any] = []
 
-    def promoted_early(self: Mirror) -> None:
-        self.ensure_audience()
-        promote(self)
-        work_out(self)
-        self.row = replace(self.row, last_seq=self.counts.last_seq)
+    def noted(active: ActiveRun, target: Any) -> Baseline:
+        targets.append(target)
+        return verify(active, target)
 
-    patch.setattr(Mirror, "work_out_changes", promoted_early)
-    patch.setattr(Mirror, "promote", lambda self: None)
+    def promoted_early(active: ActiveRun, baseline: Baseline, snapshot: Any, tables: Any) -> Any:
+        target = targets.pop()
+        nothing = steps.Changes(tables.changes, counts.ChangeCounts())
+        promote(active, target, baseline, snapshot, nothing, steps.ensure_audience(active, target))
+        return compute(active, baseline, snapshot, tables)
+
+    def again(active: ActiveRun, *values: Any) -> Run:
+        changes = values[3]
+        return replace(active.row, last_seq=changes.counts.last_seq)
+
+    patch.setattr(steps, "verify", noted)
+    patch.setattr(steps, "compute_changes", promoted_early)
+    patch.setattr(steps, "promote", again)
 
 
 @mutation("What a dead worker promoted and did not send counts as sent.", "run_in_trouble", troubles=at_commits)
 def forget_the_tail(patch: pytest.MonkeyPatch) -> None:
-    finish_dead = Mirror.finish_dead_runs
+    recover = recovery.recover_dead_runs
 
-    def forgetful(self: Mirror) -> None:
-        if self.promoted:
-            self.promoted = replace(self.promoted, watermark=self.promoted.last_seq)
-        finish_dead(self)
+    def forgetful(active: ActiveRun, baseline: Baseline) -> Baseline:
+        if baseline.promoted:
+            sent = replace(baseline.promoted, watermark=baseline.promoted.last_seq)
+            baseline = replace(baseline, promoted=sent)
+        return recover(active, baseline)
 
-    patch.setattr(Mirror, "finish_dead_runs", forgetful)
+    patch.setattr(recovery, "recover_dead_runs", forgetful)
 
 
 @mutation(
@@ -193,7 +209,7 @@ def carry_over_the_gone(patch: pytest.MonkeyPatch) -> None:
 
     def nobody_gone(*given: Any) -> sa.Select[Any]:
         lines = staged(*given).subquery()
-        return sa.select(sa.cast(sa.null(), sa.BigInteger).label(GONE), lines.c[MADE])
+        return sa.select(sa.cast(sa.null(), sa.BigInteger).label(STALE), lines.c[PACKED])
 
     patch.setattr(reuse, "staged_select", nobody_gone)
 
@@ -291,10 +307,10 @@ def take_any_lease(patch: pytest.MonkeyPatch) -> None:
 
 @mutation("A run that left something undone reports success.", "run_against_faults", "run", faults=DEFERRING)
 def report_success(patch: pytest.MonkeyPatch) -> None:
-    finish = Mirror.finish
+    finished = RunEnding.finished
 
-    def cheerful(self: Mirror) -> RunReport:
-        report = finish(self)
+    def cheerful(self: RunEnding, *values: Any) -> RunReport:
+        report = finished(self, *values)
         return replace(report, status=RunStatus.SUCCEEDED)
 
-    patch.setattr(Mirror, "finish", cheerful)
+    patch.setattr(RunEnding, "finished", cheerful)

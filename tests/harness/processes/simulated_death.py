@@ -1,17 +1,22 @@
-"""A worker that dies inside this process: it is gone at one of its steps, without a last word."""
+"""Kill a worker inside this process: it stops just before one of its steps, and records nothing of it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
-from warehouse_sync.run.mirror import Mirror
+from warehouse_sync.run import steps
+from warehouse_sync.run.record import RunEnding
+
+STEPS: dict[str, Any] = {"finished": RunEnding}
+"""Where a step is defined, if not in `steps`."""
 
 
 class Death(BaseException):
-    """The end of a worker: nobody catches it."""
+    """The end of a worker; the product does not catch it."""
 
 
 def _die(*_: object) -> None:
@@ -19,10 +24,10 @@ def _die(*_: object) -> None:
 
 
 @contextmanager
-def dies_at(step: str, of: type[Mirror] = Mirror) -> Iterator[None]:
-    """The worker in the block dies just before this step of its run, and records nothing of it."""
+def dies_at(step: str) -> Iterator[None]:
+    """Kill the worker in the block just before this step of its run."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(of, step, _die)
-        patch.setattr(Mirror, "failed", lambda *_: None)
+        patch.setattr(STEPS.get(step, steps), step, _die)
+        patch.setattr(RunEnding, "failed", lambda *_: None)
         with pytest.raises(Death):
             yield
