@@ -11,7 +11,7 @@ from warehouse_sync.config.models import SyncConfig
 from warehouse_sync.destinations.base import Audience, AudienceSpec, Destination
 from warehouse_sync.destinations.registry import audience_fields, open_destination
 from warehouse_sync.errors import ConfigurationError
-from warehouse_sync.events import Phase, Progress
+from warehouse_sync.events import CredentialsChecked, Events, Phase, PhaseStarted
 from warehouse_sync.fields import AudienceFields
 from warehouse_sync.pipeline.guard import Guard
 from warehouse_sync.pipeline.model import Model, ResolvedModel
@@ -36,7 +36,7 @@ class RunContext:
         fields: The identifiers and fields that its audience takes.
         model: Its query; None for a run that needs none.
         existing: The audience that the configuration names by its id, else None.
-        progress: Who is informed of the progress.
+        events: Publishes what happens.
     """
 
     sync: SyncConfig
@@ -47,7 +47,7 @@ class RunContext:
     fields: AudienceFields
     model: ResolvedModel | None
     existing: Audience | None
-    progress: Progress
+    events: Events
 
     @property
     def guard(self) -> Guard:
@@ -118,9 +118,7 @@ def model_of(config: Config, sync: SyncConfig) -> Model:
 
 
 @contextmanager
-def open_context(
-    config: Config, sync: SyncConfig, progress: Progress, *, with_query: bool = True
-) -> Iterator[RunContext]:
+def open_context(config: Config, sync: SyncConfig, events: Events, *, with_query: bool = True) -> Iterator[RunContext]:
     """Open everything that a run of the sync needs, for the time of the block.
 
     Whatever can be refused is refused here, before anything is written anywhere.
@@ -128,7 +126,7 @@ def open_context(
     Args:
         config: The configuration.
         sync: The sync.
-        progress: Who is informed of the progress.
+        events: Publishes what happens.
         with_query: Check the query. A retry pass needs none: pending work is sent even while the query is broken.
 
     Raises:
@@ -141,9 +139,9 @@ def open_context(
         resolved = resolve_model(warehouse, model) if with_query else None
         destination = open_destination(config.destination_of(sync))
         try:
-            destination.progress = progress
-            progress.begin(Phase.AUDIENCE)
-            progress.credentials(destination.check().refresh_token_expires)
+            destination.events = events
+            events.publish(PhaseStarted(Phase.AUDIENCE))
+            events.publish(CredentialsChecked(destination.check().refresh_token_expires))
             yield RunContext(
                 sync=sync,
                 key=SyncKey(sync.name, sync.destination),
@@ -153,7 +151,7 @@ def open_context(
                 fields=model.fields,
                 model=resolved,
                 existing=_existing_audience(destination, sync),
-                progress=progress,
+                events=events,
             )
         finally:
             destination.close()

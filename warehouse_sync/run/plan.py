@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from warehouse_sync.config.loader import Config
-from warehouse_sync.events import Progress
+from warehouse_sync.events import Events
 from warehouse_sync.fields import Field, Normaliser
 from warehouse_sync.operations import OperationKind, RunStatus
 from warehouse_sync.reports import PlanReport
@@ -38,13 +38,13 @@ class HeldCounts:
     dead: int
 
 
-def plan_sync(config: Config, name: str, *, progress: Progress | None = None) -> PlanReport:
+def plan_sync(config: Config, name: str, *, events: Events | None = None) -> PlanReport:
     """Return what `run_sync` would do now. Nothing is sent to the destination or left in the warehouse.
 
     Args:
         config: The configuration.
         name: The sync.
-        progress: Who is informed of the progress.
+        events: Publishes what happens.
 
     Returns:
         A plan that is succeeded, blocked when the guard would stop the run, or skipped for a disabled sync.
@@ -56,7 +56,7 @@ def plan_sync(config: Config, name: str, *, progress: Progress | None = None) ->
     sync = config.sync(name)
     if not sync.enabled:
         return PlanReport(name, RunStatus.SKIPPED, reason="the sync is disabled (enabled: false)")
-    with open_context(config, sync, progress or Progress()) as context:
+    with open_context(config, sync, (events or Events()).for_sync(name)) as context:
         target = find_target(context) if is_readable(context.state) else TargetState(context.existing)
         report = _plan(context, target)
     return replace(report, seconds=round(time.monotonic() - started, 3))

@@ -11,7 +11,7 @@ from warehouse_sync.config.loader import Config
 from warehouse_sync.destinations.base import Audience
 from warehouse_sync.destinations.registry import open_destination
 from warehouse_sync.errors import ConfigurationError, LeaseLost, WarehouseSyncError
-from warehouse_sync.events import Progress
+from warehouse_sync.events import Events
 from warehouse_sync.operations import RunKind, RunStatus
 from warehouse_sync.pipeline import cleanup
 from warehouse_sync.redaction import redact
@@ -30,7 +30,7 @@ def purge_sync(
     name: str,
     *,
     trigger: str = "library",
-    progress: Progress | None = None,
+    events: Events | None = None,
     stop: CancelToken | None = None,
 ) -> list[RunReport]:
     """Remove the members that sync `name` has put into audiences that it no longer feeds.
@@ -42,7 +42,7 @@ def purge_sync(
         config: The configuration.
         name: The sync.
         trigger: Who asks for it, for the row of the run.
-        progress: Who is informed of the progress.
+        events: Publishes what happens.
         stop: As in `run_sync()`.
 
     Returns:
@@ -68,7 +68,7 @@ def purge_sync(
                 reports.append(replace(failure, reason=redact(str(error))))
         return reports
 
-    return under_lease(config, name, purge_each, progress or Progress(), stop, with_query=False)
+    return under_lease(config, name, purge_each, events or Events(), stop, with_query=False)
 
 
 def _purge(context: RunContext, lease: Lease, old: Run, audience: Audience | None, trigger: str) -> RunReport:
@@ -130,7 +130,7 @@ def _old_audience(config: Config, context: RunContext, old: Run) -> Iterator[tup
             "put it back for the purge, or delete the audience at the destination."
         )
     destination = open_destination(config.destinations[old.destination])
-    destination.progress = context.progress
+    destination.events = context.events
     try:
         yield replace(context, destination=destination), destination.get(audience_id)
     finally:

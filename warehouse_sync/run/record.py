@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from warehouse_sync.errors import LeaseLost, TryLater, WarehouseSyncError
-from warehouse_sync.events import Phase
+from warehouse_sync.events import Phase, PhaseStarted, RetryQueueCounted
 from warehouse_sync.operations import OperationCounts, RunKind, RunStatus
 from warehouse_sync.pipeline import cleanup
 from warehouse_sync.pipeline.counts import ChangeCounts, SnapshotCounts
@@ -109,7 +109,7 @@ def begin(context: RunContext, lease: Lease, options: RunOptions, target: Target
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class RunProgress:
     """How far a run has come, for its report.
 
     Attributes:
@@ -134,7 +134,7 @@ class RunEnding:
 
     def __init__(self, active: ActiveRun) -> None:
         self._active = active
-        self.progress = Progress()
+        self.progress = RunProgress()
         self._report: RunReport | None = None
 
     @property
@@ -145,7 +145,7 @@ class RunEnding:
         return self._report
 
     def reached(self, **values: Any) -> None:
-        """Note how far the run has come; the values are those of `Progress`."""
+        """Note how far the run has come; the values are those of `RunProgress`."""
         self.progress = replace(self.progress, **values)
 
     def blocked(self, objection: str) -> RunReport:
@@ -169,7 +169,7 @@ class RunEnding:
             LeaseLost: Another worker has taken over.
         """
         active = self._active
-        active.context.progress.begin(Phase.FINISH)
+        active.context.events.publish(PhaseStarted(Phase.FINISH))
         active.update_row(phase=Phase.FINISH)
         retention = active.context.sync.retention
         cleanup.apply_retention(
@@ -268,7 +268,7 @@ class RunEnding:
         context, run_id = self._active.context, self._active.row.run_id
         with context.warehouse.connect("count the retry queue") as connection:
             waiting, dead = retry_queue.count(context.state, connection, context.key, run_id)
-        context.progress.queued(self._active.kind, waiting, dead)
+        context.events.publish(RetryQueueCounted(self._active.kind, waiting, dead))
         return waiting, dead
 
     def _end(self, *, is_tick_done: bool = True, **values: Any) -> None:

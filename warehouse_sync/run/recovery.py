@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import structlog
 
+from warehouse_sync.events import OperationsEnded
 from warehouse_sync.operations import RunStatus, deferred
 from warehouse_sync.pipeline import cleanup
 from warehouse_sync.pipeline.recording import Recorder
@@ -85,7 +86,7 @@ def _complete(active: ActiveRun, run: Run) -> None:
             context.retry_policy,
             watermark=run.watermark,
             keeps_log=context.keeps_log,
-            settled=context.progress.settled,
+            settled=lambda *ended: context.events.publish(OperationsEnded(*ended)),
         )
         recorder.defer_rest(run.last_seq, run.last_remove_seq, NOT_RECORDED)
     runs.update(

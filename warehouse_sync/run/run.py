@@ -12,7 +12,7 @@ import structlog
 from warehouse_sync.cancellation import CancelToken
 from warehouse_sync.config.loader import Config
 from warehouse_sync.errors import WarehouseSyncError
-from warehouse_sync.events import Phase, Progress
+from warehouse_sync.events import Events, Phase, PhaseStarted, RunEnded, RunStarted
 from warehouse_sync.logs import ensure_logging
 from warehouse_sync.operations import RunKind, RunStatus
 from warehouse_sync.reports import RunReport
@@ -70,7 +70,7 @@ def run_sync(
     recreate: bool = False,
     trigger: str = "library",
     tick: datetime | None = None,
-    progress: Progress | None = None,
+    events: Events | None = None,
     stop: CancelToken | None = None,
 ) -> RunReport:
     """Make the audience of sync `name` equal to its query.
@@ -86,7 +86,7 @@ def run_sync(
         trigger: Who asks for the run, for its row.
         tick: Run it for this time of its schedule, unless that was done. A run that ends before it has sent anything
             leaves the tick to be done.
-        progress: Who is informed of the progress.
+        events: Publishes what happens.
         stop: Once a stop is requested, from any thread, no request is started any more and the run ends incomplete.
 
     Returns:
@@ -98,7 +98,7 @@ def run_sync(
     """
     kind = RunKind.FULL if full else RunKind.DIFF
     options = RunOptions(kind, force=force, recreate=recreate, trigger=trigger, tick=tick)
-    return _run_one(config, name, options, progress, stop)
+    return _run_one(config, name, options, events, stop)
 
 
 def retry_sync(
@@ -108,7 +108,7 @@ def retry_sync(
     dead: bool = False,
     due_only: bool = False,
     trigger: str = "library",
-    progress: Progress | None = None,
+    events: Events | None = None,
     stop: CancelToken | None = None,
 ) -> RunReport:
     """Send once more what waits in the retry queue of sync `name`. No query is run.
@@ -119,7 +119,7 @@ def retry_sync(
         dead: Send dead operations too.
         due_only: Leave operations whose time has not come; where there are no others, the pass is skipped.
         trigger: Who asks for the pass, for its row.
-        progress: Who is informed of the progress.
+        events: Publishes what happens.
         stop: As in `run_sync()`.
 
     Returns:
@@ -129,11 +129,11 @@ def retry_sync(
         WarehouseSyncError: As `run_sync()`.
     """
     options = RunOptions(RunKind.RETRY, include_dead=dead, due_only=due_only, trigger=trigger)
-    return _run_one(config, name, options, progress, stop)
+    return _run_one(config, name, options, events, stop)
 
 
 def _run_one(
-    config: Config, name: str, options: RunOptions, progress: Progress | None, stop: CancelToken | None
+    config: Config, name: str, options: RunOptions, events: Events | None, stop: CancelToken | None
 ) -> RunReport:
     def work(context: RunContext, lease: Lease) -> list[RunReport]:
         if reason := _reason_to_skip(context, options):
@@ -142,7 +142,7 @@ def _run_one(
         return [execute(context, lease, options, target)]
 
     with_query = options.kind is not RunKind.RETRY
-    (report,) = under_lease(config, name, work, progress or Progress(), stop or CancelToken(), with_query=with_query)
+    (report,) = under_lease(config, name, work, events or Events(), stop or CancelToken(), with_query=with_query)
     return report
 
 
@@ -160,7 +160,7 @@ def under_lease(
     config: Config,
     name: str,
     work: Callable[[RunContext, Lease], list[RunReport]],
-    progress: Progress,
+    events: Events,
     stop: CancelToken,
     *,
     with_query: bool,
@@ -171,7 +171,7 @@ def under_lease(
         config: The configuration.
         name: The sync.
         work: What is done under the lease.
-        progress: Who is informed of the progress.
+        events: Publishes what happens.
         stop: Requests a stop.
         with_query: The work needs the query of the sync.
 
@@ -189,11 +189,13 @@ def under_lease(
     if stop.requested:
         return [RunReport(name, RunStatus.INCOMPLETE, reason=f"stopped by {stop.reason} before it began")]
     stop.shielded = is_interrupted = False
+    events = events.for_sync(name)
     ensure_logging()
     before = structlog.contextvars.bind_contextvars(sync=name)
     try:
-        with open_context(config, sync, progress, with_query=with_query) as context:
-            progress.begin(Phase.LEASE)
+        events.publish(RunStarted())
+        with open_context(config, sync, events, with_query=with_query) as context:
+            events.publish(PhaseStarted(Phase.LEASE))
             migrate(context.state)
             stop.shield()  # A lease that is taken must be given back.
             lease = Lease.take(context.state, context.key, stop)
@@ -217,7 +219,7 @@ def under_lease(
             raise
     finally:
         stop.shielded = True
-        progress.end()
+        events.publish(RunEnded())
         structlog.contextvars.unbind_contextvars("run")
         structlog.contextvars.reset_contextvars(**before)
     return [replace(report, seconds=_seconds_since(started)) for report in reports]

@@ -10,7 +10,15 @@ import structlog
 
 from warehouse_sync.destinations.base import Audience
 from warehouse_sync.errors import DestinationUnavailable, LeaseLost, StopRun
-from warehouse_sync.events import Phase
+from warehouse_sync.events import (
+    MembersProcessed,
+    NoteAdded,
+    OperationsEnded,
+    Phase,
+    PhaseStarted,
+    RowsRejected,
+    RunPromoted,
+)
 from warehouse_sync.operations import OperationKind, RunKind, deferred
 from warehouse_sync.pipeline import snapshot as pipeline_snapshot
 from warehouse_sync.pipeline.changes import make_changes
@@ -120,7 +128,7 @@ def take_snapshot(active: ActiveRun, baseline: Baseline, tables: RunTables) -> S
         with context.warehouse.connect("take the snapshot of the query") as connection:
             snapshot = query_snapshot(context, connection, baseline, tables, current_recipe(context), reuse=reuse)
     counts = snapshot.counts
-    context.progress.rejected_rows(counts.reasons)
+    context.events.publish(RowsRejected(counts.reasons))
     active.update_row(
         phase=Phase.CHANGES,
         recipe=snapshot.recipe,
@@ -155,7 +163,7 @@ def query_snapshot(
     """
     if context.model is None:
         raise AssertionError("a run that takes a snapshot has a query")
-    context.progress.begin(Phase.SNAPSHOT)
+    context.events.publish(PhaseStarted(Phase.SNAPSHOT))
     targets = SnapshotTables(
         tables.snapshot,
         tables.not_reused,
@@ -170,7 +178,7 @@ def query_snapshot(
 
 
 def _promoted_snapshot(context: RunContext, baseline: Baseline, tables: RunTables) -> Snapshot:
-    context.progress.begin(Phase.SNAPSHOT)
+    context.events.publish(PhaseStarted(Phase.SNAPSHOT))
     with context.warehouse.connect("look at the snapshot") as connection:
         counts = count_snapshot(connection, tables.snapshot)
     return Snapshot(tables.snapshot, counts, baseline.promoted.recipe if baseline.promoted else None)
@@ -179,7 +187,7 @@ def _promoted_snapshot(context: RunContext, baseline: Baseline, tables: RunTable
 def _empty_snapshot(context: RunContext, baseline: Baseline, tables: RunTables) -> Snapshot:
     if baseline.previous is None:
         raise AssertionError("a purge has a snapshot to remove")
-    context.progress.begin(Phase.SNAPSHOT)
+    context.events.publish(PhaseStarted(Phase.SNAPSHOT))
     # Snapshots of releases before 0.4 have no row hashes.
     columns = [
         sa.cast(sa.null(), column.type).label(column.name) if column.name == "row_hash" else column
@@ -232,7 +240,7 @@ def compare_snapshots(
     Raises:
         QueryFailed: The warehouse refused a statement.
     """
-    context.progress.begin(Phase.CHANGES)
+    context.events.publish(PhaseStarted(Phase.CHANGES))
     comparison = Comparison(
         snapshot.table,
         snapshot.table if options.kind is RunKind.RETRY else baseline.previous,
@@ -260,7 +268,7 @@ def check_guard(active: ActiveRun, baseline: Baseline, snapshot: Snapshot, chang
 
     The operations of a retry pass have passed the guard once; a purge removes all members because it was asked to.
     """
-    active.context.progress.begin(Phase.GUARD)
+    active.context.events.publish(PhaseStarted(Phase.GUARD))
     if active.kind in (RunKind.RETRY, RunKind.PURGE):
         return None
     objection = guard_objection(active.context, baseline, snapshot, changes)
@@ -291,8 +299,10 @@ def ensure_audience(active: ActiveRun, target: TargetState) -> Audience:
     if target.audience is not None:
         return target.audience
     context = active.context
-    context.progress.begin(Phase.AUDIENCE)
-    context.progress.note("creating the audience; the destination needs a few seconds before it accepts members")
+    context.events.publish(PhaseStarted(Phase.AUDIENCE))
+    context.events.publish(
+        NoteAdded("creating the audience; the destination needs a few seconds before it accepts members")
+    )
     spec = context.spec(syncs.installation_id(context.state), target.generation)
     try:
         return context.destination.create(spec)
@@ -314,7 +324,7 @@ def promote(
     """
     active.lease.stop.shield()
     context, state, lease, run_id = active.context, active.state, active.lease, active.row.run_id
-    context.progress.begin(Phase.PROMOTE)
+    context.events.publish(PhaseStarted(Phase.PROMOTE))
     held = changes.counts.held
     with state.fenced(context.key, lease.token, "promote the run") as connection:
         if held:
@@ -325,7 +335,7 @@ def promote(
             previous, rejected = baseline.previous, snapshot.counts.rejected
             sync_log.add_rejected_rows(state, connection, context.key, run_id, snapshot.table, previous, rejected)
         promote_row(active, connection, target, audience, held)
-    context.progress.promoted(active.kind, snapshot.counts.members)
+    context.events.publish(RunPromoted(active.kind, snapshot.counts.members))
     return replace(active.row, watermark=held, last_seq=changes.counts.last_seq)
 
 
@@ -356,7 +366,7 @@ def make_recorder(active: ActiveRun, run: Run, changes: Changes) -> Recorder:
         context.retry_policy,
         watermark=run.watermark,
         keeps_log=context.keeps_log,
-        settled=context.progress.settled,
+        settled=lambda *ended: context.events.publish(OperationsEnded(*ended)),
     )
 
 
@@ -406,10 +416,11 @@ def _send(
 ) -> None:
     """Send the operations with `after` < seq <= `last`, all of one kind."""
     context = active.context
-    context.progress.begin(Phase.REMOVE if kind is OperationKind.REMOVE else Phase.ADD, last - after)
+    phase = Phase.REMOVE if kind is OperationKind.REMOVE else Phase.ADD
+    context.events.publish(PhaseStarted(phase, last - after))
     element = context.destination.element(delivery.audience.type, kind)
     size = context.destination.batch_size
     with closing(batches(context.warehouse, changes.table, element, kind, after, last, size)) as work:
         for batch, outcomes in delivery.deliver(work):
             recorder.take(batch, outcomes)
-            context.progress.advance(len(batch))
+            context.events.publish(MembersProcessed(len(batch)))
