@@ -153,12 +153,12 @@ def test_a_frozen_worker_finds_out_before_it_sends(warehouse: Warehouse, state: 
     warehouse.lease = 0.2
     lease = take(state)
     assert lease.permits_request()
-    assert lease.is_fresh()
+    assert lease.is_valid()
     time.sleep(0.3)
-    assert not lease.is_fresh()
+    assert not lease.is_valid()
     take(state)
-    assert lease.ending.wait(0)
-    assert lease.ending.is_set()
+    assert lease.wait(0)
+    assert lease.is_cancelled
     with pytest.raises(LeaseLost):
         lease.require()
 
@@ -168,7 +168,7 @@ def test_a_frozen_worker_goes_on_if_nobody_took_over(warehouse: Warehouse, state
     warehouse.lease = 0.2
     lease = take(state)
     time.sleep(0.3)
-    assert not lease.ending.wait(0)
+    assert not lease.wait(0)
     assert Lease.take(state, KEY) is None
 
 
@@ -230,13 +230,13 @@ def test_a_heartbeat_outlives_a_lost_warehouse(
         if taken_over:
             expire(state)
             take(state)
-            assert lease.ending.wait(3)
+            assert lease.wait(3)
             with pytest.raises(LeaseLost):
                 lease.require()
         else:
             time.sleep(3.1)
             assert Lease.take(state, KEY) is None
-            assert not lease.ending.is_set()
+            assert not lease.is_cancelled
             lease.require()
 
 
@@ -267,7 +267,7 @@ def test_a_lost_lease_stops_the_holder_by_its_heartbeat(warehouse: Warehouse, st
     with take(state) as lease:
         with warehouse.write("steal the lease") as connection:
             connection.execute(sa.update(state.tables.syncs).values(lease_token=state.tables.syncs.c.lease_token + 1))
-        assert lease.ending.wait(0.5)
+        assert lease.wait(0.5)
         with pytest.raises(LeaseLost):
             lease.require()
 

@@ -92,7 +92,7 @@ class Delivery:
 
     def _send(self, batch: Batch) -> Outcomes:
         self.lease.require()
-        outcomes = self.destination.deliver(self.audience, batch)
+        outcomes = self.destination.deliver(self.audience, batch, self.lease)
         batch.elements.release()  # It may stay in the queue for as long as an earlier one takes.
         return outcomes
 

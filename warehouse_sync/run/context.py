@@ -103,9 +103,8 @@ def open_context(config: Config, name: str, events: Events, *, with_query: bool 
     key = SyncKey(sync.name, sync.destination)
     with open_warehouse(config, sync) as warehouse:
         spelling = check_model(warehouse, model) if with_query else {}
-        destination = open_destination(config.destination_of(sync))
+        destination = open_destination(config.destination_of(sync), events=events)
         try:
-            destination.events = events
             events.publish(PhaseStarted(Phase.AUDIENCE))
             events.publish(CredentialsChecked(destination.check().refresh_token_expires))
             wanted = sync.audience

@@ -54,9 +54,7 @@ class Mirror(LeasedRun):
         return target_state(self.job, recreate=self.wish.recreate)
 
     def begin(self) -> None:
-        """The run has a number and a row. From now on its destination heeds the lease."""
-        self.job.destination.stopping = self.lease.ending
-        self.job.destination.may_send = self.lease.is_fresh
+        """The run has a number and a row."""
         previous = self.promoted.run_id if self.promoted else None
         fingerprint = self.job.sync.fingerprint()
         wish = self.wish
@@ -209,7 +207,7 @@ class Mirror(LeasedRun):
         self.job.events.publish(NoteAdded(note))
         spec = self.job.spec(syncs.installation_id(self.state), self.standing.generation)
         try:
-            self.audience = self.job.destination.create(spec)
+            self.audience = self.job.destination.create(spec, self.lease)
         except DestinationUnavailable:
             self.lease.require()  # Without it nothing is sent, and that is what has happened then.
             raise

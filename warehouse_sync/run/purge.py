@@ -109,7 +109,7 @@ def purge_sync(
             if stop.requested:
                 break
             try:
-                with _reaching(config, job, old) as (theirs, audience):
+                with _reaching(config, job, lease, old) as (theirs, audience):
                     reports.append(_purged(theirs, lease, stop, old, audience, trigger))
             except LeaseLost:
                 raise
@@ -133,18 +133,18 @@ def _purged(
 
 
 @contextmanager
-def _reaching(config: Config, job: RunContext, old: Run) -> Iterator[tuple[RunContext, Audience | None]]:
+def _reaching(config: Config, job: RunContext, lease: Lease, old: Run) -> Iterator[tuple[RunContext, Audience | None]]:
     """The job with the destination that the old audience is at, and that audience; None when it was deleted there.
 
     Raises ConfigurationError when that destination is not configured any more.
     """
     audience_id = str(old.audience_id)
     if old.destination == job.key.destination:
-        yield job, job.destination.get(audience_id)
+        yield job, job.destination.get(audience_id, lease)
         return
     if old.destination not in config.destinations:
         # Renamed, perhaps: the same account under another name.
-        audience = job.destination.get(audience_id)
+        audience = job.destination.get(audience_id, lease)
         if audience is not None:
             yield job, audience
             return
@@ -153,9 +153,8 @@ def _reaching(config: Config, job: RunContext, old: Run) -> Iterator[tuple[RunCo
             f"{old.audience_id} there, but the configuration has no such destination any more. Nothing was touched; "
             "put it back for the purge, or delete the audience at the destination."
         )
-    destination = open_destination(config.destinations[old.destination])
-    destination.events = job.events
+    destination = open_destination(config.destinations[old.destination], events=job.events)
     try:
-        yield replace(job, destination=destination), destination.get(audience_id)
+        yield replace(job, destination=destination), destination.get(audience_id, lease)
     finally:
         destination.close()

@@ -32,23 +32,12 @@ def _clock() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
-class _Ending(threading.Event):
-    """Set once the lease is lost or a stop is wished. Waiting for it also makes sure that the lease holds."""
-
-    def __init__(self, lease: Lease) -> None:
-        super().__init__()
-        self._lease = lease
-
-    def wait(self, timeout: float | None = None) -> bool:
-        return super().wait(timeout) or self._lease.stop.requested or not self._lease.permits_request()
-
-
 class Lease:
     """The right to run one sync, from `take()` to the end of the `with` block.
 
-    A thread renews it three times per lease. `token` fences every write to state. `ending` is set when another worker
-    has taken over, and soon after `stop` was wished; whoever waits for it, or calls `hold()`, before each request never
-    sends without the lease: a worker that was frozen finds out when it wakes.
+    A thread renews it three times per lease. `token` fences every write to state. The lease is also the permit to send
+    requests (destinations/base.py): a caller of `wait()` or `require()` before each request never sends without the
+    lease. A worker that was suspended learns that it has lost the lease when it wakes.
 
     context: whose variables the log lines of that thread bear; replaced as more becomes known.
     """
@@ -62,7 +51,7 @@ class Lease:
         self._lost = False
         self._over = threading.Event()
         self._holding = threading.Lock()
-        self.ending: threading.Event = _Ending(self)
+        self._cancelled = threading.Event()
         self.context = copy_context()
         self._thread = threading.Thread(target=self._renew, name=f"lease of {key.sync}", daemon=True)
 
@@ -109,8 +98,23 @@ class Lease:
         except WarehouseSyncError as failure:
             log.warning("lease not given back, it will run out by itself", error=str(failure))
 
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether work under this lease must end: the lease is lost, or a stop was requested a moment ago."""
+        return self._cancelled.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep for `seconds`, or less when the lease is lost or a stop is requested meanwhile.
+
+        Returns:
+            True when no further request may be started: a stop was requested, or the lease is lost or could not be
+            renewed.
+
+        """
+        return self._cancelled.wait(seconds) or self.stop.requested or not self.permits_request()
+
     def permits_request(self) -> bool:
-        """Whether a request may be started now: the lease is ours for `HELD_FOR` of its length.
+        """Whether a request may be started now: the lease is ours for `MIN_REMAINING_TO_START` of its length.
 
         By this machine's clock; renewed if need be. False when another worker has it or the warehouse cannot be asked.
         """
@@ -126,8 +130,11 @@ class Lease:
                 return False
             return True
 
-    def is_fresh(self) -> bool:
-        """Whether the lease is ours for `FRESH_FOR` of its length, by this machine's clock. Asks nobody."""
+    def is_valid(self) -> bool:
+        """Return whether a request may leave now: the lease is ours for `MIN_REMAINING_TO_SEND` of its length.
+
+        By this machine's clock; no statement is sent.
+        """
         return not self._lost and self._deadline - _clock() >= self.state.warehouse.lease * MIN_REMAINING_TO_SEND
 
     def require(self) -> None:
@@ -146,7 +153,7 @@ class Lease:
                 pass
         except LeaseLost:
             self._lost = True
-            self.ending.set()
+            self._cancelled.set()
             raise
         self._deadline = max(self._deadline, asked + self.state.warehouse.lease)
 
@@ -164,9 +171,9 @@ class Lease:
         every = self.state.warehouse.lease / 3
         due = _clock() + every
         while not self._over.wait(min(POLL, every)):
-            if self.stop.requested and not self.ending.is_set():
+            if self.stop.requested and not self._cancelled.is_set():
                 self.context.run(self._tell_of_stop)
-                self.ending.set()
+                self._cancelled.set()
             if self.stop.may_interrupt and self.stop.from_other_thread:
                 self.state.warehouse.interrupt()
             if _clock() < due:

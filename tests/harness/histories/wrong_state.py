@@ -270,7 +270,7 @@ def no_fence(patch: pytest.MonkeyPatch) -> None:
 def send_without_the_lease(patch: pytest.MonkeyPatch) -> None:
     # Whichever of the two looks is left finds almost all that the other one would have found.
     patch.setattr(Lease, "permits_request", lambda self: True)
-    patch.setattr(Lease, "is_fresh", lambda self: True)
+    patch.setattr(Lease, "is_valid", lambda self: True)
 
 
 @mutation("The lease is taken although another worker holds it.", "overlap")
