@@ -19,7 +19,7 @@ from harness.servers.snowflake_server import STRANGER
 from harness.worlds.world import World, sandbox
 
 from warehouse_sync.config.loader import load_config
-from warehouse_sync.config.types import table_parts
+from warehouse_sync.config.types import parse_table_name
 from warehouse_sync.errors import ConfigurationError, QueryFailed, WarehouseUnavailable
 from warehouse_sync.operations import RunStatus
 from warehouse_sync.state.lease import Lease
@@ -204,7 +204,7 @@ def test_the_rights_are_those_of_the_page(warehouse_url: str) -> None:
     """What `grants` prints is in Snowflake's words, with each right once, in both variants."""
     url = "snowflake://u@acc/crm/app?warehouse=sync_wh&role=syncer"
     warehouse = Snowflake("analytics", url, "warehouse_sync", 60.0, oauth_token="token")
-    tables = [table_parts(name) for name in MODELS]
+    tables = [parse_table_name(name) for name in MODELS]
     assert warehouse.role == "syncer"
     granted = warehouse.grants("syncer", tables, may_create_schema=False)
     assert granted == [

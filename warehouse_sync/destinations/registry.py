@@ -10,7 +10,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import cast
 
-from warehouse_sync.config.destination_types import PACKAGE, DestinationConfig, destination_types
+from warehouse_sync.config.destination_types import PACKAGE, DestinationConfig, find_destination_types
 from warehouse_sync.destinations.base import NO_LISTENERS, Destination
 from warehouse_sync.events import Events
 from warehouse_sync.fields import AudienceFields
@@ -23,7 +23,7 @@ def audience_fields(type: str, audience_type: str) -> AudienceFields:  # noqa: A
         ValueError: Either of the two is unknown.
 
     """
-    config = destination_types().get(type)
+    config = find_destination_types().get(type)
     if config is None:
         raise ValueError(f"there is no destination type {type!r}")
     if audience_type not in config.audience_fields:

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import sqlalchemy as sa
 
-from warehouse_sync.config.types import Quoted
+from warehouse_sync.config.types import QuotedName
 from warehouse_sync.errors import WarehouseSyncError, WarehouseUnavailable
 from warehouse_sync.warehouses.base import ModelColumn, driver_message
 from warehouse_sync.warehouses.capabilities import Capabilities
@@ -294,7 +294,7 @@ def _name(name: str) -> str:
 
 def _part(part: str) -> str:
     """A part of a table's name as the service reads it: without quotes it is in upper case."""
-    return '"' + str(part if isinstance(part, Quoted) else part.upper()).replace('"', '""') + '"'
+    return '"' + str(part if isinstance(part, QuotedName) else part.upper()).replace('"', '""') + '"'
 
 
 def _number(error: sa.exc.DBAPIError) -> int:
