@@ -140,9 +140,7 @@ def test_a_normal_day_has_as_many_ticks_as_intervals(interval: str, zone: str) -
         ("0 12 * * 1-5", "UTC", date(2027, 11, 7), []),
     ],
 )
-def test_nights_when_clocks_change_and_names_of_days(
-    cron: str, zone: str, day: date, expected: list[str]
-) -> None:
+def test_nights_when_clocks_change_and_names_of_days(cron: str, zone: str, day: date, expected: list[str]) -> None:
     start = datetime(day.year, day.month, day.day, tzinfo=UTC)
 
     found = ticks(Schedule(cron, zone), start - timedelta(seconds=1), start + timedelta(days=1))
