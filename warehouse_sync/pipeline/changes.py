@@ -80,7 +80,7 @@ def changes_select(
     """
     names = fields.names
     if basis.previous is None:
-        return _all_members(names, basis, warehouse.row_number())
+        return _all_members(names, basis, warehouse.dialect.row_number())
     left = pending_operations(warehouse, tables, names, basis) if pending else None
     removes = _as_cte("removes", _operations(names, OperationKind.REMOVE, _removed_members(names, basis), left))
     adds = _as_cte("adds", _operations(names, OperationKind.ADD, _added_members(names, basis), left))

@@ -86,7 +86,7 @@ def count_snapshot(connection: sa.Connection, table: sa.TableClause, *, count_re
     for row in rows:
         problems = (row.left_out or "").split()
         # A value that rejected its row is told as the row's reason already.
-        told = [problem for problem in problems if problem.split(":")[1] not in normalisers.REJECTING]
+        told = [problem for problem in problems if problem.split(":")[1] not in normalisers.REJECTING_PROBLEMS]
         for reason in ([row.reason] if row.reason else []) + told:
             reasons[reason] = reasons.get(reason, 0) + int(row.query_rows)
     return SnapshotCounts(

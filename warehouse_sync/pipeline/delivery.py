@@ -35,10 +35,10 @@ def batches(
 
     They are written as `element` says. Raises StateDamaged when operations are missing, or there twice.
     """
-    text = element_text(warehouse, changes, element)
+    text = element_text(warehouse.dialect, changes, element)
     with (
         warehouse.connect("read the changes") as connection,
-        closing(warehouse.stream(connection, changes, text, after, last, size)) as pieces,
+        closing(warehouse.stream_elements(connection, changes, text, after, last, size)) as pieces,
     ):
         for elements in pieces:
             yield Batch(operation, after + 1, elements)

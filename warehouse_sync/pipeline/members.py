@@ -79,7 +79,7 @@ def staged_select(query: ResolvedModel, previous: sa.FromClause, place: sa.Colum
     found = lines.c[PLACE]
     # Each row of the query has a hash, so without one there is no such row.
     gone = sa.case((lines.c.row_hash.is_(None), found))
-    made = query.warehouse.packed({column.name: column for column in lines.c if column is not found})
+    made = query.warehouse.dialect.pack_columns({column.name: column for column in lines.c if column is not found})
     return sa.select(gone.label(GONE), sa.case((found.is_(None), made)).label(MADE))
 
 
@@ -97,16 +97,18 @@ def _rows(query: ResolvedModel) -> sa.Subquery:
     warehouse, model, spelling = query.warehouse, query.model, query.spelling
     keys = [_column(spelling[name]) for name in model.primary_key]
     columns = {taken.name: _column(spelling[model.mapping[taken.name]]) for taken in query.mapped}
-    texts = [warehouse.as_text(key) for key in keys]
+    texts = [warehouse.dialect.to_text(key) for key in keys]
     for taken in query.mapped:
-        as_text = warehouse.list_as_text if taken.normaliser is Normaliser.TEXT_LIST else warehouse.as_text
+        as_text = (
+            warehouse.dialect.list_to_text if taken.normaliser is Normaliser.TEXT_LIST else warehouse.dialect.to_text
+        )
         texts.append(as_text(columns[taken.name]))
-    return warehouse.evaluated_once(
+    return warehouse.dialect.evaluated_once(
         sa.select(
             *(key.label(f"{KEY}{place}") for place, key in enumerate(keys)),
             _primary_key(warehouse, model, spelling).label("primary_key"),
             *(column.label(f"{RAW}{name}") for name, column in columns.items()),
-            warehouse.row_hash(query.salt, texts).label("row_hash"),
+            warehouse.dialect.row_hash(query.salt, texts).label("row_hash"),
         ).select_from(warehouse.model(query_text(warehouse, model))),
         "rows",
     )
@@ -118,9 +120,9 @@ def _primary_key(warehouse: Warehouse, model: Model, spelling: Mapping[str, str]
     private = {spelling[column] for name, column in model.mapping.items() if name in hashed_fields}
     parts: list[Text] = []
     for name in model.primary_key:
-        text = warehouse.as_text(_column(spelling[name]))
-        hashed = sa.literal("sha256:", sa.Text) + warehouse.hash_text(text, "sha256")
-        odd = text.contains("@") | (sa.func.length(text) > normalisers.LONGEST_KEY)
+        text = warehouse.dialect.to_text(_column(spelling[name]))
+        hashed = sa.literal("sha256:", sa.Text) + warehouse.dialect.hash_text(text, "sha256")
+        odd = text.contains("@") | (sa.func.length(text) > normalisers.MAX_KEY_LENGTH)
         parts.append(hashed if spelling[name] in private else sa.case((odd, hashed), else_=text))
     key = parts[0]
     for part in parts[1:]:
@@ -148,7 +150,7 @@ def _recognised(
     same = (previous.c.row_hash == rows.c.row_hash) & (previous.c.primary_key == rows.c.primary_key)
     beside = [column.label(f"{KEPT}{name}") for name, column in kept.items()]
     joined = sa.select(rows, *beside).outerjoin_from(rows, previous, same, full=full)
-    return warehouse.evaluated_once(joined, "recognised")
+    return warehouse.dialect.evaluated_once(joined, "recognised")
 
 
 def _kept(source: sa.Subquery) -> list[sa.ColumnElement[Any]]:
@@ -172,16 +174,16 @@ def _is_known(source: sa.Subquery) -> sa.ColumnElement[bool] | None:
 
 def _cleaned(warehouse: Warehouse, mapped: Sequence[Field], rows: sa.Subquery) -> sa.Subquery:
     raw = {taken.name: rows.c[f"{RAW}{taken.name}"] for taken in mapped}
-    plain = [warehouse.as_text(raw[taken.name]) for taken in mapped if taken.normaliser is Normaliser.TEXT]
-    suspicious = normalisers.may_contain_address(warehouse, plain) if plain else sa.false()
-    return warehouse.evaluated_once(
+    plain = [warehouse.dialect.to_text(raw[taken.name]) for taken in mapped if taken.normaliser is Normaliser.TEXT]
+    suspicious = normalisers.may_contain_address(warehouse.dialect, plain) if plain else sa.false()
+    return warehouse.dialect.evaluated_once(
         sa.select(
             *_keys(rows),
             *_kept(rows),
             rows.c.primary_key,
             rows.c.row_hash,
             *(
-                _unless_kept(rows, normalisers.clean(warehouse, taken, raw[taken.name])).label(taken.name)
+                _unless_kept(rows, normalisers.clean(warehouse.dialect, taken, raw[taken.name])).label(taken.name)
                 for taken in mapped
             ),
             _unless_kept(rows, suspicious).label("suspicious row"),
@@ -193,12 +195,12 @@ def _cleaned(warehouse: Warehouse, mapped: Sequence[Field], rows: sa.Subquery) -
 def _examined(warehouse: Warehouse, model: Model, mapped: Sequence[Field], cleaned: sa.Subquery) -> sa.Subquery:
     """Each field's cleaned value under its name, and why it is left out under its name and a suffix."""
     suspicious = cleaned.c["suspicious row"]
-    return warehouse.evaluated_once(
+    return warehouse.dialect.evaluated_once(
         sa.select(
             *(column for column in cleaned.c if column is not suspicious),
             *(
                 normalisers.problem(
-                    warehouse, taken, cleaned.c[taken.name], hash_pii=model.hash_pii, suspicious=suspicious
+                    warehouse.dialect, taken, cleaned.c[taken.name], hash_pii=model.hash_pii, suspicious=suspicious
                 ).label(f"{taken.name} problem")
                 for taken in mapped
             ),
@@ -213,10 +215,10 @@ def _judged(warehouse: Warehouse, model: Model, mapped: Sequence[Field], examine
     problems = {taken.name: examined.c[f"{taken.name} problem"] for taken in mapped}
 
     def value(taken: Field) -> sa.ColumnElement[Any]:
-        made = normalisers.value(warehouse, taken, cleaned[taken.name], hash_pii=model.hash_pii)
+        made = normalisers.value(warehouse.dialect, taken, cleaned[taken.name], hash_pii=model.hash_pii)
         return _unless_kept(examined, sa.case((problems[taken.name].is_(None), made)), taken.name)
 
-    return warehouse.evaluated_once(
+    return warehouse.dialect.evaluated_once(
         sa.select(
             *_keys(examined),
             *(column for column in _kept(examined) if column.name in {KEPT + name for name in (*CARRIED, PLACE)}),
@@ -224,7 +226,9 @@ def _judged(warehouse: Warehouse, model: Model, mapped: Sequence[Field], examine
             examined.c.row_hash,
             *(value(taken).label(taken.name) for taken in mapped),
             _unless_kept(examined, normalisers.reject_reason(model.fields, cleaned, problems)).label("reason"),
-            _unless_kept(examined, normalisers.left_out_values(warehouse, problems), "left_out").label("left_out"),
+            _unless_kept(examined, normalisers.describe_left_out(warehouse.dialect, problems), "left_out").label(
+                "left_out"
+            ),
         ),
         "judged",
     )
@@ -241,15 +245,15 @@ def _keyed(warehouse: Warehouse, model: Model, mapped: Sequence[Field], judged: 
     def for_members(made: sa.ColumnElement[Any], name: str) -> sa.ColumnElement[Any]:
         return _unless_kept(judged, sa.case((judged.c.reason.is_(None), made)), name).label(name)
 
-    return warehouse.evaluated_once(
+    return warehouse.dialect.evaluated_once(
         sa.select(
             *_keys(judged),
             *(judged.c[name] for name in ("primary_key", "row_hash", "reason", "left_out")),
             *(judged.c[taken.name] for taken in mapped),
             (sa.false() if known is None else known).label("carried"),
             *(judged.c[name].label(PLACE) for name in (KEPT + PLACE,) if name in judged.c),
-            for_members(warehouse.digest(warehouse.encoded_values(own)), "identity"),
-            for_members(warehouse.change_digest(own, others), "fingerprint"),
+            for_members(warehouse.dialect.digest(warehouse.dialect.encode_values(own)), "identity"),
+            for_members(warehouse.dialect.change_digest(own, others), "fingerprint"),
         ),
         "keyed",
     )

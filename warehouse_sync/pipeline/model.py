@@ -78,7 +78,7 @@ def found_columns(model: Model, columns: Sequence[ModelColumn]) -> dict[str, str
         exact = [column for column in columns if column.name == name]
         alike = exact or [column for column in columns if column.name.lower() == name.lower()]
         if len(alike) == 1:
-            found[name] = alike[0].inside
+            found[name] = alike[0].inner_name
         elif alike:
             missing.append(f"syncs.{model.sync}.{place}: the query has {len(alike)} columns named {name}")
         else:

@@ -59,7 +59,7 @@ def pending_operations(
         holds = holds | ((left.c.operation == OperationKind.ADD) & wanted)
     not_sent: sa.ColumnElement[bool] = sa.false() if basis.include_dead or basis.full else left.c.dead
     if basis.due_only:
-        not_sent = not_sent | sa.func.coalesce(left.c.next_attempt_at > warehouse.utc_now(), sa.false())
+        not_sent = not_sent | sa.func.coalesce(left.c.next_attempt_at > warehouse.dialect.utc_now(), sa.false())
     return sa.select(*left.c, sa.func.coalesce(not_sent, sa.false()).label("held")).where(holds).cte("pending")
 
 

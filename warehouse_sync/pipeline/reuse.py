@@ -47,7 +47,7 @@ def reuse_rows(
     warehouse.create_table_as(connection, staged, staged_select(query, before, place), temporary=temporary)
     some_stayed = sa.select(sa.func.count()).select_from(before).scalar_subquery() > sa.func.count(absent)
     rows, some = connection.execute(sa.select(sa.func.count() - sa.func.count(absent), some_stayed)).one()
-    unpacked = (warehouse.unpacked(made, column.name).label(column.name) for column in table.c)
+    unpacked = (warehouse.dialect.unpack_column(made, column.name).label(column.name) for column in table.c)
     lines: sa.SelectBase = sa.select(*unpacked).where(made.is_not(None))
     if some:
         places = sa.select(absent).where(absent.is_not(None))

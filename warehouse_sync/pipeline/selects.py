@@ -62,7 +62,7 @@ def numbered_rows(warehouse: Warehouse, names: Sequence[str], parts: Sequence[sa
     """
     selects: list[sa.Select[Any]] = []
     for place, part in enumerate(parts):
-        seq: sa.ColumnElement[Any] = warehouse.row_number()
+        seq: sa.ColumnElement[Any] = warehouse.dialect.row_number()
         for before in parts[:place]:
             seq = seq + sa.select(sa.func.count()).select_from(before).scalar_subquery()
         columns = ("operation", "cause", "held", *MEMBER, *names, *RETRY)

@@ -203,4 +203,4 @@ class LeasedRun:
         runs.finish(self.state, self.lease, self.row.run_id, tick, finished_at=self._now(), **values)
 
     def _now(self) -> sa.ColumnElement[Any]:
-        return self.job.warehouse.utc_now()
+        return self.job.warehouse.dialect.utc_now()

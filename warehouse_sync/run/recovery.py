@@ -28,6 +28,6 @@ def discard_dead_runs(state: State, lease: Lease, current: int) -> list[Run]:
             run.run_id,
             status=RunStatus.FAILED,
             reason="the worker died before anything was sent",
-            finished_at=state.warehouse.utc_now(),
+            finished_at=state.warehouse.dialect.utc_now(),
         )
     return promoted

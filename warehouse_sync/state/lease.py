@@ -66,7 +66,7 @@ class Lease:
             free = sa.or_(
                 syncs.c.lease_holder.is_(None),
                 syncs.c.lease_expires_at.is_(None),
-                syncs.c.lease_expires_at < warehouse.utc_now(),
+                syncs.c.lease_expires_at < warehouse.dialect.utc_now(),
             )
             connection.execute(
                 sa.update(syncs)
@@ -74,7 +74,7 @@ class Lease:
                 .values(
                     lease_holder=holder,
                     lease_token=syncs.c.lease_token + 1,
-                    lease_expires_at=warehouse.utc_now(warehouse.lease),
+                    lease_expires_at=warehouse.dialect.utc_now(warehouse.lease_seconds),
                 )
             )
             found = connection.execute(
@@ -82,7 +82,7 @@ class Lease:
             ).one()
         if found.lease_holder != holder:
             return None
-        return cls(state, key, int(found.lease_token), asked + warehouse.lease, stop or CancelToken())
+        return cls(state, key, int(found.lease_token), asked + warehouse.lease_seconds, stop or CancelToken())
 
     def __enter__(self) -> Lease:
         self._thread.start()
@@ -121,7 +121,7 @@ class Lease:
         with self._holding:
             if self._lost:
                 return False
-            if self._deadline - _clock() >= self.state.warehouse.lease * MIN_REMAINING_TO_START:
+            if self._deadline - _clock() >= self.state.warehouse.lease_seconds * MIN_REMAINING_TO_START:
                 return True
             try:
                 self.renew()
@@ -135,7 +135,8 @@ class Lease:
 
         By this machine's clock; no statement is sent.
         """
-        return not self._lost and self._deadline - _clock() >= self.state.warehouse.lease * MIN_REMAINING_TO_SEND
+        needed = self.state.warehouse.lease_seconds * MIN_REMAINING_TO_SEND
+        return not self._lost and self._deadline - _clock() >= needed
 
     def require(self) -> None:
         """Raise LeaseLost unless a request may be started now."""
@@ -155,7 +156,7 @@ class Lease:
             self._lost = True
             self._cancelled.set()
             raise
-        self._deadline = max(self._deadline, asked + self.state.warehouse.lease)
+        self._deadline = max(self._deadline, asked + self.state.warehouse.lease_seconds)
 
     def release(self) -> None:
         """Another worker can take the lease at once, unless it already has."""
@@ -168,7 +169,7 @@ class Lease:
             )
 
     def _renew(self) -> None:
-        every = self.state.warehouse.lease / 3
+        every = self.state.warehouse.lease_seconds / 3
         due = _clock() + every
         while not self._over.wait(min(POLL, every)):
             if self.stop.requested and not self._cancelled.is_set():

@@ -20,9 +20,9 @@ def make_warehouse(config: WarehouseConfig) -> Warehouse:
     extra = "snowflake" if url.startswith("snowflake:") else "postgres"
     try:
         if url.startswith("duckdb:"):
-            from warehouse_sync.warehouses.duckdb.warehouse import MEMORY, DuckDB
+            from warehouse_sync.warehouses.duckdb.warehouse import DEFAULT_MEMORY_LIMIT, DuckDB
 
-            return DuckDB(config.name, url, config.schema_, config.lease, config.memory_limit or MEMORY)
+            return DuckDB(config.name, url, config.schema_, config.lease, config.memory_limit or DEFAULT_MEMORY_LIMIT)
         if extra == "snowflake":
             return _snowflake(config)
         from warehouse_sync.warehouses.postgres.warehouse import PostgreSQL

@@ -31,7 +31,7 @@ from warehouse_sync.state import retry_queue, sync_log
 from warehouse_sync.state.lease import Lease
 from warehouse_sync.state.runs import Run
 from warehouse_sync.state.store import State, SyncKey
-from warehouse_sync.warehouses.duckdb.warehouse import DuckDB
+from warehouse_sync.warehouses.duckdb.dialect import DuckDBDialect
 
 at_commits = st.builds(Trouble, kind=st.just("crash"), place=st.just("commit"), nth=st.integers(5, 16))
 """Crashes between one thing that is on disk and the next."""
@@ -183,8 +183,8 @@ def remove_by_primary_key(patch: pytest.MonkeyPatch) -> None:
 
 @mutation("A row is known again by its key alone: what it became once is carried over for ever.", "run")
 def recognise_by_key(patch: pytest.MonkeyPatch) -> None:
-    row_hash = DuckDB.row_hash
-    patch.setattr(DuckDB, "row_hash", lambda self, salt, texts: row_hash(self, salt, texts[:1]))
+    row_hash = DuckDBDialect.row_hash
+    patch.setattr(DuckDBDialect, "row_hash", lambda self, salt, texts: row_hash(self, salt, texts[:1]))
 
 
 @mutation("A snapshot takes over who was in the one before, in the query still or not.", "run")
