@@ -1,4 +1,4 @@
-"""Elements and outcomes of a batch, whole and one by one."""
+"""Elements and outcomes of a batch, as a whole and one by one."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from warehouse_sync.operations import DELIVERED, SEPARATOR, Elements, Outcomes, 
 objects = st.lists(st.dictionaries(st.text(max_size=3), st.text(max_size=5), max_size=2), min_size=1, max_size=9)
 
 
-def elements_of(written: list[bytes]) -> Elements:
+def join_elements(written: list[bytes]) -> Elements:
     return Elements(b"".join(each + SEPARATOR.encode() for each in written), len(written))
 
 
 @given(objects, st.data())
-def test_elements_are_joined_in_the_order_that_is_asked_for(each: list[dict[str, str]], data: st.DataObject) -> None:
+def test_elements_are_joined_in_the_requested_order(each: list[dict[str, str]], data: st.DataObject) -> None:
     written = [orjson.dumps(one) for one in each]
-    elements = elements_of(written)
-    places = st.integers(0, len(each) - 1)
-    positions = data.draw(st.lists(places) | st.builds(range, places, places) | st.just(range(len(each))))
+    elements = join_elements(written)
+    indexes = st.integers(0, len(each) - 1)
+    positions = data.draw(st.lists(indexes) | st.builds(range, indexes, indexes) | st.just(range(len(each))))
     assert len(elements) == len(each)
-    assert orjson.loads(b"[" + elements.join(positions) + b"]") == [each[at] for at in positions]
-    assert [elements[at] for at in range(len(each))] == written
+    assert orjson.loads(b"[" + elements.join(positions) + b"]") == [each[index] for index in positions]
+    assert [elements[index] for index in range(len(each))] == written
 
 
-def test_elements_that_come_apart_otherwise_than_said_are_a_mistake() -> None:
+def test_a_wrong_number_of_elements_is_refused() -> None:
     with pytest.raises(AssertionError, match="3 elements came apart into 2"):
         Elements(b"{},\n{},\n", 3)[0]
 
 
 @given(st.lists(st.sampled_from([DELIVERED, deferred("http_503", "x"), rejected("http_400", "x")])))
-def test_outcomes_are_told_by_runs_and_one_by_one(each: list[object]) -> None:
+def test_outcomes_are_grouped_and_iterated_one_by_one(each: list[object]) -> None:
     outcomes = Outcomes.from_outcomes(each)  # type: ignore[arg-type]
     assert list(outcomes) == each
     assert len(outcomes) == len(each)

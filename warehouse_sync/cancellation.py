@@ -1,19 +1,25 @@
-"""The wish that work ends before it is done: a signal sets it, a run heeds it."""
+"""Cancellation: the request that work ends before it is complete."""
 
 from __future__ import annotations
 
 
 class Interrupted(KeyboardInterrupt):
-    """Work is broken off. A plain KeyboardInterrupt would make Python end the whole process by a signal, too."""
+    """Work was interrupted on request.
+
+    A plain KeyboardInterrupt would also make Python end the whole process by a signal.
+    """
 
 
 class CancelToken:
-    """A wish to stop, as seen from everywhere at once. Its attributes may be set from a signal handler: it has no lock.
+    """A request to stop, shared by the thread that works and everything that can ask it to stop.
 
-    why: what asked for it, as a reader should see it ("SIGTERM", "Ctrl-C"); None while nobody has.
-    draining: work must not be broken off any more; it heeds the wish by itself and ends soon.
-    from_elsewhere: the wish comes from another thread than the work, which is broken off at its statement in the
-    warehouse; a signal handler does it by raising Interrupted.
+    A signal handler may set the attributes, so there is no lock.
+
+    Attributes:
+        reason: What requested the stop, as an operator reads it ("SIGTERM", "Ctrl-C"); None without a request.
+        shielded: The work must not be interrupted. It checks for a request by itself and then ends soon.
+        from_other_thread: Requests come from another thread than the work. That thread interrupts the work by
+            cancelling its statement in the warehouse; a signal handler raises Interrupted instead.
     """
 
     def __init__(self, *, from_other_thread: bool = False) -> None:
@@ -22,28 +28,36 @@ class CancelToken:
         self.from_other_thread = from_other_thread
 
     def request(self, reason: str) -> None:
-        """Have the work end soon. The first wish counts."""
+        """Request that the work ends soon. The first reason is kept."""
         if self.reason is None:
             self.reason = reason
 
     @property
     def requested(self) -> bool:
-        """Whether somebody asked for it."""
+        """Return whether a stop was requested."""
         return self.reason is not None
 
     @property
     def may_interrupt(self) -> bool:
-        """Whether what goes on may be, or was, broken off at any statement: a stop is wished and nothing drains."""
+        """Return whether the work may be interrupted at any statement: a stop was requested and nothing shields it."""
         return self.requested and not self.shielded
 
     def unshield(self) -> None:
-        """From now on work may be broken off. Raises Interrupted when a stop was wished meanwhile."""
+        """Allow interruptions from now on.
+
+        Raises:
+            Interrupted: A stop was requested while the work was shielded.
+        """
         self.shielded = False
         if self.requested:
             raise Interrupted
 
     def shield(self) -> None:
-        """From now on nothing is broken off. Raises Interrupted when a stop was wished before."""
+        """Forbid interruptions from now on.
+
+        Raises:
+            Interrupted: A stop was requested before.
+        """
         if self.requested:
             raise Interrupted
         self.shielded = True

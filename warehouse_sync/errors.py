@@ -1,19 +1,19 @@
 """Every exception of warehouse_sync, grouped by what happens next.
 
     WarehouseSyncError
-    ├── ConfigurationError        the operator must edit a file or grant something; nothing was touched (exit 2)
-    ├── TryLater                  the same call may go through later; what it carried stays queued
+    ├── ConfigurationError        the operator must edit a file or grant something; nothing was changed (exit 2)
+    ├── TryLater                  the same call may succeed later; its operations stay queued
     │   ├── WarehouseUnavailable
     │   └── DestinationUnavailable
-    └── StopRun                   this run ends here; what it promoted is sent by the next one
+    └── StopRun                   this run ends here; the next one sends what it promoted
         ├── AuthenticationFailed
         ├── LeaseLost
         ├── StateDamaged
         └── QueryFailed
 
-"This element never" is not an exception: it is the outcome `rejected` of one operation (operations.py).
+An element that will never be accepted is no exception, but the outcome `rejected` of one operation (operations.py).
 
-A message says what failed, where, what to do and that nothing was lost. It never holds a row's content, a token or an
+A message says what failed, where, what to do and that nothing was lost. It never contains a row's values, a token or an
 e-mail address.
 """
 
@@ -25,9 +25,10 @@ from typing import Any
 
 
 class WarehouseSyncError(Exception):
-    """Base of all errors that warehouse_sync raises on purpose; `str()` is fit for an operator's eyes.
+    """Base of all errors that warehouse_sync raises on purpose; `str()` is a message for operators.
 
-    report: the operations.RunReport of the run that it ended, when there was one.
+    Attributes:
+        report: The RunReport of the run that this error ended; None when there was no run.
     """
 
     report: Any = None
@@ -35,7 +36,14 @@ class WarehouseSyncError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong in a configuration: what, and where it stands (file, line from 1, YAML path)."""
+    """One error in a configuration.
+
+    Attributes:
+        message: What is wrong.
+        file: The file in which it was found.
+        line: The line, counted from 1.
+        path: The path of keys in the YAML file, such as `syncs.customers.model`.
+    """
 
     message: str
     file: str | None = None
@@ -48,9 +56,10 @@ class Problem:
 
 
 class ConfigurationError(WarehouseSyncError):
-    """The operator must change something before this can work; nothing was touched.
+    """The operator must change something before this can work; nothing was changed.
 
-    `problems` lists everything that was found, so that one edit can mend it all.
+    Attributes:
+        problems: Every problem that was found, so that one edit can fix them all.
     """
 
     def __init__(self, problems: str | Problem | Sequence[Problem]) -> None:
@@ -61,17 +70,18 @@ class ConfigurationError(WarehouseSyncError):
 
 
 class TryLater(WarehouseSyncError):
-    """The other side could not be reached or did not want to answer now; the same call may go through later."""
+    """The other side could not be reached or refused for now; the same call may succeed later."""
 
 
 class WarehouseUnavailable(TryLater):
-    """The warehouse was lost in the middle of a run, or another process holds its file."""
+    """The connection to the warehouse was lost during a run, or another process holds its file."""
 
 
 class DestinationUnavailable(TryLater):
-    """The destination did not answer, throttled us or had a fault of its own.
+    """The destination did not answer, throttled us or had an internal error.
 
-    `retry_after` is the destination's own wish in seconds, when it gave one.
+    Attributes:
+        retry_after: Seconds to wait, as the destination asked for; None when it named no time.
     """
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
@@ -80,15 +90,15 @@ class DestinationUnavailable(TryLater):
 
 
 class StopRun(WarehouseSyncError):
-    """This run cannot go on; nothing is lost, what was promoted stays pending."""
+    """This run cannot continue. Nothing is lost: what was promoted stays pending."""
 
 
 class AuthenticationFailed(StopRun):
-    """The destination refuses our credentials or permissions for good, in the middle of a run."""
+    """The destination permanently refuses our credentials or permissions during a run."""
 
 
 class LeaseLost(StopRun):
-    """Another worker owns the sync now; this one must neither write nor send any more."""
+    """Another worker owns the sync now; this one must not write or send any more."""
 
 
 class StateDamaged(StopRun):

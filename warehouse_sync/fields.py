@@ -1,6 +1,6 @@
-"""How a destination describes what it takes: each field, and how an operation is written, as data without code.
+"""How a destination describes its fields and the JSON of an operation, as data without code.
 
-Destinations declare, warehouses compile to SQL, neither knows the other.
+Destinations declare the descriptions and warehouses compile them to SQL; neither knows the other.
 """
 
 from __future__ import annotations
@@ -11,30 +11,30 @@ from enum import StrEnum
 
 
 class Normaliser(StrEnum):
-    """What is done to a value in the snapshot statement before anything else sees it.
+    """How the snapshot statement normalises a value before anything else uses it.
 
-    Every normaliser takes NULL, the empty text, white space and characters that nobody sees (letters.py) as absent.
+    To every normaliser NULL, empty text, white space and invisible characters (warehouses/unicode.py) mean no value.
     """
 
     EMAIL = "email"
-    """White space and invisible characters removed, lower-cased code point by code point, of the form x@y.z; then
-    hashed with `Field.hash`."""
+    """White space and invisible characters removed, lower-cased code point by code point; must have the form x@y.z;
+    then hashed with `Field.hash`."""
     DEVICE_ID = "device_id"
     """Trimmed, lower-cased; a UUID with or without hyphens; all zeros means that the person opted out."""
     TEXT = "text"
-    """Trimmed; cut to `max_length`, or left out when longer if `too_long` says so."""
+    """Trimmed; a text longer than `max_length` is treated as `length_policy` says."""
     TEXT_LIST = "text_list"
     """An array, a JSON array of strings or comma-separated text; the first `max_items`, each as TEXT; a JSON array."""
     DOMAIN = "domain"
     """The host of a URL or a bare domain: lower-cased, without port and trailing dot."""
     PREFIXED_NUMBER = "prefixed_number"
-    """Digits behind `prefix`, one of `aliases`, or nothing; always written with `prefix`."""
+    """Digits after `prefix`, one of `aliases` or no prefix; always written with `prefix`."""
     COUNTRY = "country"
     """Two letters, upper-cased."""
 
 
 class LengthPolicy(StrEnum):
-    """What happens to a text that is longer than its field takes."""
+    """What happens to a text that is longer than its field allows."""
 
     TRUNCATE = "cut"
     OMIT = "leave_out"
@@ -42,11 +42,17 @@ class LengthPolicy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One identifier or descriptive field that a destination takes.
+    """One identifier or descriptive field that a destination accepts.
 
-    name: the key in the configuration and the column in snapshots and changes.
-    max_length: in characters; None is unlimited.
-    hash: the digest of an EMAIL, `sha256` or `sha512`.
+    Attributes:
+        name: The key in the configuration and the column in snapshots and changes.
+        normaliser: How values are normalised.
+        max_length: The greatest length in characters; None is unlimited.
+        length_policy: What happens to a longer text.
+        max_items: The greatest number of items of a TEXT_LIST; None is unlimited.
+        hash: The digest of an EMAIL, `sha256` or `sha512`.
+        prefix: What a PREFIXED_NUMBER begins with.
+        aliases: Other prefixes that a PREFIXED_NUMBER may have in the warehouse.
     """
 
     name: str
@@ -61,7 +67,12 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class AudienceFields:
-    """What one audience type takes, in the order in which columns stand in snapshots and changes."""
+    """The fields that one audience type accepts, in the order of their columns in snapshots and changes.
+
+    Attributes:
+        identifiers: The fields that identify a member.
+        fields: The descriptive fields.
+    """
 
     identifiers: tuple[Field, ...]
     fields: tuple[Field, ...]
@@ -77,7 +88,13 @@ class AudienceFields:
 
 @dataclass(frozen=True, slots=True)
 class ItemTemplate:
-    """An object in a list of an element: `constants`, and the value of a field under `name`; left out without it."""
+    """An object in a list of an element; left out when its field has no value.
+
+    Attributes:
+        constants: Keys with fixed values.
+        name: The key of the field's value.
+        field: The field.
+    """
 
     constants: Mapping[str, str]
     name: str
@@ -86,9 +103,14 @@ class ItemTemplate:
 
 @dataclass(frozen=True, slots=True)
 class ElementTemplate:
-    """How one operation is written as a JSON object: constants, lists of objects, values of fields, in this order.
+    """How one operation is written as a JSON object, in the order of the attributes.
 
-    What has no value is left out, lists without items too. A TEXT_LIST is a list, every other value a text.
+    Fields without a value and lists without items are left out. A TEXT_LIST becomes a list, every other value a text.
+
+    Attributes:
+        constants: Keys with fixed values.
+        lists: Lists of objects, by key.
+        values: Fields, by key.
     """
 
     constants: Mapping[str, str]

@@ -1,7 +1,6 @@
-"""Structured logging to standard error, and the redaction that every log line and error message goes through.
+"""Structured logging to standard error.
 
-Nothing that leaves through here holds an e-mail address, a bearer token, the value of a credential, or a secret that
-was announced with `hide()`. Log calls are made on `structlog.get_logger()` or `logging.getLogger()`; both end here.
+Call `structlog.get_logger()` or `logging.getLogger()` to log; the lines of both are redacted and written here.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Writes our lines. A record that cannot be rendered is dropped: logging's own fallback prints it unredacted."""
+    """The handler of our lines. It drops a record that it cannot render: logging's fallback prints it unredacted."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """Say where a line was lost, without what it said."""
+        """Write where a line was lost, without its content."""
         try:
             self.stream.write(
                 format_error_line(f"a log line of {record.name}:{record.lineno} could not be written") + "\n"
@@ -41,12 +40,12 @@ _json = False
 
 
 def writes_json() -> bool:
-    """Whether this process promises one JSON object per line on standard error."""
+    """Return whether this process writes one JSON object per line to standard error."""
     return _json
 
 
 def format_error_line(message: str) -> str:
-    """An error as the log has it, for those who cannot log; without a line break."""
+    """Return an error message in the format of the log, without a line break; for places that cannot log."""
     if not _json:
         return message
     now = datetime.now(UTC).isoformat()
@@ -58,12 +57,19 @@ def configure_logs(
     json: bool = False,
     stream: TextIO | None = None,
 ) -> None:
-    """Send the log lines of this process to `stream` (standard error), from `level` up; may be called again.
+    """Write the log lines of this process to `stream`. A later call replaces the settings of an earlier one.
 
-    On a terminal a line is made for reading, in colour unless NO_COLOR is set; elsewhere it is logfmt. With `json`
-    each line is one object, with the name of its logger. Python's warnings are log lines too.
-    Other libraries speak from `warning` up only: at debug level SQLAlchemy would print rows.
-    Raises ConfigurationError when `level` is none of LEVELS.
+    Lines for a terminal are formatted for reading, in colour unless NO_COLOR is set; other lines are logfmt or JSON.
+    Python's warnings become log lines too. Other libraries log from `warning` up only: at debug level SQLAlchemy
+    would log rows.
+
+    Args:
+        level: The lowest level that is written; one of LEVELS.
+        json: Write each line as one JSON object, with the name of its logger.
+        stream: Where lines are written; standard error by default.
+
+    Raises:
+        ConfigurationError: `level` is not one of LEVELS.
     """
     import structlog
 
@@ -73,17 +79,17 @@ def configure_logs(
     _json = json
     stream = sys.stderr if stream is None else stream
     threshold = logging.getLevelNamesMapping()[level.upper()]
-    before: list[Processor] = [
+    shared_processors: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     if json:
-        before.append(structlog.stdlib.add_logger_name)
+        shared_processors.append(structlog.stdlib.add_logger_name)
     handler = _Handler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=before,
+            foreign_pre_chain=shared_processors,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
@@ -93,8 +99,8 @@ def configure_logs(
         )
     )
     root = logging.getLogger()
-    for earlier in [kept for kept in root.handlers if isinstance(kept, _Handler)]:
-        root.removeHandler(earlier)
+    for previous in [handler for handler in root.handlers if isinstance(handler, _Handler)]:
+        root.removeHandler(previous)
     root.addHandler(handler)
     root.setLevel(max(threshold, logging.WARNING))
     logging.captureWarnings(True)
@@ -103,7 +109,7 @@ def configure_logs(
         processors=[
             structlog.stdlib.filter_by_level,
             structlog.stdlib.PositionalArgumentsFormatter(),
-            *before,
+            *shared_processors,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -113,9 +119,9 @@ def configure_logs(
 
 
 def ensure_logging() -> None:
-    """For use as a library: lines go to the host's own `logging`, redacted, unless structlog is set up already.
+    """Send redacted lines to the host program's `logging`, unless structlog is configured already.
 
-    By itself structlog prints everything to standard output.
+    This is for use as a library. Without a configuration structlog prints everything to standard output.
     """
     import structlog
 
@@ -139,12 +145,12 @@ def _renderer(json: bool, stream: TextIO) -> Processor:
     import structlog
 
     if json:
-        # What a stream cannot encode it escapes in Python's way, which is not JSON's.
+        # A stream escapes what it cannot encode as Python does, which is not valid JSON.
         return structlog.processors.JSONRenderer(ensure_ascii=codecs.lookup(stream.encoding or "utf-8").name != "utf-8")
     if stream.isatty():
         return structlog.dev.ConsoleRenderer(
             colors=not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb",
-            # The default prints local variables, and with them rows and tokens.
+            # The default formatter prints local variables, and with them rows and tokens.
             exception_formatter=structlog.dev.plain_traceback,
         )
     return structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], drop_missing=True)

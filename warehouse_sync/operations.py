@@ -1,4 +1,4 @@
-"""The nouns of a run: operations, batches, outcomes and reports. Pure data, no input or output."""
+"""What a run handles: operations, batches, outcomes and statuses. Pure data, no input or output."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from itertools import chain, groupby, repeat
 
 
 class OperationKind(StrEnum):
-    """What is asked of the destination for one member."""
+    """What the destination is asked to do with one member."""
 
     ADD = "ADD"
     REMOVE = "REMOVE"
 
 
 class OutcomeStatus(StrEnum):
-    """How a planned operation ends; exactly one of these."""
+    """How a planned operation ends: with exactly one of these."""
 
     DELIVERED = "delivered"
     REJECTED = "rejected"
@@ -25,12 +25,14 @@ class OutcomeStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The end of one operation.
+    """How one operation ended.
 
-    reason: a short stable code for counting (`http_503`, `invalid_identifier`); empty when delivered.
-    message: one sentence for the operator; never a value of a row, a token or an e-mail address.
-    attempted: False when nobody has tried to send it yet; then it counts as no attempt and is never dead for it.
-    retry_after: seconds that the destination wants to be left alone, when it said so or its rules do.
+    Attributes:
+        status: Delivered, rejected or deferred.
+        reason: A short stable code for counting (`http_503`, `invalid_identifier`); empty when delivered.
+        message: One sentence for the operator; never a row's value, a token or an e-mail address.
+        attempted: Whether the operation was sent. If not, this counts as no attempt and never makes it dead.
+        retry_after: Seconds to wait before the next request, when the destination or its rules ask for that.
     """
 
     status: OutcomeStatus
@@ -44,25 +46,29 @@ DELIVERED = Outcome(OutcomeStatus.DELIVERED)
 
 
 def rejected(reason: str, message: str) -> Outcome:
-    """This element will never be accepted as it is."""
+    """Return the outcome of an element that will never be accepted as it is."""
     return Outcome(OutcomeStatus.REJECTED, reason, message)
 
 
 def deferred(reason: str, message: str, *, attempted: bool = True, retry_after: float | None = None) -> Outcome:
-    """The same element may be accepted later; it waits in the retry queue."""
+    """Return the outcome of an element that may be accepted later; it waits in the retry queue."""
     return Outcome(OutcomeStatus.DEFERRED, reason, message, attempted, retry_after)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """The ends of the operations of one batch, in order: `runs` of equal ones, each with its length."""
+    """The outcomes of one batch, one for each operation, in their order.
+
+    Attributes:
+        groups: Adjacent equal outcomes as one entry each, with their number.
+    """
 
     groups: Sequence[tuple[Outcome, int]]
 
     @classmethod
     def from_outcomes(cls, outcomes: Iterable[Outcome]) -> Outcomes:
-        """These, one by one."""
-        return cls([(outcome, sum(1 for _ in run)) for outcome, run in groupby(outcomes)])
+        """Return `outcomes` with adjacent equal ones grouped."""
+        return cls([(outcome, sum(1 for _ in group)) for outcome, group in groupby(outcomes)])
 
     def __len__(self) -> int:
         return sum(count for _, count in self.groups)
@@ -72,17 +78,22 @@ class Outcomes:
 
 
 SEPARATOR = ",\n"
-"""Behind each element. A line break inside of JSON is an escape, or white space that no warehouse writes."""
+"""Follows each element. Inside JSON a line break is an escape, or white space that no warehouse writes."""
 
 
 class Elements:
-    """Operations as the destination gets them, in sending order: JSON objects in one piece of UTF-8.
+    """Operations in the form that the destination receives, in sending order: JSON objects in one UTF-8 text.
 
-    data: the objects, each with SEPARATOR behind it. Mostly it is sent as it stands; it is taken apart once one of them
-    is wanted by itself.
+    Mostly the text is sent as a whole. It is split only when a single element is needed.
     """
 
     def __init__(self, data: bytes | memoryview, size: int) -> None:
+        """Take over the text of the elements.
+
+        Args:
+            data: The objects, each followed by SEPARATOR.
+            size: The number of objects.
+        """
         self._data = memoryview(data)[: -len(SEPARATOR)]
         self._size = size
         self._each: list[bytes] = []
@@ -98,11 +109,11 @@ class Elements:
         return self._each[position]
 
     def release(self) -> None:
-        """Only the number of elements is known from now on; the memory that they took is free."""
+        """Free the memory of the elements; only their number is known from now on."""
         self._data, self._each = memoryview(b""), []
 
     def join(self, positions: Sequence[int]) -> bytes | memoryview:
-        """Those at `positions`, in that order and with commas between; all of them without a copy."""
+        """Return the elements at `positions`, in that order and separated by commas; all of them without a copy."""
         if positions == range(self._size):
             return self._data
         return b",".join([self[position] for position in positions])
@@ -110,9 +121,12 @@ class Elements:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Operations of one kind that go into one request, in sending order.
+    """Operations of one kind that are sent in one request, in sending order.
 
-    first_seq: `seq` of the first element; that at position i has `first_seq + i`, without gaps.
+    Attributes:
+        operation: The kind of all its operations.
+        first_seq: The `seq` of the first element; the one at position i has `first_seq + i`, without gaps.
+        elements: The operations.
     """
 
     operation: OperationKind
@@ -128,14 +142,15 @@ class Batch:
 
 
 class RunStatus(StrEnum):
-    """How a run stands.
+    """The state of a run, or how it ended.
 
-    running      it is under way, or its worker died (then the next run takes over what it promoted)
-    succeeded    every operation was delivered or rejected
-    incomplete   something was deferred
-    blocked      the guard refused; nothing was sent
-    failed       an error ended it; nothing is lost
-    skipped      another worker holds the lease, or the sync is disabled
+    Attributes:
+        RUNNING: It is in progress, or its worker died; then the next run takes over what it promoted.
+        SUCCEEDED: Every operation was delivered or rejected.
+        INCOMPLETE: At least one operation was deferred.
+        BLOCKED: The guard refused it; nothing was sent.
+        FAILED: An error ended it; nothing is lost.
+        SKIPPED: Another worker holds the lease, or the sync is disabled.
     """
 
     RUNNING = "running"
@@ -147,7 +162,14 @@ class RunStatus(StrEnum):
 
 
 class RunKind(StrEnum):
-    """What a run sends: what changed, every member, what waits in the retry queue; or it takes everybody out."""
+    """What a run sends.
+
+    Attributes:
+        DIFF: What changed since the promoted run.
+        FULL: Every member.
+        RETRY: What waits in the retry queue.
+        PURGE: The removal of every member.
+    """
 
     DIFF = "diff"
     FULL = "full"
@@ -157,7 +179,7 @@ class RunKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OperationCounts:
-    """Numbers of operations by kind."""
+    """The number of operations of each kind."""
 
     add: int = 0
     remove: int = 0

@@ -1,7 +1,7 @@
-"""Structured logging to standard error, and the redaction that every log line and error message goes through.
+"""Redaction: what every log line and error message goes through before it leaves the process.
 
-Nothing that leaves through here holds an e-mail address, a bearer token, the value of a credential, or a secret that
-was announced with `hide()`. Log calls are made on `structlog.get_logger()` or `logging.getLogger()`; both end here.
+A redacted text contains no e-mail address, no bearer token, no value of a credential and no secret that was registered
+with `hide_secret()`.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 REDACTED = "[redacted]"
 
 _MIN_SUBSTRING_LENGTH = 12
-"""Secrets below this length are hidden as whole words only: a password `post` must not eat a hole into `postgresql`."""
+"""Shorter secrets are replaced as whole words only: the password `post` must not change the word `postgresql`."""
 
 _CREDENTIALS = frozenset(
     {"access_token", "authorization", "client_secret", "passwd", "password", "refresh_token", "secret"}
 )
-"""Keys of an event whose value goes whatever it looks like."""
+"""Keys of an event whose value is always replaced."""
 
 _USER_INFO = re.compile(r"(?<=://)[^\s/]+(?=@)")
 _BEARER = re.compile(r"\b(bearer)\s+[\w.~+/=%-]{8,}", re.IGNORECASE)
@@ -39,15 +39,16 @@ _ASSIGNED = re.compile(
 )
 _ADDRESS = re.compile(r"[^\s@](?<!\[redacted\])(?:@|%40)[^\s@]+\.[^\s@]", re.IGNORECASE)
 _PIECES = (re.compile(r"[^\s\"<>()\[\],;:\\]+"), re.compile(r"\S+"))
-"""Where an address may begin and end: first between characters that no plain address holds (RFC 5322), which keeps what
-stands around it; then whatever is still of the form x@y.z goes with its whole word."""
+"""The pieces of a text that may be an e-mail address. The first pattern ends a piece at characters that no unquoted
+address contains (RFC 5322), so that the text around an address stays. The second one takes whole words, for what still
+has the form x@y.z then."""
 
 MAX_RETIRED = 64
-"""Retired secrets that stay hidden: every run of a long-lived worker fetches a token of its own."""
+"""Retired secrets that stay hidden. Every run of a long-lived worker fetches a new token, so the number is limited."""
 
 
 class SecretRegistry:
-    """The secrets to hide. Thread-safe."""
+    """The secrets that must not appear in logs and messages. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -58,7 +59,7 @@ class SecretRegistry:
         self._short_forms: re.Pattern[str] | None = None
 
     def add(self, secret: str, *, temporary: bool) -> None:
-        """Hide it, however many ask for it; a lasting one for ever."""
+        """Hide a secret for ever, or a temporary one until each `add` was followed by a `retire`."""
         if len(secret) < 4 or secret in REDACTED:
             return
         with self._lock:
@@ -69,7 +70,7 @@ class SecretRegistry:
             self._rebuild_patterns()
 
     def retire(self, secret: str) -> None:
-        """One of those who asked for a passing secret needs it no more."""
+        """Undo one `add` of a temporary secret. After the last one it is among the MAX_RETIRED that stay hidden."""
         with self._lock:
             if secret not in self._temporary:
                 return
@@ -82,10 +83,10 @@ class SecretRegistry:
                 self._rebuild_patterns()
 
     def redact(self, text: str) -> str:
-        """`text` with REDACTED in place of each."""
-        for word in self._long_forms:
-            if word in text:
-                text = text.replace(word, REDACTED)
+        """Return `text` with REDACTED in place of each secret."""
+        for form in self._long_forms:
+            if form in text:
+                text = text.replace(form, REDACTED)
         return self._short_forms.sub(REDACTED, text) if self._short_forms else text
 
     def _rebuild_patterns(self) -> None:
@@ -94,30 +95,37 @@ class SecretRegistry:
             for secret in {*self._permanent, *self._temporary, *self._retired}
             for form in (secret, quote(secret, safe=""), dumps(secret)[1:-1])
         }
-        words = sorted(forms, key=len, reverse=True)
-        short = [rf"(?<!\w){re.escape(word)}(?!\w)" for word in words if len(word) < _MIN_SUBSTRING_LENGTH]
+        longest_first = sorted(forms, key=len, reverse=True)
+        short = [rf"(?<!\w){re.escape(form)}(?!\w)" for form in longest_first if len(form) < _MIN_SUBSTRING_LENGTH]
         self._short_forms = re.compile("|".join(short)) if short else None
-        self._long_forms = tuple(word for word in words if len(word) >= _MIN_SUBSTRING_LENGTH)
+        self._long_forms = tuple(form for form in longest_first if len(form) >= _MIN_SUBSTRING_LENGTH)
 
 
 _secrets = SecretRegistry()
 
 
 def hide_secret(secret: str, *, temporary: bool = False) -> None:
-    """Take `secret` out of everything that is logged or redacted from now on; shorter than 4 characters: ignored.
+    """Hide `secret` in everything that is logged or redacted from now on. Thread-safe.
 
-    Its percent-encoded and its escaped form are hidden too. A passing one is given back with `retire()`. Thread-safe.
+    Its percent-encoded and its escaped form are hidden too. Secrets of fewer than 4 characters are ignored.
+
+    Args:
+        secret: The secret.
+        temporary: It can be retired later with `retire_secret`; otherwise it stays hidden for ever.
     """
     _secrets.add(secret, temporary=temporary)
 
 
 def retire_secret(secret: str) -> None:
-    """Whoever hid this passing secret has forgotten it; it stays hidden until KEPT others have been retired."""
+    """Declare that a caller of `hide_secret` no longer uses this temporary secret.
+
+    Once all of them have retired it, it stays hidden until MAX_RETIRED other secrets have been retired.
+    """
     _secrets.retire(secret)
 
 
 def redact(text: str) -> str:
-    """`text` without e-mail addresses, bearer tokens, values of credentials and hidden secrets."""
+    """Return `text` without e-mail addresses, bearer tokens, values of credentials and hidden secrets."""
     text = _secrets.redact(text)
     if "://" in text:
         text = _USER_INFO.sub(REDACTED, text)
@@ -130,7 +138,7 @@ def redact(text: str) -> str:
 
 
 def redact_event(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Put every key and value of the event through `redact`, however deep; a structlog processor."""
+    """Redact every key and value of an event, nested ones too; a structlog processor."""
     return {redact(str(key)): _redact_value(value, str(key)) for key, value in event.items()}
 
 
@@ -141,7 +149,7 @@ def _redact_value(value: Any, key: str = "", depth: int = 0) -> Any:
         return REDACTED
     if depth < 6:
         if isinstance(value, Mapping):
-            return {redact(str(inner)): _redact_value(kept, str(inner), depth + 1) for inner, kept in value.items()}
+            return {redact(str(inner)): _redact_value(nested, str(inner), depth + 1) for inner, nested in value.items()}
         if isinstance(value, list | tuple | set | frozenset):
             return [_redact_value(inner, "", depth + 1) for inner in value]
     if isinstance(value, bytes):

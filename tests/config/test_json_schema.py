@@ -13,8 +13,8 @@ import jsonschema
 import pytest
 import yaml
 
-from warehouse_sync.config.destination_types import known_names
-from warehouse_sync.config.json_schema import config_schema
+from warehouse_sync.config.destination_types import known_field_names
+from warehouse_sync.config.json_schema import build_config_schema
 from warehouse_sync.config.loader import load_config
 from warehouse_sync.errors import ConfigurationError
 
@@ -127,7 +127,7 @@ BAD: list[tuple[tuple[str, ...], Any]] = [
 
 
 def is_valid(value: Any) -> bool:
-    return bool(jsonschema.Draft7Validator(config_schema()).is_valid(value))
+    return bool(jsonschema.Draft7Validator(build_config_schema()).is_valid(value))
 
 
 def as_editors_read(text: str) -> Any:
@@ -162,7 +162,7 @@ def changed(value: Any, path: tuple[str, ...], new: Any) -> Any:
 
 
 def test_the_committed_schema_is_current() -> None:
-    assert json.loads(COMMITTED.read_text()) == config_schema(), "write it anew: make schema"
+    assert json.loads(COMMITTED.read_text()) == build_config_schema(), "write it anew: make schema"
 
 
 def test_the_module_prints_the_schema() -> None:
@@ -173,7 +173,7 @@ def test_the_module_prints_the_schema() -> None:
 
 
 def test_the_schema_is_a_schema() -> None:
-    jsonschema.Draft7Validator.check_schema(config_schema())
+    jsonschema.Draft7Validator.check_schema(build_config_schema())
 
 
 def test_the_examples_are_valid_and_name_the_schema_in_their_first_line() -> None:
@@ -200,7 +200,7 @@ def test_what_the_loader_refuses_the_editor_marks(tmp_path: Path, path: tuple[st
 
 
 def test_every_key_has_a_description() -> None:
-    parts = {name: part for name, part in config_schema()["$defs"].items() if "properties" in part}
+    parts = {name: part for name, part in build_config_schema()["$defs"].items() if "properties" in part}
     assert len(parts) == 10
     without = [
         f"{name}.{key}"
@@ -213,10 +213,10 @@ def test_every_key_has_a_description() -> None:
 
 def test_the_reference_tells_of_every_key() -> None:
     reference = (ROOT / "docs" / "configuration.md").read_text()
-    keys = {key for part in config_schema()["$defs"].values() for key in part.get("properties", ())}
+    keys = {key for part in build_config_schema()["$defs"].values() for key in part.get("properties", ())}
     columns = {
         name
-        for section in (known_names("identifiers"), known_names("fields"))
+        for section in (known_field_names("identifiers"), known_field_names("fields"))
         for names in section.values()
         for name in names
     }
@@ -227,7 +227,7 @@ def test_the_example_of_the_reference_is_valid_and_has_every_key_that_can_stand_
     reference = (ROOT / "docs" / "configuration.md").read_text()
     example = as_editors_read(reference.split("```yaml\n")[1].split("```")[0])
     assert is_valid(example)
-    parts = config_schema()["$defs"]
+    parts = build_config_schema()["$defs"]
     of_snowflake = {"private_key", "private_key_passphrase", "oauth_token"}
     assert set(example["warehouses"]["analytics"]) == set(parts["WarehouseConfig"]["properties"]) - of_snowflake
     assert set(example["destinations"]["ads"]) == set(parts["LinkedInConfig"]["properties"]) - {"access_token"}

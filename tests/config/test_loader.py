@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import warehouse_sync
-from warehouse_sync.config.destination_types import known_names
+from warehouse_sync.config.destination_types import known_field_names
 from warehouse_sync.config.loader import Config, load_config
 from warehouse_sync.config.models import ModelConfig
 from warehouse_sync.destinations.linkedin.config import LinkedInConfig
@@ -147,8 +147,8 @@ def test_the_quickstart_talks_to_the_sandbox() -> None:
 @pytest.mark.parametrize("audience_type", ["user", "company"])
 def test_identifiers_and_fields_are_those_of_the_destination(audience_type: str) -> None:
     known = audience_fields("linkedin", audience_type)
-    assert known_names("identifiers")[audience_type] == tuple(field.name for field in known.identifiers)
-    assert known_names("fields")[audience_type] == tuple(field.name for field in known.fields)
+    assert known_field_names("identifiers")[audience_type] == tuple(field.name for field in known.identifiers)
+    assert known_field_names("fields")[audience_type] == tuple(field.name for field in known.fields)
 
 
 @pytest.mark.parametrize(

@@ -44,9 +44,9 @@ def folder(tmp_path: Path) -> Path:
 def test_nothing_has_changed(folder: Path) -> None:
     watch = ConfigWatch(folder)
     first = watch.load()
-    assert not watch.changed()
+    assert not watch.has_changed()
     (folder / "notes.txt").write_text("no configuration")
-    assert not watch.changed()
+    assert not watch.has_changed()
     assert watch.load() == first
 
 
@@ -60,20 +60,20 @@ def test_a_file_that_was_written_or_is_gone(folder: Path, name: str) -> None:
     watch = ConfigWatch(folder)
     first = watch.load()
     rewrite(folder / name, (folder / name).read_text() + "\n")
-    assert watch.changed()
+    assert watch.has_changed()
     assert watch.load() == first or name == "people.sql"
-    assert not watch.changed()
+    assert not watch.has_changed()
     (folder / name).unlink()
-    assert watch.changed()
+    assert watch.has_changed()
 
 
 def test_a_new_file_in_the_folder(folder: Path) -> None:
     watch = ConfigWatch(folder)
     watch.load()
     (folder / "more.yml").write_text("syncs: {}")
-    assert watch.changed()
+    assert watch.has_changed()
     watch.load()
-    assert not watch.changed()
+    assert not watch.has_changed()
 
 
 def test_a_config_map_that_is_swapped(folder: Path) -> None:
@@ -85,7 +85,7 @@ def test_a_config_map_that_is_swapped(folder: Path) -> None:
     watch.load()
     (folder / "..new").symlink_to("..two")
     (folder / "..new").rename(folder / "..data")
-    assert watch.changed()
+    assert watch.has_changed()
     assert watch.load().syncs["people"].model.text == "select 2"
 
 
@@ -94,10 +94,10 @@ def test_a_bad_file_is_read_once(folder: Path) -> None:
     watch = ConfigWatch(folder)
     watch.load()
     (folder / "people.sql").unlink()
-    assert watch.changed()
+    assert watch.has_changed()
     with pytest.raises(ConfigurationError):
         watch.load()
-    assert not watch.changed()
+    assert not watch.has_changed()
     (folder / "people.sql").write_text("select 3")
-    assert watch.changed()
+    assert watch.has_changed()
     assert watch.load().syncs["people"].model.text == "select 3"

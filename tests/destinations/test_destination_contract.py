@@ -16,7 +16,7 @@ from typing import Protocol, Self
 import pytest
 from harness.worlds.linkedin import batch
 
-from warehouse_sync.destinations.base import Audience, AudienceSpec, Destination
+from warehouse_sync.destinations.base import UNCONDITIONAL, Audience, AudienceSpec, Destination
 from warehouse_sync.destinations.linkedin.config import LinkedInSettings
 from warehouse_sync.destinations.linkedin.destination import LinkedIn
 from warehouse_sync.destinations.linkedin.http import Client
@@ -315,23 +315,23 @@ def test_an_audience_tells_whether_campaigns_can_use_it(destination: Destination
 
 
 def test_an_add_arrives_and_a_remove_takes_away(place: Place, destination: Destination, audience: Audience) -> None:
-    assert statuses(destination.deliver(audience, batch_of(place, ADD, 1, 2, 3))) == [DELIVERED] * 3
+    assert statuses(destination.deliver(audience, batch_of(place, ADD, 1, 2, 3), UNCONDITIONAL)) == [DELIVERED] * 3
     assert place.members(audience.id) == {place.identifier(number) for number in (1, 2, 3)}
-    assert statuses(destination.deliver(audience, batch_of(place, REMOVE, 1, 3))) == [DELIVERED] * 2
+    assert statuses(destination.deliver(audience, batch_of(place, REMOVE, 1, 3), UNCONDITIONAL)) == [DELIVERED] * 2
     assert place.members(audience.id) == {place.identifier(2)}
 
 
 def test_repeating_a_batch_changes_nothing(place: Place, destination: Destination, audience: Audience) -> None:
     for _ in range(2):
-        assert statuses(destination.deliver(audience, batch_of(place, ADD, 1, 2))) == [DELIVERED] * 2
+        assert statuses(destination.deliver(audience, batch_of(place, ADD, 1, 2), UNCONDITIONAL)) == [DELIVERED] * 2
         assert place.members(audience.id) == {place.identifier(1), place.identifier(2)}
     for _ in range(2):
-        assert statuses(destination.deliver(audience, batch_of(place, REMOVE, 1))) == [DELIVERED]
+        assert statuses(destination.deliver(audience, batch_of(place, REMOVE, 1), UNCONDITIONAL)) == [DELIVERED]
         assert place.members(audience.id) == {place.identifier(2)}
 
 
 def test_an_empty_batch_has_no_outcomes(place: Place, destination: Destination, audience: Audience) -> None:
-    assert list(destination.deliver(audience, batch_of(place, ADD))) == []
+    assert list(destination.deliver(audience, batch_of(place, ADD), UNCONDITIONAL)) == []
 
 
 @pytest.mark.parametrize("by_element", [True, False])
@@ -339,10 +339,10 @@ def test_an_empty_batch_has_no_outcomes(place: Place, destination: Destination, 
 def test_each_operation_gets_its_own_outcome_in_order(
     place: Place, destination: Destination, audience: Audience, kind: OperationKind, by_element: bool
 ) -> None:
-    destination.deliver(audience, batch_of(place, ADD, *range(0, 20, 2)))
+    destination.deliver(audience, batch_of(place, ADD, *range(0, 20, 2)), UNCONDITIONAL)
     bad = {3, 4, 11, 19}
     place.refuse({place.identifier(number) for number in bad}, by_element=by_element)
-    outcomes = destination.deliver(audience, batch_of(place, kind, *range(20)))
+    outcomes = destination.deliver(audience, batch_of(place, kind, *range(20)), UNCONDITIONAL)
     assert statuses(outcomes) == [REJECTED if number in bad else DELIVERED for number in range(20)]
     for outcome in outcomes:
         assert bool(outcome.reason) == (outcome.status is REJECTED)
@@ -351,7 +351,8 @@ def test_each_operation_gets_its_own_outcome_in_order(
 
 def test_a_full_batch_goes_through(place: Place, destination: Destination, audience: Audience) -> None:
     numbers = range(destination.batch_size)
-    assert statuses(destination.deliver(audience, batch_of(place, ADD, *numbers))) == [DELIVERED] * len(numbers)
+    outcomes = destination.deliver(audience, batch_of(place, ADD, *numbers), UNCONDITIONAL)
+    assert statuses(outcomes) == [DELIVERED] * len(numbers)
     assert len(place.members(audience.id)) == len(numbers)
 
 
@@ -359,13 +360,13 @@ def test_while_it_is_down_operations_are_deferred_and_afterwards_they_go_through
     place: Place, destination: Destination, audience: Audience
 ) -> None:
     place.go_down()
-    outcomes = destination.deliver(audience, batch_of(place, ADD, 1, 2))
+    outcomes = destination.deliver(audience, batch_of(place, ADD, 1, 2), UNCONDITIONAL)
     assert statuses(outcomes) == [DEFERRED] * 2
     assert all(outcome.reason and outcome.message for outcome in outcomes)
     with pytest.raises(DestinationUnavailable):
         destination.check()
     place.come_back()
-    assert statuses(destination.deliver(audience, batch_of(place, ADD, 1, 2))) == [DELIVERED] * 2
+    assert statuses(destination.deliver(audience, batch_of(place, ADD, 1, 2), UNCONDITIONAL)) == [DELIVERED] * 2
 
 
 def test_while_it_is_down_nothing_can_be_found_or_created(
@@ -384,7 +385,7 @@ def test_an_audience_that_vanishes_during_a_run_defers(
     place: Place, destination: Destination, audience: Audience
 ) -> None:
     place.delete_audiences()
-    assert statuses(destination.deliver(audience, batch_of(place, REMOVE, 1))) == [DEFERRED]
+    assert statuses(destination.deliver(audience, batch_of(place, REMOVE, 1), UNCONDITIONAL)) == [DEFERRED]
 
 
 def test_dead_credentials_stop_a_run_and_are_a_matter_of_configuration_before_it(
@@ -392,7 +393,7 @@ def test_dead_credentials_stop_a_run_and_are_a_matter_of_configuration_before_it
 ) -> None:
     place.withdraw_credentials()
     with pytest.raises(StopRun):
-        destination.deliver(audience, batch_of(place, ADD, 1))
+        destination.deliver(audience, batch_of(place, ADD, 1), UNCONDITIONAL)
     with pytest.raises(ConfigurationError):
         destination.check()
     fresh = place.open()
@@ -409,7 +410,9 @@ def test_many_threads_deliver_at_once(place: Place, destination: Destination, au
         found: list[OutcomeStatus] = []
         for part in range(5):
             start = worker * 1000 + part * 10
-            found += statuses(destination.deliver(audience, batch_of(place, ADD, *range(start, start + 10))))
+            found += statuses(
+                destination.deliver(audience, batch_of(place, ADD, *range(start, start + 10)), UNCONDITIONAL)
+            )
         return found
 
     with ThreadPoolExecutor(destination.max_in_flight) as pool:

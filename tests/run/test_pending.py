@@ -355,7 +355,7 @@ def test_without_a_fresh_lease_nothing_leaves(world: World, monkeypatch: pytest.
     world.fill(people(2, 3))
     before = len(world.sandbox.requests("users"))
     with monkeypatch.context() as patch:
-        patch.setattr(Lease, "is_fresh", lambda *_: False)
+        patch.setattr(Lease, "is_valid", lambda *_: False)
         assert world.run().status is RunStatus.INCOMPLETE
     assert len(world.sandbox.requests("users")) == before
     assert world.run().status is RunStatus.SUCCEEDED

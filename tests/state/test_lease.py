@@ -32,7 +32,7 @@ def state(warehouse: Warehouse) -> State:
 
 def expire(state: State) -> None:
     with state.warehouse.write("expire the lease") as connection:
-        connection.execute(sa.update(state.tables.syncs).values(lease_expires_at=state.warehouse.utc_now(-1)))
+        connection.execute(sa.update(state.tables.syncs).values(lease_expires_at=state.warehouse.dialect.utc_now(-1)))
 
 
 def row(state: State) -> sa.Row[tuple[object, ...]]:
@@ -140,7 +140,7 @@ def test_the_old_holder_does_not_give_back_the_new_one(state: State) -> None:
 
 def test_it_is_renewed_while_its_holder_lives(warehouse: Warehouse, state: State) -> None:
     """A holder that works for longer than the lease keeps it."""
-    warehouse.lease = 1.0
+    warehouse.lease_seconds = 1.0
     with take(state) as lease:
         time.sleep(1.6)
         assert Lease.take(state, KEY) is None
@@ -150,25 +150,25 @@ def test_it_is_renewed_while_its_holder_lives(warehouse: Warehouse, state: State
 
 def test_a_frozen_worker_finds_out_before_it_sends(warehouse: Warehouse, state: State) -> None:
     """A worker that slept past its lease asks before the next request: taken over, it sends nothing any more."""
-    warehouse.lease = 0.2
+    warehouse.lease_seconds = 0.2
     lease = take(state)
     assert lease.permits_request()
-    assert lease.is_fresh()
+    assert lease.is_valid()
     time.sleep(0.3)
-    assert not lease.is_fresh()
+    assert not lease.is_valid()
     take(state)
-    assert lease.ending.wait(0)
-    assert lease.ending.is_set()
+    assert lease.wait(0)
+    assert lease.is_cancelled
     with pytest.raises(LeaseLost):
         lease.require()
 
 
 def test_a_frozen_worker_goes_on_if_nobody_took_over(warehouse: Warehouse, state: State) -> None:
     """A worker that slept past its lease, but whose sync nobody wanted, renews it and goes on."""
-    warehouse.lease = 0.2
+    warehouse.lease_seconds = 0.2
     lease = take(state)
     time.sleep(0.3)
-    assert not lease.ending.wait(0)
+    assert not lease.wait(0)
     assert Lease.take(state, KEY) is None
 
 
@@ -176,7 +176,7 @@ def test_a_warehouse_that_cannot_be_asked_stops_the_sending(
     warehouse: Warehouse, state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When the lease cannot be renewed because the warehouse is gone, no request is started."""
-    warehouse.lease = 0.2
+    warehouse.lease_seconds = 0.2
     lease = take(state)
     time.sleep(0.15)
 
@@ -191,7 +191,7 @@ def test_a_warehouse_that_cannot_be_asked_stops_the_sending(
 
 def test_it_is_renewed_from_many_threads(warehouse: Warehouse, state: State) -> None:
     """Threads that all make sure of the lease before each of their requests keep it, under the token that it had."""
-    warehouse.lease = 1.0
+    warehouse.lease_seconds = 1.0
     with take(state) as lease:
         token, until = lease.token, time.monotonic() + 1.5
 
@@ -216,7 +216,7 @@ def test_a_heartbeat_outlives_a_lost_warehouse(
     warehouse: Warehouse, state: State, monkeypatch: pytest.MonkeyPatch, *, taken_over: bool
 ) -> None:
     """The lease is renewed as soon as the warehouse is back, unless another worker has taken it; then all ends."""
-    warehouse.lease = 3.0
+    warehouse.lease_seconds = 3.0
     asked = threading.Event()
     with take(state) as lease:
         with monkeypatch.context() as patched:
@@ -230,13 +230,13 @@ def test_a_heartbeat_outlives_a_lost_warehouse(
         if taken_over:
             expire(state)
             take(state)
-            assert lease.ending.wait(3)
+            assert lease.wait(3)
             with pytest.raises(LeaseLost):
                 lease.require()
         else:
             time.sleep(3.1)
             assert Lease.take(state, KEY) is None
-            assert not lease.ending.is_set()
+            assert not lease.is_cancelled
             lease.require()
 
 
@@ -263,11 +263,11 @@ def test_connections_that_the_server_ends_do_not_lose_it(postgres: Server) -> No
 
 def test_a_lost_lease_stops_the_holder_by_its_heartbeat(warehouse: Warehouse, state: State) -> None:
     """The thread that renews finds that another worker has taken over, and ends the sending."""
-    warehouse.lease = 0.6
+    warehouse.lease_seconds = 0.6
     with take(state) as lease:
         with warehouse.write("steal the lease") as connection:
             connection.execute(sa.update(state.tables.syncs).values(lease_token=state.tables.syncs.c.lease_token + 1))
-        assert lease.ending.wait(0.5)
+        assert lease.wait(0.5)
         with pytest.raises(LeaseLost):
             lease.require()
 

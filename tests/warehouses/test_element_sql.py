@@ -59,9 +59,9 @@ def test_an_element_is_what_python_makes_of_its_row(
     """All combinations of fields, quotes, escapes, control and astral characters; user and company, ADD and REMOVE."""
     given = data.draw(rows(AUDIENCE_FIELDS[audience_type].all))
     changes: Any = table_of(given)
-    json = element_text(warehouse, changes, element(audience_type, kind))
+    json = element_text(warehouse.dialect, changes, element(audience_type, kind))
     with warehouse.connect("read elements") as connection:
-        pieces = list(warehouse.stream(connection, changes, json, 0, len(given), 3))
+        pieces = list(warehouse.stream_elements(connection, changes, json, 0, len(given), 3))
     assert [len(piece) for piece in pieces] == [3] * (len(given) // 3) + [len(given) % 3] * (len(given) % 3 > 0)
     expected = [written(kind, row) for row in given]
     bodies = [orjson.loads(bytes(body(piece, range(len(piece))))) for piece in pieces]

@@ -18,7 +18,7 @@ from warehouse_sync.destinations.registry import audience_fields
 from warehouse_sync.fields import Field, LengthPolicy, Normaliser
 from warehouse_sync.warehouses import normalisers
 from warehouse_sync.warehouses.base import Warehouse
-from warehouse_sync.warehouses.unicode import BLANK, WHITE_SPACE
+from warehouse_sync.warehouses.unicode import TRIMMED_CHARACTERS, WHITE_SPACE
 
 FIELDS = {
     (audience, field.name): field
@@ -29,7 +29,7 @@ FIELDS = {
 # PostgreSQL cannot hold NUL, and no engine's UTF-8 holds surrogates.
 characters = st.characters(exclude_characters="\0", exclude_categories=["Cs"])
 anything = st.text(characters, max_size=60)
-spaces = st.text(st.sampled_from(BLANK), max_size=3)
+spaces = st.text(st.sampled_from(TRIMMED_CHARACTERS), max_size=3)
 ADDRESS_LETTERS = "aZ09.+_-'\\@ \u0130\u03a3\u03c2\u00c4\u1e9e\u212a\u10a0\u00a0\u200b"
 addresses = st.builds(
     "{}{}@{}.{}{}".format, spaces, *[st.text(st.sampled_from(ADDRESS_LETTERS), max_size=8) for _ in range(3)], spaces
@@ -92,7 +92,7 @@ def lower(text: str) -> str:
 
 
 def trim(text: str) -> str:
-    return text.strip(BLANK)
+    return text.strip(TRIMMED_CHARACTERS)
 
 
 def holds_an_address(text: str) -> bool:
@@ -107,7 +107,7 @@ def reference(field: Field, cell: str | None, *, hash_pii: bool) -> tuple[Any, s
     text = trim(cell)
     match field.normaliser:
         case Normaliser.EMAIL:
-            address = lower("".join(c for c in cell if c not in BLANK))
+            address = lower("".join(c for c in cell if c not in TRIMMED_CHARACTERS))
             is_hash = len(address) in (64, 128) and set(address) <= set("0123456789abcdef")
             if not hash_pii:
                 right = is_hash and len(address) == {"sha256": 64, "sha512": 128}[field.hash or ""]
@@ -213,11 +213,13 @@ def in_sql(warehouse: Warehouse, field: Field, cells: list[str | None], *, hash_
     cell = sa.cast(given_cells.c.cell, sa.Text)
     cleaned = sa.select(
         given_cells.c.place,
-        normalisers.clean(warehouse, field, cell).label("cell"),
-        normalisers.may_contain_address(warehouse, [warehouse.as_text(cell)]).label("suspicious"),
+        normalisers.clean(warehouse.dialect, field, cell).label("cell"),
+        normalisers.may_contain_address(warehouse.dialect, [warehouse.dialect.to_text(cell)]).label("suspicious"),
     ).subquery("cleaned")
-    problem = normalisers.problem(warehouse, field, cleaned.c.cell, hash_pii=hash_pii, suspicious=cleaned.c.suspicious)
-    value = sa.case((problem.is_(None), normalisers.value(warehouse, field, cleaned.c.cell, hash_pii=hash_pii)))
+    problem = normalisers.problem(
+        warehouse.dialect, field, cleaned.c.cell, hash_pii=hash_pii, suspicious=cleaned.c.suspicious
+    )
+    value = sa.case((problem.is_(None), normalisers.value(warehouse.dialect, field, cleaned.c.cell, hash_pii=hash_pii)))
     with warehouse.connect("test values") as connection:
         warehouse.prepare_hashing(connection, ["sha256", "sha512"])
         rows = connection.execute(sa.select(value, problem).order_by(cleaned.c.place)).all()
@@ -251,9 +253,11 @@ def test_sql_gives_what_the_reference_gives(
 def test_published_vectors(warehouse: Warehouse, sql: str, expected: str) -> None:
     """Hashes that others have published come out of each warehouse."""
     field = FIELDS["user", "sha256_email"]
-    cleaned = sa.select(normalisers.clean(warehouse, field, sa.literal_column(sql, sa.Text)).label("cell")).subquery()
+    cleaned = sa.select(
+        normalisers.clean(warehouse.dialect, field, sa.literal_column(sql, sa.Text)).label("cell")
+    ).subquery()
     with warehouse.connect("test a vector") as connection:
-        value = connection.scalar(sa.select(normalisers.value(warehouse, field, cleaned.c.cell, hash_pii=True)))
+        value = connection.scalar(sa.select(normalisers.value(warehouse.dialect, field, cleaned.c.cell, hash_pii=True)))
     assert value == expected
 
 
@@ -264,7 +268,9 @@ def test_any_type_is_text(warehouse: Warehouse, key: tuple[str, str]) -> None:
     for literal in ("42", "1.5", "true", "date '2026-01-01'", "null"):
         model = sa.select(sa.literal_column(literal).label("cell")).subquery("model")
         column: sa.ColumnElement[str] = sa.column("cell")
-        cleaned = sa.select(normalisers.clean(warehouse, field, column).label("cell")).select_from(model).subquery()
+        cleaned = (
+            sa.select(normalisers.clean(warehouse.dialect, field, column).label("cell")).select_from(model).subquery()
+        )
         with warehouse.connect("test a type") as connection:
             value = connection.scalar(sa.select(cleaned.c.cell))
         assert (value is None) == (literal == "null"), literal
@@ -279,7 +285,7 @@ def test_arrays_keep_their_commas(warehouse: Warehouse) -> None:
         else "array['Oil, Gas', ' Banks ', '', 'x@y.z', 'Media', 'More']"
     )
     with warehouse.connect("test an array") as connection:
-        value = connection.scalar(sa.select(normalisers.clean(warehouse, field, array)))
+        value = connection.scalar(sa.select(normalisers.clean(warehouse.dialect, field, array)))
     assert json.loads(value or "") == ["Oil, Gas", "Banks", "Media"]
 
 
@@ -298,7 +304,7 @@ def test_different_values_are_encoded_differently(
     rows = rows.data([(place, *row) for place, row in enumerate(given_tuples)])
     pairs: dict[str, sa.ColumnElement[str]] = {name: sa.cast(rows.c[name], sa.Text) for name in names}
     with warehouse.connect("test the encoding") as connection:
-        encoded = connection.scalars(sa.select(warehouse.encoded_values(pairs)).order_by(rows.c.place)).all()
+        encoded = connection.scalars(sa.select(warehouse.dialect.encode_values(pairs)).order_by(rows.c.place)).all()
     assert len(set(zip(given_tuples, encoded, strict=True))) == len(set(given_tuples)) == len(set(encoded))
 
 
@@ -312,8 +318,8 @@ def test_a_fingerprint_tells_any_change_and_no_field_that_nobody_has(
     rows = sa.values(sa.column("place", sa.Integer), *(sa.column(name, sa.Text) for name in names), name="given")
     rows = rows.data([(place, *row) for place, row in enumerate(given_tuples)])
     a, b, ab = (sa.cast(rows.c[name], sa.Text) for name in names)
-    before = warehouse.change_digest({"a": a}, {"b": b, "ab": ab})
-    after = warehouse.change_digest({"a": a}, {"b": b, "new": sa.cast(sa.null(), sa.Text), "ab": ab})
+    before = warehouse.dialect.change_digest({"a": a}, {"b": b, "ab": ab})
+    after = warehouse.dialect.change_digest({"a": a}, {"b": b, "new": sa.cast(sa.null(), sa.Text), "ab": ab})
     with warehouse.connect("test the fingerprints") as connection:
         found = connection.execute(sa.select(before, after).order_by(rows.c.place)).all()
     fingerprints = [mine for mine, _ in found]
@@ -333,7 +339,7 @@ def test_a_json_column_that_the_server_cannot_read_is_no_list(warehouse: Warehou
     for text in (f'["{item}", "Oil"]', f'"{item}"', f'{{"a": "{item}"}}', "[1e400000]", "null"):
         column: sa.ColumnElement[Any] = sa.literal_column(f"'{text}'::json")
         with warehouse.connect("test a list") as connection:
-            found.append(connection.scalar(sa.select(normalisers.clean(warehouse, field, column))))
+            found.append(connection.scalar(sa.select(normalisers.clean(warehouse.dialect, field, column))))
     if warehouse.url.drivername == "duckdb":
         assert found == ['["ab","Oil"]', '["ab"]', normalisers.NOT_A_LIST, '["1e400000"]', None]
     else:

@@ -19,14 +19,14 @@ from harness.servers.snowflake_server import STRANGER
 from harness.worlds.world import World, sandbox
 
 from warehouse_sync.config.loader import load_config
-from warehouse_sync.config.types import table_parts
+from warehouse_sync.config.types import parse_table_name
 from warehouse_sync.errors import ConfigurationError, QueryFailed, WarehouseUnavailable
 from warehouse_sync.operations import RunStatus
 from warehouse_sync.state.lease import Lease
 from warehouse_sync.state.migrate import current_version, is_current, migrate
 from warehouse_sync.state.store import State, SyncKey
 from warehouse_sync.warehouses.registry import make_warehouse
-from warehouse_sync.warehouses.snowflake.warehouse import MIGRATING, Snowflake
+from warehouse_sync.warehouses.snowflake.warehouse import MIGRATION_LOCK_TABLE, Snowflake
 
 pytestmark = [
     pytest.mark.usefixtures("impatient"),
@@ -171,19 +171,19 @@ def test_scattered_numbers_go_beside_the_statement(warehouse: Snowflake) -> None
     """Twenty thousand numbers apart from each other, and a long range, are one short condition."""
     number = sa.column("n", sa.BigInteger)
     ranges = [(n, n) for n in range(1, 40_001, 2)] + [(50_000, 59_999), (70_001, 70_003)]
-    condition = warehouse.in_ranges(number, ranges)
+    condition = warehouse.dialect.in_ranges(number, ranges)
     numbers = warehouse.model("select n from generate_series(1, 80000) as g(n)")
     select = sa.select(sa.func.count()).select_from(numbers)
     with warehouse.connect("count") as connection:
         assert connection.scalar(select.where(condition)) == 20_000 + 10_000 + 3
         assert connection.scalar(select.where(~condition)) == 80_000 - 30_003
-        assert connection.scalar(select.where(warehouse.in_ranges(number, []))) == 0
+        assert connection.scalar(select.where(warehouse.dialect.in_ranges(number, []))) == 0
         assert len(str(select.where(condition).compile(dialect=connection.dialect))) < 500
 
 
 def test_a_server_without_sha_512_is_refused(warehouse: Snowflake, monkeypatch: pytest.MonkeyPatch) -> None:
     """Addresses are hashed in the warehouse or not at all."""
-    monkeypatch.setattr(warehouse, "hash_text", lambda value, _: sa.func.no_such_function(value))
+    monkeypatch.setattr(warehouse.dialect, "hash_text", lambda value, _: sa.func.no_such_function(value))
     with warehouse.connect("hash") as connection, pytest.raises(ConfigurationError, match=r"identifiers\.sha512_email"):
         warehouse.prepare_hashing(connection, ["sha512"])
 
@@ -192,7 +192,7 @@ def test_a_server_that_reads_patterns_otherwise_is_refused(
     warehouse: Snowflake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What tells an address from a hash must mean the same there."""
-    monkeypatch.setattr(warehouse, "matches", lambda value, _: value == "ann@example.com")
+    monkeypatch.setattr(warehouse.dialect, "matches", lambda value, _: value == "ann@example.com")
     with pytest.raises(ConfigurationError, match="regular expressions"):
         warehouse.open()
 
@@ -204,9 +204,9 @@ def test_the_rights_are_those_of_the_page(warehouse_url: str) -> None:
     """What `grants` prints is in Snowflake's words, with each right once, in both variants."""
     url = "snowflake://u@acc/crm/app?warehouse=sync_wh&role=syncer"
     warehouse = Snowflake("analytics", url, "warehouse_sync", 60.0, oauth_token="token")
-    tables = [table_parts(name) for name in MODELS]
+    tables = [parse_table_name(name) for name in MODELS]
     assert warehouse.role == "syncer"
-    granted = warehouse.grants("syncer", tables, may_create_schema=False)
+    granted = warehouse.grant_statements("syncer", tables, may_create_schema=False)
     assert granted == [
         "GRANT USAGE ON WAREHOUSE SYNC_WH TO ROLE SYNCER",
         "GRANT USAGE ON DATABASE CRM TO ROLE SYNCER",
@@ -220,7 +220,7 @@ def test_the_rights_are_those_of_the_page(warehouse_url: str) -> None:
         'GRANT SELECT ON TABLE CRM."CRM"."PEOPLE" TO ROLE SYNCER',
         'GRANT SELECT ON TABLE "OTHER"."My s"."X" TO ROLE SYNCER',
     ]
-    itself = warehouse.grants("syncer", tables, may_create_schema=True)
+    itself = warehouse.grant_statements("syncer", tables, may_create_schema=True)
     assert set(itself) - set(granted) == {"GRANT CREATE SCHEMA ON DATABASE CRM TO ROLE SYNCER"}
 
 
@@ -251,7 +251,7 @@ def test_two_workers_may_migrate_at_once(warehouse: Snowflake) -> None:
     assert is_current(states[0])
     with warehouse.connect("look") as connection:
         assert connection.scalar(sa.select(sa.func.count()).select_from(states[0].tables.installation)) == 1
-        assert not warehouse.has_table(connection, MIGRATING)
+        assert not warehouse.has_table(connection, MIGRATION_LOCK_TABLE)
     states[1].warehouse.close()
 
 
@@ -274,15 +274,15 @@ def test_a_migration_that_broke_off_is_gone_through_again(
 
 def test_the_lock_of_a_dead_worker_is_taken_over(warehouse: Snowflake, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that died while it migrated keeps others out for ten minutes, and not for ever."""
-    monkeypatch.setattr("warehouse_sync.warehouses.snowflake.warehouse.MIGRATION_PATIENCE", 0.0)
+    monkeypatch.setattr("warehouse_sync.warehouses.snowflake.warehouse.MIGRATION_LOCK_TIMEOUT", 0.0)
     with warehouse.write("pretend") as connection:
         warehouse.create_schema(connection)
-        table = sa.table(MIGRATING, sa.column("since", sa.DateTime), schema=warehouse.schema)
-        warehouse.create_table_as(connection, table, sa.select(warehouse.utc_now(-500).label("since")))
+        table = sa.table(MIGRATION_LOCK_TABLE, sa.column("since", sa.DateTime), schema=warehouse.schema)
+        warehouse.create_table_as(connection, table, sa.select(warehouse.dialect.utc_now(-500).label("since")))
     with pytest.raises(WarehouseUnavailable, match="another worker has been migrating"):
         migrate(State(warehouse))
     with warehouse.write("pretend") as connection:
-        connection.execute(sa.update(table).values(since=warehouse.utc_now(-700)))
+        connection.execute(sa.update(table).values(since=warehouse.dialect.utc_now(-700)))
     assert migrate(State(warehouse))
 
 

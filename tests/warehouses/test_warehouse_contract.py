@@ -25,7 +25,7 @@ from warehouse_sync.pipeline.snapshot import check_hashing
 from warehouse_sync.state.tables import state_tables
 from warehouse_sync.warehouses import normalisers
 from warehouse_sync.warehouses.base import Warehouse
-from warehouse_sync.warehouses.unicode import WHITE_SPACE, upper_and_lower
+from warehouse_sync.warehouses.unicode import WHITE_SPACE, case_mapping
 
 NUMBERS = sa.table("numbers", sa.column("n", sa.Integer), sa.column("odd name", sa.Text), schema="warehouse_sync")
 
@@ -162,8 +162,8 @@ def test_writers_in_one_process_take_turns(warehouse: Warehouse) -> None:
 
 def test_the_clock_is_utc_without_a_zone_and_moves(warehouse: Warehouse) -> None:
     """Times are the warehouse's, in UTC; adding seconds adds seconds."""
-    now = scalar(warehouse, warehouse.utc_now())
-    later = scalar(warehouse, warehouse.utc_now(90.5))
+    now = scalar(warehouse, warehouse.dialect.utc_now())
+    later = scalar(warehouse, warehouse.dialect.utc_now(90.5))
     assert isinstance(now, datetime)
     assert now.tzinfo is None
     assert abs(now - datetime.now(UTC).replace(tzinfo=None)) < timedelta(seconds=30)
@@ -178,9 +178,9 @@ def test_hashes_are_of_utf8(warehouse: Warehouse, text: str) -> None:
     with warehouse.connect("hash") as connection:
         warehouse.prepare_hashing(connection, ["sha256", "sha512"])
         found = connection.execute(
-            sa.select(*(warehouse.hash_text(value, algorithm) for algorithm in ("sha256", "sha512")))
+            sa.select(*(warehouse.dialect.hash_text(value, algorithm) for algorithm in ("sha256", "sha512")))
         ).one()
-        digest = connection.scalar(sa.select(warehouse.digest(value)))
+        digest = connection.scalar(sa.select(warehouse.dialect.digest(value)))
     expected = [hashlib.new(algorithm, text.encode()).hexdigest() for algorithm in ("sha256", "sha512")]
     assert list(found) == expected
     assert str(digest).replace("-", "") == expected[0][:32]
@@ -188,13 +188,13 @@ def test_hashes_are_of_utf8(warehouse: Warehouse, text: str) -> None:
 
 def test_every_letter_of_unicode_is_lower_cased_as_written_down(warehouse: Warehouse) -> None:
     """For each of the 1,433 cased letters and each white space, the warehouse does what letters.py says."""
-    upper, lower = upper_and_lower()
-    assert scalar(warehouse, warehouse.lower(sa.literal(upper, sa.Text))) == lower
-    assert scalar(warehouse, warehouse.lower(sa.literal(lower, sa.Text))) == lower.translate(
+    upper, lower = case_mapping()
+    assert scalar(warehouse, warehouse.dialect.lower(sa.literal(upper, sa.Text))) == lower
+    assert scalar(warehouse, warehouse.dialect.lower(sa.literal(lower, sa.Text))) == lower.translate(
         dict(zip(map(ord, upper), lower, strict=True))
     )
-    assert scalar(warehouse, warehouse.remove_white_space(sa.literal(f"a{WHITE_SPACE}b", sa.Text))) == "ab"
-    assert scalar(warehouse, warehouse.trim(sa.literal(f"{WHITE_SPACE}a b{WHITE_SPACE}", sa.Text))) == "a b"
+    assert scalar(warehouse, warehouse.dialect.remove_white_space(sa.literal(f"a{WHITE_SPACE}b", sa.Text))) == "ab"
+    assert scalar(warehouse, warehouse.dialect.trim(sa.literal(f"{WHITE_SPACE}a b{WHITE_SPACE}", sa.Text))) == "a b"
 
 
 def test_the_test_vector_passes(warehouse: Warehouse) -> None:
@@ -206,7 +206,9 @@ def test_the_test_vector_passes(warehouse: Warehouse) -> None:
 def test_a_server_that_hashes_wrongly_is_refused(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where one hash of the test vector comes out wrong, nothing is hashed there."""
     monkeypatch.setattr(
-        warehouse, "lower", warehouse.lower_ascii if "postgres" in warehouse.url.drivername else lambda value: value
+        warehouse.dialect,
+        "lower",
+        warehouse.dialect.lower_ascii if "postgres" in warehouse.url.drivername else lambda value: value,
     )
     with warehouse.connect("check hashing") as connection, pytest.raises(ConfigurationError, match="match nobody"):
         check_hashing(warehouse, connection)
@@ -214,9 +216,9 @@ def test_a_server_that_hashes_wrongly_is_refused(warehouse: Warehouse, monkeypat
 
 def test_the_test_vector_is_right() -> None:
     """Its hashes are those that a plain computation gives."""
-    upper, lower = upper_and_lower()
+    upper, lower = case_mapping()
     letters = dict(zip(upper, lower, strict=True))
-    for text, expected in normalisers.TEST_VECTOR:
+    for text, expected in normalisers.TEST_VECTORS:
         plain = "".join(letters.get(c, c) for c in text if c not in WHITE_SPACE)
         assert hashlib.sha256(plain.encode()).hexdigest() == expected
 

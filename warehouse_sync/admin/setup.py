@@ -23,7 +23,7 @@ def grants(config: Config, name: str, *, role: str | None = None, may_create_sch
         tables = [sync.model.table_parts for sync in syncs if sync.model.table_parts]
         queries = [sync.name for sync in syncs if not sync.model.table_parts]
         chosen = role or warehouse.role
-        statements = warehouse.grants(chosen or "", tables, may_create_schema=may_create_schema)
+        statements = warehouse.grant_statements(chosen or "", tables, may_create_schema=may_create_schema)
         if not statements:
             return Grants(name, queries=queries)
         if chosen is None:

@@ -15,17 +15,17 @@ from importlib.util import find_spec
 from typing import Any, ClassVar, Literal
 
 from warehouse_sync.config import types as kind
-from warehouse_sync.config.validation import Part
+from warehouse_sync.config.validation import ConfigObject
 from warehouse_sync.fields import AudienceFields
 
 PACKAGE = "warehouse_sync.destinations"
 
-Section = Literal["identifiers", "fields"]
+FieldSection = Literal["identifiers", "fields"]
 
-SECTIONS: tuple[Section, ...] = ("identifiers", "fields")
+FIELD_SECTIONS: tuple[FieldSection, ...] = ("identifiers", "fields")
 
 
-class DestinationConfig(Part):
+class DestinationConfig(ConfigObject):
     """One entry under `destinations:`, whatever its type.
 
     Attributes:
@@ -34,9 +34,9 @@ class DestinationConfig(Part):
 
     """
 
-    named: ClassVar[bool] = True
+    named_by_key: ClassVar[bool] = True
     audience_fields: ClassVar[Mapping[str, AudienceFields]] = {}
-    schema_rules: ClassVar[Mapping[str, Any]] = {}
+    json_schema_rules: ClassVar[Mapping[str, Any]] = {}
 
     name: kind.Name
     type: str
@@ -53,7 +53,7 @@ class DestinationConfig(Part):
 
 
 @cache
-def destination_types() -> Mapping[str, type[DestinationConfig]]:
+def find_destination_types() -> Mapping[str, type[DestinationConfig]]:
     """Return the class of the configuration of each type of destination, by type."""
     package = find_spec(PACKAGE)
     folders = package.submodule_search_locations if package is not None else None
@@ -62,10 +62,10 @@ def destination_types() -> Mapping[str, type[DestinationConfig]]:
 
 
 @cache
-def known_names(section: Section) -> Mapping[str, tuple[str, ...]]:
+def known_field_names(section: FieldSection) -> Mapping[str, tuple[str, ...]]:
     """Return the names of identifiers or fields that any destination takes, by audience type."""
     names: dict[str, dict[str, None]] = {}
-    for config in destination_types().values():
+    for config in find_destination_types().values():
         for audience_type, known in config.audience_fields.items():
             declared = known.identifiers if section == "identifiers" else known.fields
             names.setdefault(audience_type, {}).update(dict.fromkeys(field.name for field in declared))

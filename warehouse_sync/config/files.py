@@ -10,45 +10,45 @@ from pathlib import Path
 MAX_BYTES = 5_000_000
 
 
-class Unreadable(ValueError):
+class UnreadableFile(ValueError):
     """A file cannot be read as text; `str()` says why in words that follow the file's name."""
 
 
-_note: ContextVar[Callable[[Path], object]] = ContextVar("note", default=lambda _path: None)
+_recorder: ContextVar[Callable[[Path], object]] = ContextVar("note", default=lambda _path: None)
 
 
 @contextmanager
-def noting_files(note: Callable[[Path], object]) -> Iterator[None]:
+def record_files(record: Callable[[Path], object]) -> Iterator[None]:
     """Within the block `note` is called with each file before it is read, and with folders before they are searched."""
-    token = _note.set(note)
+    token = _recorder.set(record)
     try:
         yield
     finally:
-        _note.reset(token)
+        _recorder.reset(token)
 
 
-def noted(path: Path) -> None:
+def record_file(path: Path) -> None:
     """Tell whoever notes files that this one is looked at."""
-    _note.get()(path)
+    _recorder.get()(path)
 
 
 def read_text(path: Path) -> str:
     """The UTF-8 text of a file, without a byte order mark. Raises Unreadable."""
-    noted(path)
+    record_file(path)
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        raise Unreadable("does not exist") from None
+        raise UnreadableFile("does not exist") from None
     except IsADirectoryError:
-        raise Unreadable("is a folder, not a file") from None
+        raise UnreadableFile("is a folder, not a file") from None
     except OSError as error:
-        raise Unreadable(f"cannot be read: {(error.strerror or type(error).__name__).lower()}") from None
+        raise UnreadableFile(f"cannot be read: {(error.strerror or type(error).__name__).lower()}") from None
     except ValueError:
-        raise Unreadable("is not the name of a file") from None
+        raise UnreadableFile("is not the name of a file") from None
     if len(content) > MAX_BYTES:
-        raise Unreadable(f"is larger than {MAX_BYTES // 1_000_000} MB")
+        raise UnreadableFile(f"is larger than {MAX_BYTES // 1_000_000} MB")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise Unreadable("is not text in UTF-8") from None
+        raise UnreadableFile("is not text in UTF-8") from None

@@ -20,20 +20,20 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, ValidationError
 
-from warehouse_sync.config.destination_types import DestinationConfig, destination_types
+from warehouse_sync.config.destination_types import DestinationConfig, find_destination_types
 from warehouse_sync.config.models import (
     SyncConfig,
     WarehouseConfig,
     WebhookConfig,
 )
-from warehouse_sync.config.validation import Part, did_you_mean, listed, problems_of, unknown_key
-from warehouse_sync.config.yaml_source import Sections, merge, read_documents
+from warehouse_sync.config.validation import ConfigObject, describe_errors, join_names, suggest, unknown_key_message
+from warehouse_sync.config.yaml_source import Sections, merge_sections, read_documents
 from warehouse_sync.errors import ConfigurationError
 
-Named = TypeVar("Named", bound=Part)
+Named = TypeVar("Named", bound=ConfigObject)
 
 
-class Config(Part):
+class Config(ConfigObject):
     """A whole configuration; every warehouse and destination that a sync names is there."""
 
     warehouses: Annotated[
@@ -54,11 +54,11 @@ class Config(Part):
 
     def sync(self, name: str) -> SyncConfig:
         """The sync of that name. Raises ConfigurationError that lists the known ones."""
-        return _named("sync", name, self.syncs)
+        return _get_entry("sync", name, self.syncs)
 
     def warehouse(self, name: str) -> WarehouseConfig:
         """The warehouse of that name. Raises ConfigurationError that lists the known ones."""
-        return _named("warehouse", name, self.warehouses)
+        return _get_entry("warehouse", name, self.warehouses)
 
     def warehouse_of(self, sync: SyncConfig) -> WarehouseConfig:
         """The warehouse that `sync` reads from."""
@@ -69,10 +69,10 @@ class Config(Part):
         return self.destinations[sync.destination]
 
 
-def _named(what: str, name: str, entries: Mapping[str, Named]) -> Named:
+def _get_entry(what: str, name: str, entries: Mapping[str, Named]) -> Named:
     if name in entries:
         return entries[name]
-    raise ConfigurationError(f"there is no {what} {name!r}{did_you_mean(name, entries)}; known here: {listed(entries)}")
+    raise ConfigurationError(f"there is no {what} {name!r}{suggest(name, entries)}; known here: {join_names(entries)}")
 
 
 def load_config(path: str | Path, *, environ: Mapping[str, str] | None = None) -> Config:
@@ -82,11 +82,11 @@ def load_config(path: str | Path, *, environ: Mapping[str, str] | None = None) -
     Raises ConfigurationError with everything that is wrong, in the order of files and lines.
     """
     documents = read_documents(Path(path), os.environ if environ is None else environ)
-    sections = merge(documents, Config.keys(), f"unknown key; a configuration has {listed(Config.keys())}")
-    warehouses = _entries(sections, "warehouses", lambda _: WarehouseConfig)
-    destinations = _entries(sections, "destinations", _destination_class)
-    syncs = _entries(sections, "syncs", lambda _: SyncConfig)
-    webhooks = _entries(sections, "webhooks", lambda _: WebhookConfig)
+    sections = merge_sections(documents, Config.keys(), f"unknown key; a configuration has {join_names(Config.keys())}")
+    warehouses = _validate_entries(sections, "warehouses", lambda _: WarehouseConfig)
+    destinations = _validate_entries(sections, "destinations", _find_destination_class)
+    syncs = _validate_entries(sections, "syncs", lambda _: SyncConfig)
+    webhooks = _validate_entries(sections, "webhooks", lambda _: WebhookConfig)
     _check_references(sections)
     _check_webhooks(sections)
     _check_audiences(sections, syncs, destinations)
@@ -98,7 +98,7 @@ def load_config(path: str | Path, *, environ: Mapping[str, str] | None = None) -
     return Config(warehouses=warehouses, destinations=destinations, syncs=syncs, webhooks=webhooks)
 
 
-def _entries(sections: Sections, section: str, class_of: Callable[[Any], type[Named]]) -> dict[str, Named]:
+def _validate_entries(sections: Sections, section: str, class_of: Callable[[Any], type[Named]]) -> dict[str, Named]:
     """Return the valid entries of a section; the problems of the others are noted in their documents.
 
     Args:
@@ -113,22 +113,22 @@ def _entries(sections: Sections, section: str, class_of: Callable[[Any], type[Na
         part = class_of(written)
         if isinstance(written, dict):
             if "name" in written:
-                entry.document.add(unknown_key("name", part), (section, name, "name"))
+                entry.document.add_problem(unknown_key_message("name", part), (section, name, "name"))
             written = {**written, "name": name}
         try:
             valid[name] = part.model_validate(written, context={"folder": entry.document.file.parent})
         except ValidationError as error:
-            for path, message in problems_of(error, part):
-                entry.document.add(message, (section, name, *(() if path == ("name",) else path)))
+            for path, message in describe_errors(error, part):
+                entry.document.add_problem(message, (section, name, *(() if path == ("name",) else path)))
     return valid
 
 
-def _destination_class(written: Any) -> type[DestinationConfig]:
+def _find_destination_class(written: Any) -> type[DestinationConfig]:
     """Return the class of an entry under `destinations:`, by its type.
 
     Of an entry whose type is missing or unknown, the first class reports the problem.
     """
-    known = destination_types()
+    known = find_destination_types()
     named = written.get("type") if isinstance(written, Mapping) else None
     return known[named] if isinstance(named, str) and named in known else next(iter(known.values()))
 
@@ -140,8 +140,8 @@ def _check_references(sections: Sections) -> None:
             target = entry.value.get(key) if isinstance(entry.value, dict) else None
             if isinstance(target, str) and target not in sections[section]:
                 known = sections[section]
-                message = f"there is no {key} {target!r}{did_you_mean(target, known)}; known here: {listed(known)}"
-                entry.document.add(message, ("syncs", name, key))
+                message = f"there is no {key} {target!r}{suggest(target, known)}; known here: {join_names(known)}"
+                entry.document.add_problem(message, ("syncs", name, key))
 
 
 def _check_webhooks(sections: Sections) -> None:
@@ -151,8 +151,8 @@ def _check_webhooks(sections: Sections) -> None:
         syncs = entry.value.get("syncs") if isinstance(entry.value, dict) else None
         for index, sync in enumerate(syncs if isinstance(syncs, list) else ()):
             if isinstance(sync, str) and sync not in known:
-                message = f"there is no sync {sync!r}{did_you_mean(sync, known)}; known here: {listed(known)}"
-                entry.document.add(message, ("webhooks", name, "syncs", index))
+                message = f"there is no sync {sync!r}{suggest(sync, known)}; known here: {join_names(known)}"
+                entry.document.add_problem(message, ("webhooks", name, "syncs", index))
 
 
 def _check_audiences(
@@ -167,6 +167,6 @@ def _check_audiences(
         account = destination.account_key if destination else (sync.destination,)
         owner = owners.setdefault((*account, int(sync.audience.id)), name)
         if owner != name:
-            place = sections["syncs"][owner].document.place(("syncs", owner, "audience", "id"))
+            place = sections["syncs"][owner].document.location(("syncs", owner, "audience", "id"))
             message = f"sync {owner!r} feeds this audience already ({place}), and each would remove what the other adds"
-            sections["syncs"][name].document.add(message, ("syncs", name, "audience", "id"))
+            sections["syncs"][name].document.add_problem(message, ("syncs", name, "audience", "id"))

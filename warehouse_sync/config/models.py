@@ -26,17 +26,24 @@ from pydantic import (
 
 from warehouse_sync.config import snowflake_login
 from warehouse_sync.config import types as kind
-from warehouse_sync.config.destination_types import SECTIONS, Section, known_names
-from warehouse_sync.config.files import Unreadable, read_text
+from warehouse_sync.config.destination_types import FIELD_SECTIONS, FieldSection, known_field_names
+from warehouse_sync.config.files import UnreadableFile, read_text
 from warehouse_sync.config.secrets import PrivateKey, Secret, WarehouseUrl, WebhookUrl
-from warehouse_sync.config.validation import Found, Part, did_you_mean, listed, validate, wrong
+from warehouse_sync.config.validation import (
+    ConfigObject,
+    Violation,
+    invalid_value,
+    join_names,
+    suggest,
+    validate_with_rules,
+)
 from warehouse_sync.schedule import Schedule
 
 
-class ModelConfig(Part):
+class ModelConfig(ConfigObject):
     """The query whose rows become members; exactly one of sql, file and table."""
 
-    sql: Annotated[kind.Query | None, Field(description="One SELECT, taken as it is")] = None
+    sql: Annotated[kind.QueryText | None, Field(description="One SELECT, taken as it is")] = None
     file: Annotated[
         Path | None,
         Field(description="A file that holds the SELECT; relative to this YAML file"),
@@ -45,7 +52,7 @@ class ModelConfig(Part):
         kind.TableName | None,
         Field(description='A table or view: name or schema.name, odd names in quotes: "My Schema"."x"'),
     ] = None
-    primary_key: Annotated[kind.Columns, Field(description="Column or columns that name a row in the log")]
+    primary_key: Annotated[kind.ColumnNames, Field(description="Column or columns that name a row in the log")]
 
     _text: str | None = PrivateAttr(default=None)
 
@@ -57,40 +64,40 @@ class ModelConfig(Part):
     @property
     def table_parts(self) -> tuple[str, ...] | None:
         """The parts of `table` without quotes, an unquoted one in lower case; None for a query."""
-        return None if self.table is None else kind.table_parts(self.table)
+        return None if self.table is None else kind.parse_table_name(self.table)
 
     @classmethod
-    def rules(cls, given: Mapping[str, Any]) -> Iterable[Found]:
+    def check_rules(cls, written: Mapping[str, Any]) -> Iterable[Violation]:
         """Exactly one source of rows."""
-        sources = [key for key in ("sql", "file", "table") if given.get(key) is not None]
+        sources = [key for key in ("sql", "file", "table") if written.get(key) is not None]
         if len(sources) != 1:
-            yield (), f"exactly one of sql, file and table is needed, found {listed(sources)}"
+            yield (), f"exactly one of sql, file and table is needed, found {join_names(sources)}"
 
     @field_validator("file", mode="before")
     @classmethod
-    def _beside(cls, value: Any, info: ValidationInfo) -> Any:
-        return kind.folder(info) / value if isinstance(value, str) else value
+    def _resolve_file(cls, value: Any, info: ValidationInfo) -> Any:
+        return kind.base_folder(info) / value if isinstance(value, str) else value
 
     @model_validator(mode="wrap")
     @classmethod
-    def _read(cls, data: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
-        text, found = None, list[Found]()
+    def _read_file(cls, data: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
+        text, found = None, list[Violation]()
         file = data.get("file") if isinstance(data, Mapping) else None
         if isinstance(file, str | Path):
             try:
-                text = read_text(kind.folder(info) / file)
-            except Unreadable as error:
+                text = read_text(kind.base_folder(info) / file)
+            except UnreadableFile as error:
                 found.append((("file",), f"the query's file {file} {error}"))
             else:
                 if not text.strip():
                     found.append((("file",), f"the query's file {file} is empty"))
-        model = validate(handler, data, found)
+        model = validate_with_rules(handler, data, found)
         if text is not None:
             model._text = text
         return model
 
 
-class AudienceConfig(Part):
+class AudienceConfig(ConfigObject):
     """The audience to keep; `name` has it created by the first run, `id` takes an existing one."""
 
     type: Annotated[Literal["user", "company"], Field(description="What its members are")]
@@ -99,16 +106,16 @@ class AudienceConfig(Part):
     description: Annotated[str | None, Field(description="Shown beside the name; only with name")] = None
 
     @classmethod
-    def rules(cls, given: Mapping[str, Any]) -> Iterable[Found]:
+    def check_rules(cls, written: Mapping[str, Any]) -> Iterable[Violation]:
         """A name or an id; a description belongs to a name."""
-        named, taken = (given.get(key) is not None for key in ("name", "id"))
+        named, taken = (written.get(key) is not None for key in ("name", "id"))
         if named == taken:
             yield (), f"exactly one of name and id is needed, found {'both' if named else 'none'}"
-        if taken and given.get("description") is not None:
+        if taken and written.get("description") is not None:
             yield ("description",), "an audience taken by id keeps its own description; leave this key out"
 
 
-class GuardConfig(Part):
+class GuardConfig(ConfigObject):
     """When a run stops before it sends anything."""
 
     max_removed_percent: Annotated[
@@ -125,7 +132,7 @@ class GuardConfig(Part):
     ] = 100
 
 
-class RetryConfig(Part):
+class RetryConfig(ConfigObject):
     """What happens to operations that could not be delivered."""
 
     enabled: Annotated[bool, Field(description="Send them again in later runs")] = True
@@ -135,7 +142,7 @@ class RetryConfig(Part):
     ] = 13 * 3600.0
 
 
-class RetentionConfig(Part):
+class RetentionConfig(ConfigObject):
     """How much of the past is kept in the worker's tables."""
 
     sync_log_days: Annotated[kind.Count, Field(ge=0, le=36500, description="0 keeps no log")] = 30
@@ -144,10 +151,10 @@ class RetentionConfig(Part):
     ] = 2
 
 
-class SyncConfig(Part):
+class SyncConfig(ConfigObject):
     """One query mirrored into one audience."""
 
-    named: ClassVar[bool] = True
+    named_by_key: ClassVar[bool] = True
 
     name: kind.Name
     warehouse: Annotated[str, Field(description="One of the warehouses")]
@@ -182,23 +189,23 @@ class SyncConfig(Part):
     ]
 
     @classmethod
-    def rules(cls, given: Mapping[str, Any]) -> Iterable[Found]:
+    def check_rules(cls, written: Mapping[str, Any]) -> Iterable[Violation]:
         """Identifiers and fields are those of the audience's type."""
-        audience = given.get("audience")
+        audience = written.get("audience")
         audience_type = audience.get("type") if isinstance(audience, Mapping) else getattr(audience, "type", None)
         if audience_type not in ("user", "company"):
             return
-        for section in SECTIONS:
-            mapping = given.get(section)
+        for section in FIELD_SECTIONS:
+            mapping = written.get(section)
             for key in mapping if isinstance(mapping, Mapping) else ():
-                if key not in known_names(section)[audience_type]:
-                    yield (section, key), _stranger(str(key), section, audience_type)
+                if key not in known_field_names(section)[audience_type]:
+                    yield (section, key), _explain_unknown_field(str(key), section, audience_type)
 
     @field_validator("mode", mode="before")
     @classmethod
-    def _only_mirror(cls, value: Any) -> Any:
+    def _explain_other_modes(cls, value: Any) -> Any:
         if value in ("upsert", "append", "add", "insert", "update", "delete", "remove", "full", "incremental"):
-            raise wrong(
+            raise invalid_value(
                 f"mode {value} is not offered: an audience mirrors its query; write mirror or leave this key out"
             )
         return value
@@ -217,23 +224,23 @@ class SyncConfig(Part):
         return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
 
 
-def _stranger(key: str, section: Section, audience_type: str) -> str:
+def _explain_unknown_field(key: str, section: FieldSection, audience_type: str) -> str:
     """Why `key` is none of the identifiers or fields of an audience type, and what may have been meant."""
-    for other in SECTIONS:
-        known = known_names(other)
+    for other in FIELD_SECTIONS:
+        known = known_field_names(other)
         if other != section and key in known[audience_type]:
             return f"{key} belongs under {other}"
         for elsewhere, keys in known.items():
             if elsewhere != audience_type and key in keys:
                 return f"{key} belongs to {elsewhere} audiences; this audience is of type {audience_type}"
-    keys = known_names(section)[audience_type]
-    return f"{audience_type} audiences have no such key{did_you_mean(key, keys)}; known here: {listed(keys)}"
+    keys = known_field_names(section)[audience_type]
+    return f"{audience_type} audiences have no such key{suggest(key, keys)}; known here: {join_names(keys)}"
 
 
-class WarehouseConfig(Part):
+class WarehouseConfig(ConfigObject):
     """Where the data is, and the worker's own tables with it."""
 
-    named: ClassVar[bool] = True
+    named_by_key: ClassVar[bool] = True
 
     name: kind.Name
     url: Annotated[
@@ -244,7 +251,7 @@ class WarehouseConfig(Part):
         ),
     ]
     schema_: Annotated[
-        kind.Schema,
+        kind.SchemaName,
         Field(alias="schema", description="Where the worker keeps its own tables; made by the first run"),
     ] = "warehouse_sync"
     lease: Annotated[
@@ -270,33 +277,35 @@ class WarehouseConfig(Part):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _has_room(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+    def _check_url_dependent_keys(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         made = handler(data)
-        problem = kind.schema_problem(made.url.get_secret_value(), made.schema_)
-        found: list[Found] = [(("schema",), problem)] if problem else []
+        problem = kind.find_schema_problem(made.url.get_secret_value(), made.schema_)
+        found: list[Violation] = [(("schema",), problem)] if problem else []
         if made.memory_limit is not None and not made.url.get_secret_value().startswith("duckdb:"):
             found.append((("memory_limit",), "is for DuckDB only: elsewhere the warehouse's own server has the work"))
-        return validate(
-            lambda _: made, data, [*found, *snowflake_login.problems(made.url.get_secret_value(), *made.login)]
+        return validate_with_rules(
+            lambda _: made,
+            data,
+            [*found, *snowflake_login.check_login(made.url.get_secret_value(), *made.login_secrets)],
         )
 
     @property
-    def login(self) -> tuple[str | None, str | None, str | None]:
+    def login_secrets(self) -> tuple[str | None, str | None, str | None]:
         """Private key, its passphrase, OAuth token."""
         given = (self.private_key, self.private_key_passphrase, self.oauth_token)
         key, passphrase, token = (None if secret is None else secret.get_secret_value() for secret in given)
         return key, passphrase, token
 
 
-Occasion = Literal["failed", "blocked", "dead", "recovered"]
+AlertKind = Literal["failed", "blocked", "dead", "recovered"]
 
-OCCASIONS: tuple[Occasion, ...] = ("failed", "blocked", "dead", "recovered")
+ALERT_KINDS: tuple[AlertKind, ...] = ("failed", "blocked", "dead", "recovered")
 
 
-class WebhookConfig(Part):
+class WebhookConfig(ConfigObject):
     """An address that is told once when the state of a sync changes."""
 
-    named: ClassVar[bool] = True
+    named_by_key: ClassVar[bool] = True
 
     name: kind.Name
     url: Annotated[
@@ -304,16 +313,16 @@ class WebhookConfig(Part):
         Field(description="Slack's incoming webhook, or any address that takes JSON; http:// on this machine only"),
     ]
     on: Annotated[
-        tuple[Occasion, ...],
-        kind.WORDS,
+        tuple[AlertKind, ...],
+        kind.NOT_EMPTY_AND_DISTINCT,
         Field(description="What it is told: failed, blocked, dead, recovered", json_schema_extra={"minItems": 1}),
-    ] = OCCASIONS
+    ] = ALERT_KINDS
     syncs: Annotated[
         tuple[kind.Text, ...] | None,
         Field(min_length=1, description="Of these syncs only; left out, of all"),
     ] = None
 
-    def concerns(self, sync: str) -> bool:
+    def applies_to(self, sync: str) -> bool:
         """Whether it is told of this sync."""
         return self.syncs is None or sync in self.syncs
 
@@ -321,30 +330,30 @@ class WebhookConfig(Part):
 _TIME = r"([01]?[0-9]|2[0-3]):[0-5][0-9]"
 
 
-def _time(value: Any) -> Any:
+def _check_time(value: Any) -> Any:
     # YAML 1.1 reads 12:30 as a number to the base of 60.
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 24 * 60:
-        raise wrong(f'a time is expected here; put it in quotes: "{value // 60:02d}:{value % 60:02d}"')
+        raise invalid_value(f'a time is expected here; put it in quotes: "{value // 60:02d}:{value % 60:02d}"')
     if isinstance(value, str) and not re.fullmatch(_TIME, value):
-        raise wrong('a time is expected here, "00:00" to "23:59"')
+        raise invalid_value('a time is expected here, "00:00" to "23:59"')
     return value
 
 
-def _cron(value: str) -> str:
+def _check_cron(value: str) -> str:
     try:
         return Schedule(value).cron
     except ValueError as error:
-        raise wrong(str(error)) from None
+        raise invalid_value(str(error)) from None
 
 
-def _zone(value: str) -> str:
+def _check_timezone(value: str) -> str:
     try:
         return Schedule("0 0 * * *", value).timezone
     except ValueError as error:
-        raise wrong(str(error)) from None
+        raise invalid_value(str(error)) from None
 
 
-class ScheduleConfig(Part):
+class ScheduleConfig(ConfigObject):
     """When a sync runs by itself; exactly one of every and cron."""
 
     every: Annotated[
@@ -353,26 +362,26 @@ class ScheduleConfig(Part):
     ] = None
     at: Annotated[
         str | None,
-        BeforeValidator(_time),
+        BeforeValidator(_check_time),
         WithJsonSchema({"type": "string", "pattern": f"^{_TIME}$"}),
         Field(description='A time of day that is hit, "HH:MM"; only with every, 00:00 unless given'),
     ] = None
     cron: Annotated[
         str | None,
         Field(description="Five fields as in crontab(5): minute hour day month weekday; 0 is Sunday"),
-        AfterValidator(lambda value: None if value is None else _cron(value)),
+        AfterValidator(lambda value: None if value is None else _check_cron(value)),
     ] = None
     timezone: Annotated[
-        str, AfterValidator(_zone), Field(description="IANA name of the zone that at and cron are meant in")
+        str, AfterValidator(_check_timezone), Field(description="IANA name of the zone that at and cron are meant in")
     ] = "UTC"
 
     @classmethod
-    def rules(cls, given: Mapping[str, Any]) -> Iterable[Found]:
+    def check_rules(cls, written: Mapping[str, Any]) -> Iterable[Violation]:
         """An interval or an expression; a time belongs to an interval."""
-        every, cron = (given.get(key) is not None for key in ("every", "cron"))
+        every, cron = (written.get(key) is not None for key in ("every", "cron"))
         if every == cron:
             yield (), f"exactly one of every and cron is needed, found {'both' if every else 'none'}"
-        if cron and not every and given.get("at") is not None:
+        if cron and not every and written.get("at") is not None:
             yield ("at",), "a cron expression says itself at what time; leave this key out"
 
     @property

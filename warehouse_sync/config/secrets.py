@@ -9,47 +9,47 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import BeforeValidator, SecretStr, ValidationInfo, WithJsonSchema
 
-from warehouse_sync.config.files import Unreadable, read_text
-from warehouse_sync.config.snowflake_login import checked_url
-from warehouse_sync.config.types import CONTROL, folder, web_address
-from warehouse_sync.config.validation import wrong
+from warehouse_sync.config.files import UnreadableFile, read_text
+from warehouse_sync.config.snowflake_login import validate_url
+from warehouse_sync.config.types import CONTROL_CHARACTERS, base_folder, validate_web_address
+from warehouse_sync.config.validation import invalid_value
 from warehouse_sync.redaction import hide_secret
 
-_SHORTEST_CREDENTIAL = 12
+_MIN_CREDENTIAL_LENGTH = 12
 
 
-def _opened(value: Any, info: ValidationInfo, *, lines: bool = False) -> Any:
+def _read_secret(value: Any, info: ValidationInfo, *, multiline: bool = False) -> Any:
     """A secret as text, from `{file: …}` too; anything but text is left for pydantic to refuse."""
     if isinstance(value, Mapping):
         if set(value) != {"file"} or not isinstance(value["file"], str) or not value["file"]:
-            raise wrong("text or {file: /path/of/a/mounted/secret} is expected here")
+            raise invalid_value("text or {file: /path/of/a/mounted/secret} is expected here")
         try:
-            value = read_text(folder(info) / value["file"]).rstrip("\r\n")
-        except Unreadable as error:
-            raise wrong(f"the secret's file {value['file']} {error}") from None
+            value = read_text(base_folder(info) / value["file"]).rstrip("\r\n")
+        except UnreadableFile as error:
+            raise invalid_value(f"the secret's file {value['file']} {error}") from None
         if not value.strip():
-            raise wrong("the secret's file is empty")
+            raise invalid_value("the secret's file is empty")
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
     if isinstance(value, str):
         if not value.strip():
-            raise wrong("must not be empty; is its environment variable set?")
-        if CONTROL.search(value.replace("\n", "").replace("\r", "") if lines else value):
-            raise wrong("must be one line without control characters")
+            raise invalid_value("must not be empty; is its environment variable set?")
+        if CONTROL_CHARACTERS.search(value.replace("\n", "").replace("\r", "") if multiline else value):
+            raise invalid_value("must be one line without control characters")
     return value
 
 
-def _read(make: Callable[[str], str], *, lines: bool = False) -> BeforeValidator:
+def _secret_validator(parse: Callable[[str], str], *, multiline: bool = False) -> BeforeValidator:
     """Turns what is configured into what `make` makes of its text."""
 
     def read(value: Any, info: ValidationInfo) -> Any:
-        value = _opened(value, info, lines=lines)
-        return make(value) if isinstance(value, str) else value
+        value = _read_secret(value, info, multiline=multiline)
+        return parse(value) if isinstance(value, str) else value
 
     return BeforeValidator(read)
 
 
-def _private_key(value: str) -> str:
+def _parse_private_key(value: str) -> str:
     # Environment variables of one line carry the line breaks as escapes.
     value = value if "\n" in value else value.replace("\\n", "\n")
     for line in (value, *value.split("\n")):
@@ -58,46 +58,50 @@ def _private_key(value: str) -> str:
     return value
 
 
-def _secret(value: str) -> str:
+def _parse_secret(value: str) -> str:
     hide_secret(value)
     return value
 
 
-def _warehouse_url(value: str) -> str:
+def _parse_warehouse_url(value: str) -> str:
     scheme, separator, rest = value.partition("://")
     password = rest.partition("?")[0].rpartition("@")[0].partition(":")[2]
     for hidden in {password, unquote(password)}:
         hide_secret(hidden)
     backend, _, driver = scheme.lower().partition("+")
     if backend == "snowflake" and not driver and separator:
-        return checked_url(rest)
+        return validate_url(rest)
     if backend == "duckdb" and not driver and separator:
-        return _duckdb_url(value, rest)
+        return _check_duckdb_url(value, rest)
     if backend in ("postgresql", "postgres") and driver in ("", "psycopg") and separator:
         return f"postgresql+psycopg://{rest}"
-    raise wrong(
+    raise invalid_value(
         "a SQLAlchemy address is expected: duckdb:///file.duckdb, postgresql+psycopg://host/database or snowflake://…"
     )
 
 
-def _duckdb_url(url: str, rest: str) -> str:
+def _check_duckdb_url(url: str, rest: str) -> str:
     database = unquote(rest.partition("?")[0])
     if database in ("", "/") or database.lstrip("/").startswith(":memory:"):
-        raise wrong("a database in memory would lose the worker's own tables; name a file: duckdb:///file.duckdb")
+        raise invalid_value(
+            "a database in memory would lose the worker's own tables; name a file: duckdb:///file.duckdb"
+        )
     if not database.startswith("/"):
-        raise wrong("three slashes stand before the file: duckdb:///file.duckdb, or four when it begins at the root")
+        raise invalid_value(
+            "three slashes stand before the file: duckdb:///file.duckdb, or four when it begins at the root"
+        )
     return url
 
 
-def _webhook_url(value: str) -> str:
+def _parse_webhook_url(value: str) -> str:
     address, _, query = value.partition("?")
     if re.search(r"[\s#?]", query):
-        raise wrong("an address is expected here, such as https://hooks.slack.com/services/…")
-    web_address(address)
+        raise invalid_value("an address is expected here, such as https://hooks.slack.com/services/…")
+    validate_web_address(address)
     hide_secret(value)
     # What comes behind the host is the credential, and some messages show that alone. Short, it is a plain word.
     for part in (urlsplit(value).path.strip("/"), query):
-        if len(part) >= _SHORTEST_CREDENTIAL:
+        if len(part) >= _MIN_CREDENTIAL_LENGTH:
             hide_secret(part)
     return value
 
@@ -116,8 +120,8 @@ _SECRET_SCHEMA = WithJsonSchema(
     }
 )
 
-Secret = Annotated[SecretStr, _read(_secret), _SECRET_SCHEMA]
-PrivateKey = Annotated[SecretStr, _read(_private_key, lines=True), _SECRET_SCHEMA]
-SecretText = Annotated[str, BeforeValidator(_opened), _SECRET_SCHEMA]
-WebhookUrl = Annotated[SecretStr, _read(_webhook_url), _SECRET_SCHEMA]
-WarehouseUrl = Annotated[SecretStr, _read(_warehouse_url), _SECRET_SCHEMA]
+Secret = Annotated[SecretStr, _secret_validator(_parse_secret), _SECRET_SCHEMA]
+PrivateKey = Annotated[SecretStr, _secret_validator(_parse_private_key, multiline=True), _SECRET_SCHEMA]
+SecretText = Annotated[str, BeforeValidator(_read_secret), _SECRET_SCHEMA]
+WebhookUrl = Annotated[SecretStr, _secret_validator(_parse_webhook_url), _SECRET_SCHEMA]
+WarehouseUrl = Annotated[SecretStr, _secret_validator(_parse_warehouse_url), _SECRET_SCHEMA]

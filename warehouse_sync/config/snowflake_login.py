@@ -8,12 +8,12 @@ from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote
 
 from warehouse_sync.config.types import is_loopback
-from warehouse_sync.config.validation import Found, listed, wrong
+from warehouse_sync.config.validation import Violation, invalid_value, join_names
 
-KEYS = ("private_key", "private_key_passphrase", "oauth_token")
+LOGIN_KEYS = ("private_key", "private_key_passphrase", "oauth_token")
 """Keys of a warehouse that belong to Snowflake alone."""
 
-QUERY = (
+URL_PARAMETERS = (
     "warehouse",
     "role",
     "host",
@@ -26,7 +26,7 @@ QUERY = (
 )
 """What may stand in the query of a URL."""
 
-ELSEWHERE = {
+PLACES_OF_OTHER_PARAMETERS = {
     "password": "between user and @",
     "account": "as the host",
     "user": "in front of @",
@@ -40,10 +40,10 @@ ELSEWHERE = {
 }
 """What is known of a Snowflake URL from elsewhere, and where it stands here."""
 
-FORM = "snowflake://user@account/database/schema?warehouse=…&role=… is expected"
+URL_FORM = "snowflake://user@account/database/schema?warehouse=…&role=… is expected"
 
 
-class Address(NamedTuple):
+class SnowflakeAddress(NamedTuple):
     """The parts of a URL that decide how one logs in."""
 
     user: str
@@ -52,35 +52,41 @@ class Address(NamedTuple):
     query: dict[str, str]
 
 
-def address(url: str) -> Address:
+def parse_address(url: str) -> SnowflakeAddress:
     """The parts of a snowflake:// URL."""
     rest, _, query = url.partition("://")[2].partition("?")
     login, _, account = rest.partition("/")[0].rpartition("@")
     user, _, password = login.partition(":")
-    return Address(unquote(user), unquote(password), account, dict(parse_qsl(query, keep_blank_values=True)))
+    return SnowflakeAddress(unquote(user), unquote(password), account, dict(parse_qsl(query, keep_blank_values=True)))
 
 
-def checked_url(rest: str) -> str:
+def validate_url(rest: str) -> str:
     """The URL whose part behind :// is `rest`. Raises what a validator raises."""
     url = f"snowflake://{rest}"
-    parts = address(url)
+    parts = parse_address(url)
     path = [unquote(part) for part in rest.partition("?")[0].partition("/")[2].split("/")]
     if not re.fullmatch(r"[A-Za-z0-9_.-]+(?::[0-9]+)?", parts.account):
-        raise wrong(f"the account is missing or odd; {FORM}")
+        raise invalid_value(f"the account is missing or odd; {URL_FORM}")
     if not path[0] or len(path) > 2 or not path[-1]:
-        raise wrong(f"a database, and a schema if need be, are expected behind the account; {FORM}")
+        raise invalid_value(f"a database, and a schema if need be, are expected behind the account; {URL_FORM}")
     for name in parts.query:
-        if name not in QUERY:
-            place = f"; it stands {ELSEWHERE[name]}" if name in ELSEWHERE else f"; known here: {listed(QUERY)}"
-            raise wrong(f"{name} must not stand in the query of this address{place}")
+        if name not in URL_PARAMETERS:
+            place = (
+                f"; it stands {PLACES_OF_OTHER_PARAMETERS[name]}"
+                if name in PLACES_OF_OTHER_PARAMETERS
+                else f"; known here: {join_names(URL_PARAMETERS)}"
+            )
+            raise invalid_value(f"{name} must not stand in the query of this address{place}")
     if parts.query.get("protocol", "https") != "https":
         host = parts.query.get("host", parts.account.partition(":")[0])
         if parts.query["protocol"] != "http" or not is_loopback(host):
-            raise wrong("protocol=http is taken for this machine only (127.0.0.1, localhost); leave it out")
+            raise invalid_value("protocol=http is taken for this machine only (127.0.0.1, localhost); leave it out")
     return url
 
 
-def problems(url: str, private_key: str | None, passphrase: str | None, oauth_token: str | None) -> Iterator[Found]:
+def check_login(
+    url: str, private_key: str | None, passphrase: str | None, oauth_token: str | None
+) -> Iterator[Violation]:
     """What is wrong with how a warehouse at `url` is logged in to; key by key."""
     given = {"private_key": private_key, "private_key_passphrase": passphrase, "oauth_token": oauth_token}
     if not url.startswith("snowflake:"):
@@ -88,7 +94,7 @@ def problems(url: str, private_key: str | None, passphrase: str | None, oauth_to
             if value is not None:
                 yield (key,), "belongs to snowflake:// addresses; leave this key out"
         return
-    parts = address(url)
+    parts = parse_address(url)
     ways = [
         name
         for name, used in (
@@ -102,18 +108,18 @@ def problems(url: str, private_key: str | None, passphrase: str | None, oauth_to
     if not ways:
         yield ("url",), "no way to log in: give a password in the address, or private_key, or oauth_token"
     for way in ways[1:]:
-        yield (way if way in KEYS else "url",), f"one way to log in is enough, found {listed(ways)}"
+        yield (way if way in LOGIN_KEYS else "url",), f"one way to log in is enough, found {join_names(ways)}"
     if not parts.user and (parts.password or private_key):
-        yield ("url",), f"the user is missing; {FORM}"
+        yield ("url",), f"the user is missing; {URL_FORM}"
     if private_key is not None:
-        yield from _problems_of_key(private_key, passphrase)
+        yield from _check_private_key(private_key, passphrase)
     elif passphrase is not None:
         yield ("private_key_passphrase",), "there is no private_key that it could open"
 
 
-def _problems_of_key(private_key: str, passphrase: str | None) -> Iterator[Found]:
+def _check_private_key(private_key: str, passphrase: str | None) -> Iterator[Violation]:
     try:
-        private_key_der(private_key, passphrase)
+        private_key_to_der(private_key, passphrase)
     except ImportError:
         return  # The driver brings what reads keys; who opens the warehouse is told that it is missing.
     except TypeError:
@@ -130,7 +136,7 @@ def _problems_of_key(private_key: str, passphrase: str | None) -> Iterator[Found
         yield ("private_key",), f"cannot be used ({type(error).__name__}); an RSA key of 2048 bits is expected"
 
 
-def private_key_der(pem: str, passphrase: str | None) -> bytes:
+def private_key_to_der(pem: str, passphrase: str | None) -> bytes:
     """The key as the driver wants it: PKCS #8 in DER, not encrypted.
 
     Raises TypeError when the passphrase is missing or superfluous, ValueError when the key cannot be read with it,

@@ -14,11 +14,11 @@ from warehouse_sync.config.yaml_source import KeyPath
 
 Value = TypeVar("Value")
 
-Found = tuple[KeyPath, str]
+Violation = tuple[KeyPath, str]
 """Where, below the mapping at hand, and what is wrong there."""
 
 
-class Part(BaseModel):
+class ConfigObject(BaseModel):
     """A mapping of the configuration: frozen, without unknown keys, and with all of its problems told at once.
 
     named: an entry of a section; its `name` is the key that it stands under, never written inside.
@@ -26,29 +26,31 @@ class Part(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, hide_input_in_errors=True)
 
-    named: ClassVar[bool] = False
+    named_by_key: ClassVar[bool] = False
 
     @classmethod
     def keys(cls) -> list[str]:
         """The keys that users write here, in the order of the reference."""
-        return [field.alias or name for name, field in cls.model_fields.items() if not (cls.named and name == "name")]
+        return [
+            field.alias or name for name, field in cls.model_fields.items() if not (cls.named_by_key and name == "name")
+        ]
 
     @classmethod
-    def rules(cls, given: Mapping[str, Any]) -> Iterable[Found]:
+    def check_rules(cls, written: Mapping[str, Any]) -> Iterable[Violation]:
         """Rules between keys, checked on what was written even where a single value is wrong by itself."""
         return ()
 
     @model_validator(mode="wrap")
     @classmethod
-    def _all_at_once(cls, data: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
-        return validate(handler, data, cls.rules(data) if isinstance(data, Mapping) else ())
+    def _report_all_at_once(cls, data: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
+        return validate_with_rules(handler, data, cls.check_rules(data) if isinstance(data, Mapping) else ())
 
 
-def validate(handler: Callable[[Any], Value], data: Any, found: Iterable[Found]) -> Value:
+def validate_with_rules(handler: Callable[[Any], Value], data: Any, violations: Iterable[Violation]) -> Value:
     """What `handler` makes of `data`. Raises ValidationError with its errors and with all that was `found`."""
     more = [
         InitErrorDetails(type=PydanticCustomError("rule", "{message}", {"message": message}), loc=path, input=None)
-        for path, message in found
+        for path, message in violations
     ]
     try:
         result = handler(data)
@@ -67,12 +69,12 @@ def validate(handler: Callable[[Any], Value], data: Any, found: Iterable[Found])
     return result
 
 
-def wrong(message: str) -> PydanticCustomError:
+def invalid_value(message: str) -> PydanticCustomError:
     """What a validator of one value raises: `message` is said as it is."""
     return PydanticCustomError("rule", "{message}", {"message": message})
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
+def suggest(word: str, known: Iterable[str]) -> str:
     """`; did you mean x?` when something known resembles `word`, else nothing."""
 
     def likeness(candidate: str) -> float:
@@ -82,25 +84,28 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {nearest}?" if likeness(nearest) >= 0.55 else ""
 
 
-def listed(known: Iterable[str]) -> str:
+def join_names(known: Iterable[str]) -> str:
     """`a, b and c`, in the given order; `none` when there are none."""
     words = list(known)
     return " and ".join(([", ".join(words[:-1])] if words[1:] else []) + words[-1:]) or "none"
 
 
-def problems_of(error: ValidationError, part: type[Part]) -> list[Found]:
+def describe_errors(error: ValidationError, config_class: type[ConfigObject]) -> list[Violation]:
     """Every error of a `part` in plain words; no value is repeated in them, it could be a secret."""
     return [
-        (_shown(known["loc"]), _words(known["type"], known["loc"], known.get("ctx", {}), known["input"], part))
+        (
+            _without_key_marker(known["loc"]),
+            _describe_error(known["type"], known["loc"], known.get("ctx", {}), known["input"], config_class),
+        )
         for known in error.errors(include_url=False)
     ]
 
 
-def _shown(path: KeyPath) -> KeyPath:
+def _without_key_marker(path: KeyPath) -> KeyPath:
     return path[:-1] if path and path[-1] == "[key]" else path
 
 
-_EXPECTED = {
+_TYPE_NAMES = {
     "string": "text",
     "int": "a whole number",
     "float": "a number",
@@ -112,7 +117,7 @@ _EXPECTED = {
     "list": "a list",
     "path": "the name of a file",
 }
-_LIMITS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+_MESSAGES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "missing": lambda _: "missing; this key must be given",
     "greater_than": lambda limit: f"must be more than {limit['gt']:g}",
     "greater_than_equal": lambda limit: f"must be at least {limit['ge']:g}",
@@ -126,19 +131,21 @@ _LIMITS: dict[str, Callable[[Mapping[str, Any]], str]] = {
 }
 
 
-def _words(kind: str, path: KeyPath, context: Mapping[str, Any], value: Any, part: type[Part]) -> str:
-    if kind == "extra_forbidden":
-        return _unknown(path, part)
-    if kind in _LIMITS:
-        return _LIMITS[kind](context)
-    expected = _EXPECTED.get(kind.split("_")[0])
+def _describe_error(
+    error_type: str, path: KeyPath, context: Mapping[str, Any], value: Any, config_class: type[ConfigObject]
+) -> str:
+    if error_type == "extra_forbidden":
+        return _describe_unknown_key(path, config_class)
+    if error_type in _MESSAGES:
+        return _MESSAGES[error_type](context)
+    expected = _TYPE_NAMES.get(error_type.split("_")[0])
     if expected is None:
-        return f"this value is not accepted ({kind.replace('_', ' ')})"
+        return f"this value is not accepted ({error_type.replace('_', ' ')})"
     quotes = isinstance(value, bool | int | float | date) and expected == "text"
-    return f"{expected} is expected here, found {_kind_of(value)}" + ("; put it in quotes" if quotes else "")
+    return f"{expected} is expected here, found {_describe_type(value)}" + ("; put it in quotes" if quotes else "")
 
 
-def _kind_of(value: Any) -> str:
+def _describe_type(value: Any) -> str:
     if value is None:
         return "nothing"
     if isinstance(value, bool):
@@ -149,15 +156,15 @@ def _kind_of(value: Any) -> str:
     return kinds.get(type(value), "something else")
 
 
-def _unknown(path: KeyPath, part: type[Part]) -> str:
+def _describe_unknown_key(path: KeyPath, config_class: type[ConfigObject]) -> str:
     for key in path[:-1]:
-        field = next(field for name, field in part.model_fields.items() if key == (field.alias or name))
+        field = next(field for name, field in config_class.model_fields.items() if key == (field.alias or name))
         kinds = (field.annotation, *get_args(field.annotation))
-        part = next(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Part))
-    return unknown_key(str(path[-1]), part)
+        config_class = next(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, ConfigObject))
+    return unknown_key_message(str(path[-1]), config_class)
 
 
-def unknown_key(key: str, part: type[Part]) -> str:
+def unknown_key_message(key: str, config_class: type[ConfigObject]) -> str:
     """What is said of a key that `part` does not have."""
-    keys = part.keys()
-    return f"unknown key{did_you_mean(key, keys) or '; known here: ' + listed(keys)}"
+    keys = config_class.keys()
+    return f"unknown key{suggest(key, keys) or '; known here: ' + join_names(keys)}"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from warehouse_sync.config.files import noting_files
+from warehouse_sync.config.files import record_files
 from warehouse_sync.config.loader import Config, load_config
 
-_Print = tuple[int, ...] | tuple[str, ...] | None
+_FileState = tuple[int, ...] | tuple[str, ...] | None
 
 
 class ConfigWatch:
@@ -20,24 +20,24 @@ class ConfigWatch:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._seen: dict[Path, _Print] = {}
+        self._file_states: dict[Path, _FileState] = {}
 
     def load(self) -> Config:
         """The configuration as it stands now. Raises ConfigurationError with everything that is wrong."""
-        seen: dict[Path, _Print] = {}
+        seen: dict[Path, _FileState] = {}
         try:
             # Before each file is read: what is written meanwhile is a change.
-            with noting_files(lambda path: seen.setdefault(path, _print(path))):
+            with record_files(lambda path: seen.setdefault(path, _read_state(path))):
                 return load_config(self.path)
         finally:
-            self._seen = seen
+            self._file_states = seen
 
-    def changed(self) -> bool:
+    def has_changed(self) -> bool:
         """Whether a file has changed, come or gone since `load()`, whatever came of that. Cheap; reads no file."""
-        return any(_print(path) != seen for path, seen in self._seen.items())
+        return any(_read_state(path) != seen for path, seen in self._file_states.items())
 
 
-def _print(path: Path) -> _Print:
+def _read_state(path: Path) -> _FileState:
     try:
         found = path.stat()
         if path.is_dir():

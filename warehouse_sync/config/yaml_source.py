@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from warehouse_sync.config.files import Unreadable, noted, read_text
+from warehouse_sync.config.files import UnreadableFile, read_text, record_file
 from warehouse_sync.errors import Problem
 from warehouse_sync.redaction import redact
 
@@ -30,7 +30,7 @@ _TAG = "tag:yaml.org,2002:"
 _SCALARS = frozenset(_TAG + kind for kind in ("str", "int", "float", "bool", "null", "timestamp", "value"))
 
 
-def dotted(path: KeyPath) -> str:
+def format_path(path: KeyPath) -> str:
     """A path as it stands in messages: `syncs.customers.model.primary_key[1]`."""
     text = ""
     for key in path:
@@ -51,22 +51,22 @@ class Document:
     file: Path
     value: Any = None
     lines: dict[KeyPath, int] = field(default_factory=dict)
-    failed: set[KeyPath] = field(default_factory=set)
+    failed_paths: set[KeyPath] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
 
-    def line(self, path: KeyPath) -> int | None:
+    def line_of(self, path: KeyPath) -> int | None:
         """The line of `path`, or of the nearest key above it that stands in the file."""
         return next((self.lines[path[:end]] for end in range(len(path), -1, -1) if path[:end] in self.lines), None)
 
-    def place(self, path: KeyPath) -> str:
+    def location(self, path: KeyPath) -> str:
         """File and line of `path`, as messages name them."""
-        return f"{self.file}:{self.line(path)}"
+        return f"{self.file}:{self.line_of(path)}"
 
-    def add(self, message: str, path: KeyPath = (), line: int | None = None) -> None:
+    def add_problem(self, message: str, path: KeyPath = (), line: int | None = None) -> None:
         """Note a problem; it is left out when the value at or above `path` has one already."""
-        if not any(path[:end] in self.failed for end in range(len(path) + 1)):
-            line = self.line(path) if line is None else line
-            self.problems.append(Problem(redact(message), str(self.file), line, redact(dotted(path)) or None))
+        if not any(path[:end] in self.failed_paths for end in range(len(path) + 1)):
+            line = self.line_of(path) if line is None else line
+            self.problems.append(Problem(redact(message), str(self.file), line, redact(format_path(path)) or None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,26 +82,26 @@ Sections = dict[str, dict[str, Entry]]
 
 def read_documents(path: Path, environ: Mapping[str, str]) -> list[Document]:
     """The file at `path`, or the *.yaml and *.yml files directly in the folder, by name. Never raises."""
-    noted(path)
+    record_file(path)
     try:
         is_folder = path.is_dir()
-        files = sorted(_yaml_files(path)) if is_folder else [path]
+        files = sorted(_list_yaml_files(path)) if is_folder else [path]
     except (OSError, ValueError):
         is_folder, files = False, [path]
     if is_folder and not files:
         document = Document(path)
-        document.add("the folder holds no *.yaml or *.yml file")
+        document.add_problem("the folder holds no *.yaml or *.yml file")
         return [document]
-    return [_Reader(Document(file), environ).read() for file in files]
+    return [_DocumentReader(Document(file), environ).read() for file in files]
 
 
-def _yaml_files(folder: Path) -> Iterator[Path]:
+def _list_yaml_files(folder: Path) -> Iterator[Path]:
     for file in folder.iterdir():
         if file.suffix in (".yaml", ".yml") and not file.name.startswith(".") and not file.is_dir():
             yield file
 
 
-def merge(documents: Sequence[Document], sections: Sequence[str], unknown: str) -> Sections:
+def merge_sections(documents: Sequence[Document], sections: Sequence[str], unknown_section_message: str) -> Sections:
     """The entries of each section over all files; a name that two files define is a problem of the second.
 
     `unknown` is what is said of a top-level key outside `sections`.
@@ -110,43 +110,45 @@ def merge(documents: Sequence[Document], sections: Sequence[str], unknown: str) 
     for document in documents:
         for section, entries in (document.value or {}).items():
             if section not in merged:
-                document.add(unknown, (section,))
+                document.add_problem(unknown_section_message, (section,))
             elif isinstance(entries, dict):
                 for name, value in entries.items():
                     first = merged[section].get(name)
                     if first is None:
                         merged[section][name] = Entry(value, document)
                     else:
-                        place = first.document.place((section, name))
-                        document.add(f"defined twice, first at {place}", (section, name))
+                        place = first.document.location((section, name))
+                        document.add_problem(f"defined twice, first at {place}", (section, name))
             elif entries is not None:
-                document.add("a mapping of names to their settings is expected here", (section,))
+                document.add_problem("a mapping of names to their settings is expected here", (section,))
     return merged
 
 
-class _Reader:
+class _DocumentReader:
     """Turns one file into its Document."""
 
     def __init__(self, document: Document, environ: Mapping[str, str]) -> None:
         self.document = document
         self.environ = environ
-        self.visited = 0
-        self.above: list[yaml.Node] = []
-        self.scalars = yaml.constructor.SafeConstructor()
+        self.value_count = 0
+        self.open_nodes: list[yaml.Node] = []
+        self.scalar_constructor = yaml.constructor.SafeConstructor()
 
     def read(self) -> Document:
         document = self.document
         try:
             text = read_text(document.file)
-        except Unreadable as error:
-            document.add(f"the file {error}")
+        except UnreadableFile as error:
+            document.add_problem(f"the file {error}")
             return document
         try:
             node = yaml.compose(text, Loader=yaml.SafeLoader)
             if node is None:
-                document.add("the file is empty")
+                document.add_problem("the file is empty")
             elif not isinstance(node, yaml.MappingNode):
-                document.add("the top level must be a mapping (warehouses:, destinations:, syncs:)", line=_line(node))
+                document.add_problem(
+                    "the top level must be a mapping (warehouses:, destinations:, syncs:)", line=_line_number(node)
+                )
             else:
                 document.value = self.convert(node, ())
         except yaml.MarkedYAMLError as error:
@@ -154,87 +156,91 @@ class _Reader:
             why = ", ".join(part for part in (error.context, error.problem) if part)
             if error.context and "flow" in error.context and "${" in text:
                 why += '; between { } or [ ] a variable stands in quotes: "${NAME}"'
-            document.add(f"not YAML: {why}", line=mark.line + 1 if mark else None)
+            document.add_problem(f"not YAML: {why}", line=mark.line + 1 if mark else None)
         except yaml.reader.ReaderError as error:
-            document.add("not YAML: a control character stands here", line=text.count("\n", 0, error.position) + 1)
-        except _TooMuch as error:
-            document.add(str(error))
+            document.add_problem(
+                "not YAML: a control character stands here", line=text.count("\n", 0, error.position) + 1
+            )
+        except _TooManyValues as error:
+            document.add_problem(str(error))
         except RecursionError:
-            document.add("not YAML that can be read: nested too deeply")
+            document.add_problem("not YAML that can be read: nested too deeply")
         except (yaml.YAMLError, ValueError, OverflowError, LookupError) as error:
             # PyYAML lets a few of its own slip through, such as chr() refusing the escape "\U00110000".
-            document.add(f"not YAML: {type(error).__name__} in an escape, a number or a directive")
+            document.add_problem(f"not YAML: {type(error).__name__} in an escape, a number or a directive")
         return document
 
     def convert(self, node: yaml.Node, path: KeyPath) -> Any:
-        self.count()
-        if node in self.above:
-            return self.fail("an alias stands inside what it refers to", path)
+        self.count_value()
+        if node in self.open_nodes:
+            return self.fail_value("an alias stands inside what it refers to", path)
         if isinstance(node, yaml.ScalarNode):
-            return self.scalar(node, path)
-        self.above.append(node)
+            return self.convert_scalar(node, path)
+        self.open_nodes.append(node)
         try:
             if isinstance(node, yaml.MappingNode) and node.tag == _TAG + "map":
-                return self.mapping(node, path)
+                return self.convert_mapping(node, path)
             if isinstance(node, yaml.SequenceNode) and node.tag == _TAG + "seq":
-                return [self.item(inner, (*path, index)) for index, inner in enumerate(node.value)]
+                return [self.convert_item(inner, (*path, index)) for index, inner in enumerate(node.value)]
         finally:
-            self.above.pop()
-        return self.fail(f"the tag {node.tag} is not allowed", path)
+            self.open_nodes.pop()
+        return self.fail_value(f"the tag {node.tag} is not allowed", path)
 
-    def count(self) -> None:
-        self.visited += 1
-        if self.visited > MAX_VALUES:
-            raise _TooMuch(f"more than {MAX_VALUES} values, counting what aliases repeat")
+    def count_value(self) -> None:
+        self.value_count += 1
+        if self.value_count > MAX_VALUES:
+            raise _TooManyValues(f"more than {MAX_VALUES} values, counting what aliases repeat")
 
-    def item(self, node: yaml.Node, path: KeyPath) -> Any:
-        self.document.lines[path] = _line(node)
+    def convert_item(self, node: yaml.Node, path: KeyPath) -> Any:
+        self.document.lines[path] = _line_number(node)
         return self.convert(node, path)
 
-    def mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
+    def convert_mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
         pairs: dict[str, tuple[yaml.Node, yaml.Node]] = {}
-        for key, value in self.pairs(node, path, report=True):
+        for key, value in self.iterate_pairs(node, path, report_problems=True):
             pairs.setdefault(key.value, (key, value))
-        self.document.lines.update({(*path, name): _line(key) for name, (key, _) in pairs.items()})
+        self.document.lines.update({(*path, name): _line_number(key) for name, (key, _) in pairs.items()})
         return {name: self.convert(value, (*path, name)) for name, (_, value) in pairs.items()}
 
-    def pairs(self, node: yaml.MappingNode, path: KeyPath, *, report: bool) -> Iterator[tuple[yaml.Node, yaml.Node]]:
+    def iterate_pairs(
+        self, node: yaml.MappingNode, path: KeyPath, *, report_problems: bool
+    ) -> Iterator[tuple[yaml.Node, yaml.Node]]:
         """Own keys first, then those that `<<` brings in, the first of a list before the second."""
         seen: dict[str, int] = {}
         brought: list[yaml.Node] = []
         for key, value in node.value:
             if key.tag == _TAG + "merge":
                 brought += value.value if isinstance(value, yaml.SequenceNode) else [value]
-            elif not isinstance(key, yaml.ScalarNode) or not _encodable(key.value):
-                if report:
-                    self.document.add("a key must be plain text", path, _line(key))
+            elif not isinstance(key, yaml.ScalarNode) or not _is_encodable(key.value):
+                if report_problems:
+                    self.document.add_problem("a key must be plain text", path, _line_number(key))
             elif key.value in seen:
-                if report:
+                if report_problems:
                     place = f"{self.document.file}:{seen[key.value]}"
-                    self.document.add(f"defined twice, first at {place}", (*path, key.value), _line(key))
+                    self.document.add_problem(f"defined twice, first at {place}", (*path, key.value), _line_number(key))
             else:
-                seen[key.value] = _line(key)
+                seen[key.value] = _line_number(key)
                 yield key, value
         for mapping in brought:
-            self.count()
-            if not isinstance(mapping, yaml.MappingNode) or mapping in self.above:
-                self.document.add("<< must name a mapping that stands outside of this one", path)
+            self.count_value()
+            if not isinstance(mapping, yaml.MappingNode) or mapping in self.open_nodes:
+                self.document.add_problem("<< must name a mapping that stands outside of this one", path)
                 continue
-            self.above.append(mapping)
-            yield from self.pairs(mapping, path, report=False)
-            self.above.pop()
+            self.open_nodes.append(mapping)
+            yield from self.iterate_pairs(mapping, path, report_problems=False)
+            self.open_nodes.pop()
 
-    def scalar(self, node: yaml.ScalarNode, path: KeyPath) -> Any:
+    def convert_scalar(self, node: yaml.ScalarNode, path: KeyPath) -> Any:
         if node.tag not in _SCALARS:
-            return self.fail(f"the tag {node.tag} is not allowed", path)
+            return self.fail_value(f"the tag {node.tag} is not allowed", path)
         if node.tag in (_TAG + "str", _TAG + "value"):
-            return self.substitute(node.value, path)
+            return self.substitute_variables(node.value, path)
         try:
-            return self.scalars.construct_object(node)
+            return self.scalar_constructor.construct_object(node)
         except (yaml.YAMLError, ValueError, LookupError, AttributeError, OverflowError, TypeError):
-            return self.fail(f"this is not a {node.tag.removeprefix(_TAG)}; text belongs in quotes", path)
+            return self.fail_value(f"this is not a {node.tag.removeprefix(_TAG)}; text belongs in quotes", path)
 
-    def substitute(self, text: str, path: KeyPath) -> str:
+    def substitute_variables(self, text: str, path: KeyPath) -> str:
         """`${NAME}` and `${NAME:-default}` from the environment (a default stands in for an empty value too)."""
 
         def value_of(found: re.Match[str]) -> str:
@@ -253,23 +259,23 @@ class _Reader:
 
         wrong: list[str] = []
         filled = _VARIABLE.sub(value_of, text)
-        if not wrong and not _encodable(filled):
+        if not wrong and not _is_encodable(filled):
             wrong.append("this is not valid Unicode text")
-        return self.fail("; ".join(dict.fromkeys(wrong)), path) if wrong else filled
+        return self.fail_value("; ".join(dict.fromkeys(wrong)), path) if wrong else filled
 
-    def fail(self, message: str, path: KeyPath) -> str:
-        self.document.add(message, path)
-        self.document.failed.add(path)
+    def fail_value(self, message: str, path: KeyPath) -> str:
+        self.document.add_problem(message, path)
+        self.document.failed_paths.add(path)
         return ""
 
 
-class _TooMuch(Exception):
+class _TooManyValues(Exception):
     """Following the aliases of a file leads too far."""
 
 
-def _encodable(text: str) -> bool:
+def _is_encodable(text: str) -> bool:
     return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
-def _line(node: yaml.Node) -> int:
+def _line_number(node: yaml.Node) -> int:
     return int(node.start_mark.line) + 1

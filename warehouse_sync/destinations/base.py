@@ -5,8 +5,7 @@ The pipeline knows destinations only through this protocol; a contract suite (te
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
+import time
 from dataclasses import dataclass
 from datetime import date
 from typing import Protocol
@@ -69,23 +68,63 @@ class Credentials:
     refresh_token_expires: date | None = None
 
 
+class Permit(Protocol):
+    """The right to send requests, which a destination checks before each one. Thread-safe.
+
+    A run passes its lease: it ends when a stop is requested and when another worker takes the sync over.
+    """
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep for `seconds`, or less when the right ends meanwhile.
+
+        It is called before each request, with 0 where there is nothing to wait for. It may ask the warehouse.
+
+        Returns:
+            True when no further request may be started, False when the right holds for long enough to start one.
+
+        """
+        ...
+
+    def is_valid(self) -> bool:
+        """Return whether a request may leave now.
+
+        Asked at the last moment before the first byte leaves, so it must take no time. A worker that was suspended
+        between `wait` and this moment sends nothing.
+        """
+        ...
+
+
+class Unconditional:
+    """A permit that never ends, for requests that are sent before there is a lease."""
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep for `seconds`; return False."""
+        if seconds > 0:
+            time.sleep(seconds)
+        return False
+
+    def is_valid(self) -> bool:
+        """Return True."""
+        return True
+
+
+UNCONDITIONAL: Permit = Unconditional()
+
+NO_LISTENERS = Events()
+"""For a destination that is opened outside a run."""
+
+
 class Destination(Protocol):
     """A place that holds audiences.
 
     Thread-safe: `deliver` is called from `max_in_flight` threads at once.
 
-    stopping: waited for, however briefly, before each request; once it is set no request is started and no wait is
-    borne out, and what is not settled is deferred. A run replaces it by its lease's own event.
-    may_send: asked at the last moment before a request leaves, so it must not take time; a worker that stood still
-    since `stopping` was waited for sends nothing. A run replaces it by its lease's own answer.
-    events: where requests and delays are published. A run replaces it by its own.
+    Each method that sends requests checks its `permit` before each of them. Once that has ended, no request is started
+    and no wait is completed: `deliver` defers what is open, everything else raises DestinationUnavailable.
     """
 
     batch_size: int
     max_in_flight: int
-    stopping: threading.Event
-    may_send: Callable[[], bool]
-    events: Events
 
     def fields(self, audience_type: str) -> AudienceFields:
         """Identifiers and fields that this audience type takes."""
@@ -99,14 +138,14 @@ class Destination(Protocol):
         """The pace that deliveries to this audience type keep."""
         ...
 
-    def check(self) -> Credentials:
+    def check(self, permit: Permit = UNCONDITIONAL) -> Credentials:
         """Credentials work, the account is ours to write to, the API version is alive. Reads only.
 
         Raises ConfigurationError where the operator must act, DestinationUnavailable where waiting helps.
         """
         ...
 
-    def find(self, spec: AudienceSpec, known_id: str | None) -> Audience | None:
+    def find(self, spec: AudienceSpec, known_id: str | None, permit: Permit = UNCONDITIONAL) -> Audience | None:
         """The audience of this spec: `spec.id`, else `known_id`, else by `spec.source_id`; None: not there yet.
 
         A `known_id` that does not bear our `source_id` was chosen by its id once and is not meant any more. Reads only.
@@ -114,25 +153,25 @@ class Destination(Protocol):
         """
         ...
 
-    def get(self, audience_id: str) -> Audience | None:
+    def get(self, audience_id: str, permit: Permit = UNCONDITIONAL) -> Audience | None:
         """The audience of our account with this id, whatever its type and source id; None when there is none any more.
 
         Reads only. Raises ConfigurationError when it belongs to another account, else DestinationUnavailable.
         """
         ...
 
-    def create(self, spec: AudienceSpec) -> Audience:
+    def create(self, spec: AudienceSpec, permit: Permit = UNCONDITIONAL) -> Audience:
         """Create the audience unless it is there, also when the answer to an earlier attempt was lost.
 
         It can be written to when this returns. Raises ConfigurationError or DestinationUnavailable.
         """
         ...
 
-    def deliver(self, audience: Audience, batch: Batch) -> Outcomes:
+    def deliver(self, audience: Audience, batch: Batch, permit: Permit) -> Outcomes:
         """Send one batch, written as `element` says; exactly one outcome per operation, in order. Safe to repeat.
 
-        What was deferred because of `stopping` before any request had left was not `attempted`; what the destination
-        wants to be left alone for is `retry_after`.
+        What was deferred because `permit` had ended before any request had left was not `attempted`; for how long the
+        destination wants no requests is `retry_after`.
 
         Raises AuthenticationFailed or another StopRun only when no further batch could succeed either; everything
         else is told by outcomes.

@@ -1,8 +1,8 @@
 """Open destinations and look up their fields, by the `type` of an entry under `destinations:`.
 
 Each type is a package beside this module. Its module `config` describes it (`config.destination_types`), its module
-`destination` has `open_destination(config, *, patient)`. Importing this module is cheap: a package's HTTP stack is
-loaded when one of its destinations is opened.
+`destination` has `open_destination(config, *, events, patient)`. Importing this module is cheap: the HTTP library of
+a package is loaded when one of its destinations is opened.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import cast
 
-from warehouse_sync.config.destination_types import PACKAGE, DestinationConfig, destination_types
-from warehouse_sync.destinations.base import Destination
+from warehouse_sync.config.destination_types import PACKAGE, DestinationConfig, find_destination_types
+from warehouse_sync.destinations.base import NO_LISTENERS, Destination
+from warehouse_sync.events import Events
 from warehouse_sync.fields import AudienceFields
 
 
@@ -22,7 +23,7 @@ def audience_fields(type: str, audience_type: str) -> AudienceFields:  # noqa: A
         ValueError: Either of the two is unknown.
 
     """
-    config = destination_types().get(type)
+    config = find_destination_types().get(type)
     if config is None:
         raise ValueError(f"there is no destination type {type!r}")
     if audience_type not in config.audience_fields:
@@ -30,11 +31,12 @@ def audience_fields(type: str, audience_type: str) -> AudienceFields:  # noqa: A
     return config.audience_fields[audience_type]
 
 
-def open_destination(config: DestinationConfig, *, patient: bool = True) -> Destination:
+def open_destination(config: DestinationConfig, *, events: Events = NO_LISTENERS, patient: bool = True) -> Destination:
     """Return the destination of one entry under `destinations:`; nothing is sent yet, and `close()` releases it.
 
     Args:
         config: The entry.
+        events: Where requests and delays are published.
         patient: Retry for minutes, as a run should. Otherwise a call is answered or given up within seconds.
 
     Raises:
@@ -42,4 +44,4 @@ def open_destination(config: DestinationConfig, *, patient: bool = True) -> Dest
 
     """
     module = import_module(f"{PACKAGE}.{config.type}.destination")
-    return cast(Destination, module.open_destination(config, patient=patient))
+    return cast(Destination, module.open_destination(config, events=events, patient=patient))

@@ -86,7 +86,7 @@ class Alerts:
 
     def _alert(self, sync: str, report: RunReport, *, is_retry: bool) -> None:
         state = state_of(report)
-        webhooks = {name: hook for name, hook in self._config.webhooks.items() if hook.concerns(sync)}
+        webhooks = {name: hook for name, hook in self._config.webhooks.items() if hook.applies_to(sync)}
         if state is None or not webhooks:
             return
         about = {"sync": sync} if report.run_id is None else {"sync": sync, "run": report.run_id}

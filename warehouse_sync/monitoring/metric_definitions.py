@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from warehouse_sync.config.destination_types import known_names
+from warehouse_sync.config.destination_types import known_field_names
 from warehouse_sync.operations import RunStatus
 
 SYNC: Final = ("sync", "destination")
@@ -145,7 +145,10 @@ METRICS: Final = (
 )
 
 _KNOWN_FIELDS: Final = frozenset(
-    name for known in (known_names("identifiers"), known_names("fields")) for names in known.values() for name in names
+    name
+    for known in (known_field_names("identifiers"), known_field_names("fields"))
+    for names in known.values()
+    for name in names
 )
 
 

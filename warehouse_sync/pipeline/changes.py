@@ -103,7 +103,7 @@ def changes_select(
     """
     names = fields.names
     if comparison.previous is None:
-        return _all_members(names, comparison, warehouse.row_number())
+        return _all_members(names, comparison, warehouse.dialect.row_number())
     undelivered = pending_operations(warehouse, tables, names, comparison) if pending else None
     removed, added = _removed_members(names, comparison), _added_members(names, comparison)
     removes = _as_cte("removes", _sent_operations(names, OperationKind.REMOVE, removed, undelivered))

@@ -51,7 +51,7 @@ def count_snapshot(connection: sa.Connection, table: sa.TableClause, *, count_re
     for row in rows:
         problems = (row.left_out or "").split()
         # A value that rejected its row is counted as the reason of the row already.
-        left_out = [problem for problem in problems if problem.split(":")[1] not in normalisers.REJECTING]
+        left_out = [problem for problem in problems if problem.split(":")[1] not in normalisers.REJECTING_PROBLEMS]
         for reason in ([row.reason] if row.reason else []) + left_out:
             reasons[reason] = reasons.get(reason, 0) + int(row.query_rows)
     return SnapshotCounts(

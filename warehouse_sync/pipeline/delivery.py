@@ -45,10 +45,10 @@ def batches(
     Raises:
         StateDamaged: Operations are missing, or exist twice.
     """
-    text = element_text(warehouse, changes, element)
+    text = element_text(warehouse.dialect, changes, element)
     with (
         warehouse.connect("read the changes") as connection,
-        closing(warehouse.stream(connection, changes, text, after, last, size)) as pieces,
+        closing(warehouse.stream_elements(connection, changes, text, after, last, size)) as pieces,
     ):
         for elements in pieces:
             yield Batch(operation, after + 1, elements)
@@ -104,7 +104,7 @@ class Delivery:
 
     def _send(self, batch: Batch) -> Outcomes:
         self.lease.require()
-        outcomes = self.destination.deliver(self.audience, batch)
+        outcomes = self.destination.deliver(self.audience, batch, self.lease)
         batch.elements.release()  # An earlier batch may keep this one waiting in the queue.
         return outcomes
 

@@ -26,7 +26,7 @@ from warehouse_sync.fields import Field, Normaliser
 from warehouse_sync.pipeline.model import ResolvedModel
 from warehouse_sync.warehouses import normalisers
 from warehouse_sync.warehouses.base import Warehouse
-from warehouse_sync.warehouses.dialect import Text
+from warehouse_sync.warehouses.dialect import Dialect, Text
 from warehouse_sync.warehouses.tables import MEMBER_NUMBER
 
 STALE = "gone"
@@ -155,8 +155,8 @@ def snapshot_select(
     rows = _rows(warehouse, model, salt)
     if previous is not None:
         names = (*REUSED_COLUMNS, *(field.name for field in model.mapped))
-        rows = _with_previous(warehouse, rows, previous, {name: previous.c[name] for name in names})
-    keyed = _keyed_rows(warehouse, model, rows)
+        rows = _with_previous(warehouse.dialect, rows, previous, {name: previous.c[name] for name in names})
+    keyed = _keyed_rows(warehouse.dialect, model, rows)
     lines = _one_line_per_identity(model, keyed) if ranked else _one_line_per_row(model, keyed)
     number = warehouse.member_number(sa.column("reason").is_(None)) if number_members else None
     return lines if number is None else lines.add_columns(number.label(MEMBER_NUMBER))
@@ -182,49 +182,52 @@ def staged_select(
         previous: An earlier snapshot made with the same salt.
         row_id: The row id of a row of `previous`.
     """
-    beside = _with_previous(warehouse, _rows(warehouse, model, salt), previous, {MATCHED_ROW_ID: row_id}, full=True)
-    lines = _one_line_per_row(model, _keyed_rows(warehouse, model, beside)).subquery("lines")
+    beside = _with_previous(
+        warehouse.dialect, _rows(warehouse, model, salt), previous, {MATCHED_ROW_ID: row_id}, full=True
+    )
+    lines = _one_line_per_row(model, _keyed_rows(warehouse.dialect, model, beside)).subquery("lines")
     matched = lines.c[MATCHED_ROW_ID]
     # Each row of the query has a row hash, so a line without one is a row of `previous` alone.
     stale = sa.case((lines.c.row_hash.is_(None), matched))
-    packed = warehouse.packed({column.name: column for column in lines.c if column is not matched})
+    packed = warehouse.dialect.pack_columns({column.name: column for column in lines.c if column is not matched})
     return sa.select(stale.label(STALE), sa.case((matched.is_(None), packed)).label(PACKED))
 
 
-def _stage(warehouse: Warehouse, columns: Iterable[Column], title: str, source: sa.Select[Any] | None = None) -> Stage:
+def _stage(dialect: Dialect, columns: Iterable[Column], title: str, source: sa.Select[Any] | None = None) -> Stage:
     """Return the stage with these columns, selected by `source` where that is more than their list."""
     made = tuple(columns)
     select = sa.select(*(column.expression.label(column.label) for column in made)) if source is None else source
-    rows = warehouse.evaluated_once(select, title)
+    rows = dialect.evaluated_once(select, title)
     return Stage(rows, tuple(replace(column, expression=rows.c[column.label]) for column in made))
 
 
 def _rows(warehouse: Warehouse, model: ResolvedModel, salt: str) -> Stage:
     """Return the query's rows as they are: the primary key, the mapped columns, and a hash of all that."""
+    dialect = warehouse.dialect
     keys = [_quoted_column(name) for name in model.primary_key]
     values = {field.name: _quoted_column(model.columns[field.name]) for field in model.mapped}
-    texts = [warehouse.as_text(key) for key in keys]
+    texts = [dialect.to_text(key) for key in keys]
     for field in model.mapped:
-        as_text = warehouse.list_as_text if field.normaliser is Normaliser.TEXT_LIST else warehouse.as_text
+        as_text = dialect.list_to_text if field.normaliser is Normaliser.TEXT_LIST else dialect.to_text
         texts.append(as_text(values[field.name]))
     columns = [
         *(Column(Kind.KEY, str(number), key) for number, key in enumerate(keys)),
-        Column(Kind.RESULT, "primary_key", _primary_key(warehouse, model)),
+        Column(Kind.RESULT, "primary_key", _primary_key(dialect, model)),
         *(Column(Kind.RAW, name, value) for name, value in values.items()),
-        Column(Kind.RESULT, "row_hash", warehouse.row_hash(salt, texts)),
+        Column(Kind.RESULT, "row_hash", dialect.row_hash(salt, texts)),
     ]
     source = sa.select(*(column.expression.label(column.label) for column in columns))
-    return _stage(warehouse, columns, "rows", source.select_from(warehouse.model(model.query)))
+    return _stage(dialect, columns, "rows", source.select_from(warehouse.model(model.query)))
 
 
-def _primary_key(warehouse: Warehouse, model: ResolvedModel) -> Text:
+def _primary_key(dialect: Dialect, model: ResolvedModel) -> Text:
     """Return the key as text for the log; hashed where it is a hashed column, holds an at sign, or is very long."""
     private = {model.columns[field.name] for field in model.mapped if field.hash}
     parts: list[Text] = []
     for name in model.primary_key:
-        text = warehouse.as_text(_quoted_column(name))
-        hashed = sa.literal("sha256:", sa.Text) + warehouse.hash_text(text, "sha256")
-        unfit = text.contains("@") | (sa.func.length(text) > normalisers.LONGEST_KEY)
+        text = dialect.to_text(_quoted_column(name))
+        hashed = sa.literal("sha256:", sa.Text) + dialect.hash_text(text, "sha256")
+        unfit = text.contains("@") | (sa.func.length(text) > normalisers.MAX_KEY_LENGTH)
         parts.append(hashed if name in private else sa.case((unfit, hashed), else_=text))
     key = parts[0]
     for part in parts[1:]:
@@ -237,7 +240,7 @@ def _quoted_column(name: str) -> sa.ColumnElement[Any]:
 
 
 def _with_previous(
-    warehouse: Warehouse,
+    dialect: Dialect,
     stage: Stage,
     previous: sa.FromClause,
     reused: Mapping[str, sa.ColumnElement[Any]],
@@ -247,7 +250,7 @@ def _with_previous(
     """Return the rows, and beside each these columns of its line in `previous`, if the row has not changed.
 
     Args:
-        warehouse: The warehouse.
+        dialect: The dialect of the warehouse.
         stage: The rows of the query.
         previous: The earlier snapshot.
         reused: Columns of `previous`, by the names under which they are reused.
@@ -259,24 +262,24 @@ def _with_previous(
     added = [Column(Kind.REUSED, name, column) for name, column in reused.items()]
     joined = sa.select(stage.rows, *(column.expression.label(column.label) for column in added))
     source = joined.outerjoin_from(stage.rows, previous, same, full=full)
-    return _stage(warehouse, (*stage.columns, *added), "recognised", source)
+    return _stage(dialect, (*stage.columns, *added), "recognised", source)
 
 
-def _keyed_rows(warehouse: Warehouse, model: ResolvedModel, rows: Stage) -> Stage:
+def _keyed_rows(dialect: Dialect, model: ResolvedModel, rows: Stage) -> Stage:
     """Return what becomes of each row."""
-    cleaned = _cleaned(warehouse, model, rows)
-    examined = _examined(warehouse, model, cleaned)
-    judged = _judged(warehouse, model, examined)
-    return _keyed(warehouse, model, judged)
+    cleaned = _cleaned(dialect, model, rows)
+    examined = _examined(dialect, model, cleaned)
+    judged = _judged(dialect, model, examined)
+    return _keyed(dialect, model, judged)
 
 
-def _cleaned(warehouse: Warehouse, model: ResolvedModel, rows: Stage) -> Stage:
+def _cleaned(dialect: Dialect, model: ResolvedModel, rows: Stage) -> Stage:
     """Return each mapped value normalised, and whether the row's plain texts may contain an e-mail address."""
     raw = {field.name: rows.value(Kind.RAW, field.name) for field in model.mapped}
-    plain = [warehouse.as_text(raw[field.name]) for field in model.mapped if field.normaliser is Normaliser.TEXT]
-    suspicious = normalisers.may_contain_address(warehouse, plain) if plain else sa.false()
+    plain = [dialect.to_text(raw[field.name]) for field in model.mapped if field.normaliser is Normaliser.TEXT]
+    suspicious = normalisers.may_contain_address(dialect, plain) if plain else sa.false()
     return _stage(
-        warehouse,
+        dialect,
         (
             *rows.of_kind(Kind.KEY),
             *rows.of_kind(Kind.REUSED),
@@ -285,7 +288,7 @@ def _cleaned(warehouse: Warehouse, model: ResolvedModel, rows: Stage) -> Stage:
                 Column(
                     Kind.VALUE,
                     field.name,
-                    rows.unless_unchanged(normalisers.clean(warehouse, field, raw[field.name])),
+                    rows.unless_unchanged(normalisers.clean(dialect, field, raw[field.name])),
                 )
                 for field in model.mapped
             ),
@@ -295,16 +298,16 @@ def _cleaned(warehouse: Warehouse, model: ResolvedModel, rows: Stage) -> Stage:
     )
 
 
-def _examined(warehouse: Warehouse, model: ResolvedModel, cleaned: Stage) -> Stage:
+def _examined(dialect: Dialect, model: ResolvedModel, cleaned: Stage) -> Stage:
     """Return each normalised value, and beside it why it is left out."""
     suspicious = cleaned.value(Kind.FLAG, "row")
 
     def problem(field: Field) -> Text:
         value = cleaned.value(Kind.VALUE, field.name)
-        return normalisers.problem(warehouse, field, value, hash_pii=model.hash_pii, suspicious=suspicious)
+        return normalisers.problem(dialect, field, value, hash_pii=model.hash_pii, suspicious=suspicious)
 
     return _stage(
-        warehouse,
+        dialect,
         (
             *(column for column in cleaned.columns if column.kind is not Kind.FLAG),
             *(Column(Kind.PROBLEM, field.name, problem(field)) for field in model.mapped),
@@ -313,19 +316,19 @@ def _examined(warehouse: Warehouse, model: ResolvedModel, cleaned: Stage) -> Sta
     )
 
 
-def _judged(warehouse: Warehouse, model: ResolvedModel, examined: Stage) -> Stage:
+def _judged(dialect: Dialect, model: ResolvedModel, examined: Stage) -> Stage:
     """Return each value as it is sent, and why the row cannot be a member."""
     cleaned = {field.name: examined.value(Kind.VALUE, field.name) for field in model.mapped}
     problems = {field.name: examined.value(Kind.PROBLEM, field.name) for field in model.mapped}
 
     def sent(field: Field) -> sa.ColumnElement[Any]:
-        value = normalisers.value(warehouse, field, cleaned[field.name], hash_pii=model.hash_pii)
+        value = normalisers.value(dialect, field, cleaned[field.name], hash_pii=model.hash_pii)
         return examined.unless_unchanged(sa.case((problems[field.name].is_(None), value)), field.name)
 
     reason = examined.unless_unchanged(normalisers.reject_reason(model.fields, cleaned, problems))
-    left_out = examined.unless_unchanged(normalisers.left_out_values(warehouse, problems), "left_out")
+    left_out = examined.unless_unchanged(normalisers.describe_left_out(dialect, problems), "left_out")
     return _stage(
-        warehouse,
+        dialect,
         (
             *examined.of_kind(Kind.KEY),
             *(column for column in examined.of_kind(Kind.REUSED) if column.name in (*REUSED_COLUMNS, MATCHED_ROW_ID)),
@@ -338,7 +341,7 @@ def _judged(warehouse: Warehouse, model: ResolvedModel, examined: Stage) -> Stag
     )
 
 
-def _keyed(warehouse: Warehouse, model: ResolvedModel, judged: Stage) -> Stage:
+def _keyed(dialect: Dialect, model: ResolvedModel, judged: Stage) -> Stage:
     """Return each row with its identity and fingerprint, unless it cannot be a member."""
     values = {field.name: judged.value(Kind.VALUE, field.name) for field in model.mapped}
     identifiers = {field.name: values[field.name] for field in model.mapped_identifiers}
@@ -352,7 +355,7 @@ def _keyed(warehouse: Warehouse, model: ResolvedModel, judged: Stage) -> Stage:
 
     results = {column.name: column for column in judged.of_kind(Kind.RESULT)}
     return _stage(
-        warehouse,
+        dialect,
         (
             *judged.of_kind(Kind.KEY),
             *(results[name] for name in ("primary_key", "row_hash", "reason", "left_out")),
@@ -363,8 +366,8 @@ def _keyed(warehouse: Warehouse, model: ResolvedModel, judged: Stage) -> Stage:
                 for column in judged.of_kind(Kind.REUSED)
                 if column.name == MATCHED_ROW_ID
             ),
-            for_members("identity", warehouse.digest(warehouse.encoded_values(identifiers))),
-            for_members("fingerprint", warehouse.change_digest(identifiers, others)),
+            for_members("identity", dialect.digest(dialect.encode_values(identifiers))),
+            for_members("fingerprint", dialect.change_digest(identifiers, others)),
         ),
         "keyed",
     )

@@ -136,7 +136,7 @@ def resolve_columns(model: Model, query: str, columns: Sequence[ModelColumn]) ->
         exact = [column for column in columns if column.name == name]
         matches = exact or [column for column in columns if column.name.lower() == name.lower()]
         if len(matches) == 1:
-            found[name] = matches[0].inside
+            found[name] = matches[0].inner_name
         elif matches:
             problems.append(f"syncs.{model.sync}.{path}: the query has {len(matches)} columns named {name}")
         else:

@@ -62,7 +62,7 @@ def pending_operations(
         wanted = wanted | ((left.c.operation == OperationKind.ADD) & unchanged)
     not_sent: sa.ColumnElement[bool] = sa.false() if comparison.include_dead or comparison.full else left.c.dead
     if comparison.due_only:
-        not_sent = not_sent | sa.func.coalesce(left.c.next_attempt_at > warehouse.utc_now(), sa.false())
+        not_sent = not_sent | sa.func.coalesce(left.c.next_attempt_at > warehouse.dialect.utc_now(), sa.false())
     return sa.select(*left.c, sa.func.coalesce(not_sent, sa.false()).label("held")).where(wanted).cte("pending")
 
 

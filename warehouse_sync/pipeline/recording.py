@@ -167,7 +167,7 @@ class Recorder:
                     self._in_ranges(selection),
                     outcome,
                     dead=self._is_dead(outcome),
-                    next_attempt_at=self.state.warehouse.utc_now(self._delay(outcome)),
+                    next_attempt_at=self.state.warehouse.dialect.utc_now(self._delay(outcome)),
                 )
         if self.keeps_log:
             delivered = sa.and_(
@@ -178,7 +178,7 @@ class Recorder:
             sync_log.add_delivered(self.state, connection, key, run_id, self.changes, delivered)
 
     def _in_ranges(self, selection: SeqRanges) -> sa.ColumnElement[bool]:
-        return self.state.warehouse.in_ranges(self.changes.c.seq, selection.ranges)
+        return self.state.warehouse.dialect.in_ranges(self.changes.c.seq, selection.ranges)
 
     def _is_dead(self, outcome: Outcome) -> sa.ColumnElement[bool]:
         """Return whether an operation with this outcome is no longer retried by itself."""
@@ -188,7 +188,7 @@ class Recorder:
             return sa.false()
         if not self.policy.enabled:
             return sa.true()
-        age_out = self.state.warehouse.utc_now(-self.policy.max_age)
+        age_out = self.state.warehouse.dialect.utc_now(-self.policy.max_age)
         return sa.func.coalesce(self.changes.c.deferred_since <= age_out, sa.false())
 
     def _delay(self, outcome: Outcome) -> float | sa.ColumnElement[float]:

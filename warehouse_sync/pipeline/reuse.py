@@ -91,7 +91,7 @@ def reuse_rows(
     warehouse.create_table_as(connection, staged, select, temporary=temporary)
     has_reused = sa.select(sa.func.count()).select_from(before).scalar_subquery() > sa.func.count(stale)
     rows, some_reused = connection.execute(sa.select(sa.func.count() - sa.func.count(stale), has_reused)).one()
-    unpacked = (warehouse.unpacked(packed, column.name).label(column.name) for column in snapshot.c)
+    unpacked = (warehouse.dialect.unpack_column(packed, column.name).label(column.name) for column in snapshot.c)
     lines: sa.SelectBase = sa.select(*unpacked).where(packed.is_not(None))
     if some_reused:
         stale_ids = sa.select(stale).where(stale.is_not(None))

@@ -73,7 +73,7 @@ def numbered_rows(warehouse: Warehouse, names: Sequence[str], parts: Sequence[sa
     """
     selects: list[sa.Select[Any]] = []
     for index, part in enumerate(parts):
-        seq: sa.ColumnElement[Any] = warehouse.row_number()
+        seq: sa.ColumnElement[Any] = warehouse.dialect.row_number()
         for earlier in parts[:index]:
             seq = seq + sa.select(sa.func.count()).select_from(earlier).scalar_subquery()
         columns = ("operation", "cause", "held", *MEMBER_COLUMNS, *names, *RETRY_COLUMNS)

@@ -137,9 +137,8 @@ def open_context(config: Config, sync: SyncConfig, events: Events, *, with_query
     model = model_of(config, sync)
     with open_warehouse(config, sync) as warehouse:
         resolved = resolve_model(warehouse, model) if with_query else None
-        destination = open_destination(config.destination_of(sync))
+        destination = open_destination(config.destination_of(sync), events=events)
         try:
-            destination.events = events
             events.publish(PhaseStarted(Phase.AUDIENCE))
             events.publish(CredentialsChecked(destination.check().refresh_token_expires))
             yield RunContext(

@@ -59,7 +59,7 @@ def purge_sync(
             if stop.requested:
                 break
             try:
-                with _old_audience(config, context, old) as (its_context, audience):
+                with _old_audience(config, context, lease, old) as (its_context, audience):
                     reports.append(_purge(its_context, lease, old, audience, trigger))
             except LeaseLost:
                 raise
@@ -108,7 +108,9 @@ def _forget(context: RunContext, lease: Lease, options: RunOptions, old: Run, de
 
 
 @contextmanager
-def _old_audience(config: Config, context: RunContext, old: Run) -> Iterator[tuple[RunContext, Audience | None]]:
+def _old_audience(
+    config: Config, context: RunContext, lease: Lease, old: Run
+) -> Iterator[tuple[RunContext, Audience | None]]:
     """Yield the context with the destination that has the old audience, and that audience; None when it was deleted.
 
     Raises:
@@ -116,11 +118,11 @@ def _old_audience(config: Config, context: RunContext, old: Run) -> Iterator[tup
     """
     audience_id = str(old.audience_id)
     if old.destination == context.key.destination:
-        yield context, context.destination.get(audience_id)
+        yield context, context.destination.get(audience_id, lease)
         return
     if old.destination not in config.destinations:
         # It may have been renamed: the same account under another name.
-        audience = context.destination.get(audience_id)
+        audience = context.destination.get(audience_id, lease)
         if audience is not None:
             yield context, audience
             return
@@ -129,9 +131,8 @@ def _old_audience(config: Config, context: RunContext, old: Run) -> Iterator[tup
             f"{old.audience_id} there, but the configuration has no such destination any more. Nothing was touched; "
             "put it back for the purge, or delete the audience at the destination."
         )
-    destination = open_destination(config.destinations[old.destination])
-    destination.events = context.events
+    destination = open_destination(config.destinations[old.destination], events=context.events)
     try:
-        yield replace(context, destination=destination), destination.get(audience_id)
+        yield replace(context, destination=destination), destination.get(audience_id, lease)
     finally:
         destination.close()

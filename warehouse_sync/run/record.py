@@ -88,8 +88,6 @@ def begin(context: RunContext, lease: Lease, options: RunOptions, target: Target
     Raises:
         LeaseLost: Another worker has taken over.
     """
-    context.destination.stopping = lease.ending
-    context.destination.may_send = lease.is_fresh
     previous = target.promoted.run_id if target.promoted else None
     row = runs.begin(
         context.state, lease, options.kind, options.trigger, context.sync.fingerprint(), previous, options.tick
@@ -275,7 +273,7 @@ class RunEnding:
         """Record how the run ended. A tick that is not done comes up again."""
         active = self._active
         tick = active.options.tick if is_tick_done else None
-        finished_at = active.context.warehouse.utc_now()
+        finished_at = active.context.warehouse.dialect.utc_now()
         runs.finish(active.state, active.lease, active.row.run_id, tick, finished_at=finished_at, **values)
 
 

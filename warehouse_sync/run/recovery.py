@@ -67,7 +67,7 @@ def discard_unpromoted_runs(state: State, lease: Lease, before: int) -> list[Run
             run.run_id,
             status=RunStatus.FAILED,
             reason="the worker died before anything was sent",
-            finished_at=state.warehouse.utc_now(),
+            finished_at=state.warehouse.dialect.utc_now(),
         )
     return promoted
 
@@ -95,7 +95,7 @@ def _complete(active: ActiveRun, run: Run) -> None:
         run.run_id,
         status=RunStatus.FAILED,
         reason=f"the worker died; run {active.row.run_id} continued",
-        finished_at=context.warehouse.utc_now(),
+        finished_at=context.warehouse.dialect.utc_now(),
     )
 
 

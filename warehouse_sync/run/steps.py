@@ -305,7 +305,7 @@ def ensure_audience(active: ActiveRun, target: TargetState) -> Audience:
     )
     spec = context.spec(syncs.installation_id(context.state), target.generation)
     try:
-        return context.destination.create(spec)
+        return context.destination.create(spec, active.lease)
     except DestinationUnavailable:
         active.lease.require()  # A lost lease is the real reason then: without it nothing is sent.
         raise

@@ -131,7 +131,7 @@ class Scheduler:
 
     def _read_again(self) -> None:
         asked, self._reload_wanted = self._reload_wanted, False
-        if not asked and not self._watch.changed():
+        if not asked and not self._watch.has_changed():
             return
         try:
             config = self._watch.load()

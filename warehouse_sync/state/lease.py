@@ -32,23 +32,12 @@ def _clock() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
-class _Ending(threading.Event):
-    """Set once the lease is lost or a stop is wished. Waiting for it also makes sure that the lease holds."""
-
-    def __init__(self, lease: Lease) -> None:
-        super().__init__()
-        self._lease = lease
-
-    def wait(self, timeout: float | None = None) -> bool:
-        return super().wait(timeout) or self._lease.stop.requested or not self._lease.permits_request()
-
-
 class Lease:
     """The right to run one sync, from `take()` to the end of the `with` block.
 
-    A thread renews it three times per lease. `token` fences every write to state. `ending` is set when another worker
-    has taken over, and soon after `stop` was wished; whoever waits for it, or calls `hold()`, before each request never
-    sends without the lease: a worker that was frozen finds out when it wakes.
+    A thread renews it three times per lease. `token` fences every write to state. The lease is also the permit to send
+    requests (destinations/base.py): a caller of `wait()` or `require()` before each request never sends without the
+    lease. A worker that was suspended learns that it has lost the lease when it wakes.
 
     context: whose variables the log lines of that thread bear; replaced as more becomes known.
     """
@@ -62,7 +51,7 @@ class Lease:
         self._lost = False
         self._over = threading.Event()
         self._holding = threading.Lock()
-        self.ending: threading.Event = _Ending(self)
+        self._cancelled = threading.Event()
         self.context = copy_context()
         self._thread = threading.Thread(target=self._renew, name=f"lease of {key.sync}", daemon=True)
 
@@ -77,7 +66,7 @@ class Lease:
             free = sa.or_(
                 syncs.c.lease_holder.is_(None),
                 syncs.c.lease_expires_at.is_(None),
-                syncs.c.lease_expires_at < warehouse.utc_now(),
+                syncs.c.lease_expires_at < warehouse.dialect.utc_now(),
             )
             connection.execute(
                 sa.update(syncs)
@@ -85,7 +74,7 @@ class Lease:
                 .values(
                     lease_holder=holder,
                     lease_token=syncs.c.lease_token + 1,
-                    lease_expires_at=warehouse.utc_now(warehouse.lease),
+                    lease_expires_at=warehouse.dialect.utc_now(warehouse.lease_seconds),
                 )
             )
             found = connection.execute(
@@ -93,7 +82,7 @@ class Lease:
             ).one()
         if found.lease_holder != holder:
             return None
-        return cls(state, key, int(found.lease_token), asked + warehouse.lease, stop or CancelToken())
+        return cls(state, key, int(found.lease_token), asked + warehouse.lease_seconds, stop or CancelToken())
 
     def __enter__(self) -> Lease:
         self._thread.start()
@@ -109,15 +98,30 @@ class Lease:
         except WarehouseSyncError as failure:
             log.warning("lease not given back, it will run out by itself", error=str(failure))
 
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether work under this lease must end: the lease is lost, or a stop was requested a moment ago."""
+        return self._cancelled.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep for `seconds`, or less when the lease is lost or a stop is requested meanwhile.
+
+        Returns:
+            True when no further request may be started: a stop was requested, or the lease is lost or could not be
+            renewed.
+
+        """
+        return self._cancelled.wait(seconds) or self.stop.requested or not self.permits_request()
+
     def permits_request(self) -> bool:
-        """Whether a request may be started now: the lease is ours for `HELD_FOR` of its length.
+        """Whether a request may be started now: the lease is ours for `MIN_REMAINING_TO_START` of its length.
 
         By this machine's clock; renewed if need be. False when another worker has it or the warehouse cannot be asked.
         """
         with self._holding:
             if self._lost:
                 return False
-            if self._deadline - _clock() >= self.state.warehouse.lease * MIN_REMAINING_TO_START:
+            if self._deadline - _clock() >= self.state.warehouse.lease_seconds * MIN_REMAINING_TO_START:
                 return True
             try:
                 self.renew()
@@ -126,9 +130,13 @@ class Lease:
                 return False
             return True
 
-    def is_fresh(self) -> bool:
-        """Whether the lease is ours for `FRESH_FOR` of its length, by this machine's clock. Asks nobody."""
-        return not self._lost and self._deadline - _clock() >= self.state.warehouse.lease * MIN_REMAINING_TO_SEND
+    def is_valid(self) -> bool:
+        """Return whether a request may leave now: the lease is ours for `MIN_REMAINING_TO_SEND` of its length.
+
+        By this machine's clock; no statement is sent.
+        """
+        needed = self.state.warehouse.lease_seconds * MIN_REMAINING_TO_SEND
+        return not self._lost and self._deadline - _clock() >= needed
 
     def require(self) -> None:
         """Raise LeaseLost unless a request may be started now."""
@@ -146,9 +154,9 @@ class Lease:
                 pass
         except LeaseLost:
             self._lost = True
-            self.ending.set()
+            self._cancelled.set()
             raise
-        self._deadline = max(self._deadline, asked + self.state.warehouse.lease)
+        self._deadline = max(self._deadline, asked + self.state.warehouse.lease_seconds)
 
     def release(self) -> None:
         """Another worker can take the lease at once, unless it already has."""
@@ -161,12 +169,12 @@ class Lease:
             )
 
     def _renew(self) -> None:
-        every = self.state.warehouse.lease / 3
+        every = self.state.warehouse.lease_seconds / 3
         due = _clock() + every
         while not self._over.wait(min(POLL, every)):
-            if self.stop.requested and not self.ending.is_set():
+            if self.stop.requested and not self._cancelled.is_set():
                 self.context.run(self._tell_of_stop)
-                self.ending.set()
+                self._cancelled.set()
             if self.stop.may_interrupt and self.stop.from_other_thread:
                 self.state.warehouse.interrupt()
             if _clock() < due:

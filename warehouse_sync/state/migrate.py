@@ -98,5 +98,7 @@ def _found_installation(state: State, connection: sa.Connection) -> None:
     installation = state.tables.installation
     if connection.scalar(sa.select(sa.func.count()).select_from(installation)) == 0:
         connection.execute(
-            sa.insert(installation).values(id=str(uuid.uuid4()), last_run=0, created_at=state.warehouse.utc_now())
+            sa.insert(installation).values(
+                id=str(uuid.uuid4()), last_run=0, created_at=state.warehouse.dialect.utc_now()
+            )
         )

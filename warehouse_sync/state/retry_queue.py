@@ -46,7 +46,7 @@ def add(
 ) -> None:
     """Operations that were not delivered stand in the queue, with one attempt more than before if it was one."""
     queue = state.tables.retry_queue
-    since = sa.func.coalesce(changes.c.deferred_since, state.warehouse.utc_now())
+    since = sa.func.coalesce(changes.c.deferred_since, state.warehouse.dialect.utc_now())
     source = sa.select(
         sa.literal(run_id, sa.BigInteger),
         changes.c.seq,
@@ -69,7 +69,7 @@ def add_held(
 ) -> None:
     """The operations that the run holds back (seq 1 to `upto`) stand in the queue as they stood before."""
     queue = state.tables.retry_queue
-    now = state.warehouse.utc_now()
+    now = state.warehouse.dialect.utc_now()
     source = sa.select(
         sa.literal(run_id, sa.BigInteger),
         changes.c.seq,

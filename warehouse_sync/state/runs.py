@@ -94,7 +94,7 @@ def begin(
                 lease_token=lease.token,
                 config_fingerprint=config_fingerprint,
                 previous_run=previous,
-                started_at=state.warehouse.utc_now(),
+                started_at=state.warehouse.dialect.utc_now(),
                 tick=None if tick is None else syncs.to_stored_time(tick),
                 **tables,
             )
@@ -207,7 +207,9 @@ def promote(
     connection.execute(
         sa.update(runs)
         .where(runs.c.run_id == run_id)
-        .values(promoted_at=state.warehouse.utc_now(), phase="deliver", watermark=watermark, audience_id=audience.id)
+        .values(
+            promoted_at=state.warehouse.dialect.utc_now(), phase="deliver", watermark=watermark, audience_id=audience.id
+        )
     )
 
 

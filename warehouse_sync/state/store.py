@@ -57,7 +57,7 @@ class State:
             renewed = connection.execute(
                 sa.update(syncs)
                 .where(key.match(syncs), syncs.c.lease_token == token, syncs.c.lease_holder.is_not(None))
-                .values(lease_expires_at=self.warehouse.utc_now(self.warehouse.lease))
+                .values(lease_expires_at=self.warehouse.dialect.utc_now(self.warehouse.lease_seconds))
             )
             if renewed.rowcount != 1:
                 raise LeaseLost(

@@ -30,7 +30,7 @@ def add_operations(
     reason = sa.literal(outcome.reason or None, sa.String)
     message = sa.literal(outcome.message or None, sa.Text)
     source = sa.select(
-        _once(state.warehouse.utc_now()),
+        _once(state.warehouse.dialect.utc_now()),
         sa.literal(run_id, sa.BigInteger),
         *key.columns(),
         changes.c.seq,
@@ -62,7 +62,7 @@ def add_held(
 ) -> None:
     """The operations that the run holds back (seq 1 to `upto`) are deferred, for the reason of their last attempt."""
     source = sa.select(
-        _once(state.warehouse.utc_now()),
+        _once(state.warehouse.dialect.utc_now()),
         sa.literal(run_id, sa.BigInteger),
         *key.columns(),
         changes.c.seq,
@@ -92,7 +92,7 @@ def add_rejected_rows(
     """
     nothing = sa.null()
     source = sa.select(
-        _once(state.warehouse.utc_now()),
+        _once(state.warehouse.dialect.utc_now()),
         sa.literal(run_id, sa.BigInteger),
         *key.columns(),
         sa.cast(nothing, sa.BigInteger),
@@ -126,7 +126,7 @@ def _insert(state: State, connection: sa.Connection, source: sa.Select[Any]) -> 
 def delete_older(state: State, connection: sa.Connection, key: SyncKey, days: int) -> None:
     """Lines older than `days` are gone; 0 keeps none."""
     log = state.tables.sync_log
-    old = log.c.logged_at < _once(state.warehouse.utc_now(-86400.0 * days))
+    old = log.c.logged_at < _once(state.warehouse.dialect.utc_now(-86400.0 * days))
     connection.execute(sa.delete(log).where(key.match(log), old))
 
 

@@ -58,7 +58,7 @@ def read(state: State, key: SyncKey) -> SyncRow:
 def is_leased(state: State) -> sa.ColumnElement[bool]:
     """The condition that a worker runs the sync of a row now."""
     syncs = state.tables.syncs
-    return syncs.c.lease_holder.is_not(None) & (syncs.c.lease_expires_at > state.warehouse.utc_now())
+    return syncs.c.lease_holder.is_not(None) & (syncs.c.lease_expires_at > state.warehouse.dialect.utc_now())
 
 
 def ensure_row(state: State, key: SyncKey) -> None:
@@ -69,7 +69,9 @@ def ensure_row(state: State, key: SyncKey) -> None:
         if connection.scalar(present) is not None:
             return
     # The key is unique only where the warehouse keeps constraints; there it may be refused as made meanwhile.
-    first = sa.select(*key.columns(), sa.literal(0), warehouse.utc_now(), sa.literal(1)).where(~sa.exists(present))
+    first = sa.select(*key.columns(), sa.literal(0), warehouse.dialect.utc_now(), sa.literal(1)).where(
+        ~sa.exists(present)
+    )
     names = [*key.values(), "lease_token", "created_at", "generation"]
     try:
         with warehouse.write("make the sync's row") as connection:
@@ -105,7 +107,7 @@ class ScheduleState:
 def schedule_state(state: State, key: SyncKey) -> ScheduleState:
     """How the sync stands, by one statement and the warehouse's clock."""
     syncs, runs = state.tables.syncs, state.tables.runs
-    now = state.warehouse.utc_now()
+    now = state.warehouse.dialect.utc_now()
     waiting = retry_queue.next_due(state, key).subquery("waiting")
     columns = (
         syncs.c.last_tick,

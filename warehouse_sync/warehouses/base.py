@@ -25,7 +25,7 @@ def driver_message(message: str) -> str:
     return redact(" ".join(message.split())).rstrip(".!?")
 
 
-def texts_select(changes: sa.TableClause, text: Text, after: Any, last: Any) -> sa.Select[int, str]:
+def select_operations(changes: sa.TableClause, text: Text, after: Any, last: Any) -> sa.Select[int, str]:
     """`seq` and `text` of the operations with `after` < seq <= `last`; in any order."""
     seq = sa.cast(changes.c.seq, sa.BigInteger)
     return sa.select(seq, text).where(changes.c.seq > after, changes.c.seq <= last)
@@ -35,10 +35,10 @@ class ModelColumn(NamedTuple):
     """A column of the user's query. name: as the query says it. inside: as it is called inside of `model()`."""
 
     name: str
-    inside: str
+    inner_name: str
 
 
-class Warehouse(Dialect, Tables):
+class Warehouse(Tables):
     """One warehouse of the configuration, open from `open()` to `close()`.
 
     Thread-safe. `name` is its name in the configuration, `schema` the home of the worker's own tables, `lease` the
@@ -48,13 +48,16 @@ class Warehouse(Dialect, Tables):
     record_interval = 5.0
     """Seconds between two writes of outcomes while a run delivers; few and large, as each one costs a round trip."""
 
+    dialect = Dialect()
+    """The SQL expressions of the engine."""
+
     capabilities = Capabilities()
     """What the engine can do beyond what every run needs."""
 
-    def __init__(self, name: str, url: str, schema: str, lease: float) -> None:
+    def __init__(self, name: str, url: str, schema: str, lease_seconds: float) -> None:
         self.name = name
         self.schema = schema
-        self.lease = lease
+        self.lease_seconds = lease_seconds
         self.url = sa.make_url(url)
         self.engine = self.create_engine()
         self._writing = threading.RLock()
@@ -110,7 +113,7 @@ class Warehouse(Dialect, Tables):
         return sa.URL.create(url.drivername, host=url.host, port=url.port, database=url.database).render_as_string()
 
     @contextmanager
-    def connect(self, doing: str) -> Iterator[sa.Connection]:
+    def connect(self, action: str) -> Iterator[sa.Connection]:
         """A connection whose errors are told as "could not <doing>"; what is not committed is rolled back.
 
         The driver's own error is cut off: it quotes rows, and whoever logs an exception logs its causes.
@@ -123,7 +126,7 @@ class Warehouse(Dialect, Tables):
                 finally:
                     self._connected.discard(connection)
         except sa.exc.DBAPIError as error:
-            raise self.translate_error(error, doing) from None
+            raise self.translate_error(error, action) from None
 
     def interrupt(self) -> None:
         """Break off the statements that are under way, from another thread: they fail in their own. Never raises."""
@@ -135,21 +138,21 @@ class Warehouse(Dialect, Tables):
         """Break off what a connection of the driver executes, if it does; it may go on where there is no way to."""
 
     @contextmanager
-    def write(self, doing: str) -> Iterator[sa.Connection]:
+    def write(self, action: str) -> Iterator[sa.Connection]:
         """A transaction for the worker's own small tables, one at a time in this process; commits at the end."""
-        with self._writing, self.connect(doing) as connection, connection.begin():
+        with self._writing, self.connect(action) as connection, connection.begin():
             yield connection
 
-    def translate_error(self, error: sa.exc.DBAPIError, doing: str) -> WarehouseSyncError:
+    def translate_error(self, error: sa.exc.DBAPIError, action: str) -> WarehouseSyncError:
         """The error as the operator should read it."""
         if error.connection_invalidated or isinstance(error, sa.exc.InterfaceError):
-            return self.connection_lost(doing)
-        return QueryFailed(f"warehouse {self.name}: could not {doing}: {self.describe_error(error)}")
+            return self.connection_lost(action)
+        return QueryFailed(f"warehouse {self.name}: could not {action}: {self.describe_error(error)}")
 
-    def connection_lost(self, doing: str) -> WarehouseUnavailable:
+    def connection_lost(self, action: str) -> WarehouseUnavailable:
         """The error for a connection that went away."""
         return WarehouseUnavailable(
-            f"warehouse {self.name}: the connection to {self.address} was lost, could not {doing}. "
+            f"warehouse {self.name}: the connection to {self.address} was lost, could not {action}. "
             "Nothing is lost: the next run goes on from what was recorded."
         )
 
@@ -172,7 +175,7 @@ class Warehouse(Dialect, Tables):
         """Who the worker is to the warehouse; None where the URL does not say it, or where there are no roles."""
         return self.url.username
 
-    def grants(self, role: str, tables: Sequence[tuple[str, ...]], *, may_create_schema: bool) -> list[str]:
+    def grant_statements(self, role: str, tables: Sequence[tuple[str, ...]], *, may_create_schema: bool) -> list[str]:
         """The statements by which an administrator gives `role` what runs need, and nothing else.
 
         tables: what is read, in parts. may_create_schema: the role makes the schema of the worker's own tables itself;
@@ -214,13 +217,12 @@ class Warehouse(Dialect, Tables):
         """A table that the configuration names, for the user's SQL; parts as `config_values.table_parts` tells them."""
         return self.quote(*parts)
 
-    def evaluated_once(self, select: sa.Select[Any], name: str) -> sa.Subquery:
-        """A subquery whose expressions are evaluated once per row, however often its columns are named above it."""
-        return select.subquery(name)
+    def prepare_hashing(self, connection: sa.Connection, algorithms: Sequence[str]) -> None:
+        """Called once per connection before `hash_text` is used on it, for engines that lack an algorithm."""
 
     # --- elements
 
-    def stream(
+    def stream_elements(
         self, connection: sa.Connection, changes: sa.TableClause, text: Text, after: int, last: int, size: int
     ) -> Generator[Elements, None, None]:
         """The `text` of the operations with `after` < seq <= `last`, in pieces of `size`, fetched when asked for.
@@ -228,7 +230,7 @@ class Warehouse(Dialect, Tables):
         text: of elements.element_text(). Each piece begins where the one before it has ended: where an operation is
         missing, or there twice, the pieces end.
         """
-        select = texts_select(changes, text, after, last).order_by(changes.c.seq)
+        select = select_operations(changes, text, after, last).order_by(changes.c.seq)
         result = connection.execution_options(stream_results=True, yield_per=size).execute(select)
         for rows in result.partitions():
             seqs, texts = zip(*rows, strict=True)

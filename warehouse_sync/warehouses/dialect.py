@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from warehouse_sync.fields import Field
-from warehouse_sync.warehouses.unicode import BLANK, upper_and_lower
+from warehouse_sync.warehouses.unicode import TRIMMED_CHARACTERS, case_mapping
 
 Text = sa.ColumnElement[str]
 
@@ -20,11 +20,11 @@ class Dialect:
         """The text as a JSON string, in quotes and escaped; NULL stays NULL."""
         return sa.cast(sa.func.to_json(value), sa.Text)
 
-    def concatenated(self, *parts: Text, comma: bool = False) -> Text:
+    def concat(self, *parts: Text, comma: bool = False) -> Text:
         """The parts that are not NULL behind each other, with commas between if wished; empty when all are NULL."""
         return sa.func.concat_ws(",", *parts) if comma else sa.func.concat(*parts)
 
-    def encoded_value(self, name: str, value: Text) -> Text:
+    def encode_value(self, name: str, value: Text) -> Text:
         """The value with its name and length before it and a semicolon behind it; empty when it is NULL.
 
         Such texts, one behind the other, are the same only if all names and values are.
@@ -48,7 +48,7 @@ class Dialect:
         """An interval."""
         return sa.cast(count, sa.Float) * sa.text("interval '1 second'")
 
-    def as_text(self, column: sa.ColumnElement[Any]) -> Text:
+    def to_text(self, column: sa.ColumnElement[Any]) -> Text:
         """Any SQL type as text, without NUL and compared code point by code point."""
         return sa.cast(column, sa.Text)
 
@@ -62,12 +62,15 @@ class Dialect:
 
     def trim(self, value: Text) -> Text:
         """Without white space and invisible characters at both ends."""
-        return sa.func.trim(value, BLANK)
+        return sa.func.trim(value, TRIMMED_CHARACTERS)
 
     def remove_white_space(self, value: Text) -> Text:
         """Without any white space and invisible characters."""
         # Looking is several times as fast as translating, and few values have any.
-        return sa.case((self.matches(value, f"[{BLANK}]"), sa.func.translate(value, BLANK, "")), else_=value)
+        return sa.case(
+            (self.matches(value, f"[{TRIMMED_CHARACTERS}]"), sa.func.translate(value, TRIMMED_CHARACTERS, "")),
+            else_=value,
+        )
 
     def byte_length(self, value: Text) -> sa.ColumnElement[int]:
         """The number of bytes in UTF-8, which is told without looking at each character."""
@@ -87,7 +90,7 @@ class Dialect:
 
     def lower(self, value: Text) -> Text:
         """Lower-cased one code point to one, whatever the server's locale."""
-        upper, lower = upper_and_lower()
+        upper, lower = case_mapping()
         return sa.case((self.is_ascii(value), self.lower_ascii(value)), else_=sa.func.translate(value, upper, lower))
 
     def hash_text(self, value: Text, algorithm: str) -> Text:
@@ -98,24 +101,20 @@ class Dialect:
         """The first 128 bits of SHA-256 as a UUID: a key that is narrow and of fixed width."""
         return sa.cast(sa.func.left(self.hash_text(value, "sha256"), 32), sa.Uuid)
 
-    def encoded_values(self, pairs: Mapping[str, Text]) -> Text:
+    def encode_values(self, pairs: Mapping[str, Text]) -> Text:
         """Named values as one text, different for different values: name, length and value of each that is there."""
-        return self.concatenated(
-            sa.literal("", sa.Text), *(self.encoded_value(name, value) for name, value in pairs.items())
-        )
+        return self.concat(sa.literal("", sa.Text), *(self.encode_value(name, value) for name, value in pairs.items()))
 
     def change_digest(self, own: Mapping[str, Text], others: Mapping[str, Text]) -> sa.ColumnElement[Any]:
         """128 bits as a UUID that tell a change of any value: of the member's own identifiers, or of other fields.
 
         Nothing is found by it in an older release's tables.
         """
-        return self.digest(
-            self.concatenated(self.encoded_values(own), sa.literal("|", sa.Text), self.encoded_values(others))
-        )
+        return self.digest(self.concat(self.encode_values(own), sa.literal("|", sa.Text), self.encode_values(others)))
 
-    def list_as_text(self, column: sa.ColumnElement[Any]) -> Text:
+    def list_to_text(self, column: sa.ColumnElement[Any]) -> Text:
         """Any SQL type as text, different for different values, of arrays too."""
-        return self.as_text(column)
+        return self.to_text(column)
 
     def row_hash(self, salt: str, texts: Sequence[Text]) -> sa.ColumnElement[Any]:
         """64 bits that tell whether a row of the query has changed; NULL where making members anew costs no more.
@@ -132,13 +131,18 @@ class Dialect:
         """
         raise NotImplementedError
 
-    def prepare_hashing(self, connection: sa.Connection, algorithms: Sequence[str]) -> None:
-        """Called once per connection before `hash_text` is used on it, for engines that lack an algorithm."""
-
-    def packed(self, values: Mapping[str, sa.ColumnElement[Any]]) -> sa.ColumnElement[Any]:
+    def pack_columns(self, values: Mapping[str, sa.ColumnElement[Any]]) -> sa.ColumnElement[Any]:
         """All of them as one value, which takes no room where it is NULL; for engines that find rows by their place."""
         raise NotImplementedError
 
-    def unpacked(self, value: sa.ColumnElement[Any], name: str) -> sa.ColumnElement[Any]:
+    def unpack_column(self, value: sa.ColumnElement[Any], name: str) -> sa.ColumnElement[Any]:
         """The one of this name of those that were packed."""
         raise NotImplementedError
+
+    def evaluated_once(self, select: sa.Select[Any], name: str) -> sa.Subquery:
+        """A subquery whose expressions are evaluated once per row, however often its columns are named above it."""
+        return select.subquery(name)
+
+    def row_number(self) -> sa.ColumnElement[int]:
+        """A number for each row of a statement, from 1 and without gaps, in any order."""
+        return sa.func.row_number().over()

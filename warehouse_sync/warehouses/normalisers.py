@@ -13,11 +13,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from warehouse_sync.fields import AudienceFields, Field, LengthPolicy, Normaliser
-from warehouse_sync.warehouses.base import Warehouse
-from warehouse_sync.warehouses.dialect import Text
+from warehouse_sync.warehouses.dialect import Dialect, Text
 from warehouse_sync.warehouses.unicode import WHITE_SPACE
 
-EMAIL_WITHIN = f"[^@{WHITE_SPACE}](@|%40)[^@{WHITE_SPACE}]+[.][^@{WHITE_SPACE}]"
+CONTAINS_EMAIL = f"[^@{WHITE_SPACE}](@|%40)[^@{WHITE_SPACE}]+[.][^@{WHITE_SPACE}]"
 """An address anywhere in a text, percent-encoded in a URL too."""
 
 HEXADECIMAL = "^[0-9a-f]+$"
@@ -47,28 +46,28 @@ JSON_ARRAY = (
 )
 """A flat JSON array that every engine can read: no NUL and no half of a surrogate pair, which PostgreSQL refuses."""
 
-JSON_BEGINS = r"^[ \t\n\r]*[\[{]"
+JSON_START = r"^[ \t\n\r]*[\[{]"
 """What looks like JSON, or like an array as PostgreSQL writes it, and is no comma-separated text."""
 
 NOT_A_LIST = "not_a_list"
 
-EMAIL_LENGTH = 320
+MAX_EMAIL_LENGTH = 320
 """Characters: 64 in front of the at sign, 255 behind it."""
 
-HOST_LENGTH = 253
+MAX_HOST_LENGTH = 253
 
-LONGEST = 1000
+MAX_TEXT_LENGTH = 1000
 """Characters of a text whose field has no limit of its own: one row must not fill a request."""
 
-REJECTING = ("already_hashed", "not_hashed")
+REJECTING_PROBLEMS = ("already_hashed", "not_hashed")
 """Problems of one value that reject its whole row: the operator's setting and the data contradict each other."""
 
 NO_IDENTIFIER = "no_identifier"
 
-LONGEST_KEY = 200
+MAX_KEY_LENGTH = 200
 """Characters of a primary key that stands in the log as it is; a longer one does as its hash."""
 
-TEST_VECTOR = (
+TEST_VECTORS = (
     ("Testing@Testing.com", "584c4423c421df49955759498a71495aba49b8780eb9387dff333b6f0982c777"),
     ("\u00a0 random@ruddersta\u2003ck.com\t", "52ac4b9ef8f745e007c19fac81ddb0a3f50b20029f6699ca1406225fc217f392"),
     ("\u0130\u03a3@\u00c4.\u00c9", "35c00c58b96be79bb694e6e3c321fe4bb41126ee0c94a4a6b19a49c86ee9d532"),
@@ -77,30 +76,30 @@ TEST_VECTOR = (
 """Addresses and the SHA-256 they must have: case, white space, dotless and final letters, quote and backslash."""
 
 
-def clean(warehouse: Warehouse, field: Field, column: sa.ColumnElement[Any]) -> Text:
+def clean(dialect: Dialect, field: Field, column: sa.ColumnElement[Any]) -> Text:
     """The query's column as normalised text; NULL when absent."""
-    text = warehouse.as_text(column)
+    text = dialect.to_text(column)
     cleaned: Text
     match field.normaliser:
         case Normaliser.TEXT_LIST:
-            return warehouse.text_list(column, field)
+            return dialect.text_list(column, field)
         case Normaliser.EMAIL:
             # Nearly all addresses are visible ASCII, which is told by one look.
             cleaned = sa.case(
-                (warehouse.matches(text, "^[!-~]+$"), warehouse.lower_ascii(text)),
-                else_=warehouse.lower(warehouse.remove_white_space(text)),
+                (dialect.matches(text, "^[!-~]+$"), dialect.lower_ascii(text)),
+                else_=dialect.lower(dialect.remove_white_space(text)),
             )
         case Normaliser.DOMAIN:
-            cleaned = warehouse.lower(warehouse.trim(text))
+            cleaned = dialect.lower(dialect.trim(text))
         case Normaliser.DEVICE_ID:
-            cleaned = warehouse.lower_ascii(warehouse.trim(text))
+            cleaned = dialect.lower_ascii(dialect.trim(text))
         case Normaliser.TEXT | Normaliser.PREFIXED_NUMBER | Normaliser.COUNTRY:
-            cleaned = warehouse.trim(text)
+            cleaned = dialect.trim(text)
     return sa.func.nullif(cleaned, "")
 
 
 def problem(
-    warehouse: Warehouse, field: Field, cleaned: Text, *, hash_pii: bool, suspicious: sa.ColumnElement[bool]
+    dialect: Dialect, field: Field, cleaned: Text, *, hash_pii: bool, suspicious: sa.ColumnElement[bool]
 ) -> Text:
     """Why a cleaned value is left out; NULL when nothing is wrong with it, or when it is absent.
 
@@ -111,73 +110,73 @@ def problem(
         case Normaliser.EMAIL if hash_pii:
             is_address = _is_address(cleaned)
             has_length = sa.or_(*(length == digits for digits in HASH_LENGTHS.values()))
-            found = _first(
-                (has_length & warehouse.matches(cleaned, HEXADECIMAL), "already_hashed"),
-                (length > EMAIL_LENGTH, "too_long"),
+            found = _first_problem(
+                (has_length & dialect.matches(cleaned, HEXADECIMAL), "already_hashed"),
+                (length > MAX_EMAIL_LENGTH, "too_long"),
                 (~is_address, "not_an_address"),
             )
             # Nearly all are short addresses, and are not looked at any closer.
-            return sa.case((~is_address | (warehouse.byte_length(cleaned) > EMAIL_LENGTH), found))
+            return sa.case((~is_address | (dialect.byte_length(cleaned) > MAX_EMAIL_LENGTH), found))
         case Normaliser.EMAIL:
             assert field.hash is not None
-            is_hash = (length == HASH_LENGTHS[field.hash]) & warehouse.matches(cleaned, HEXADECIMAL)
-            return _first((~is_hash, "not_hashed"))
+            is_hash = (length == HASH_LENGTHS[field.hash]) & dialect.matches(cleaned, HEXADECIMAL)
+            return _first_problem((~is_hash, "not_hashed"))
         case Normaliser.DEVICE_ID:
             # Counted patterns such as [0-9a-f]{12} make PostgreSQL four times as slow.
             is_id = (
-                warehouse.matches(cleaned, "^[0-9a-f-]+$")
+                dialect.matches(cleaned, "^[0-9a-f-]+$")
                 & (sa.func.length(sa.func.replace(cleaned, "-", "")) == DEVICE_ID_DIGITS)
                 & ((length == DEVICE_ID_DIGITS) | cleaned.like(DEVICE_ID))
             )
-            return _first(
+            return _first_problem(
                 (~is_id, "not_a_device_id"),
-                (warehouse.matches(cleaned, "^[0-]+$"), "opted_out"),
+                (dialect.matches(cleaned, "^[0-]+$"), "opted_out"),
             )
         case Normaliser.DOMAIN:
-            host = warehouse.extract(cleaned, HOST)
-            return _first(
+            host = dialect.extract(cleaned, HOST)
+            return _first_problem(
                 (
-                    cleaned.is_not(None) & (host.is_(None) | warehouse.matches(host, "[.][0-9]+$")),
+                    cleaned.is_not(None) & (host.is_(None) | dialect.matches(host, "[.][0-9]+$")),
                     "not_a_domain",
                 ),
-                (sa.func.length(host) > HOST_LENGTH, "too_long"),
+                (sa.func.length(host) > MAX_HOST_LENGTH, "too_long"),
             )
         case Normaliser.PREFIXED_NUMBER:
-            return _first((~warehouse.matches(cleaned, _prefixed(field)), "not_an_id"))
+            return _first_problem((~dialect.matches(cleaned, _prefixed_number_pattern(field)), "not_an_id"))
         case Normaliser.COUNTRY:
-            return _first((~warehouse.matches(cleaned, "^[A-Za-z]{2}$"), "not_a_country_code"))
+            return _first_problem((~dialect.matches(cleaned, "^[A-Za-z]{2}$"), "not_a_country_code"))
         case Normaliser.TEXT:
-            email = (suspicious & warehouse.matches(cleaned, EMAIL_WITHIN), "holds_an_address")
+            email = (suspicious & dialect.matches(cleaned, CONTAINS_EMAIL), "holds_an_address")
             if field.max_length is not None and field.length_policy is LengthPolicy.TRUNCATE:
-                return _first(email)
-            return _first(email, (length > (field.max_length or LONGEST), "too_long"))
+                return _first_problem(email)
+            return _first_problem(email, (length > (field.max_length or MAX_TEXT_LENGTH), "too_long"))
         case Normaliser.TEXT_LIST:
-            return _first((cleaned == NOT_A_LIST, NOT_A_LIST))
+            return _first_problem((cleaned == NOT_A_LIST, NOT_A_LIST))
 
 
-def value(warehouse: Warehouse, field: Field, cleaned: Text, *, hash_pii: bool) -> Text:
+def value(dialect: Dialect, field: Field, cleaned: Text, *, hash_pii: bool) -> Text:
     """What is sent for a cleaned value that has no problem; NULL when it is absent."""
     match field.normaliser:
         case Normaliser.EMAIL if hash_pii:
             assert field.hash is not None
-            return warehouse.hash_text(cleaned, field.hash)
+            return dialect.hash_text(cleaned, field.hash)
         case Normaliser.DOMAIN:
-            return warehouse.extract(cleaned, HOST)
+            return dialect.extract(cleaned, HOST)
         case Normaliser.PREFIXED_NUMBER:
-            return sa.literal(field.prefix, sa.Text) + warehouse.extract(cleaned, _prefixed(field))
+            return sa.literal(field.prefix, sa.Text) + dialect.extract(cleaned, _prefixed_number_pattern(field))
         case Normaliser.COUNTRY:
-            return warehouse.upper_ascii(cleaned)
+            return dialect.upper_ascii(cleaned)
         case Normaliser.TEXT if field.max_length is not None and field.length_policy is LengthPolicy.TRUNCATE:
             # Few are as long, and counting characters looks at each.
-            is_long = (warehouse.byte_length(cleaned) > field.max_length) & (sa.func.length(cleaned) > field.max_length)
+            is_long = (dialect.byte_length(cleaned) > field.max_length) & (sa.func.length(cleaned) > field.max_length)
             return sa.case((is_long, sa.func.left(cleaned, field.max_length)), else_=cleaned)
         case _:
             return cleaned
 
 
-def may_contain_address(warehouse: Warehouse, texts: Sequence[Text]) -> sa.ColumnElement[bool]:
+def may_contain_address(dialect: Dialect, texts: Sequence[Text]) -> sa.ColumnElement[bool]:
     """Whether EMAIL_WITHIN can be found in any of the texts: one look at all of them, as nearly no row has any."""
-    together = warehouse.concatenated(*texts)
+    together = dialect.concat(*texts)
     return together.contains("@") | together.contains("%40", autoescape=True)
 
 
@@ -186,12 +185,12 @@ def _is_address(text: Text) -> sa.ColumnElement[bool]:
     return text.like("_%@_%._%") & sa.and_(*(~text.like(wrong) for wrong in ("%@%@%", "%@.%", "%@%..%", "%.")))
 
 
-def _prefixed(field: Field) -> str:
+def _prefixed_number_pattern(field: Field) -> str:
     prefixes = "|".join(re.escape(prefix) for prefix in (field.prefix, *field.aliases))
     return f"^(?:{prefixes})?([0-9]{{1,19}})$"
 
 
-def _first(*problems: tuple[sa.ColumnElement[bool], str]) -> Text:
+def _first_problem(*problems: tuple[sa.ColumnElement[bool], str]) -> Text:
     """The first problem that holds. No condition holds for an absent value: it is NULL there."""
     return sa.case(*((condition, sa.literal(name, sa.Text)) for condition, name in problems))
 
@@ -201,7 +200,7 @@ def reject_reason(fields: AudienceFields, cleaned: Mapping[str, Text], problems:
     mapped = [field for field in fields.identifiers if field.name in cleaned]
     cases = [
         (problems[field.name] == reason, sa.literal(reason, sa.Text))
-        for reason in REJECTING
+        for reason in REJECTING_PROBLEMS
         for field in mapped
         if field.hash
     ]
@@ -209,9 +208,9 @@ def reject_reason(fields: AudienceFields, cleaned: Mapping[str, Text], problems:
     return sa.case(*cases, (nobody, sa.literal(NO_IDENTIFIER, sa.Text)))
 
 
-def left_out_values(warehouse: Warehouse, problems: Mapping[str, Text]) -> Text:
+def describe_left_out(dialect: Dialect, problems: Mapping[str, Text]) -> Text:
     """The fields whose values are left out, each with its problem: `name:problem` and a space; NULL without any."""
-    told = warehouse.concatenated(
+    told = dialect.concat(
         *(
             sa.case((found.is_not(None), sa.literal(f"{name}:", sa.Text) + found + " "))
             for name, found in problems.items()

@@ -20,9 +20,9 @@ def make_warehouse(config: WarehouseConfig) -> Warehouse:
     extra = "snowflake" if url.startswith("snowflake:") else "postgres"
     try:
         if url.startswith("duckdb:"):
-            from warehouse_sync.warehouses.duckdb.warehouse import MEMORY, DuckDB
+            from warehouse_sync.warehouses.duckdb.warehouse import DEFAULT_MEMORY_LIMIT, DuckDB
 
-            return DuckDB(config.name, url, config.schema_, config.lease, config.memory_limit or MEMORY)
+            return DuckDB(config.name, url, config.schema_, config.lease, config.memory_limit or DEFAULT_MEMORY_LIMIT)
         if extra == "snowflake":
             return _snowflake(config)
         from warehouse_sync.warehouses.postgres.warehouse import PostgreSQL
@@ -35,15 +35,15 @@ def make_warehouse(config: WarehouseConfig) -> Warehouse:
 
 
 def _snowflake(config: WarehouseConfig) -> Warehouse:
-    from warehouse_sync.config.snowflake_login import private_key_der
+    from warehouse_sync.config.snowflake_login import private_key_to_der
     from warehouse_sync.warehouses.snowflake.warehouse import Snowflake
 
-    private_key, passphrase, oauth_token = config.login
+    private_key, passphrase, oauth_token = config.login_secrets
     return Snowflake(
         config.name,
         config.url.get_secret_value(),
         config.schema_,
         config.lease,
-        private_key=None if private_key is None else private_key_der(private_key, passphrase),
+        private_key=None if private_key is None else private_key_to_der(private_key, passphrase),
         oauth_token=oauth_token,
     )

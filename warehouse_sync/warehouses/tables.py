@@ -84,10 +84,6 @@ class Tables:
         """`table`, which this transaction has made by `create_numbered`, shows these rows too, behind those before."""
         raise NotImplementedError
 
-    def row_number(self) -> sa.ColumnElement[int]:
-        """A number for each row of a statement, from 1 and without gaps, in any order."""
-        return sa.func.row_number().over()
-
     def member_number(self, is_member: sa.ColumnElement[bool]) -> sa.ColumnElement[int] | None:
         """What a snapshot keeps as LINE if its members shall be numbered, from 1 and without gaps.
 

@@ -20,11 +20,11 @@ INVISIBLE = "\xad\u061c\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2
 They come along with copied text and nobody sees them. The joiners U+200C and U+200D are not here: words need them.
 """
 
-BLANK = WHITE_SPACE + INVISIBLE
+TRIMMED_CHARACTERS = WHITE_SPACE + INVISIBLE
 """What is no part of a value: taken off both ends of a text, and out of an e-mail address altogether."""
 
 # fmt: off
-_RUNS = (
+_LOWERCASE_RANGES = (
     (0xC0, 0xD6, 1, 32), (0xD8, 0xDE, 1, 32), (0x100, 0x12E, 2, 1), (0x130, 0x130, 1, -199), (0x132, 0x136, 2, 1),
     (0x139, 0x147, 2, 1), (0x14A, 0x176, 2, 1), (0x178, 0x178, 1, -121), (0x179, 0x17D, 2, 1), (0x181, 0x181, 1, 210),
     (0x182, 0x184, 2, 1), (0x186, 0x186, 1, 206), (0x187, 0x187, 1, 1), (0x189, 0x18A, 1, 205), (0x18B, 0x18B, 1, 1),
@@ -75,11 +75,11 @@ _RUNS = (
 
 
 @cache
-def upper_and_lower() -> tuple[str, str]:
+def case_mapping() -> tuple[str, str]:
     """All cased letters, A to Z first, and their lower-case letters at the same places."""
     upper = [*range(ord("A"), ord("Z") + 1)]
     lower = [*range(ord("a"), ord("z") + 1)]
-    for first, last, step, distance in _RUNS:
+    for first, last, step, distance in _LOWERCASE_RANGES:
         for code_point in range(first, last + 1, step):
             upper.append(code_point)
             lower.append(code_point + distance)

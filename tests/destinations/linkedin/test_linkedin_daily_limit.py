@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from warehouse_sync.destinations.base import UNCONDITIONAL, Permit
 from warehouse_sync.destinations.linkedin.api import Calls
 from warehouse_sync.destinations.linkedin.config import LinkedInSettings
 from warehouse_sync.destinations.linkedin.errors import GaveUp
@@ -145,12 +146,12 @@ def test_whoever_waits_for_its_turn_while_the_limit_is_found_sends_nothing() -> 
     """The wait for the pace may be long, and another thread learns the truth in it."""
 
     class SlowPace:
-        def turn(self, _: str | None) -> None:
+        def turn(self, *_: Any) -> None:
             with contextlib.suppress(GaveUp):
                 calls._days.throttled("/users", 3600)
 
     class SilentTokens:
-        def current(self) -> str:
+        def current(self, _: Permit) -> str:
             return "token"
 
     class NoClient:
@@ -159,7 +160,7 @@ def test_whoever_waits_for_its_turn_while_the_limit_is_found_sends_nothing() -> 
 
     settings = LinkedInSettings(account_id=1)
     parts = cast("Client", NoClient()), cast("Tokens", SilentTokens()), cast("Pace", SlowPace())
-    calls = Calls(*parts, settings, lambda _: False)
+    calls = Calls(*parts, settings)
     with pytest.raises(GaveUp) as caught:
-        calls.send("POST", "/rest/dmpSegments/7/users", endpoint="user")
+        calls.send("POST", "/rest/dmpSegments/7/users", permit=UNCONDITIONAL, endpoint="user")
     assert caught.value.reason == "daily_limit"

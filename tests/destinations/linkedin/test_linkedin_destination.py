@@ -11,12 +11,23 @@ from typing import Any
 
 import pytest
 import structlog
-from harness.worlds.linkedin import ACCOUNT, SPEC, TEST_ACCOUNT, VIEWED_ACCOUNT, Lab, adds, batch, hash_of, reasons
+from harness.worlds.linkedin import (
+    ACCOUNT,
+    SPEC,
+    TEST_ACCOUNT,
+    VIEWED_ACCOUNT,
+    Lab,
+    RevocablePermit,
+    adds,
+    batch,
+    hash_of,
+    reasons,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from warehouse_sync.destinations.base import Audience, AudienceSpec
+from warehouse_sync.destinations.base import UNCONDITIONAL, Audience, AudienceSpec
 from warehouse_sync.destinations.linkedin import segments as segments_module
 from warehouse_sync.destinations.linkedin import tokens as tokens_module
 from warehouse_sync.destinations.linkedin.config import LinkedInConfig, LinkedInSettings
@@ -243,10 +254,10 @@ def test_a_token_that_is_refused_for_good_although_renewed_is_dead(start: Starte
     audience = linkedin.create(SPEC)
     sandbox.inject(Fault("65601", on="users", times=0))
     with pytest.raises(AuthenticationFailed, match="Oauth Refresh Failed"):
-        linkedin.deliver(audience, adds(1))
+        linkedin.deliver(audience, adds(1), UNCONDITIONAL)
     asked = len(sandbox.requests())
     with pytest.raises(AuthenticationFailed):
-        linkedin.deliver(audience, adds(2))
+        linkedin.deliver(audience, adds(2), UNCONDITIONAL)
     assert len(sandbox.requests()) == asked
 
 
@@ -315,7 +326,7 @@ def test_an_access_token_alone_works_until_it_is_refused(start: Starter, connect
     assert reasons(linkedin, audience, adds(1)) == ["delivered"]
     sandbox.revoke_access_tokens()
     with pytest.raises(AuthenticationFailed, match=r"destinations\.ads\.access_token.*Nothing is lost"):
-        linkedin.deliver(audience, adds(2))
+        linkedin.deliver(audience, adds(2), UNCONDITIONAL)
     assert sandbox.requests("token") == []
 
 
@@ -361,7 +372,7 @@ def test_losing_the_role_during_a_run_stops_it(start: Starter, connect: Opener) 
     audience = linkedin.create(SPEC)
     sandbox.set_writable(ACCOUNT, False)
     with pytest.raises(AuthenticationFailed, match="VIEWER"):
-        linkedin.deliver(audience, adds(1))
+        linkedin.deliver(audience, adds(1), UNCONDITIONAL)
 
 
 def test_a_version_that_dies_during_a_run_stops_it(start: Starter, connect: Opener) -> None:
@@ -370,7 +381,7 @@ def test_a_version_that_dies_during_a_run_stops_it(start: Starter, connect: Open
     audience = linkedin.create(SPEC)
     sandbox.inject(Fault("426", on="users"))
     with pytest.raises(StopRun, match=r"destinations\.ads\.api_version") as caught:
-        linkedin.deliver(audience, adds(1))
+        linkedin.deliver(audience, adds(1), UNCONDITIONAL)
     assert not isinstance(caught.value, AuthenticationFailed)
 
 
@@ -445,7 +456,7 @@ def test_an_audience_shows_status_and_numbers(start: Starter, connect: Opener) -
     building = linkedin.find(SPEC, audience.id)
     assert building is not None
     assert (building.status, building.size, building.matched, building.input_count) == ("BUILDING", None, None, None)
-    linkedin.deliver(audience, adds(*range(7)))
+    linkedin.deliver(audience, adds(*range(7)), UNCONDITIONAL)
     time.sleep(0.1)
     ready = linkedin.find(SPEC, audience.id)
     assert ready is not None
@@ -485,7 +496,7 @@ def test_the_condition_of_an_audience_comes_with_it(start: Starter, connect: Ope
     sandbox = start()
     linkedin = connect(sandbox)
     created = linkedin.create(SPEC)
-    linkedin.deliver(created, adds(1))
+    linkedin.deliver(created, adds(1), UNCONDITIONAL)
     sandbox.force_status(created.id, status)
     by_id = AudienceSpec("user", None, None, created.id, "")
     for found, advice in (
@@ -546,14 +557,15 @@ def test_stopping_ends_a_wait_and_defers(start: Starter, connect: Opener) -> Non
     linkedin = connect(sandbox, backoff_initial=60.0, backoff_max=60.0, patience=600.0)
     audience = linkedin.create(SPEC)
     sandbox.inject(Fault("503", on="users", times=0))
-    threading.Timer(0.2, linkedin.stopping.set).start()
+    permit = RevocablePermit()
+    threading.Timer(0.2, permit.revoke).start()
     started = time.monotonic()
-    assert reasons(linkedin, audience, adds(1, 2)) == ["stopped"] * 2
+    assert reasons(linkedin, audience, adds(1, 2), permit) == ["stopped"] * 2
     assert time.monotonic() - started < 5
     sent = len(sandbox.requests())
-    assert reasons(linkedin, audience, adds(3)) == ["stopped"]
+    assert reasons(linkedin, audience, adds(3), permit) == ["stopped"]
     with pytest.raises(DestinationUnavailable):
-        linkedin.check()
+        linkedin.check(permit)
     assert len(sandbox.requests()) == sent
 
 
@@ -570,7 +582,7 @@ def test_a_request_that_can_never_be_right_rejects_nobody(start: Starter, connec
 def test_a_batch_that_is_too_large_is_a_mistake_of_the_caller(start: Starter, connect: Opener) -> None:
     linkedin = connect(start())
     with pytest.raises(ValueError, match="5001"):
-        linkedin.deliver(Audience(id="1", type="user", name="x"), adds(*range(5001)))
+        linkedin.deliver(Audience(id="1", type="user", name="x"), adds(*range(5001)), UNCONDITIONAL)
 
 
 @pytest.mark.parametrize("partial", [True, False])
@@ -582,7 +594,7 @@ def test_elements_that_linkedin_checks_itself_are_rejected_alone(
     audience = linkedin.create(SPEC)
     people = [(hash_of(1), None), ("no-hash-at-all", None), (hash_of(2), "x" * 60), (hash_of(3), "Ann")]
     rows = [{"sha256_email": hashed, "first_name": name} for hashed, name in people]
-    outcomes = linkedin.deliver(audience, batch(OperationKind.ADD, rows))
+    outcomes = linkedin.deliver(audience, batch(OperationKind.ADD, rows), UNCONDITIONAL)
     assert [outcome.status.value for outcome in outcomes] == ["delivered", "rejected", "rejected", "delivered"]
     assert not any("no-hash-at-all" in outcome.message or "xxx" in outcome.message for outcome in outcomes)
     assert len(sandbox.members(audience.id)) == 2
@@ -598,13 +610,13 @@ def test_neither_logs_nor_outcomes_nor_errors_hold_a_secret_or_a_value(start: St
             audience = linkedin.create(SPEC)
             for kind in ("503", "reset_after", "65601", "429", "refuse_batch_named", "refuse_batch_silent"):
                 sandbox.inject(Fault(kind, on="users"))
-                shown += map(str, linkedin.deliver(audience, adds(1, 2)))
+                shown += map(str, linkedin.deliver(audience, adds(1, 2), UNCONDITIONAL))
             bad = batch(OperationKind.ADD, [{"sha256_email": "ann@example.com"}])
-            shown += map(str, linkedin.deliver(audience, bad))
+            shown += map(str, linkedin.deliver(audience, bad, UNCONDITIONAL))
             sandbox.revoke_access_tokens()
             sandbox.revoke_refresh_token()
             with pytest.raises(AuthenticationFailed) as caught:
-                linkedin.deliver(audience, adds(3))
+                linkedin.deliver(audience, adds(3), UNCONDITIONAL)
             shown.append(str(caught.value))
     finally:
         structlog.reset_defaults()
@@ -626,7 +638,7 @@ def test_every_outcome_status_is_reachable_in_one_batch(start: Starter, connect:
     audience = linkedin.create(SPEC)
     sandbox.inject(Fault("refuse_elements", on="users", indices=(1,)))
     sandbox.inject(Fault("refuse_elements", on="users", indices=(2,), status=503))
-    outcomes = linkedin.deliver(audience, adds(1, 2, 3))
+    outcomes = linkedin.deliver(audience, adds(1, 2, 3), UNCONDITIONAL)
     assert [outcome.status for outcome in outcomes] == list(OutcomeStatus)
 
 
@@ -645,7 +657,7 @@ def test_whatever_is_bad_and_however_it_is_refused_exactly_that_is_rejected(
     if bad:
         sandbox.inject(Fault(form, on="users", times=0, values=frozenset(map(hash_of, bad))))
     rows = [{"sha256_email": hash_of(at)} for at in range(size)]
-    outcomes = linkedin.deliver(audience, batch(kind, rows, first_seq=7))
+    outcomes = linkedin.deliver(audience, batch(kind, rows, first_seq=7), UNCONDITIONAL)
     assert [outcome.status is OutcomeStatus.REJECTED for outcome in outcomes] == [at in bad for at in range(size)]
     assert [outcome.status is OutcomeStatus.DELIVERED for outcome in outcomes] == [at not in bad for at in range(size)]
     held = {value for ((_, value),) in sandbox.members(audience.id)}

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from harness.worlds.linkedin import RevocablePermit
 
 from warehouse_sync.destinations.linkedin.config import LinkedInSettings
 from warehouse_sync.destinations.linkedin.http import Client, NoAnswer
@@ -292,15 +293,15 @@ def test_a_request_whose_time_is_over_disturbs_no_other(server: Recorder) -> Non
 @pytest.mark.parametrize("warm", [True, False], ids=["on an open connection", "on a new one"])
 def test_what_may_not_be_sent_any_more_does_not_leave(server: Recorder, warm: bool) -> None:
     """A worker that stood still until its lease was gone sends no byte of the request that it had ready."""
-    allowed = True
-    client = Client(LinkedInSettings(account_id=1, api_url=server.url, oauth_url=server.url), lambda: allowed)
+    permit = RevocablePermit()
+    client = Client(LinkedInSettings(account_id=1, api_url=server.url, oauth_url=server.url))
     with contextlib.closing(client):
         if warm:
-            client.request("POST", "/x", token="t", body=b"{}")
+            client.request("POST", "/x", permit=permit, token="t", body=b"{}")
         before = len(server.asked)
-        allowed = False
+        permit.is_revoked = True
         with pytest.raises(NoAnswer, match="connection"):
-            client.request("POST", "/x", token="t", body=b"{}")
+            client.request("POST", "/x", permit=permit, token="t", body=b"{}")
         assert len(server.asked) == before
-        allowed = True
-        assert client.request("POST", "/x", token="t", body=b"{}").status == 200
+        permit.is_revoked = False
+        assert client.request("POST", "/x", permit=permit, token="t", body=b"{}").status == 200

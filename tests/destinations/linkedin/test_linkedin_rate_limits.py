@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from harness.worlds.linkedin import SPEC, Lab, adds, batch, hash_of, reasons
+from harness.worlds.linkedin import SPEC, Lab, RevocablePermit, adds, batch, hash_of, reasons
 
-from warehouse_sync.destinations.base import AudienceSpec
+from warehouse_sync.destinations.base import UNCONDITIONAL, AudienceSpec
 from warehouse_sync.errors import ConfigurationError, DestinationUnavailable
 from warehouse_sync.operations import OperationKind
 from warehouse_sync.sandbox import Fault
@@ -35,7 +35,7 @@ def test_a_quota_that_is_used_up_ends_the_requests_of_the_run(lab: Lab) -> None:
     audience = linkedin.create(SPEC)
     for number in (1, 2):
         assert reasons(linkedin, audience, adds(number)) == ["delivered"]
-    outcomes = list(linkedin.deliver(audience, adds(3, 4)))
+    outcomes = list(linkedin.deliver(audience, adds(3, 4), UNCONDITIONAL))
     assert [outcome.reason for outcome in outcomes] == ["daily_limit"] * 2
     for outcome in outcomes:
         assert outcome.retry_after == pytest.approx(until_midnight(), abs=10)
@@ -45,7 +45,7 @@ def test_a_quota_that_is_used_up_ends_the_requests_of_the_run(lab: Lab) -> None:
     statuses = [record.status for record in sandbox.requests("users")]
     assert statuses[:2] == [200, 200]
     assert set(statuses[2:]) == {429}
-    later = list(linkedin.deliver(audience, adds(5)))
+    later = list(linkedin.deliver(audience, adds(5), UNCONDITIONAL))
     assert (later[0].reason, later[0].message) == ("daily_limit", outcomes[0].message)
     assert len(sandbox.requests("users")) == len(statuses)
 
@@ -83,7 +83,7 @@ def test_what_one_thread_learns_holds_for_all(lab: Lab) -> None:
     sandbox = lab.start()
     linkedin = lab.connect(sandbox)
     audience = linkedin.create(SPEC)
-    linkedin.deliver(audience, adds(0))
+    linkedin.deliver(audience, adds(0), UNCONDITIONAL)
     sandbox.inject(Fault("429_daily", on="users", times=0, retry_after=3600))
     with ThreadPoolExecutor(4) as pool:
         told = list(pool.map(lambda number: reasons(linkedin, audience, adds(number)), range(40)))
@@ -99,7 +99,7 @@ def test_a_long_wish_shuts_one_endpoint_and_leaves_the_others_open(lab: Lab) -> 
     companies = linkedin.create(AudienceSpec("company", "x", None, None, "x"))
     sandbox.inject(Fault("429", on="users", retry_after=3600))
     for _ in range(2):
-        (outcome,) = linkedin.deliver(audience, adds(1))
+        (outcome,) = linkedin.deliver(audience, adds(1), UNCONDITIONAL)
         assert outcome.reason == "daily_limit"
         assert outcome.retry_after == pytest.approx(3600, abs=10)
     assert len(sandbox.requests("users")) == 1
@@ -134,9 +134,9 @@ def test_trouble_with_a_wish_is_left_alone_for_that_long_by_all(lab: Lab) -> Non
     linkedin = lab.connect(sandbox)
     audience = linkedin.create(SPEC)
     sandbox.inject(Fault("503", on="users", retry_after=3600))
-    (first,) = linkedin.deliver(audience, adds(1))
+    (first,) = linkedin.deliver(audience, adds(1), UNCONDITIONAL)
     assert (first.reason, first.retry_after) == ("http_503", 3600)
-    (second,) = linkedin.deliver(audience, adds(1))
+    (second,) = linkedin.deliver(audience, adds(1), UNCONDITIONAL)
     assert second.reason == "throttled"
     assert second.retry_after == pytest.approx(3600, abs=10)
     assert len(sandbox.requests("users")) == 1
@@ -161,8 +161,9 @@ def test_what_a_stopped_worker_never_sent_was_not_attempted(lab: Lab) -> None:
     sandbox = lab.start()
     linkedin = lab.connect(sandbox)
     audience = linkedin.create(SPEC)
-    linkedin.stopping.set()
-    outcomes = linkedin.deliver(audience, adds(1, 2))
+    permit = RevocablePermit()
+    permit.revoke()
+    outcomes = linkedin.deliver(audience, adds(1, 2), permit)
     assert [(outcome.reason, outcome.attempted) for outcome in outcomes] == [("stopped", False)] * 2
     assert sandbox.requests("users") == []
 
@@ -175,11 +176,13 @@ def test_what_had_left_before_the_stop_was_attempted(lab: Lab, kind: str) -> Non
     linkedin = lab.connect(sandbox, **slow, patience=600.0, requests_per_minute=3)
     audience = linkedin.create(SPEC)
     if kind == "refuse_batch_silent":
-        linkedin.deliver(audience, adds(0))  # The empty batch and the first half do not fit into this minute any more.
+        # The empty batch and the first half do not fit into this minute any more.
+        linkedin.deliver(audience, adds(0), UNCONDITIONAL)
     sandbox.inject(Fault(kind, on="users", times=0))
-    threading.Timer(0.3, linkedin.stopping.set).start()
+    permit = RevocablePermit()
+    threading.Timer(0.3, permit.revoke).start()
     started = time.monotonic()
-    outcomes = linkedin.deliver(audience, adds(1, 2))
+    outcomes = linkedin.deliver(audience, adds(1, 2), permit)
     assert time.monotonic() - started < 5
     assert [(outcome.reason, outcome.attempted) for outcome in outcomes] == [("stopped", True)] * 2
 
@@ -188,7 +191,8 @@ def test_a_stop_is_heeded_before_a_token_is_fetched(lab: Lab) -> None:
     """The token endpoint is LinkedIn too: no request to it is started any more."""
     sandbox = lab.start()
     linkedin = lab.connect(sandbox)
-    linkedin.stopping.set()
+    permit = RevocablePermit()
+    permit.revoke()
     with pytest.raises(DestinationUnavailable, match="stopped"):
-        linkedin.check()
+        linkedin.check(permit)
     assert sandbox.requests() == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -44,9 +43,22 @@ class Script:
         return answer
 
 
-def segments(script: Script, wait: Callable[[float], bool] = lambda _: False, **settings: Any) -> Segments:
+class Instant:
+    """A permit whose waits take no time; an ended one grants nothing."""
+
+    def __init__(self, *, is_ended: bool = False) -> None:
+        self._is_ended = is_ended
+
+    def wait(self, seconds: float) -> bool:
+        return self._is_ended
+
+    def is_valid(self) -> bool:
+        return not self._is_ended
+
+
+def segments(script: Script, *, is_ended: bool = False, **settings: Any) -> Segments:
     own = LinkedInSettings(account_id=1, **{"attempts": 3, "backoff_initial": 0.001, **settings})
-    return Segments(cast("Calls", script), own, wait)
+    return Segments(cast("Calls", script), own, Instant(is_ended=is_ended))
 
 
 def page(*elements: Any, **paging: int) -> Response:
@@ -194,5 +206,5 @@ def test_creating_gives_up_after_its_attempts_or_when_it_would_wait_too_long() -
 def test_a_worker_that_is_stopped_while_it_waits_for_a_new_audience_says_so() -> None:
     script = Script(page(), Response(201, {"x-restli-id": "7"}))
     with pytest.raises(GaveUp) as caught:
-        segments(script, wait=lambda _: True).create(SPEC)
+        segments(script, is_ended=True).create(SPEC)
     assert caught.value.reason == "stopped"

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from harness.worlds.linkedin import ACCOUNT, SPEC, Lab, adds, hash_of, reasons
+from harness.worlds.linkedin import ACCOUNT, SPEC, Lab, RevocablePermit, adds, hash_of, reasons
 
 from warehouse_sync import redaction
-from warehouse_sync.destinations.base import Audience
+from warehouse_sync.destinations.base import UNCONDITIONAL, Audience
 from warehouse_sync.destinations.linkedin.destination import LinkedIn
 from warehouse_sync.errors import AuthenticationFailed, ConfigurationError
 from warehouse_sync.sandbox import Fault, Sandbox
@@ -74,10 +74,10 @@ def test_a_refresh_token_that_is_revoked_in_the_middle_hurts_only_when_it_is_nee
     sandbox.revoke_access_tokens()
     words = r"Refresh Token Expired.*Authorise.*destinations\.ads\.refresh_token.*Nothing is lost"
     with pytest.raises(AuthenticationFailed, match=words):
-        linkedin.deliver(audience, adds(1))
+        linkedin.deliver(audience, adds(1), UNCONDITIONAL)
     asked = len(sandbox.requests())
     with pytest.raises(AuthenticationFailed, match="Refresh Token Expired"):
-        linkedin.deliver(audience, adds(2))
+        linkedin.deliver(audience, adds(2), UNCONDITIONAL)
     with pytest.raises(ConfigurationError, match="Refresh Token Expired"):
         linkedin.check()
     assert len(sandbox.requests()) == asked
@@ -145,7 +145,7 @@ def test_a_wish_of_the_token_endpoint_is_carried_by_what_is_deferred(lab: Lab) -
     time.sleep(PAST_PROPAGATION)
     sandbox.inject(Fault("503", on="token", times=0, retry_after=3600))
     sandbox.revoke_access_tokens()
-    (outcome,) = linkedin.deliver(audience, adds(1))
+    (outcome,) = linkedin.deliver(audience, adds(1), UNCONDITIONAL)
     assert (outcome.reason, outcome.retry_after) == ("oauth_http_503", 3600)
 
 
@@ -155,13 +155,14 @@ def test_a_token_that_one_endpoint_takes_and_another_refuses_for_good_ends_the_r
     linkedin = lab.connect(sandbox, token_patience=0.4)
     audience = linkedin.create(SPEC)
     sandbox.inject(Fault("65601", on="users", times=0))
+    permit = RevocablePermit()
     with ThreadPoolExecutor(1) as pool:
-        refused = pool.submit(linkedin.deliver, audience, adds(1))
+        refused = pool.submit(linkedin.deliver, audience, adds(1), permit)
         patience = time.monotonic() + 10
         while not refused.done() and time.monotonic() < patience:
             with contextlib.suppress(ConfigurationError):  # once it is judged, it is judged for all
-                linkedin.find(SPEC, None)
-        linkedin.stopping.set()
+                linkedin.find(SPEC, None, permit)
+        permit.revoke()
         with pytest.raises(AuthenticationFailed, match=r"Oauth Refresh Failed.*authorise it again"):
             refused.result(10)
     assert len(sandbox.requests("token")) <= 3
@@ -187,7 +188,7 @@ def test_losing_the_scope_or_the_role_names_both(lab: Lab) -> None:
             linkedin.create(SPEC)
             sandbox.set_writable(ACCOUNT, False)
         with pytest.raises(AuthenticationFailed) as caught:
-            linkedin.deliver(Audience("10804", "user", "x"), adds(1))
+            linkedin.deliver(Audience("10804", "user", "x"), adds(1), UNCONDITIONAL)
         for word in (str(ACCOUNT), "rw_dmp_segments", "CAMPAIGN_MANAGER", "VIEWER", "destinations.ads.account_id"):
             assert word in str(caught.value)
 
@@ -196,7 +197,7 @@ def test_a_fetched_token_stays_hidden_while_it_is_used_and_a_good_while_after(la
     """However many others come meanwhile; a worker that runs for years does not keep it for ever."""
     linkedin = lab.connect(lab.start())
     linkedin.check()
-    token = linkedin._tokens.current()
+    token = linkedin._tokens.current(UNCONDITIONAL)
 
     def others(count: int) -> None:
         for number in range(count):

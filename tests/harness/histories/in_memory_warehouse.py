@@ -43,7 +43,7 @@ def swift(patch: pytest.MonkeyPatch, url: str) -> Iterator[sa.Engine]:
         **({} if in_memory else {"connect_args": {"application_name": "warehouse-sync"}}),
     )
     kind: type[Warehouse] = DuckDB if in_memory else PostgreSQL
-    patch.setattr(kind, "make_engine", lambda self: engine)
+    patch.setattr(kind, "create_engine", lambda self: engine)
     patch.setattr(kind, "open", lambda self: None)
     patch.setattr(kind, "close", lambda self: None)
     if in_memory:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from harness.histories.mutation import mutation
 
-from warehouse_sync.destinations.base import Audience
+from warehouse_sync.destinations.base import Audience, Permit
 from warehouse_sync.destinations.linkedin import responses
 from warehouse_sync.destinations.linkedin.destination import LinkedIn
 from warehouse_sync.destinations.linkedin.errors import GaveUp
@@ -33,10 +33,10 @@ from warehouse_sync.run import baseline, run, steps
 def skip_the_barrier(patch: pytest.MonkeyPatch) -> None:
     send = LinkedIn.deliver
 
-    def deliver(self: LinkedIn, audience: Audience, batch: Batch) -> Outcomes:
+    def deliver(self: LinkedIn, audience: Audience, batch: Batch, permit: Permit) -> Outcomes:
         if batch.operation is OperationKind.ADD:
-            return send(self, audience, batch)
-        threading.Thread(target=send, args=(self, audience, batch), daemon=True).start()
+            return send(self, audience, batch, permit)
+        threading.Thread(target=send, args=(self, audience, batch, permit), daemon=True).start()
         time.sleep(0.005)
         return Outcomes([(DELIVERED, len(batch))])
 
@@ -48,10 +48,10 @@ def adds_before_removes(patch: pytest.MonkeyPatch) -> None:
     send, deliver_all = LinkedIn.deliver, steps.deliver
     put_off: list[Callable[[], Outcomes]] = []
 
-    def deliver(self: LinkedIn, audience: Audience, batch: Batch) -> Outcomes:
+    def deliver(self: LinkedIn, audience: Audience, batch: Batch, permit: Permit) -> Outcomes:
         if batch.operation is OperationKind.ADD:
-            return send(self, audience, batch)
-        put_off.append(lambda: send(self, audience, batch))
+            return send(self, audience, batch, permit)
+        put_off.append(lambda: send(self, audience, batch, permit))
         return Outcomes([(DELIVERED, len(batch))])
 
     def all_then_removes(*arguments: Any) -> str | None:
@@ -121,9 +121,9 @@ def trust_silence(patch: pytest.MonkeyPatch) -> None:
 def trust_a_dead_token(patch: pytest.MonkeyPatch) -> None:
     send = LinkedIn.deliver
 
-    def deliver(self: LinkedIn, audience: Audience, batch: Batch) -> Outcomes:
+    def deliver(self: LinkedIn, audience: Audience, batch: Batch, permit: Permit) -> Outcomes:
         try:
-            return send(self, audience, batch)
+            return send(self, audience, batch, permit)
         except AuthenticationFailed:
             return Outcomes([(DELIVERED, len(batch))])
 

@@ -33,7 +33,7 @@ from warehouse_sync.state import retry_queue, sync_log
 from warehouse_sync.state.lease import Lease
 from warehouse_sync.state.runs import Run
 from warehouse_sync.state.store import State, SyncKey
-from warehouse_sync.warehouses.duckdb.warehouse import DuckDB
+from warehouse_sync.warehouses.duckdb.dialect import DuckDBDialect
 
 at_commits = st.builds(Trouble, kind=st.just("crash"), place=st.just("commit"), nth=st.integers(5, 16))
 """Crashes between one thing that is on disk and the next."""
@@ -199,8 +199,8 @@ def remove_by_primary_key(patch: pytest.MonkeyPatch) -> None:
 
 @mutation("A row is known again by its key alone: what it became once is carried over for ever.", "run")
 def recognise_by_key(patch: pytest.MonkeyPatch) -> None:
-    row_hash = DuckDB.row_hash
-    patch.setattr(DuckDB, "row_hash", lambda self, salt, texts: row_hash(self, salt, texts[:1]))
+    row_hash = DuckDBDialect.row_hash
+    patch.setattr(DuckDBDialect, "row_hash", lambda self, salt, texts: row_hash(self, salt, texts[:1]))
 
 
 @mutation("A snapshot takes over who was in the one before, in the query still or not.", "run")
@@ -286,7 +286,7 @@ def no_fence(patch: pytest.MonkeyPatch) -> None:
 def send_without_the_lease(patch: pytest.MonkeyPatch) -> None:
     # Whichever of the two looks is left finds almost all that the other one would have found.
     patch.setattr(Lease, "permits_request", lambda self: True)
-    patch.setattr(Lease, "is_fresh", lambda self: True)
+    patch.setattr(Lease, "is_valid", lambda self: True)
 
 
 @mutation("The lease is taken although another worker holds it.", "overlap")

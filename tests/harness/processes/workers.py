@@ -271,7 +271,7 @@ def tune(clock: float = 0.0, batch_size: float = 0, lock_patience: float = 0.0, 
             batch_size
         )
     if lock_patience:
-        vars(importlib.import_module("warehouse_sync.warehouses.duckdb.warehouse"))["LOCK_PATIENCE"] = lock_patience
+        vars(importlib.import_module("warehouse_sync.warehouses.duckdb.warehouse"))["LOCK_TIMEOUT"] = lock_patience
     if wait_first:
         scheduler = importlib.import_module("warehouse_sync.service.scheduler")
         vars(scheduler)["Pace"] = functools.partial(scheduler.Pace, wait_first=wait_first)

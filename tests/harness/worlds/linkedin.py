@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -11,7 +12,7 @@ from typing import Any, Self
 
 import orjson
 
-from warehouse_sync.destinations.base import Audience, AudienceSpec
+from warehouse_sync.destinations.base import UNCONDITIONAL, Audience, AudienceSpec, Permit
 from warehouse_sync.destinations.linkedin.config import LinkedInSettings
 from warehouse_sync.destinations.linkedin.destination import LinkedIn
 from warehouse_sync.operations import SEPARATOR, Batch, Elements, OperationKind
@@ -70,6 +71,29 @@ class Lab:
         return linkedin
 
 
+class RevocablePermit:
+    """A permit that ends when the test says so.
+
+    Attributes:
+        is_revoked: Whether a request that is ready may not leave any more.
+
+    """
+
+    def __init__(self) -> None:
+        self.is_revoked = False
+        self._ended = threading.Event()
+
+    def revoke(self) -> None:
+        """End all waits; no further request may be started."""
+        self._ended.set()
+
+    def wait(self, seconds: float) -> bool:
+        return self._ended.wait(seconds)
+
+    def is_valid(self) -> bool:
+        return not self.is_revoked
+
+
 def hash_of(number: int) -> str:
     """The identifier of one made-up person."""
     return hashlib.sha256(f"{number}@example.com".encode()).hexdigest()
@@ -108,6 +132,6 @@ def written(kind: OperationKind, row: Row) -> dict[str, Any]:
     return element
 
 
-def reasons(linkedin: LinkedIn, audience: Audience, batch: Batch) -> list[str]:
+def reasons(linkedin: LinkedIn, audience: Audience, batch: Batch, permit: Permit = UNCONDITIONAL) -> list[str]:
     """The reasons of the outcomes; `delivered` for those that have none."""
-    return [outcome.reason or outcome.status.value for outcome in linkedin.deliver(audience, batch)]
+    return [outcome.reason or outcome.status.value for outcome in linkedin.deliver(audience, batch, permit)]

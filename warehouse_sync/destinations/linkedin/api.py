@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from warehouse_sync.destinations.base import Permit
 from warehouse_sync.destinations.linkedin.config import LinkedInSettings
 from warehouse_sync.destinations.linkedin.elements import Body
 from warehouse_sync.destinations.linkedin.errors import (
@@ -34,7 +35,7 @@ from warehouse_sync.destinations.linkedin.errors import (
 )
 from warehouse_sync.destinations.linkedin.fields import MEMBER_PATHS
 from warehouse_sync.destinations.linkedin.http import Client, NoAnswer, Response
-from warehouse_sync.destinations.linkedin.rate_limit import DailyLimits, Pace, Wait
+from warehouse_sync.destinations.linkedin.rate_limit import DailyLimits, Pace
 from warehouse_sync.destinations.linkedin.responses import Next, describe, is_segment_limit, retry_after, what_next
 from warehouse_sync.destinations.linkedin.tokens import Tokens
 from warehouse_sync.events import Action
@@ -49,6 +50,7 @@ UNCLEAR_STATUSES = frozenset({408, 409})
 class _Course:
     """How a call has gone so far; moments on the monotonic clock."""
 
+    permit: Permit
     sent: bool = False
     attempts: int = 0
     renewals: int = 0
@@ -64,12 +66,11 @@ class _Course:
 class Calls:
     """Thread-safe."""
 
-    def __init__(self, client: Client, tokens: Tokens, pace: Pace, settings: LinkedInSettings, wait: Wait) -> None:
+    def __init__(self, client: Client, tokens: Tokens, pace: Pace, settings: LinkedInSettings) -> None:
         self._client = client
         self._tokens = tokens
         self._pace = pace
         self._settings = settings
-        self._wait = wait
         self._days = DailyLimits(settings.minute_throttle)
         self._outage = False
 
@@ -78,6 +79,7 @@ class Calls:
         method: str,
         path: str,
         *,
+        permit: Permit,
         action: Action = Action.READ,
         query: Mapping[str, str] | None = None,
         body: bytes | Body | None = None,
@@ -97,14 +99,21 @@ class Calls:
         """
         most = 1 if once or self._outage else self._settings.attempts
         limited = f"/{MEMBER_PATHS[endpoint]}" if endpoint else "/dmpSegments"
-        course = _Course()
+        course = _Course(permit)
         while True:
             response: Response | None = None
             try:
                 token = self._admitted(limited, endpoint, course)
                 course.sent = True
                 response = self._client.request(
-                    method, path, action=action, token=token, query=query, body=body, restli_method=restli_method
+                    method,
+                    path,
+                    permit=permit,
+                    action=action,
+                    token=token,
+                    query=query,
+                    body=body,
+                    restli_method=restli_method,
                 )
                 self._note_limit(limited, response)
                 following = what_next(response.status)
@@ -143,8 +152,8 @@ class Calls:
         """A token to send now. The pace comes last, as whoever waits for its turn also makes sure of the lease."""
         self._days.ensure_open(limited)
         self._pause(0, course)
-        token = self._tokens.current()
-        self._pace.turn(endpoint)
+        token = self._tokens.current(course.permit)
+        self._pace.turn(endpoint, course.permit)
         self._days.ensure_open(limited)
         return token
 
@@ -194,7 +203,7 @@ class Calls:
             tokens.give_up(ending)
             raise ending
         if tokens.renewable and course.renewals == 0:
-            course.renewals += tokens.renew(token)
+            course.renewals += tokens.renew(token, course.permit)
         # After the propagation time a refusal still says little for a while: come back less and less eagerly.
         self._pause(max(tokens.seconds_to_propagate(), self._backoff_since(since)), course)
 
@@ -219,5 +228,5 @@ class Calls:
         return min(self._settings.backoff_max, max(self._settings.backoff_initial, waited / 2))
 
     def _pause(self, seconds: float, course: _Course) -> None:
-        if self._wait(seconds):
+        if course.permit.wait(seconds):
             raise stopped(attempted=course.sent)

@@ -17,35 +17,35 @@ from pydantic import (
 from warehouse_sync.config import types as kind
 from warehouse_sync.config.destination_types import DestinationConfig
 from warehouse_sync.config.secrets import Secret, SecretText
-from warehouse_sync.config.types import digits, digits_schema, no_bool
-from warehouse_sync.config.validation import Found, wrong
+from warehouse_sync.config.types import digits_json_schema, number_to_text, reject_bool
+from warehouse_sync.config.validation import Violation, invalid_value
 from warehouse_sync.destinations.linkedin.fields import AUDIENCE_FIELDS
 from warehouse_sync.fields import AudienceFields
 
 
 def _account(value: Any) -> Any:
     if isinstance(value, str) and not re.fullmatch(r"\s*[0-9]{1,18}\s*", value):
-        raise wrong("the number of the ad account is expected here, digits only")
-    return no_bool(value)
+        raise invalid_value("the number of the ad account is expected here, digits only")
+    return reject_bool(value)
 
 
 def _version(value: str) -> str:
     if not re.fullmatch(r"20[0-9]{2}(0[1-9]|1[0-2])", value):
-        raise wrong('a version is a year and a month, YYYYMM, such as "202609"')
+        raise invalid_value('a version is a year and a month, YYYYMM, such as "202609"')
     if value.endswith("12"):
-        raise wrong("LinkedIn has no December version; take the one of November or of January")
+        raise invalid_value("LinkedIn has no December version; take the one of November or of January")
     return value
 
 
 def _platform(value: str) -> str:
     if not re.fullmatch(r"[A-Z][A-Z0-9_]*", value):
-        raise wrong("a platform is in capital letters, digits and _, such as DIRECT_API")
+        raise invalid_value("a platform is in capital letters, digits and _, such as DIRECT_API")
     return value
 
 
-AccountId = Annotated[int, Field(gt=0), BeforeValidator(_account), digits_schema(r"^\s*[0-9]{1,18}\s*$")]
+AccountId = Annotated[int, Field(gt=0), BeforeValidator(_account), digits_json_schema(r"^\s*[0-9]{1,18}\s*$")]
 ApiVersion = Annotated[
-    str, AfterValidator(_version), BeforeValidator(digits), digits_schema(r"^20[0-9]{2}(0[1-9]|1[01])$")
+    str, AfterValidator(_version), BeforeValidator(number_to_text), digits_json_schema(r"^20[0-9]{2}(0[1-9]|1[01])$")
 ]
 Platform = Annotated[str, AfterValidator(_platform)]
 
@@ -121,7 +121,7 @@ class LinkedInConfig(DestinationConfig):
     """One ad account at LinkedIn, and the credentials of a member who may manage its audiences."""
 
     audience_fields: ClassVar[Mapping[str, AudienceFields]] = AUDIENCE_FIELDS
-    schema_rules: ClassVar[Mapping[str, Any]] = {
+    json_schema_rules: ClassVar[Mapping[str, Any]] = {
         "oneOf": [{"required": ["refresh_token", "client_id", "client_secret"]}, {"required": ["access_token"]}]
     }
 
@@ -160,16 +160,16 @@ class LinkedInConfig(DestinationConfig):
     max_in_flight: Annotated[kind.Count, Field(ge=1, le=64, description="Requests under way at once")] = 8
 
     @classmethod
-    def rules(cls, given: Mapping[str, Any]) -> Iterable[Found]:
+    def check_rules(cls, written: Mapping[str, Any]) -> Iterable[Violation]:
         """Either a refresh token with its app, or an access token."""
-        renewed, short = (given.get(key) is not None for key in ("refresh_token", "access_token"))
+        renewed, short = (written.get(key) is not None for key in ("refresh_token", "access_token"))
         if renewed and short:
             yield (), "refresh_token and access_token exclude each other; leave one of them out"
         elif not renewed and not short:
             yield (), "credentials are missing: client_id, client_secret and refresh_token, or access_token"
         elif renewed:
             for key in ("client_id", "client_secret"):
-                if given.get(key) is None:
+                if written.get(key) is None:
                     yield (key,), f"missing; a refresh_token is of use only with {key}"
 
     @property

@@ -71,18 +71,17 @@ class Deadline:
 class Watchman:
     """Cuts the requests that take longer than `seconds`, in one thread that sleeps while none does. Thread-safe."""
 
-    def __init__(self, seconds: float, may_send: Callable[[], bool] = lambda: True) -> None:
+    def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._may_send = may_send
         self._begun: deque[Deadline] = deque()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    def begin(self) -> Deadline:
+    def begin(self, may_send: Callable[[], bool]) -> Deadline:
         """The deadline of a request that starts now."""
         with self._changed:
-            deadline = Deadline(time.monotonic() + self._seconds, self._may_send)
+            deadline = Deadline(time.monotonic() + self._seconds, may_send)
             self._begun.append(deadline)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._keep_watch, name="linkedin deadlines", daemon=True)

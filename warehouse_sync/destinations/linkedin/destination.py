@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from warehouse_sync.destinations.base import Audience, AudienceSpec, Credentials
+from warehouse_sync.destinations.base import NO_LISTENERS, UNCONDITIONAL, Audience, AudienceSpec, Credentials, Permit
 from warehouse_sync.destinations.linkedin.api import Calls
 from warehouse_sync.destinations.linkedin.audience_status import warned
 from warehouse_sync.destinations.linkedin.bisection import settle
@@ -22,7 +21,7 @@ from warehouse_sync.destinations.linkedin.responses import Next, Verdict, judge,
 from warehouse_sync.destinations.linkedin.segments import PATH, Segment, Segments
 from warehouse_sync.destinations.linkedin.tokens import Tokens
 from warehouse_sync.errors import AuthenticationFailed, ConfigurationError, DestinationUnavailable, StopRun
-from warehouse_sync.events import Action, Events, RequestAnswered, RequestsDelayed
+from warehouse_sync.events import Action, Events
 from warehouse_sync.fields import AudienceFields, ElementTemplate
 from warehouse_sync.operations import Batch, OperationKind, Outcomes
 
@@ -32,41 +31,29 @@ BATCH_SIZE = 5000
 ACTIONS = {OperationKind.ADD: Action.ADD, OperationKind.REMOVE: Action.REMOVE}
 
 
-def open_destination(config: LinkedInConfig, *, patient: bool) -> LinkedIn:
+def open_destination(config: LinkedInConfig, *, events: Events, patient: bool) -> LinkedIn:
     """Return the destination of one entry of the configuration; see destinations/registry.py."""
-    return LinkedIn(config.settings(patient=patient))
+    return LinkedIn(config.settings(patient=patient), events)
 
 
 class LinkedIn:
     """A LinkedIn ad account as a destination; see base.Destination for what each method promises.
 
-    stopping: once set, waits end early: `deliver` defers what is unsettled with the reason `stopped`, everything else
-    raises DestinationUnavailable. May be replaced by the caller's own event before the first call.
+    Once a permit has ended, `deliver` defers what is open with the reason `stopped`.
     """
 
     batch_size = BATCH_SIZE
 
-    def __init__(self, settings: LinkedInSettings) -> None:
+    def __init__(self, settings: LinkedInSettings, events: Events = NO_LISTENERS) -> None:
         self.max_in_flight = settings.max_in_flight
-        self.stopping = threading.Event()
-        self.may_send: Callable[[], bool] = lambda: True
         self._settings = settings
-        self.events = Events()
-        self._client = Client(
-            settings, lambda: self.may_send(), lambda *request: self.events.publish(RequestAnswered(*request))
-        )
+        self._client = Client(settings, events)
         limits = {kind: self.requests_per_minute(kind) for kind in MEMBER_PATHS}
         self._budget = budgets.join((settings.credentials, limits), lambda: Budget(limits))
-        pace = Pace(
-            self._budget.value,
-            self._wait,
-            settings.patience,
-            lambda *delay: self.events.publish(RequestsDelayed(*delay)),
-        )
+        pace = Pace(self._budget.value, settings.patience, events)
         with _before_a_run():
             self._tokens = Tokens(self._client, settings)
-        self._calls = Calls(self._client, self._tokens, pace, settings, self._wait)
-        self._segments = Segments(self._calls, settings, self._wait)
+        self._calls = Calls(self._client, self._tokens, pace, settings)
         self._new_until: dict[str, float] = {}
 
     def fields(self, audience_type: str) -> AudienceFields:
@@ -81,43 +68,45 @@ class LinkedIn:
         """Return the configured pace, else the default of pace.py."""
         return self._settings.requests_per_minute or DEFAULT_REQUESTS_PER_MINUTE[audience_type]
 
-    def check(self) -> Credentials:
+    def check(self, permit: Permit = UNCONDITIONAL) -> Credentials:
         """As promised, with one gap: for an unknown account LinkedIn may answer an empty list instead of 403."""
         with _before_a_run():
-            self._segments.probe()
+            self._segments(permit).probe()
         return Credentials(refresh_token_expires=self._tokens.refresh_token_expires)
 
-    def find(self, spec: AudienceSpec, known_id: str | None) -> Audience | None:
+    def find(self, spec: AudienceSpec, known_id: str | None, permit: Permit = UNCONDITIONAL) -> Audience | None:
         """As promised; a segment of our `sourceSegmentId` counts only on our account and source platform."""
         with _before_a_run():
+            segments = self._segments(permit)
             segment_id = known_id if spec.id is None else spec.id
-            segment = None if segment_id is None else self._get(segment_id, spec)
+            segment = None if segment_id is None else self._get(segments, segment_id, spec)
             if segment is None or (spec.id is None and segment.source_id != spec.source_id):
-                segment = self._segments.find(spec.source_id)
+                segment = segments.find(spec.source_id)
             if segment is None:
                 return None
             self._check_ours(segment, spec)
             self._note_age(segment)
             return _warned(segment, spec)
 
-    def get(self, audience_id: str) -> Audience | None:
+    def get(self, audience_id: str, permit: Permit = UNCONDITIONAL) -> Audience | None:
         """As promised; believed to be gone only when the account's list does not show it either."""
         with _before_a_run():
-            segment = self._segments.get(_number(audience_id)) or self._segments.listed(audience_id)
+            segments = self._segments(permit)
+            segment = segments.get(_number(audience_id)) or segments.listed(audience_id)
             if segment is None:
                 return None
             self._check_account(segment)
             return segment.audience
 
-    def create(self, spec: AudienceSpec) -> Audience:
+    def create(self, spec: AudienceSpec, permit: Permit = UNCONDITIONAL) -> Audience:
         """As promised; takes at least the five seconds that LinkedIn wants a new audience to be left alone."""
         with _before_a_run():
-            segment, created = self._segments.create(spec)
+            segment, created = self._segments(permit).create(spec)
             self._check_ours(segment, spec)
             self._note_age(segment, created=created)
             return replace(_warned(segment, spec), created=created)
 
-    def deliver(self, audience: Audience, batch: Batch) -> Outcomes:
+    def deliver(self, audience: Audience, batch: Batch, permit: Permit) -> Outcomes:
         """As promised; a request that fails is repeated for at most `patience` seconds."""
         if len(batch) > BATCH_SIZE:
             raise ValueError(f"a batch has {len(batch)} operations, LinkedIn takes {BATCH_SIZE}")
@@ -127,6 +116,7 @@ class LinkedIn:
             response = self._calls.send(
                 "POST",
                 path,
+                permit=permit,
                 action=ACTIONS[batch.operation],
                 body=body(batch.elements, positions),
                 restli_method="BATCH_CREATE",
@@ -154,14 +144,14 @@ class LinkedIn:
         self._tokens.close()
         self._budget.leave()
 
-    def _wait(self, seconds: float) -> bool:
-        return self.stopping.wait(seconds)
+    def _segments(self, permit: Permit) -> Segments:
+        return Segments(self._calls, self._settings, permit)
 
-    def _get(self, segment_id: str, spec: AudienceSpec) -> Segment:
-        segment = self._segments.get(_number(segment_id))
+    def _get(self, segments: Segments, segment_id: str, spec: AudienceSpec) -> Segment:
+        segment = segments.get(_number(segment_id))
         if segment is None and spec.id is None:
             # A segment of our own that is seconds old may be listed before it can be read.
-            found = self._segments.find(spec.source_id)
+            found = segments.find(spec.source_id)
             segment = found if found is not None and found.audience.id == segment_id else None
         if segment is not None:
             return segment

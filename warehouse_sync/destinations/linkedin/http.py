@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
@@ -15,10 +15,11 @@ import structlog
 from requests import adapters
 from urllib3.exceptions import HTTPError
 
+from warehouse_sync.destinations.base import NO_LISTENERS, UNCONDITIONAL, Permit
 from warehouse_sync.destinations.linkedin.config import LinkedInSettings
 from warehouse_sync.destinations.linkedin.deadline import WATCHED_POOLS, Watchman
 from warehouse_sync.destinations.linkedin.elements import Body
-from warehouse_sync.events import Action
+from warehouse_sync.events import Action, Events, RequestAnswered
 
 log = structlog.get_logger(__name__)
 
@@ -53,22 +54,20 @@ class Response:
 class Client:
     """Thread-safe; holds at most `max_in_flight` connections per host, alive between requests.
 
-    may_send: asked when everything else is done and the first byte would leave; if not, none does.
-    answered: is told of each request: what it is for, its status or the reason why none came, and its seconds.
+    Each request is published when it ends.
     """
 
     def __init__(
         self,
         settings: LinkedInSettings,
-        may_send: Callable[[], bool] = lambda: True,
-        answered: Callable[[Action, str, float], None] = lambda *_: None,
+        events: Events = NO_LISTENERS,
     ) -> None:
-        self._answered = answered
+        self._events = events
         self._api_url = settings.api_url.rstrip("/")
         self._oauth_url = settings.oauth_url.rstrip("/")
         self._timeouts = (settings.connect_timeout, settings.read_timeout)
         self._answer_timeout = settings.answer_timeout
-        self._watchman = Watchman(settings.answer_timeout, may_send)
+        self._watchman = Watchman(settings.answer_timeout)
         self._api_headers = {
             "LinkedIn-Version": settings.api_version,
             "X-Restli-Protocol-Version": "2.0.0",
@@ -88,6 +87,7 @@ class Client:
         method: str,
         path: str,
         *,
+        permit: Permit = UNCONDITIONAL,
         action: Action = Action.READ,
         token: str | None = None,
         query: Mapping[str, str] | None = None,
@@ -98,6 +98,7 @@ class Client:
         """One request, one answer, complete within `answer_timeout`; redirects are not followed.
 
         With `form` it goes to the OAuth address, else to the API with the headers that each call there needs.
+        `permit` is asked when everything else is done and the first byte would leave; if it is not valid, none does.
         Raises NoAnswer, whose text holds neither address nor header.
         """
         url = (self._api_url if form is None else self._oauth_url) + path
@@ -115,7 +116,7 @@ class Client:
         started = time.monotonic()
         response: Response | None = None
         failure = NoAnswer("timeout", f"no complete answer within {self._answer_timeout:g} s")
-        deadline = self._watchman.begin()
+        deadline = self._watchman.begin(permit.is_valid)
         try:
             with deadline:
                 answer = self._session.request(
@@ -134,7 +135,7 @@ class Client:
                 failure = NoAnswer("connection", type(error).__name__)
         seconds = time.monotonic() - started
         if response is not None and not deadline.over:
-            self._answered(action, str(response.status), seconds)
+            self._events.publish(RequestAnswered(action, str(response.status), seconds))
             log.debug(
                 "linkedin_answered",
                 method=method,
@@ -145,7 +146,7 @@ class Client:
                 uuid=response.headers.get("x-li-uuid"),
             )
             return response
-        self._answered(action, failure.reason, seconds)
+        self._events.publish(RequestAnswered(action, failure.reason, seconds))
         log.debug("linkedin_silent", method=method, path=path, reason=str(failure))
         # Raised out here so that the library's error, which may quote headers, is not chained to it.
         raise failure

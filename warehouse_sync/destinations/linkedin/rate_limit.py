@@ -11,9 +11,10 @@ from datetime import UTC, date, datetime, timedelta
 import structlog
 from pyrate_limiter import Duration, InMemoryBucket, Rate, RateItem
 
+from warehouse_sync.destinations.base import NO_LISTENERS, Permit
 from warehouse_sync.destinations.linkedin.errors import GaveUp, daily_limit, stopped
 from warehouse_sync.destinations.linkedin.shared import Shared
-from warehouse_sync.events import DelayCause
+from warehouse_sync.events import DelayCause, Events, RequestsDelayed
 
 DEFAULT_REQUESTS_PER_MINUTE = {"user": 480, "company": 240}
 """80 % of what LinkedIn allows one token a minute (600 requests to `/users`, 300 to `/companies`).
@@ -22,18 +23,16 @@ The rest is room for another worker on the same token, for clocks that disagree 
 the older pages of LinkedIn that still name 500 and 200.
 """
 
-Wait = Callable[[float], bool]
-"""Sleeps for the seconds given; true when it was ended early because the worker is to stop."""
-
 
 class Waits:
-    """Tells for how long at least one thread waits; each wait is the body of a `with` statement. Thread-safe."""
+    """Publishes for how long at least one thread waits; each wait is the body of a `with` statement. Thread-safe."""
 
-    def __init__(self, tell: Callable[[float], None]) -> None:
-        self._tell = tell
+    def __init__(self, events: Events, cause: DelayCause) -> None:
+        self._events = events
+        self._cause = cause
         self._lock = threading.Lock()
         self._waiting = 0
-        self._told = 0.0
+        self._published_at = 0.0
 
     def __enter__(self) -> None:
         self._change(1)
@@ -45,8 +44,8 @@ class Waits:
         with self._lock:
             now = time.monotonic()
             if self._waiting:
-                self._tell(now - self._told)
-            self._told = now
+                self._events.publish(RequestsDelayed(self._cause, now - self._published_at))
+            self._published_at = now
             self._waiting += by
 
 
@@ -66,21 +65,18 @@ budgets: Shared[Budget] = Shared()
 class Pace:
     """Thread-safe. In no window of 60 s more than the limit of an endpoint leaves, of all who share the budget.
 
-    waited: is told of the time during which requests were held back, and why. throttled: around a wait that the
-    destination asked for.
+    Delays are published. throttled: around a wait that the destination asked for.
     """
 
     def __init__(
         self,
         budget: Budget,
-        wait: Wait,
         longest_hold: float,
-        waited: Callable[[DelayCause, float], None] = lambda *_: None,
+        events: Events = NO_LISTENERS,
     ) -> None:
-        self.throttled = Waits(lambda seconds: waited(DelayCause.DESTINATION, seconds))
-        self._paced = Waits(lambda seconds: waited(DelayCause.PACE, seconds))
+        self.throttled = Waits(events, DelayCause.DESTINATION)
+        self._paced = Waits(events, DelayCause.PACE)
         self._budget = budget
-        self._wait = wait
         self._longest_hold = longest_hold
 
     def hold(self, seconds: float) -> None:
@@ -88,22 +84,22 @@ class Pace:
         with self._budget.lock:
             self._budget.held_until = max(self._budget.held_until, time.monotonic() + seconds)
 
-    def turn(self, endpoint: str | None) -> None:
+    def turn(self, endpoint: str | None, permit: Permit) -> None:
         """Block until a request may leave. `endpoint` None has no limit of its own and heeds only the shared pause.
 
-        Raises GaveUp when the worker is to stop, or when the pause is longer than `longest_hold` seconds.
+        Raises GaveUp when the permit has ended, or when the pause is longer than `longest_hold` seconds.
         """
         while (seconds := self._seconds_to_wait(endpoint)) > 0:
             with self.throttled if self._is_held() else self._paced:
-                self._pause(seconds)
-        self._pause(0)
+                self._pause(seconds, permit)
+        self._pause(0, permit)
 
     def _is_held(self) -> bool:
         with self._budget.lock:
             return self._budget.held_until > time.monotonic()
 
-    def _pause(self, seconds: float) -> None:
-        if self._wait(seconds):
+    def _pause(self, seconds: float, permit: Permit) -> None:
+        if permit.wait(seconds):
             raise stopped(attempted=False)
 
     def _seconds_to_wait(self, endpoint: str | None) -> float:

@@ -15,14 +15,13 @@ from typing import Any
 import orjson
 import structlog
 
-from warehouse_sync.destinations.base import Audience, AudienceSpec
+from warehouse_sync.destinations.base import Audience, AudienceSpec, Permit
 from warehouse_sync.destinations.linkedin.api import Calls
 from warehouse_sync.destinations.linkedin.audience_status import described
 from warehouse_sync.destinations.linkedin.config import LinkedInSettings
 from warehouse_sync.destinations.linkedin.errors import FINAL, GaveUp, Refused, forbidden, stopped
 from warehouse_sync.destinations.linkedin.fields import SEGMENT_TYPES
 from warehouse_sync.destinations.linkedin.http import Response
-from warehouse_sync.destinations.linkedin.rate_limit import Wait
 from warehouse_sync.destinations.linkedin.responses import Next, clean, describe, what_next
 from warehouse_sync.events import Action
 
@@ -49,12 +48,12 @@ class Segment:
 
 
 class Segments:
-    """All requests to `/rest/dmpSegments` but those for members. Raises GaveUp and Refused."""
+    """All requests to `/rest/dmpSegments` but those for members, under one permit. Raises GaveUp and Refused."""
 
-    def __init__(self, calls: Calls, settings: LinkedInSettings, wait: Wait) -> None:
+    def __init__(self, calls: Calls, settings: LinkedInSettings, permit: Permit) -> None:
         self._calls = calls
         self._settings = settings
-        self._wait = wait
+        self._permit = permit
 
     def probe(self) -> None:
         """One cheap read, which needs the token, the API version, the scope and access to the account."""
@@ -62,7 +61,7 @@ class Segments:
 
     def get(self, segment_id: str) -> Segment | None:
         """The segment with this id; None when there is none."""
-        response = self._calls.send("GET", f"{PATH}/{segment_id}")
+        response = self._calls.send("GET", f"{PATH}/{segment_id}", permit=self._permit)
         if what_next(response.status) is Next.NOT_FOUND:
             return None
         if what_next(response.status) is Next.REFUSED:
@@ -139,7 +138,13 @@ class Segments:
         if spec.description:
             wanted["description"] = spec.description
         response = self._calls.send(
-            "POST", PATH, action=Action.CREATE, body=orjson.dumps(wanted), json_wanted=False, once=True
+            "POST",
+            PATH,
+            permit=self._permit,
+            action=Action.CREATE,
+            body=orjson.dumps(wanted),
+            json_wanted=False,
+            once=True,
         )
         following = what_next(response.status)
         if following is Next.NOT_FOUND:
@@ -178,7 +183,7 @@ class Segments:
 
     def _page(self, query: Mapping[str, str]) -> Mapping[str, Any]:
         full_query = {"q": "account", "account": self._settings.account_urn, **query}
-        response = self._calls.send("GET", PATH, action=Action.FIND, query=full_query)
+        response = self._calls.send("GET", PATH, permit=self._permit, action=Action.FIND, query=full_query)
         following = what_next(response.status)
         if following is Next.NOT_FOUND:
             raise forbidden(self._settings, response)
@@ -200,7 +205,7 @@ class Segments:
         return longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
 
     def _pause(self, seconds: float) -> None:
-        if self._wait(seconds):
+        if self._permit.wait(seconds):
             raise stopped(attempted=True)
 
 

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import structlog
 
+from warehouse_sync.destinations.base import Permit
 from warehouse_sync.destinations.linkedin.config import LinkedInSettings
 from warehouse_sync.destinations.linkedin.errors import GaveUp, Refused, dead_refresh_token, refresh_refused
 from warehouse_sync.destinations.linkedin.http import Client, NoAnswer, Response
@@ -74,15 +75,15 @@ class Tokens:
         """When the refresh token ends, as far as LinkedIn has told."""
         return self._grant.refresh_token_expires
 
-    def current(self) -> str:
+    def current(self, permit: Permit) -> str:
         """A token that is worth sending. Raises Refused or GaveUp when there is none."""
         with self._grant.lock:
             self._raise_if_dead()
             if self._grant.token is None:
-                self._fetch()
+                self._fetch(permit)
             elif time.monotonic() >= self._grant.renew_at:
                 try:
-                    self._fetch()
+                    self._fetch(permit)
                 except GaveUp as trouble:
                     if time.monotonic() >= self._grant.expires_at:
                         raise
@@ -91,7 +92,7 @@ class Tokens:
             assert self._grant.token is not None
             return self._grant.token
 
-    def renew(self, refused: str) -> bool:
+    def renew(self, refused: str, permit: Permit) -> bool:
         """LinkedIn has answered 401 to the token `refused`: see to another one.
 
         True when the current token is now another. False when the current one is too young to be given up: LinkedIn
@@ -106,7 +107,7 @@ class Tokens:
             bear_with = settings.token_propagation if self._grant.accepted == refused else settings.token_patience
             if self._grant.fetched_at is not None and self._age() < bear_with:
                 return False
-            self._fetch()
+            self._fetch(permit)
             return True
 
     def accepted(self, token: str) -> None:
@@ -150,7 +151,7 @@ class Tokens:
         if self._grant.dead is not None:
             raise Refused(str(self._grant.dead), credentials=True)
 
-    def _fetch(self) -> None:
+    def _fetch(self, permit: Permit) -> None:
         settings = self._settings
         if self._grant.refresh_token is None:
             raise Refused(
@@ -164,7 +165,7 @@ class Tokens:
             "client_secret": settings.client_secret or "",
         }
         try:
-            response = self._client.request("POST", TOKEN_PATH, action=Action.TOKEN, form=form)
+            response = self._client.request("POST", TOKEN_PATH, permit=permit, action=Action.TOKEN, form=form)
         except NoAnswer as silence:
             raise GaveUp(f"oauth_{silence.reason}", f"LinkedIn's token endpoint did not answer: {silence}") from None
         following = what_next(response.status)

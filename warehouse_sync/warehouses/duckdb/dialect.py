@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import duckdb
 import sqlalchemy as sa
 
 from warehouse_sync.fields import Field
-from warehouse_sync.warehouses.base import Warehouse
-from warehouse_sync.warehouses.dialect import Text
-from warehouse_sync.warehouses.normalisers import EMAIL_WITHIN, JSON_ARRAY, JSON_BEGINS, NOT_A_LIST
-from warehouse_sync.warehouses.unicode import BLANK
+from warehouse_sync.warehouses.dialect import Dialect, Text
+from warehouse_sync.warehouses.normalisers import CONTAINS_EMAIL, JSON_ARRAY, JSON_START, NOT_A_LIST
+from warehouse_sync.warehouses.unicode import TRIMMED_CHARACTERS
 
 
-class DuckDBValues(Warehouse):
+class DuckDBDialect(Dialect):
     """The part of a DuckDB warehouse that speaks of values."""
 
     def utc_now(self, plus: float | sa.ColumnElement[Any] = 0) -> sa.ColumnElement[Any]:
@@ -35,25 +31,23 @@ class DuckDBValues(Warehouse):
     def extract(self, value: Text, pattern: str) -> Text:
         return sa.func.nullif(sa.func.regexp_extract(value, pattern, 1), "")
 
-    def as_text(self, column: sa.ColumnElement[Any]) -> Text:
-        return _without_nul(super().as_text(column))
+    def to_text(self, column: sa.ColumnElement[Any]) -> Text:
+        return _without_nul(super().to_text(column))
 
     def trim(self, value: Text) -> Text:
         # Looking is several times as fast as trimming, and few values want it.
-        blank_at_an_end = self.matches(value, f"^[{BLANK}]|[{BLANK}]$")
+        blank_at_an_end = self.matches(value, f"^[{TRIMMED_CHARACTERS}]|[{TRIMMED_CHARACTERS}]$")
         return sa.case((blank_at_an_end, super().trim(value)), else_=value)
 
     def remove_white_space(self, value: Text) -> Text:
         # Looking first, as in base.py; replacing is several times as fast as translate() here.
-        replaced = sa.func.regexp_replace(value, f"[{BLANK}]+", "", "g")
-        return sa.case((self.matches(value, f"[{BLANK}]"), replaced), else_=value)
+        replaced = sa.func.regexp_replace(value, f"[{TRIMMED_CHARACTERS}]+", "", "g")
+        return sa.case((self.matches(value, f"[{TRIMMED_CHARACTERS}]"), replaced), else_=value)
 
-    def encoded_value(self, name: str, value: Text) -> Text:
+    def encode_value(self, name: str, value: Text) -> Text:
         # Each || copies what stands before it; concat() allocates once.
         length = sa.cast(sa.func.length(value), sa.Text)
-        named = self.concatenated(
-            sa.literal(f"{name}=", sa.Text), length, sa.literal(":", sa.Text), value, sa.literal(";")
-        )
+        named = self.concat(sa.literal(f"{name}=", sa.Text), length, sa.literal(":", sa.Text), value, sa.literal(";"))
         return sa.case((value.is_not(None), named))
 
     def byte_length(self, value: Text) -> sa.ColumnElement[int]:
@@ -68,31 +62,22 @@ class DuckDBValues(Warehouse):
 
     def change_digest(self, own: Mapping[str, Text], others: Mapping[str, Text]) -> sa.ColumnElement[Any]:
         # A third of SHA-256's cost, and no secret: what is sent plainly, and hashes, go into it.
-        together = self.concatenated(self.encoded_values(own), sa.literal("|", sa.Text), self.encoded_values(others))
+        together = self.concat(self.encode_values(own), sa.literal("|", sa.Text), self.encode_values(others))
         return sa.cast(sa.func.md5(together), sa.Uuid)
 
-    def list_as_text(self, column: sa.ColumnElement[Any]) -> Text:
+    def list_to_text(self, column: sa.ColumnElement[Any]) -> Text:
         return sa.cast(sa.func.to_json(column), sa.Text)
 
     def row_hash(self, salt: str, texts: Sequence[Text]) -> sa.ColumnElement[Any]:
         return sa.func.hash(sa.literal(salt, sa.Text), *texts)
 
-    def packed(self, values: Mapping[str, sa.ColumnElement[Any]]) -> sa.ColumnElement[Any]:
+    def pack_columns(self, values: Mapping[str, sa.ColumnElement[Any]]) -> sa.ColumnElement[Any]:
         # Where a struct is NULL its fields are written all the same; a list that is NULL has no items.
         named = (sa.column(name).op(":=")(value) for name, value in values.items())
         return sa.func.list_value(sa.func.struct_pack(*named))
 
-    def unpacked(self, value: sa.ColumnElement[Any], name: str) -> sa.ColumnElement[Any]:
+    def unpack_column(self, value: sa.ColumnElement[Any], name: str) -> sa.ColumnElement[Any]:
         return sa.func.struct_extract(sa.func.list_extract(value, 1), sa.literal_column(f"'{name}'"))
-
-    def prepare_hashing(self, connection: sa.Connection, algorithms: Sequence[str]) -> None:
-        if "sha512" not in algorithms:
-            return
-        driver = connection.connection.dbapi_connection
-        # DuckDB has no sha512(). The function runs in the engine, on its vectors, and belongs to the file:
-        # another connection of this process may have registered it.
-        with contextlib.suppress(duckdb.CatalogException):
-            driver.create_function("sha512", _sha512, ["VARCHAR"], "VARCHAR", type="arrow")  # type: ignore[union-attr]
 
     def text_list(self, column: sa.ColumnElement[Any], field: Field) -> Text:
         texts = sa.ARRAY(sa.Text)
@@ -101,12 +86,14 @@ class DuckDBValues(Warehouse):
         items = sa.case(
             (sa.func.json_type(json) == "ARRAY", sa.cast(json, texts)),
             (self.matches(text, JSON_ARRAY), sa.cast(sa.cast(text, sa.JSON), texts)),
-            (~self.matches(text, JSON_BEGINS), sa.func.string_split(text, ",")),
+            (~self.matches(text, JSON_START), sa.func.string_split(text, ",")),
         )
         # Items of a JSON column may hold NUL, written as an escape.
-        plain = rf"lambda item: regexp_replace(item, '^[{BLANK}]+|[{BLANK}]+$|\x00+', '', 'g')"
+        plain = (
+            rf"lambda item: regexp_replace(item, '^[{TRIMMED_CHARACTERS}]+|[{TRIMMED_CHARACTERS}]+$|\x00+', '', 'g')"
+        )
         trimmed = sa.func.list_transform(items, sa.literal_column(plain))
-        wanted = f"lambda item: item <> '' AND NOT regexp_matches(item, '{EMAIL_WITHIN}')"
+        wanted = f"lambda item: item <> '' AND NOT regexp_matches(item, '{CONTAINS_EMAIL}')"
         kept = sa.func.list_filter(trimmed, sa.literal_column(wanted))
         cut = sa.func.list_transform(
             sa.func.list_slice(kept, 1, field.max_items),
@@ -122,12 +109,3 @@ def _without_nul(value: sa.ColumnElement[Any]) -> Text:
     """DuckDB's texts may hold NUL; no other engine's can, and nobody knows what a destination makes of it."""
     nul = sa.func.chr(0)
     return sa.case((sa.func.contains(value, nul), sa.func.replace(value, nul, "")), else_=value)
-
-
-def _sha512(values: Any) -> Any:
-    import pyarrow
-
-    return pyarrow.array(
-        [None if value is None else hashlib.sha512(value.encode()).hexdigest() for value in values.to_pylist()],
-        pyarrow.string(),
-    )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
 from array import array
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +17,31 @@ import stamina
 from warehouse_sync.errors import ConfigurationError, WarehouseSyncError, WarehouseUnavailable
 from warehouse_sync.operations import Elements
 from warehouse_sync.redaction import redact
-from warehouse_sync.warehouses.base import ModelColumn, driver_message, texts_select
+from warehouse_sync.warehouses.base import ModelColumn, Warehouse, driver_message, select_operations
 from warehouse_sync.warehouses.capabilities import Capabilities
 from warehouse_sync.warehouses.dialect import Text
-from warehouse_sync.warehouses.duckdb.dialect import DuckDBValues
+from warehouse_sync.warehouses.duckdb.dialect import DuckDBDialect
 
-LOCK_PATIENCE = 10.0
+LOCK_TIMEOUT = 10.0
 """Seconds to wait for another process to let go of the file before it is named to the operator."""
 
-MEMORY = 512_000_000
+DEFAULT_MEMORY_LIMIT = 512_000_000
 """Bytes that the engine may use unless it is told otherwise; what does not fit goes to a folder beside the file."""
 
-ROWS = "_rows"
+ROWS_SUFFIX = "_rows"
 """How the name of the table ends whose rows a view shows with their numbers."""
 
 ROW_NUMBER = sa.literal_column("rowid", sa.BigInteger) + 1
 """Of a table from which nothing was ever deleted: so rows stay where they are. A window would take a single thread."""
 
-NAMES_ONLY = ("Parser Error", "Catalog Error", "Binder Error", "Permission Error")
+SAFE_ERROR_KINDS = ("Parser Error", "Catalog Error", "Binder Error", "Permission Error")
 """Errors whose text is about the query, not about the values in it."""
 
 
-class DuckDB(DuckDBValues):
+class DuckDB(Warehouse):
     """A DuckDB file. It is held open from `open()` to `close()` and locks out every other process meanwhile."""
+
+    dialect = DuckDBDialect()
 
     capabilities = Capabilities(
         # hash() costs far less than normalising and hashing a row again.
@@ -49,7 +52,9 @@ class DuckDB(DuckDBValues):
         numbered_tables=True,
     )
 
-    def __init__(self, name: str, url: str, schema: str, lease: float, memory_limit: int = MEMORY) -> None:
+    def __init__(
+        self, name: str, url: str, schema: str, lease: float, memory_limit: int = DEFAULT_MEMORY_LIMIT
+    ) -> None:
         super().__init__(name, url, schema, lease)
         self.memory_limit = memory_limit
         self._anchor: sa.Connection | None = None
@@ -87,8 +92,8 @@ class DuckDB(DuckDBValues):
             # Of its own accord it takes four fifths of the machine.
             self._anchor.exec_driver_sql(f"SET memory_limit = '{self.memory_limit}B'")
         except sa.exc.DBAPIError as error:
-            if _is_lock(error):
-                raise WarehouseUnavailable(self._held_by(error)) from None
+            if _is_file_lock(error):
+                raise WarehouseUnavailable(self._describe_file_lock(error)) from None
             raise ConfigurationError(
                 f"warehouses.{self.name}.url: cannot open {self.path}: {self.describe_error(error)}. "
                 "Nothing was touched."
@@ -108,12 +113,12 @@ class DuckDB(DuckDBValues):
         return True
 
     def _connect(self) -> sa.Connection:
-        for attempt in stamina.retry_context(on=_is_lock, attempts=None, timeout=LOCK_PATIENCE, wait_max=1.0):
+        for attempt in stamina.retry_context(on=_is_file_lock, attempts=None, timeout=LOCK_TIMEOUT, wait_max=1.0):
             with attempt:
                 return self.engine.connect()
         raise AssertionError("stamina either returns or raises")
 
-    def _held_by(self, error: sa.exc.DBAPIError) -> str:
+    def _describe_file_lock(self, error: sa.exc.DBAPIError) -> str:
         found = re.search(r"\(PID (\d+)\)", str(error.orig))
         process = f"process {found[1]}" if found else "another process"
         return (
@@ -128,8 +133,8 @@ class DuckDB(DuckDBValues):
         super().close()
 
     @contextlib.contextmanager
-    def connect(self, doing: str) -> Iterator[sa.Connection]:
-        with super().connect(doing) as connection:
+    def connect(self, action: str) -> Iterator[sa.Connection]:
+        with super().connect(action) as connection:
             try:
                 yield connection
             except BaseException:
@@ -145,15 +150,15 @@ class DuckDB(DuckDBValues):
         # The dialect registers itself with Alembic only where that was imported before the engine was made.
         import duckdb_sqlalchemy.alembic_impl  # noqa: F401
 
-    def translate_error(self, error: sa.exc.DBAPIError, doing: str) -> WarehouseSyncError:
-        if _is_lock(error):
-            return WarehouseUnavailable(self._held_by(error))
-        return super().translate_error(error, doing)
+    def translate_error(self, error: sa.exc.DBAPIError, action: str) -> WarehouseSyncError:
+        if _is_file_lock(error):
+            return WarehouseUnavailable(self._describe_file_lock(error))
+        return super().translate_error(error, action)
 
     def describe_error(self, error: sa.exc.DBAPIError) -> str:
         message = str(error.orig)
         kind = message.split(":", 1)[0]
-        if kind in NAMES_ONLY or isinstance(error.orig, duckdb.IOException):
+        if kind in SAFE_ERROR_KINDS or isinstance(error.orig, duckdb.IOException):
             # The part behind LINE quotes the query, which may hold constants about people.
             return driver_message(message.split("\nLINE ")[0])
         return f"{kind} (the message is not shown because it may hold values of rows)"
@@ -164,26 +169,26 @@ class DuckDB(DuckDBValues):
         described = self.literal_sql(f"(DESCRIBE (\n{sql}\n)) AS described")
         with self.connect("read the columns of the query") as connection:
             names = connection.scalars(sa.select(sa.text("column_name")).select_from(described)).all()
-        return [ModelColumn(name, column.inside) for name, column in zip(names, inside, strict=True)]
+        return [ModelColumn(name, column.inner_name) for name, column in zip(names, inside, strict=True)]
 
     def check_select(self, connection: sa.Connection, select: sa.Select[Any]) -> None:
         # Every type here has a text and an order, and planning such a statement takes a tenth of a second.
         pass
 
-    def stream(
+    def stream_elements(
         self, connection: sa.Connection, changes: sa.TableClause, text: Text, after: int, last: int, size: int
     ) -> Generator[Elements, None, None]:
         # Rows come as they lie in the table, which was written in order. Nobody promises that, and sorting would hold
         # all of them at once: so it is done only from where the order breaks.
-        unsorted = texts_select(changes, text, after, last)
-        with contextlib.closing(_pieces(connection, unsorted, size)) as pieces:
+        unsorted = select_operations(changes, text, after, last)
+        with contextlib.closing(_read_batches(connection, unsorted, size)) as pieces:
             for seqs, elements in pieces:
                 if seqs != memoryview(array("q", range(after + 1, after + 1 + len(elements)))):
                     break
                 after += len(elements)
                 yield elements
         if after < last:
-            yield from super().stream(connection, changes, text, after, last, size)
+            yield from super().stream_elements(connection, changes, text, after, last, size)
 
     def create_table_as(
         self,
@@ -194,20 +199,20 @@ class DuckDB(DuckDBValues):
         temporary: bool = False,
         ordered_by: str = "",
     ) -> None:
-        with _compressing(connection, lasting=not ordered_by):
+        with _compression(connection, lasting=not ordered_by):
             super().create_table_as(connection, table, select, temporary=temporary, ordered_by=ordered_by)
 
     def create_numbered_table(
         self, connection: sa.Connection, table: sa.TableClause, select: sa.SelectBase, *, temporary: bool = False
     ) -> None:
-        rows = _rows(table, select)
-        with _compressing(connection, lasting=False):
+        rows = _numbered_rows_table(table, select)
+        with _compression(connection, lasting=False):
             super().create_table_as(connection, rows, select, temporary=temporary)
         self.create_view_as(connection, table, sa.select(ROW_NUMBER.label("seq"), *rows.c), temporary=temporary)
 
     def append_numbered_rows(self, connection: sa.Connection, table: sa.TableClause, select: sa.SelectBase) -> None:
-        rows = _rows(table, select)
-        with _compressing(connection, lasting=False):
+        rows = _numbered_rows_table(table, select)
+        with _compression(connection, lasting=False):
             connection.execute(sa.insert(rows).from_select(list(rows.c), select))
 
     def has_table(self, connection: sa.Connection, name: str) -> bool:
@@ -222,7 +227,7 @@ class DuckDB(DuckDBValues):
 
     def drop_table(self, connection: sa.Connection, name: str) -> None:
         super().drop_table(connection, name)
-        super().drop_table(connection, name + ROWS)
+        super().drop_table(connection, name + ROWS_SUFFIX)
 
     def stored_member_number(self, *, all_members: bool) -> sa.ColumnElement[int] | None:
         return ROW_NUMBER if all_members else None
@@ -230,16 +235,25 @@ class DuckDB(DuckDBValues):
     def row_id(self, table: str) -> sa.ColumnElement[int]:
         return sa.literal_column(f"{table}.rowid", sa.BigInteger)
 
+    def prepare_hashing(self, connection: sa.Connection, algorithms: Sequence[str]) -> None:
+        if "sha512" not in algorithms:
+            return
+        driver = connection.connection.dbapi_connection
+        # DuckDB has no sha512(). The function runs in the engine, on its vectors, and belongs to the file:
+        # another connection of this process may have registered it.
+        with contextlib.suppress(duckdb.CatalogException):
+            driver.create_function("sha512", _sha512, ["VARCHAR"], "VARCHAR", type="arrow")  # type: ignore[union-attr]
 
-def _rows(view: sa.TableClause, select: sa.SelectBase) -> sa.TableClause:
+
+def _numbered_rows_table(view: sa.TableClause, select: sa.SelectBase) -> sa.TableClause:
     """The table whose rows `view` shows with their numbers; it has the columns of `select`."""
     return sa.table(
-        view.name + ROWS, *(sa.column(column.name) for column in select.selected_columns), schema=view.schema
+        view.name + ROWS_SUFFIX, *(sa.column(column.name) for column in select.selected_columns), schema=view.schema
     )
 
 
 @contextlib.contextmanager
-def _compressing(connection: sa.Connection, *, lasting: bool) -> Iterator[None]:
+def _compression(connection: sa.Connection, *, lasting: bool) -> Iterator[None]:
     """Within this block rows are put into a table that lasts, or is read once and soon dropped."""
     # Finding the best compression for each column costs as much as making the rows. One that suits texts takes a
     # quarter more room; what is read once and soon dropped needs none.
@@ -249,7 +263,7 @@ def _compressing(connection: sa.Connection, *, lasting: bool) -> Iterator[None]:
     connection.exec_driver_sql("SET force_compression = 'auto'")
 
 
-def _pieces(
+def _read_batches(
     connection: sa.Connection, select: sa.Select[int, str], size: int
 ) -> Generator[tuple[memoryview, Elements], None, None]:
     """The rows of `select`, numbers of 64 bits and texts, in pieces of at most `size`.
@@ -265,12 +279,12 @@ def _pieces(
         with driver.sql(statement).to_arrow_reader(size) as reader:
             for rows in reader:
                 for start in range(0, len(rows), size):
-                    yield _piece(rows.slice(start, size), pyarrow.string())
+                    yield _to_elements(rows.slice(start, size), pyarrow.string())
     except (duckdb.Error, pyarrow.ArrowException, OSError) as error:
         raise sa.exc.DBAPIError(None, None, error) from None
 
 
-def _piece(rows: Any, text: Any) -> tuple[memoryview, Elements]:
+def _to_elements(rows: Any, text: Any) -> tuple[memoryview, Elements]:
     seqs, elements = rows.columns
     if elements.type != text:  # Settings of the engine choose between forms of text.
         elements = elements.cast(text)
@@ -280,5 +294,14 @@ def _piece(rows: Any, text: Any) -> tuple[memoryview, Elements]:
     return numbers, Elements(octets, len(elements))
 
 
-def _is_lock(error: Exception) -> bool:
+def _is_file_lock(error: Exception) -> bool:
     return isinstance(error, sa.exc.DBAPIError) and "Could not set lock on file" in str(error.orig)
+
+
+def _sha512(values: Any) -> Any:
+    import pyarrow
+
+    return pyarrow.array(
+        [None if value is None else hashlib.sha512(value.encode()).hexdigest() for value in values.to_pylist()],
+        pyarrow.string(),
+    )

@@ -13,32 +13,34 @@ import sqlalchemy as sa
 
 from warehouse_sync.errors import ConfigurationError, WarehouseSyncError
 from warehouse_sync.operations import Elements
-from warehouse_sync.warehouses.base import driver_message, texts_select
+from warehouse_sync.warehouses.base import Warehouse, driver_message, select_operations
 from warehouse_sync.warehouses.capabilities import Capabilities
 from warehouse_sync.warehouses.dialect import Text
-from warehouse_sync.warehouses.postgres.dialect import PostgreSQLValues
+from warehouse_sync.warehouses.postgres.dialect import PostgreSQLDialect
 from warehouse_sync.warehouses.tables import MEMBER_NUMBER
 
-WORK_MEMORY = 64 * 1024
+WORK_MEM_KB = 64 * 1024
 """Kilobytes that a sort or a join of ours may use on the server."""
 
-NAMES_ONLY = ("08", "28", "2B", "3D", "3F", "42", "53", "57")
+SAFE_SQLSTATE_CLASSES = ("08", "28", "2B", "3D", "3F", "42", "53", "57")
 """SQLSTATE classes whose messages speak of names, rights and resources, not of values."""
 
 
-GONE = ("08", "25P03", "57P")
+LOST_CONNECTION_SQLSTATES = ("08", "25P03", "57P")
 """SQLSTATEs of a session or a server that went away begin so; without any, libpq itself could not talk to it."""
 
 
-SILENT = re.compile(
+UNREACHABLE = re.compile(
     "refused|timeout|timed out|failed to resolve|could not translate|unreachable|No route|reset by peer|closed the "
     "connection|starting up|shutting down|too many clients|recovery mode"
 )
 """In messages of libpq, and of a server that is not ready yet."""
 
 
-class PostgreSQL(PostgreSQLValues):
+class PostgreSQL(Warehouse):
     """A PostgreSQL database, through psycopg 3."""
+
+    dialect = PostgreSQLDialect()
 
     capabilities = Capabilities(
         # hashtextextended() costs far less than normalising and hashing a row again.
@@ -62,7 +64,7 @@ class PostgreSQL(PostgreSQLValues):
             connect_args={"connect_timeout": 10, "application_name": "warehouse-sync"},
         )
         sa.event.listen(engine, "connect", self._prepare_session)
-        sa.event.listen(engine, "handle_error", _give_up_lost)
+        sa.event.listen(engine, "handle_error", _discard_lost_connection)
         return engine
 
     def _prepare_session(self, driver: Any, _: Any) -> None:
@@ -73,14 +75,14 @@ class PostgreSQL(PostgreSQLValues):
         # disk in dozens of pieces. An administrator's larger setting is kept.
         # Statistics are taken of columns that hardly repeat a value, of which few rows tell as much as many.
         driver.execute(
-            f"SET idle_in_transaction_session_timeout = {round(self.lease * 1000)}; SET jit = off; "
+            f"SET idle_in_transaction_session_timeout = {round(self.lease_seconds * 1000)}; SET jit = off; "
             "SET default_statistics_target = 10; "
             "SELECT set_config('work_mem', "
-            f"greatest({WORK_MEMORY}, pg_size_bytes(current_setting('work_mem')) / 1024)::text || 'kB', false)"
+            f"greatest({WORK_MEM_KB}, pg_size_bytes(current_setting('work_mem')) / 1024)::text || 'kB', false)"
         )
         driver.commit()
 
-    def grants(self, role: str, tables: Sequence[tuple[str, ...]], *, may_create_schema: bool) -> list[str]:
+    def grant_statements(self, role: str, tables: Sequence[tuple[str, ...]], *, may_create_schema: bool) -> list[str]:
         worker, schema = self.quote(role), self.quote(self.schema)
         database = self.quote(self.url.database or role)  # As libpq has it.
         on_database = "CONNECT, TEMPORARY, CREATE" if may_create_schema else "CONNECT, TEMPORARY"
@@ -100,7 +102,7 @@ class PostgreSQL(PostgreSQLValues):
 
     def is_unreachable(self, error: sa.exc.DBAPIError) -> bool:
         # libpq tells neither by a code.
-        return SILENT.search(str(error.orig)) is not None
+        return UNREACHABLE.search(str(error.orig)) is not None
 
     def check_server(self, connection: sa.Connection) -> None:
         encoding = connection.scalar(sa.text("show server_encoding"))
@@ -113,10 +115,10 @@ class PostgreSQL(PostgreSQLValues):
     def cancel(self, driver: Any) -> None:
         driver.cancel_safe(timeout=5.0)
 
-    def translate_error(self, error: sa.exc.DBAPIError, doing: str) -> WarehouseSyncError:
-        if _is_lost(error):
-            return self.connection_lost(doing)
-        return super().translate_error(error, doing)
+    def translate_error(self, error: sa.exc.DBAPIError, action: str) -> WarehouseSyncError:
+        if _is_connection_lost(error):
+            return self.connection_lost(action)
+        return super().translate_error(error, action)
 
     def describe_error(self, error: sa.exc.DBAPIError) -> str:
         cause = error.orig
@@ -124,16 +126,10 @@ class PostgreSQL(PostgreSQLValues):
         if state is None:
             # No answer from a server: the text is libpq's own (no route, refused, password missing).
             return driver_message(str(cause))
-        if state[:2] in NAMES_ONLY:
+        if state[:2] in SAFE_SQLSTATE_CLASSES:
             primary = getattr(getattr(cause, "diag", None), "message_primary", None) or str(cause)
             return driver_message(primary)
         return f"{type(cause).__name__}, SQLSTATE {state} (the message is not shown because it may hold values of rows)"
-
-    def evaluated_once(self, select: sa.Select[Any], name: str) -> sa.Subquery:
-        # The planner merges plain subqueries into the query above and repeats each expression wherever it is named:
-        # hashing a snapshot took thirty times as long. For an OFFSET that is a number it would do without parallel
-        # workers; of NULL it knows that it skips nothing.
-        return select.offset(sa.null()).subquery(name)
 
     def analyse(self, connection: sa.Connection, table: sa.TableClause, *columns: str, ordered_by: str = "") -> None:
         name = self.quote(*filter(None, (table.schema, table.name)))
@@ -158,7 +154,7 @@ class PostgreSQL(PostgreSQLValues):
     def stored_member_number(self, *, all_members: bool) -> sa.ColumnElement[int]:
         return sa.column(MEMBER_NUMBER, sa.BigInteger)
 
-    def stream(
+    def stream_elements(
         self, connection: sa.Connection, changes: sa.TableClause, text: Text, after: int, last: int, size: int
     ) -> Generator[Elements, None, None]:
         # Each piece is one row, made by the server, so that the worker has next to nothing to do for it. Its rows are
@@ -167,7 +163,7 @@ class PostgreSQL(PostgreSQLValues):
         while in_order and after < last:
             opened = time.monotonic()
             try:
-                with closing(_pieces(connection, changes, text, after, last, size)) as pieces:
+                with closing(_read_batches(connection, changes, text, after, last, size)) as pieces:
                     for elements, seqs in pieces:
                         until = min(after + size, last)
                         expected = array("q", range(after + 1, until + 1))
@@ -184,30 +180,26 @@ class PostgreSQL(PostgreSQLValues):
                 connection.invalidate()  # The server may have ended its session while pieces were sent.
                 connection.rollback()
         if after < last:
-            yield from super().stream(connection, changes, text, after, last, size)
-
-    def row_number(self) -> sa.ColumnElement[int]:
-        # Without an order the usual frame is all rows, which would be kept until the last has come.
-        return sa.func.row_number().over(rows=(None, 0))
+            yield from super().stream_elements(connection, changes, text, after, last, size)
 
 
-def _is_lost(error: sa.exc.StatementError | None) -> bool:
+def _is_connection_lost(error: sa.exc.StatementError | None) -> bool:
     """Whether an error means that its connection is of no use any more."""
     state = getattr(getattr(error, "orig", None), "sqlstate", None)
-    return isinstance(error, sa.exc.OperationalError) and (state is None or state.startswith(GONE))
+    return isinstance(error, sa.exc.OperationalError) and (state is None or state.startswith(LOST_CONNECTION_SQLSTATES))
 
 
-def _give_up_lost(context: sa.engine.ExceptionContext) -> None:
+def _discard_lost_connection(context: sa.engine.ExceptionContext) -> None:
     # One that broke in the middle of a statement may look whole to the driver: it would be told to roll back, and that
     # it cannot would be logged with a traceback.
-    context.is_disconnect = context.is_disconnect or _is_lost(context.sqlalchemy_exception)
+    context.is_disconnect = context.is_disconnect or _is_connection_lost(context.sqlalchemy_exception)
 
 
-def _pieces(
+def _read_batches(
     connection: sa.Connection, changes: sa.TableClause, text: Text, after: int, last: int, size: int
 ) -> Generator[tuple[bytes, bytes], None, None]:
     """For each piece of `size` operations its texts as one, and its numbers, of eight bytes each, in the same order."""
-    select = _pieces_select(changes, text, after, last, size)
+    select = _select_batches(changes, text, after, last, size)
     compiled = str(select.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True}))
     driver: Any = connection.connection.driver_connection
     driver_error = connection.dialect.loaded_dbapi.Error
@@ -223,12 +215,12 @@ def _pieces(
             cursor.close()
 
 
-def _pieces_select(changes: sa.TableClause, text: Text, after: int, last: int, size: int) -> sa.Select[bytes, bytes]:
+def _select_batches(changes: sa.TableClause, text: Text, after: int, last: int, size: int) -> sa.Select[bytes, bytes]:
     """A lateral join takes one piece after the other through the index; grouped, all would be made before the first."""
     bounds = (sa.literal(number, sa.BigInteger) for number in (after, last - 1, size))
     first = sa.func.generate_series(*bounds).table_valued("after", name="pieces").render_derived()
     until = sa.func.least(first.c.after + sa.literal(size, sa.BigInteger), sa.literal(last, sa.BigInteger))
-    seq, each = texts_select(changes, text, first.c.after, until).correlate(first).subquery().c
+    seq, each = select_operations(changes, text, first.c.after, until).correlate(first).subquery().c
     piece = sa.select(
         sa.func.convert_to(sa.func.string_agg(each, sa.literal("", sa.Text)), "UTF8").label("texts"),
         sa.func.string_agg(sa.func.int8send(seq), sa.literal(b"", sa.LargeBinary)).label("seqs"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -10,47 +9,24 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from warehouse_sync.errors import ConfigurationError
 from warehouse_sync.fields import Field
-from warehouse_sync.warehouses.base import Warehouse
-from warehouse_sync.warehouses.dialect import Text
-from warehouse_sync.warehouses.normalisers import EMAIL_WITHIN, HOST, JSON_ARRAY, JSON_BEGINS, NOT_A_LIST
-from warehouse_sync.warehouses.unicode import BLANK
+from warehouse_sync.warehouses.dialect import Dialect, Text
+from warehouse_sync.warehouses.normalisers import CONTAINS_EMAIL, JSON_ARRAY, JSON_START, NOT_A_LIST
+from warehouse_sync.warehouses.unicode import TRIMMED_CHARACTERS
 
-PROBES = (
-    (HOST, "https://user@www.example.com:443/x", True),
-    (HOST, "[example].com", False),
-    (HOST, "exa\x01mple.com", False),
-    (JSON_ARRAY, r'["a\\b", "c\"d", "\u00e9"]', True),
-    (JSON_ARRAY, r'["\ud800"]', False),
-    (JSON_ARRAY, r'["a\b"c]', False),
-    (JSON_BEGINS, " [a", True),
-    ("^[0-9a-f]{4}$", "00ff", True),
-    ("^[0-9a-f]{4}$", "x00ff", False),
-)
-"""Patterns, texts, and whether one is found in the other: engines differ in what they make of brackets and escapes."""
-
-SHORT_RANGE = 100
+MAX_LISTED_RANGE = 100
 """Ranges up to this length are written out as single numbers, so that conditions stay few."""
 
 
-class SnowflakeValues(Warehouse):
+class SnowflakeDialect(Dialect):
     """What Snowflake does differently with values; snowflake.py has the rest."""
-
-    def check_server(self, connection: sa.Connection) -> None:
-        looked_for = [self.matches(sa.literal(text, sa.Text), pattern) for pattern, text, _ in PROBES]
-        host = self.extract(sa.literal("http://www.example.com/", sa.Text), HOST)
-        *found, told = connection.execute(sa.select(*looked_for, host)).one()
-        if list(map(bool, found)) != [expected for *_, expected in PROBES] or told != "www.example.com":
-            raise ConfigurationError(
-                f"warehouses.{self.name}.url: this server reads regular expressions in a way that would take wrong "
-                "values for right ones (its test came out wrong). Nothing was touched; please report this."
-            )
 
     def in_ranges(self, column: sa.ColumnElement[int], ranges: Sequence[tuple[int, int]]) -> sa.ColumnElement[bool]:
         # Long lists make slow statements, and more than 16,384 of them none: they go beside the statement.
-        single = [number for first, last in ranges if last - first < SHORT_RANGE for number in range(first, last + 1)]
-        conditions = [column.between(first, last) for first, last in ranges if last - first >= SHORT_RANGE]
+        single = [
+            number for first, last in ranges if last - first < MAX_LISTED_RANGE for number in range(first, last + 1)
+        ]
+        conditions = [column.between(first, last) for first, last in ranges if last - first >= MAX_LISTED_RANGE]
         if single:
             listed = sa.text("SELECT value::NUMBER FROM TABLE(FLATTEN(INPUT => PARSE_JSON(:listed)))")
             parameter = sa.bindparam("listed", json.dumps(single), sa.Text, unique=True)
@@ -69,7 +45,7 @@ class SnowflakeValues(Warehouse):
             return sa.literal(round(count * 1000), sa.BigInteger)
         return sa.cast(count * 1000, sa.BigInteger)
 
-    def as_text(self, column: sa.ColumnElement[Any]) -> Text:
+    def to_text(self, column: sa.ColumnElement[Any]) -> Text:
         # Regular expressions refuse columns with a collation.
         text = sa.func.collate(sa.cast(column, sa.Text), _constant(""))
         return sa.func.replace(text, sa.func.chr(_constant(0)), _constant(""))
@@ -80,43 +56,30 @@ class SnowflakeValues(Warehouse):
 
     def extract(self, value: Text, pattern: str) -> Text:
         once = (_constant(1), _constant(1), _constant("e"))
-        return sa.func.regexp_substr(value, _constant(_posix(pattern)), *once, _constant(_wanted_group(pattern)))
+        return sa.func.regexp_substr(value, _constant(_posix(pattern)), *once, _constant(_first_group_number(pattern)))
 
     def trim(self, value: Text) -> Text:
-        return sa.func.regexp_replace(value, _constant(f"^[{BLANK}]+|[{BLANK}]+$"), _constant(""))
+        return sa.func.regexp_replace(
+            value, _constant(f"^[{TRIMMED_CHARACTERS}]+|[{TRIMMED_CHARACTERS}]+$"), _constant("")
+        )
 
     def remove_white_space(self, value: Text) -> Text:
-        return sa.func.regexp_replace(value, _constant(f"[{BLANK}]+"), _constant(""))
+        return sa.func.regexp_replace(value, _constant(f"[{TRIMMED_CHARACTERS}]+"), _constant(""))
 
     def hash_text(self, value: Text, algorithm: str) -> Text:
         return sa.func.sha2(value, _constant(int(algorithm.removeprefix("sha"))), type_=sa.Text())
 
-    def prepare_hashing(self, connection: sa.Connection, algorithms: Sequence[str]) -> None:
-        if "sha512" not in algorithms:
-            return
-        expected = hashlib.sha512(b"warehouse-sync").hexdigest()
-        try:
-            found = connection.scalar(sa.select(self.hash_text(sa.literal("warehouse-sync", sa.Text), "sha512")))
-        except sa.exc.DBAPIError:
-            found = None
-        if found != expected:
-            raise ConfigurationError(
-                f"warehouses.{self.name}: this server cannot take SHA-512 (SHA2(…, 512) came out wrong), and hashing "
-                "elsewhere would take addresses out of it. Nothing was touched; leave out identifiers.sha512_email, or "
-                "have the query yield the hashes and set hash_pii: false."
-            )
-
     def text_list(self, column: sa.ColumnElement[Any], field: Field) -> Text:
-        text = self.as_text(column)
+        text = self.to_text(column)
         items = sa.case(
             (sa.func.is_array(sa.func.to_variant(column)), sa.func.to_variant(column)),
             (self.matches(text, JSON_ARRAY), sa.func.try_parse_json(text)),
-            (~self.matches(text, JSON_BEGINS), sa.func.to_variant(sa.func.split(text, _constant(",")))),
+            (~self.matches(text, JSON_START), sa.func.to_variant(sa.func.split(text, _constant(",")))),
         )
-        blank = f"^[{BLANK}]+|[{BLANK}]+$"
+        blank = f"^[{TRIMMED_CHARACTERS}]+|[{TRIMMED_CHARACTERS}]+$"
         plain = f"item -> REGEXP_REPLACE(REPLACE(CAST(item AS VARCHAR), CHR(0), ''), '{blank}', '')"
         wanted = (
-            f"item -> CAST(item AS VARCHAR) <> '' AND NOT REGEXP_INSTR(CAST(item AS VARCHAR), '{EMAIL_WITHIN}') > 0"
+            f"item -> CAST(item AS VARCHAR) <> '' AND NOT REGEXP_INSTR(CAST(item AS VARCHAR), '{CONTAINS_EMAIL}') > 0"
         )
         trimmed = sa.func.transform(sa.func.to_array(items), sa.literal_column(plain))
         kept = sa.func.filter(trimmed, sa.literal_column(wanted))
@@ -126,6 +89,20 @@ class SnowflakeValues(Warehouse):
             (sa.func.array_size(cut) > _constant(0), sa.func.to_json(cut)),
             (items.is_(None) & text.is_not(None), sa.literal(NOT_A_LIST, sa.Text)),
         )
+
+    def json_text(self, value: Text) -> Text:
+        return sa.func.to_json(sa.func.to_variant(value))
+
+    def concat(self, *parts: Text, comma: bool = False) -> Text:
+        # One NULL makes CONCAT and CONCAT_WS as a whole NULL.
+        given = [sa.literal(",", sa.Text, literal_execute=True) + part for part in parts] if comma else parts
+        there = [sa.func.coalesce(part, sa.literal("", sa.Text, literal_execute=True)) for part in given]
+        whole: Text = sa.func.concat(*there)
+        return sa.func.substr(whole, sa.literal(2, literal_execute=True)) if comma else whole
+
+    def row_number(self) -> sa.ColumnElement[int]:
+        # Without an ORDER BY the service refuses it.
+        return sa.func.row_number().over(order_by=sa.null())
 
 
 def _constant(value: str | int) -> sa.ColumnElement[Any]:
@@ -141,7 +118,7 @@ def _posix(pattern: str) -> str:
     return characters
 
 
-def _wanted_group(pattern: str) -> int:
+def _first_group_number(pattern: str) -> int:
     """The number that the first capturing group has once all groups capture."""
     bare = re.sub(r"\\.|\[(?:\\.|[^\]\\])*\]", "_", pattern)
     before = re.split(r"\((?!\?)", bare, maxsplit=1)[0]

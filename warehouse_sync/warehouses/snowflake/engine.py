@@ -27,11 +27,11 @@ def make_engine(url: sa.URL, arguments: Mapping[str, Any] | None = None, **optio
         hide_parameters=True,
         **options,
     )
-    _end_only_what_was_begun(engine)
+    _skip_empty_transactions(engine)
     return engine
 
 
-def _end_only_what_was_begun(engine: sa.Engine) -> None:
+def _skip_empty_transactions(engine: sa.Engine) -> None:
     """No COMMIT or ROLLBACK is sent where no transaction is open: a third of all statements of a run would be these.
 
     Reading opens none here, and what makes or drops tables commits by itself.

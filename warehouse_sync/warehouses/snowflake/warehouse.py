@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -10,44 +11,59 @@ from typing import Any, cast
 
 import sqlalchemy as sa
 
-from warehouse_sync.config.types import Quoted
-from warehouse_sync.errors import WarehouseSyncError, WarehouseUnavailable
-from warehouse_sync.warehouses.base import ModelColumn, driver_message
+from warehouse_sync.config.types import QuotedName
+from warehouse_sync.errors import ConfigurationError, WarehouseSyncError, WarehouseUnavailable
+from warehouse_sync.warehouses.base import ModelColumn, Warehouse, driver_message
 from warehouse_sync.warehouses.capabilities import Capabilities
-from warehouse_sync.warehouses.dialect import Text
-from warehouse_sync.warehouses.snowflake.dialect import SnowflakeValues
+from warehouse_sync.warehouses.normalisers import HOST, JSON_ARRAY, JSON_START
+from warehouse_sync.warehouses.snowflake.dialect import SnowflakeDialect
 from warehouse_sync.warehouses.snowflake.engine import login_arguments, make_engine
 
 APPLICATION = "warehouse_sync"
 """How sessions of ours are named in the account's login and query history."""
 
-TELLABLE = ("02", "08", "0A", "28", "3D", "3F", "42", "57")
+SAFE_SQLSTATE_CLASSES = ("02", "08", "0A", "28", "3D", "3F", "42", "57")
 """SQLSTATE classes whose messages speak of names, rights and resources, not of values."""
 
-NO_NAMESPACE = (90105, 90106)
+NO_CURRENT_SCHEMA = (90105, 90106)
 """The session has no current database or schema."""
 
-ABSENT = (2003, 2043)
+DOES_NOT_EXIST = (2003, 2043)
 """The object does not exist, or we may not know of it."""
 
 SESSION_OVER = range(390100, 390400)
 """The session, or the token that it was opened with, is no longer taken."""
 
 
-EXISTS_ALREADY = 2002
+ALREADY_EXISTS = 2002
 
-MIGRATING = "migrating"
+MIGRATION_LOCK_TABLE = "migrating"
 """The table that is there while a worker migrates: of two who make it, Snowflake lets one go through."""
 
-MIGRATION_PATIENCE = 60.0
+MIGRATION_LOCK_TIMEOUT = 60.0
 """Seconds to wait for another worker that migrates."""
 
-MIGRATION_STALE = 600.0
+MIGRATION_LOCK_EXPIRY = 600.0
 """Seconds after which a worker that migrates counts as dead."""
 
+REGEX_PROBES = (
+    (HOST, "https://user@www.example.com:443/x", True),
+    (HOST, "[example].com", False),
+    (HOST, "exa\x01mple.com", False),
+    (JSON_ARRAY, r'["a\\b", "c\"d", "\u00e9"]', True),
+    (JSON_ARRAY, r'["\ud800"]', False),
+    (JSON_ARRAY, r'["a\b"c]', False),
+    (JSON_START, " [a", True),
+    ("^[0-9a-f]{4}$", "00ff", True),
+    ("^[0-9a-f]{4}$", "x00ff", False),
+)
+"""Patterns, texts, and whether one is found in the other: engines differ in what they make of brackets and escapes."""
 
-class Snowflake(SnowflakeValues):
+
+class Snowflake(Warehouse):
     """A Snowflake database."""
+
+    dialect = SnowflakeDialect()
 
     capabilities = Capabilities(
         # Normalising and hashing a row again costs no more than reusing it.
@@ -85,7 +101,7 @@ class Snowflake(SnowflakeValues):
             "client_session_keep_alive": False,
             "session_parameters": {
                 # Long enough for another worker to commit, short enough not to hang behind one that stands still.
-                "LOCK_TIMEOUT": max(round(self.lease), 10),
+                "LOCK_TIMEOUT": max(round(self.lease_seconds), 10),
                 "TIMEZONE": "UTC",
                 "CLIENT_TELEMETRY_ENABLED": False,
                 # The forms of keys in the log, whatever the account says.
@@ -97,7 +113,7 @@ class Snowflake(SnowflakeValues):
         # Logging in takes a second, so connections are used again; an hour is well below the life of a session.
         engine = make_engine(self.url, arguments, pool_recycle=3600)
         sa.event.listen(engine, "do_connect", self._log_in_tagged)
-        sa.event.listen(engine, "checkout", self._tag_again)
+        sa.event.listen(engine, "checkout", self._update_tag)
         return engine
 
     def tag_session(self, sync: str, run: int | None = None) -> None:
@@ -108,7 +124,7 @@ class Snowflake(SnowflakeValues):
             arguments["session_parameters"] = {**arguments["session_parameters"], "QUERY_TAG": self._tag}
         record.info["tag"] = self._tag
 
-    def _tag_again(self, driver: Any, record: Any, _: Any) -> None:
+    def _update_tag(self, driver: Any, record: Any, _: Any) -> None:
         if record.info.get("tag") != self._tag:
             tag = self._tag.replace("\\", "\\\\").replace("'", "\\'")
             with driver.cursor() as cursor:
@@ -120,12 +136,16 @@ class Snowflake(SnowflakeValues):
         found = self.url.query.get("role")
         return found if isinstance(found, str) else None
 
-    def grants(self, role: str, tables: Sequence[tuple[str, ...]], *, may_create_schema: bool) -> list[str]:
+    def grant_statements(self, role: str, tables: Sequence[tuple[str, ...]], *, may_create_schema: bool) -> list[str]:
         database, _, schema = (self.url.database or "").partition("/")
-        worker, home_database, home_schema = _name(role), _name(database), _name(schema or "PUBLIC")
+        worker, home_database, home_schema = (
+            _url_identifier(role),
+            _url_identifier(database),
+            _url_identifier(schema or "PUBLIC"),
+        )
         own_schema = f"{home_database}.{self.schema.upper()}"
         warehouse = self.url.query.get("warehouse")
-        named = [(home_database, home_schema)[: 3 - len(table)] + tuple(map(_part, table)) for table in tables]
+        named = [(home_database, home_schema)[: 3 - len(table)] + tuple(map(_quote_part, table)) for table in tables]
         homes = dict.fromkeys(f"{database}.{schema}" for database, schema, _ in named)
         models = dict.fromkeys(".".join(parts) for parts in named)
         databases = dict.fromkeys((home_database, *(database for database, _, _ in named)))
@@ -134,7 +154,11 @@ class Snowflake(SnowflakeValues):
             f"GRANT USAGE, CREATE TABLE ON SCHEMA {own_schema} TO ROLE {worker}",
         ]
         return [
-            *([f"GRANT USAGE ON WAREHOUSE {_name(warehouse)} TO ROLE {worker}"] if isinstance(warehouse, str) else []),
+            *(
+                [f"GRANT USAGE ON WAREHOUSE {_url_identifier(warehouse)} TO ROLE {worker}"]
+                if isinstance(warehouse, str)
+                else []
+            ),
             *(f"GRANT USAGE ON DATABASE {name} TO ROLE {worker}" for name in databases),
             *([f"GRANT CREATE SCHEMA ON DATABASE {home_database} TO ROLE {worker}"] if may_create_schema else own),
             *(f"GRANT USAGE ON SCHEMA {home} TO ROLE {worker}" for home in homes),
@@ -154,37 +178,27 @@ class Snowflake(SnowflakeValues):
         with self.engine.connect() as other:
             other.exec_driver_sql(f"SELECT SYSTEM$CANCEL_ALL_QUERIES({int(driver.session_id)})")
 
-    def translate_error(self, error: sa.exc.DBAPIError, doing: str) -> WarehouseSyncError:
-        number, state = _number(error), _state(error)
+    def translate_error(self, error: sa.exc.DBAPIError, action: str) -> WarehouseSyncError:
+        number, state = _error_number(error), _sqlstate(error)
         if "lock" in str(error.orig).lower() and state == "57014":
             return WarehouseUnavailable(
-                f"warehouse {self.name}: could not {doing}: another session has held a lock for longer than "
-                f"{self.lease:g} s. Nothing is lost; try again. Snowflake ends the transaction of a session that went "
-                "away after five minutes; `SHOW LOCKS` tells whose it is, SYSTEM$ABORT_TRANSACTION ends it at once."
+                f"warehouse {self.name}: could not {action}: another session has held a lock for longer "
+                f"than {self.lease_seconds:g} s. Nothing is lost; try again. Snowflake ends the transaction of a lost "
+                "session after five minutes; `SHOW LOCKS` shows whose it is, SYSTEM$ABORT_TRANSACTION ends it at once."
             )
         unreachable = isinstance(error, sa.exc.OperationalError) and not state
         if unreachable or state.startswith("08") or number in SESSION_OVER:
-            return self.connection_lost(doing)
-        return super().translate_error(error, doing)
+            return self.connection_lost(action)
+        return super().translate_error(error, action)
 
     def describe_error(self, error: sa.exc.DBAPIError) -> str:
-        state, number = _state(error), _number(error)
-        if state.startswith(TELLABLE) or number in (*NO_NAMESPACE, *SESSION_OVER) or not state:
+        state, number = _sqlstate(error), _error_number(error)
+        if state.startswith(SAFE_SQLSTATE_CLASSES) or number in (*NO_CURRENT_SCHEMA, *SESSION_OVER) or not state:
             message = re.sub(r"^(?:\d{6}(?: \(\w{5}\))?: )+| \(request_id=[^)]*\)$", "", str(error.orig).strip())
-            hint = "; name one in the URL: snowflake://…/database/schema" if number in NO_NAMESPACE else ""
+            hint = "; name one in the URL: snowflake://…/database/schema" if number in NO_CURRENT_SCHEMA else ""
             return driver_message(message) + hint
         kind = type(error.orig).__name__
         return f"{kind} {number}, SQLSTATE {state} (the message is not shown because it may hold values of rows)"
-
-    def json_text(self, value: Text) -> Text:
-        return sa.func.to_json(sa.func.to_variant(value))
-
-    def concatenated(self, *parts: Text, comma: bool = False) -> Text:
-        # One NULL makes CONCAT and CONCAT_WS as a whole NULL.
-        given = [sa.literal(",", sa.Text, literal_execute=True) + part for part in parts] if comma else parts
-        there = [sa.func.coalesce(part, sa.literal("", sa.Text, literal_execute=True)) for part in given]
-        whole: Text = sa.func.concat(*there)
-        return sa.func.substr(whole, sa.literal(2, literal_execute=True)) if comma else whole
 
     def has_schema(self, connection: sa.Connection) -> bool:
         return self._exists(connection, "SCHEMA", connection.dialect.identifier_preparer.quote_schema(self.schema))
@@ -198,7 +212,7 @@ class Snowflake(SnowflakeValues):
         try:
             connection.exec_driver_sql(f"DESCRIBE {kind} {name}")
         except sa.exc.DBAPIError as error:
-            if _number(error) in ABSENT:
+            if _error_number(error) in DOES_NOT_EXIST:
                 return False
             raise
         return True
@@ -220,33 +234,34 @@ class Snowflake(SnowflakeValues):
     @contextmanager
     def lock_migrations(self, connection: sa.Connection) -> Iterator[None]:
         self.create_schema(connection)
-        table = sa.table(MIGRATING, sa.column("since", sa.DateTime), schema=self.schema)
-        patience = time.monotonic() + MIGRATION_PATIENCE
-        while not self._lock(table):
+        table = sa.table(MIGRATION_LOCK_TABLE, sa.column("since", sa.DateTime), schema=self.schema)
+        patience = time.monotonic() + MIGRATION_LOCK_TIMEOUT
+        while not self._take_migration_lock(table):
             if time.monotonic() >= patience:
                 raise WarehouseUnavailable(
                     f"warehouse {self.name}: another worker has been migrating schema {self.schema} for over a minute. "
-                    f"Nothing was touched; try again. If none is alive, drop table {self.schema}.{MIGRATING}."
+                    "Nothing was touched; try again. If none is alive, drop table "
+                    f"{self.schema}.{MIGRATION_LOCK_TABLE}."
                 )
             time.sleep(1)
         try:
             yield
         finally:
             # This commits what the migrations wrote, before others are let in.
-            self.drop_table(connection, MIGRATING)
+            self.drop_table(connection, MIGRATION_LOCK_TABLE)
 
-    def _lock(self, table: sa.TableClause) -> bool:
+    def _take_migration_lock(self, table: sa.TableClause) -> bool:
         # On a connection of its own, since what is done here is committed at once.
         with self.engine.connect() as other:
             try:
-                self.create_table_as(other, table, sa.select(self.utc_now().label("since")))
+                self.create_table_as(other, table, sa.select(self.dialect.utc_now().label("since")))
             except sa.exc.DBAPIError as error:
-                if _number(error) != EXISTS_ALREADY:
+                if _error_number(error) != ALREADY_EXISTS:
                     raise
             else:
                 return True
-            stale = table.c.since < self.utc_now(-MIGRATION_STALE)
-            taken = other.execute(sa.update(table).where(stale).values(since=self.utc_now()))
+            stale = table.c.since < self.dialect.utc_now(-MIGRATION_LOCK_EXPIRY)
+            taken = other.execute(sa.update(table).where(stale).values(since=self.dialect.utc_now()))
             other.commit()
             return taken.rowcount == 1
 
@@ -263,11 +278,7 @@ class Snowflake(SnowflakeValues):
         return [ModelColumn(name, name) for name in names]
 
     def table_name(self, parts: Sequence[str]) -> str:
-        return ".".join(map(_part, parts))
-
-    def row_number(self) -> sa.ColumnElement[int]:
-        # Without an ORDER BY the service refuses it.
-        return sa.func.row_number().over(order_by=sa.null())
+        return ".".join(map(_quote_part, parts))
 
     def create_table_as(
         self,
@@ -286,20 +297,47 @@ class Snowflake(SnowflakeValues):
         order = f"\nORDER BY {connection.dialect.identifier_preparer.quote(ordered_by)}" if ordered_by else ""
         connection.exec_driver_sql(f"CREATE {kind} AS\n{body}{order}")
 
+    def check_server(self, connection: sa.Connection) -> None:
+        looked_for = [self.dialect.matches(sa.literal(text, sa.Text), pattern) for pattern, text, _ in REGEX_PROBES]
+        host = self.dialect.extract(sa.literal("http://www.example.com/", sa.Text), HOST)
+        *found, told = connection.execute(sa.select(*looked_for, host)).one()
+        if list(map(bool, found)) != [expected for *_, expected in REGEX_PROBES] or told != "www.example.com":
+            raise ConfigurationError(
+                f"warehouses.{self.name}.url: this server reads regular expressions in a way that would take wrong "
+                "values for right ones (its test came out wrong). Nothing was touched; please report this."
+            )
 
-def _name(name: str) -> str:
+    def prepare_hashing(self, connection: sa.Connection, algorithms: Sequence[str]) -> None:
+        if "sha512" not in algorithms:
+            return
+        expected = hashlib.sha512(b"warehouse-sync").hexdigest()
+        try:
+            found = connection.scalar(
+                sa.select(self.dialect.hash_text(sa.literal("warehouse-sync", sa.Text), "sha512"))
+            )
+        except sa.exc.DBAPIError:
+            found = None
+        if found != expected:
+            raise ConfigurationError(
+                f"warehouses.{self.name}: this server cannot take SHA-512 (SHA2(…, 512) came out wrong), and hashing "
+                "elsewhere would take addresses out of it. Nothing was touched; leave out identifiers.sha512_email, or "
+                "have the query yield the hashes and set hash_pii: false."
+            )
+
+
+def _url_identifier(name: str) -> str:
     """A name of the URL as the service reads it there: without quotes in any case, otherwise as it stands."""
     return name.upper() if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_$]*", name) else '"' + name.strip('"') + '"'
 
 
-def _part(part: str) -> str:
+def _quote_part(part: str) -> str:
     """A part of a table's name as the service reads it: without quotes it is in upper case."""
-    return '"' + str(part if isinstance(part, Quoted) else part.upper()).replace('"', '""') + '"'
+    return '"' + str(part if isinstance(part, QuotedName) else part.upper()).replace('"', '""') + '"'
 
 
-def _number(error: sa.exc.DBAPIError) -> int:
+def _error_number(error: sa.exc.DBAPIError) -> int:
     return cast(int, getattr(error.orig, "errno", None) or 0)
 
 
-def _state(error: sa.exc.DBAPIError) -> str:
+def _sqlstate(error: sa.exc.DBAPIError) -> str:
     return getattr(error.orig, "sqlstate", None) or ""
