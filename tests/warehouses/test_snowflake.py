@@ -352,7 +352,7 @@ def test_a_broken_configuration_tells_all_at_once(world: World, key: rsa.RSAPriv
         (
             {"url": bare, "private_key": pem(key, "sesame"), "private_key_passphrase": "shut away"},
             "private_key_passphrase",
-            "does not open",
+            "does not decrypt",
         ),
         ({"url": "duckdb:///x.duckdb", "private_key": pem(key)}, "private_key", "belongs to snowflake"),
         ({"url": "snowflake://me:pass@acc/db?token=x"}, "url", "under oauth_token"),

@@ -1,4 +1,4 @@
-"""The files that a configuration consists of, as text; who wants to know which they are is told."""
+"""Read the files of a configuration as text, and record which files those are."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ MAX_BYTES = 5_000_000
 
 
 class UnreadableFile(ValueError):
-    """A file cannot be read as text; `str()` says why in words that follow the file's name."""
+    """A file cannot be read as text; `str()` says why, in words that continue a sentence after the file's name."""
 
 
-_recorder: ContextVar[Callable[[Path], object]] = ContextVar("note", default=lambda _path: None)
+_recorder: ContextVar[Callable[[Path], object]] = ContextVar("recorder", default=lambda _path: None)
 
 
 @contextmanager
 def record_files(record: Callable[[Path], object]) -> Iterator[None]:
-    """Within the block `note` is called with each file before it is read, and with folders before they are searched."""
+    """Call `record` with each file before it is read within the block, and with each folder before it is searched."""
     token = _recorder.set(record)
     try:
         yield
@@ -28,12 +28,16 @@ def record_files(record: Callable[[Path], object]) -> Iterator[None]:
 
 
 def record_file(path: Path) -> None:
-    """Tell whoever notes files that this one is looked at."""
+    """Report to the current `record_files` that this file or folder is about to be read."""
     _recorder.get()(path)
 
 
 def read_text(path: Path) -> str:
-    """The UTF-8 text of a file, without a byte order mark. Raises Unreadable."""
+    """Return the UTF-8 text of a file, without a byte order mark.
+
+    Raises:
+        UnreadableFile: The file cannot be read, is too large or is not text.
+    """
     record_file(path)
     try:
         with path.open("rb") as file:

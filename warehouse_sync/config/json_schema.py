@@ -1,9 +1,9 @@
-"""The JSON Schema of the configuration, for editors: as users write YAML, before variables and files are filled in.
+"""Build the JSON Schema of the configuration for editors. It describes YAML as users write it, with variables.
 
-    python -m warehouse_sync.schema > docs/configuration.schema.json
+    python -m warehouse_sync.config.json_schema > docs/configuration.schema.json
 
-Types, limits, defaults and descriptions come from the objects in config.py; what JSON Schema cannot learn from them,
-rules between keys, is added here. The loader is the judge: it refuses more (unknown warehouses, missing variables).
+Types, limits, defaults and descriptions come from the configuration objects. The rules between keys are added here.
+The loader is stricter: it also refuses unknown warehouses, missing variables and the like.
 """
 
 from __future__ import annotations
@@ -22,35 +22,38 @@ JsonSchema = dict[str, Any]
 _VARIABLE = {"$ref": "#/$defs/variable"}
 
 _KEYWORDS = {"ge": "minimum", "le": "maximum", "gt": "exclusiveMinimum", "lt": "exclusiveMaximum"}
-"""Limits that pydantic leaves in its own words where a validator stands before them."""
+"""JSON Schema's keywords for limits. Pydantic writes its own where a validator comes before the limit."""
 
 
 def build_config_schema() -> JsonSchema:
-    """Build the schema anew; equal to docs/configuration.schema.json, which a test holds to."""
+    """Build the schema; a test requires that docs/configuration.schema.json equals it."""
     types = tuple(find_destination_types().values())
     entries = dict[str, Union[types]]  # type: ignore[valid-type]  # noqa: UP007 - the members are known at run time only
     destinations = Config.model_fields["destinations"]
     complete = create_model("Config", __base__=Config, __doc__=Config.__doc__, destinations=(entries, destinations))
     schema = _allow_variables(complete.model_json_schema())
-    parts = schema["$defs"]
-    parts["variable"] = {
+    definitions = schema["$defs"]
+    definitions["variable"] = {
         "type": "string",
         "pattern": r"\$\{[A-Za-z_][A-Za-z0-9_]*(:-[^{}]*)?\}",
         "description": "Taken from the environment: ${NAME} or ${NAME:-default}",
     }
     entry_types = ("WarehouseConfig", "SyncConfig", "WebhookConfig", *(config.__name__ for config in types))
-    for named in entry_types:
-        del parts[named]["properties"]["name"]
-        parts[named]["required"].remove("name")
-    parts["ModelConfig"]["oneOf"] = [{"required": [key]} for key in ("sql", "file", "table")]
-    parts["AudienceConfig"]["oneOf"] = [
+    for entry_type in entry_types:
+        del definitions[entry_type]["properties"]["name"]
+        definitions[entry_type]["required"].remove("name")
+    definitions["ModelConfig"]["oneOf"] = [{"required": [key]} for key in ("sql", "file", "table")]
+    definitions["AudienceConfig"]["oneOf"] = [
         {"required": ["name"]},
         {"required": ["id"], "properties": {"description": False}},
     ]
     for destination in find_destination_types().values():
-        parts[destination.__name__].update(destination.json_schema_rules)
-    parts["ScheduleConfig"]["oneOf"] = [{"required": ["every"]}, {"required": ["cron"], "properties": {"at": False}}]
-    parts["SyncConfig"]["allOf"] = [
+        definitions[destination.__name__].update(destination.json_schema_rules)
+    definitions["ScheduleConfig"]["oneOf"] = [
+        {"required": ["every"]},
+        {"required": ["cron"], "properties": {"at": False}},
+    ]
+    definitions["SyncConfig"]["allOf"] = [
         _restrict_fields(audience_type) for audience_type in known_field_names("identifiers")
     ]
     return {
@@ -61,7 +64,7 @@ def build_config_schema() -> JsonSchema:
 
 
 def _restrict_fields(audience_type: str) -> JsonSchema:
-    """For audiences of one type, exactly its identifiers and fields."""
+    """Return the rule that audiences of one type have exactly its identifiers and fields."""
     return {
         "if": {
             "required": ["audience"],
@@ -80,13 +83,13 @@ def _restrict_fields(audience_type: str) -> JsonSchema:
 
 
 def _allow_variables(schema: JsonSchema) -> JsonSchema:
-    """`schema` and all below it, with a variable in place of any scalar that is not free text anyway.
+    """Return a schema that also allows a variable in place of every scalar that is not any text already.
 
-    A key is left out rather than null, so null is not offered.
+    Null is removed from the alternatives: users leave a key out instead.
     """
-    kinds = [inner for inner in schema.get("anyOf", ()) if inner.get("type") != "null"]
-    if len(kinds) == 1:
-        return _allow_variables({**kinds[0], **{key: value for key, value in schema.items() if key != "anyOf"}})
+    alternatives = [inner for inner in schema.get("anyOf", ()) if inner.get("type") != "null"]
+    if len(alternatives) == 1:
+        return _allow_variables({**alternatives[0], **{key: value for key, value in schema.items() if key != "anyOf"}})
     result: JsonSchema = {}
     for key, value in schema.items():
         if key in ("$defs", "properties"):
@@ -94,8 +97,8 @@ def _allow_variables(schema: JsonSchema) -> JsonSchema:
         elif key in ("additionalProperties", "items") and isinstance(value, dict):
             result[key] = _allow_variables(value)
         elif key == "anyOf":
-            result[key] = kinds
-            if not any(_accepts_any_text(inner) for inner in kinds):
+            result[key] = alternatives
+            if not any(_accepts_any_text(inner) for inner in alternatives):
                 result[key].append(_VARIABLE)
         elif key != "title" and (key, value) != ("default", None):
             result[_KEYWORDS.get(key, key)] = value
@@ -106,7 +109,7 @@ def _allow_variables(schema: JsonSchema) -> JsonSchema:
 
 
 def _accepts_any_text(schema: JsonSchema) -> bool:
-    """Whether a text such as `${NAME}` passes as it is."""
+    """Return whether the schema already allows a text such as `${NAME}`."""
     if "$ref" in schema:
         return True
     return schema.get("type") == "string" and not {"pattern", "enum", "const"} & set(schema)

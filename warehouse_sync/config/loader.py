@@ -1,14 +1,14 @@
-"""YAML to frozen, validated objects. The door: whoever needs the configuration imports from here.
+"""Load a configuration: YAML files in, frozen and valid objects out.
 
 load_config(path)  →  Config ─┬─ warehouses     WarehouseConfig
-                              ├─ destinations   LinkedInConfig
-                              └─ syncs          SyncConfig ─┬─ model       ModelConfig
-                                                            ├─ audience    AudienceConfig
-                                                            ├─ schedule    ScheduleConfig
-                                                            ├─ guard       GuardConfig
-                                                            ├─ retry       RetryConfig
-                                                            └─ retention   RetentionConfig
-                     └─ webhooks       WebhookConfig
+                              ├─ destinations   DestinationConfig, a subclass for each type
+                              ├─ syncs          SyncConfig ─┬─ model       ModelConfig
+                              │                             ├─ audience    AudienceConfig
+                              │                             ├─ schedule    ScheduleConfig
+                              │                             ├─ guard       GuardConfig
+                              │                             ├─ retry       RetryConfig
+                              │                             └─ retention   RetentionConfig
+                              └─ webhooks       WebhookConfig
 """
 
 from __future__ import annotations
@@ -30,56 +30,67 @@ from warehouse_sync.config.validation import ConfigObject, describe_errors, join
 from warehouse_sync.config.yaml_source import Sections, merge_sections, read_documents
 from warehouse_sync.errors import ConfigurationError
 
-Named = TypeVar("Named", bound=ConfigObject)
+NamedEntry = TypeVar("NamedEntry", bound=ConfigObject)
 
 
 class Config(ConfigObject):
-    """A whole configuration; every warehouse and destination that a sync names is there."""
+    """A whole configuration. Every warehouse and destination that a sync names exists."""
 
     warehouses: Annotated[
-        dict[str, WarehouseConfig], Field(default_factory=dict, description="Where the data is, by a name of yours")
+        dict[str, WarehouseConfig],
+        Field(default_factory=dict, description="Where the data is, by a name of your choice"),
     ]
     destinations: Annotated[
         dict[str, DestinationConfig],
-        Field(default_factory=dict, description="Where the audiences are, by a name of yours"),
+        Field(default_factory=dict, description="Where the audiences are, by a name of your choice"),
     ]
     syncs: Annotated[
-        dict[str, SyncConfig], Field(default_factory=dict, description="Queries mirrored into audiences, by name")
+        dict[str, SyncConfig],
+        Field(default_factory=dict, description="Queries that are mirrored into audiences, by a name of your choice"),
     ]
-
     webhooks: Annotated[
         dict[str, WebhookConfig],
-        Field(default_factory=dict, description="Who is told when a sync goes wrong, by a name of yours"),
+        Field(
+            default_factory=dict,
+            description="Addresses that are notified when a sync has problems, by a name of your choice",
+        ),
     ]
 
     def sync(self, name: str) -> SyncConfig:
-        """The sync of that name. Raises ConfigurationError that lists the known ones."""
+        """Return the sync of that name; raise ConfigurationError, with the known names, if there is none."""
         return _get_entry("sync", name, self.syncs)
 
     def warehouse(self, name: str) -> WarehouseConfig:
-        """The warehouse of that name. Raises ConfigurationError that lists the known ones."""
+        """Return the warehouse of that name; raise ConfigurationError, with the known names, if there is none."""
         return _get_entry("warehouse", name, self.warehouses)
 
     def warehouse_of(self, sync: SyncConfig) -> WarehouseConfig:
-        """The warehouse that `sync` reads from."""
+        """Return the warehouse that `sync` reads from."""
         return self.warehouses[sync.warehouse]
 
     def destination_of(self, sync: SyncConfig) -> DestinationConfig:
-        """The destination that `sync` sends to."""
+        """Return the destination that `sync` sends to."""
         return self.destinations[sync.destination]
 
 
-def _get_entry(what: str, name: str, entries: Mapping[str, Named]) -> Named:
+def _get_entry(kind: str, name: str, entries: Mapping[str, NamedEntry]) -> NamedEntry:
     if name in entries:
         return entries[name]
-    raise ConfigurationError(f"there is no {what} {name!r}{suggest(name, entries)}; known here: {join_names(entries)}")
+    raise ConfigurationError(f"there is no {kind} {name!r}{suggest(name, entries)}; known here: {join_names(entries)}")
 
 
 def load_config(path: str | Path, *, environ: Mapping[str, str] | None = None) -> Config:
-    """The configuration in the file or folder at `path`; variables come from `environ`, else from the process.
+    """Load the configuration in a file or folder.
 
-    Files of secrets and queries are read too, and every secret is hidden from logs and messages from then on.
-    Raises ConfigurationError with everything that is wrong, in the order of files and lines.
+    Files of secrets and queries are read too. From then on every secret is hidden in logs and messages.
+
+    Args:
+        path: The YAML file, or a folder with YAML files.
+        environ: The variables that `${NAME}` refers to; those of the process by default.
+
+    Raises:
+        ConfigurationError: The configuration is invalid; the exception holds all problems in the order of files and
+            lines.
     """
     documents = read_documents(Path(path), os.environ if environ is None else environ)
     sections = merge_sections(documents, Config.keys(), f"unknown key; a configuration has {join_names(Config.keys())}")
@@ -91,34 +102,37 @@ def load_config(path: str | Path, *, environ: Mapping[str, str] | None = None) -
     _check_webhooks(sections)
     _check_audiences(sections, syncs, destinations)
     problems = [
-        problem for document in documents for problem in sorted(document.problems, key=lambda found: found.line or 0)
+        problem
+        for document in documents
+        for problem in sorted(document.problems, key=lambda problem: problem.line or 0)
     ]
     if problems:
         raise ConfigurationError(problems)
     return Config(warehouses=warehouses, destinations=destinations, syncs=syncs, webhooks=webhooks)
 
 
-def _validate_entries(sections: Sections, section: str, class_of: Callable[[Any], type[Named]]) -> dict[str, Named]:
-    """Return the valid entries of a section; the problems of the others are noted in their documents.
+def _validate_entries(
+    sections: Sections, section: str, class_of: Callable[[Any], type[NamedEntry]]
+) -> dict[str, NamedEntry]:
+    """Return the valid entries of a section; add the problems of the others to their documents.
 
     Args:
         sections: All sections of the configuration, as written.
         section: The key of the section.
-        class_of: The class of an entry, by what is written there.
-
+        class_of: Returns the class of an entry, given what is written there.
     """
     valid = {}
     for name, entry in sections[section].items():
         written = entry.value
-        part = class_of(written)
+        config_class = class_of(written)
         if isinstance(written, dict):
             if "name" in written:
-                entry.document.add_problem(unknown_key_message("name", part), (section, name, "name"))
+                entry.document.add_problem(unknown_key_message("name", config_class), (section, name, "name"))
             written = {**written, "name": name}
         try:
-            valid[name] = part.model_validate(written, context={"folder": entry.document.file.parent})
+            valid[name] = config_class.model_validate(written, context={"folder": entry.document.file.parent})
         except ValidationError as error:
-            for path, message in describe_errors(error, part):
+            for path, message in describe_errors(error, config_class):
                 entry.document.add_problem(message, (section, name, *(() if path == ("name",) else path)))
     return valid
 
@@ -126,15 +140,15 @@ def _validate_entries(sections: Sections, section: str, class_of: Callable[[Any]
 def _find_destination_class(written: Any) -> type[DestinationConfig]:
     """Return the class of an entry under `destinations:`, by its type.
 
-    Of an entry whose type is missing or unknown, the first class reports the problem.
+    If the type is missing or unknown, this is the first class, which then reports the problem.
     """
     known = find_destination_types()
-    named = written.get("type") if isinstance(written, Mapping) else None
-    return known[named] if isinstance(named, str) and named in known else next(iter(known.values()))
+    name = written.get("type") if isinstance(written, Mapping) else None
+    return known[name] if isinstance(name, str) and name in known else next(iter(known.values()))
 
 
 def _check_references(sections: Sections) -> None:
-    """Every warehouse and destination that a sync names is defined, be it validly or not."""
+    """Require that every warehouse and destination that a sync names is defined, validly or not."""
     for name, entry in sections["syncs"].items():
         for key, section in (("warehouse", "warehouses"), ("destination", "destinations")):
             target = entry.value.get(key) if isinstance(entry.value, dict) else None
@@ -145,7 +159,7 @@ def _check_references(sections: Sections) -> None:
 
 
 def _check_webhooks(sections: Sections) -> None:
-    """Every sync that a webhook names is defined, be it validly or not."""
+    """Require that every sync that a webhook names is defined, validly or not."""
     known = sections["syncs"]
     for name, entry in sections["webhooks"].items():
         syncs = entry.value.get("syncs") if isinstance(entry.value, dict) else None
@@ -158,7 +172,7 @@ def _check_webhooks(sections: Sections) -> None:
 def _check_audiences(
     sections: Sections, syncs: Mapping[str, SyncConfig], destinations: Mapping[str, DestinationConfig]
 ) -> None:
-    """No two syncs feed one existing audience: each would remove what the other adds."""
+    """Refuse two syncs with the same existing audience: each would remove what the other adds."""
     owners: dict[tuple[Any, ...], str] = {}
     for name, sync in syncs.items():
         if sync.audience.id is None:

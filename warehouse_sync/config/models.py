@@ -1,34 +1,42 @@
-"""The parts of a configuration: frozen objects that hold only what is valid. config.py is the door to them.
+"""The objects of a configuration: frozen, and valid once they exist.
 
-The descriptions are what editors show for a key. Durations are in seconds.
+`loader.py` shows how they belong together. Editors show the descriptions of the keys. Durations are in seconds.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    ModelWrapValidatorHandler,
-    PrivateAttr,
-    ValidationInfo,
-    WithJsonSchema,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ModelWrapValidatorHandler, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from warehouse_sync.config import snowflake_login
-from warehouse_sync.config import types as kind
 from warehouse_sync.config.destination_types import FIELD_SECTIONS, FieldSection, known_field_names
 from warehouse_sync.config.files import UnreadableFile, read_text
 from warehouse_sync.config.secrets import PrivateKey, Secret, WarehouseUrl, WebhookUrl
+from warehouse_sync.config.types import (
+    NOT_EMPTY_AND_DISTINCT,
+    AudienceId,
+    ColumnNames,
+    Count,
+    CronExpression,
+    MemoryLimit,
+    Name,
+    Percent,
+    QueryText,
+    SchemaName,
+    Seconds,
+    TableName,
+    Text,
+    TimeOfDay,
+    TimezoneName,
+    base_folder,
+    find_schema_problem,
+    parse_table_name,
+)
 from warehouse_sync.config.validation import (
     ConfigObject,
     Violation,
@@ -39,36 +47,100 @@ from warehouse_sync.config.validation import (
 )
 from warehouse_sync.schedule import Schedule
 
+AlertKind = Literal["failed", "blocked", "dead", "recovered"]
+
+ALERT_KINDS: tuple[AlertKind, ...] = ("failed", "blocked", "dead", "recovered")
+
+
+class WarehouseConfig(ConfigObject):
+    """Where the data is, and with it the worker's own tables."""
+
+    named_by_key: ClassVar[bool] = True
+
+    name: Name
+    url: Annotated[
+        WarehouseUrl,
+        Field(
+            description="SQLAlchemy address: duckdb:///file.duckdb, postgresql+psycopg://user:password@host/db or "
+            "snowflake://user@account/db/schema?warehouse=w&role=r"
+        ),
+    ]
+    schema_: Annotated[
+        SchemaName,
+        Field(alias="schema", description="Where the worker keeps its own tables; the first run creates it"),
+    ] = "warehouse_sync"
+    lease: Annotated[
+        Seconds,
+        Field(ge=5, description="How long a worker that no longer responds keeps its sync; at least 5s"),
+    ] = 60.0
+    memory_limit: Annotated[
+        MemoryLimit | None,
+        Field(description="DuckDB only: what the engine may use in the worker; 512MB by default"),
+    ] = None
+    private_key: Annotated[
+        PrivateKey | None,
+        Field(description="Snowflake only: the user's private key in PEM, instead of a password"),
+    ] = None
+    private_key_passphrase: Annotated[
+        Secret | None,
+        Field(description="Snowflake only: decrypts private_key"),
+    ] = None
+    oauth_token: Annotated[
+        Secret | None,
+        Field(description="Snowflake only: an OAuth access token, instead of a password; it is not renewed"),
+    ] = None
+
+    @property
+    def login_secrets(self) -> tuple[str | None, str | None, str | None]:
+        """Return the private key, its passphrase and the OAuth token."""
+        secrets = (self.private_key, self.private_key_passphrase, self.oauth_token)
+        key, passphrase, token = (None if secret is None else secret.get_secret_value() for secret in secrets)
+        return key, passphrase, token
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _check_url_dependent_keys(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        warehouse = handler(data)
+        url = warehouse.url.get_secret_value()
+        problem = find_schema_problem(url, warehouse.schema_)
+        violations: list[Violation] = [(("schema",), problem)] if problem else []
+        if warehouse.memory_limit is not None and not url.startswith("duckdb:"):
+            violations.append(
+                (("memory_limit",), "is for DuckDB only: elsewhere the warehouse's own server does the work")
+            )
+        violations += snowflake_login.check_login(url, *warehouse.login_secrets)
+        return validate_with_rules(lambda _: warehouse, data, violations)
+
 
 class ModelConfig(ConfigObject):
     """The query whose rows become members; exactly one of sql, file and table."""
 
-    sql: Annotated[kind.QueryText | None, Field(description="One SELECT, taken as it is")] = None
+    sql: Annotated[QueryText | None, Field(description="One SELECT; it is not changed")] = None
     file: Annotated[
         Path | None,
-        Field(description="A file that holds the SELECT; relative to this YAML file"),
+        Field(description="A file with the SELECT; relative to this YAML file"),
     ] = None
     table: Annotated[
-        kind.TableName | None,
-        Field(description='A table or view: name or schema.name, odd names in quotes: "My Schema"."x"'),
+        TableName | None,
+        Field(description='A table or view: name or schema.name, other names in quotes: "My Schema"."x"'),
     ] = None
-    primary_key: Annotated[kind.ColumnNames, Field(description="Column or columns that name a row in the log")]
+    primary_key: Annotated[ColumnNames, Field(description="Column or columns that identify a row in the log")]
 
     _text: str | None = PrivateAttr(default=None)
 
     @property
     def text(self) -> str | None:
-        """The query, from `sql` or as the file held it at load time; None for a table."""
+        """Return the query, from `sql` or as the file had it when it was loaded; None for a table."""
         return self.sql or self._text
 
     @property
     def table_parts(self) -> tuple[str, ...] | None:
-        """The parts of `table` without quotes, an unquoted one in lower case; None for a query."""
-        return None if self.table is None else kind.parse_table_name(self.table)
+        """Return the parts of `table` without quotes, unquoted ones in lower case; None for a query."""
+        return None if self.table is None else parse_table_name(self.table)
 
     @classmethod
     def check_rules(cls, written: Mapping[str, Any]) -> Iterable[Violation]:
-        """Exactly one source of rows."""
+        """Require exactly one source of rows."""
         sources = [key for key in ("sql", "file", "table") if written.get(key) is not None]
         if len(sources) != 1:
             yield (), f"exactly one of sql, file and table is needed, found {join_names(sources)}"
@@ -76,59 +148,95 @@ class ModelConfig(ConfigObject):
     @field_validator("file", mode="before")
     @classmethod
     def _resolve_file(cls, value: Any, info: ValidationInfo) -> Any:
-        return kind.base_folder(info) / value if isinstance(value, str) else value
+        return base_folder(info) / value if isinstance(value, str) else value
 
     @model_validator(mode="wrap")
     @classmethod
     def _read_file(cls, data: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
-        text, found = None, list[Violation]()
+        text, violations = None, list[Violation]()
         file = data.get("file") if isinstance(data, Mapping) else None
         if isinstance(file, str | Path):
             try:
-                text = read_text(kind.base_folder(info) / file)
+                text = read_text(base_folder(info) / file)
             except UnreadableFile as error:
-                found.append((("file",), f"the query's file {file} {error}"))
+                violations.append((("file",), f"the query's file {file} {error}"))
             else:
                 if not text.strip():
-                    found.append((("file",), f"the query's file {file} is empty"))
-        model = validate_with_rules(handler, data, found)
+                    violations.append((("file",), f"the query's file {file} is empty"))
+        model = validate_with_rules(handler, data, violations)
         if text is not None:
             model._text = text
         return model
 
 
 class AudienceConfig(ConfigObject):
-    """The audience to keep; `name` has it created by the first run, `id` takes an existing one."""
+    """The audience of a sync: the first run creates one by name, id names an existing one."""
 
     type: Annotated[Literal["user", "company"], Field(description="What its members are")]
-    name: Annotated[kind.Name | None, Field(description="Created on the first run under this name")] = None
-    id: Annotated[kind.AudienceId | None, Field(description="An existing audience, of the same type")] = None
+    name: Annotated[Name | None, Field(description="The first run creates the audience under this name")] = None
+    id: Annotated[AudienceId | None, Field(description="An existing audience, of the same type")] = None
     description: Annotated[str | None, Field(description="Shown beside the name; only with name")] = None
 
     @classmethod
     def check_rules(cls, written: Mapping[str, Any]) -> Iterable[Violation]:
-        """A name or an id; a description belongs to a name."""
-        named, taken = (written.get(key) is not None for key in ("name", "id"))
-        if named == taken:
-            yield (), f"exactly one of name and id is needed, found {'both' if named else 'none'}"
-        if taken and written.get("description") is not None:
+        """Require a name or an id; allow a description only with a name."""
+        has_name, has_id = (written.get(key) is not None for key in ("name", "id"))
+        if has_name == has_id:
+            yield (), f"exactly one of name and id is needed, found {'both' if has_name else 'none'}"
+        if has_id and written.get("description") is not None:
             yield ("description",), "an audience taken by id keeps its own description; leave this key out"
+
+
+class ScheduleConfig(ConfigObject):
+    """When `warehouse-sync serve` runs a sync; exactly one of every and cron."""
+
+    every: Annotated[
+        Literal["5m", "10m", "15m", "30m", "1h", "3h", "6h", "12h", "24h"] | None,
+        Field(description="The interval, counted from `at` of each day"),
+    ] = None
+    at: Annotated[
+        TimeOfDay | None,
+        Field(description='A time of day at which the sync runs, "HH:MM"; only with every, 00:00 by default'),
+    ] = None
+    cron: Annotated[
+        CronExpression | None,
+        Field(description="Five fields as in crontab(5): minute hour day month weekday; 0 is Sunday"),
+    ] = None
+    timezone: Annotated[TimezoneName, Field(description="IANA name of the time zone of at and cron")] = "UTC"
+
+    @property
+    def schedule(self) -> Schedule:
+        """Return the schedule that this configures."""
+        if self.every is not None:
+            return Schedule.every(self.every, self.at or "00:00", self.timezone)
+        if self.cron is None:
+            raise AssertionError("a schedule has an interval or a cron expression")
+        return Schedule(self.cron, self.timezone)
+
+    @classmethod
+    def check_rules(cls, written: Mapping[str, Any]) -> Iterable[Violation]:
+        """Require an interval or a cron expression; allow a time only with an interval."""
+        has_every, has_cron = (written.get(key) is not None for key in ("every", "cron"))
+        if has_every == has_cron:
+            yield (), f"exactly one of every and cron is needed, found {'both' if has_every else 'none'}"
+        if has_cron and not has_every and written.get("at") is not None:
+            yield ("at",), "a cron expression contains the time; leave this key out"
 
 
 class GuardConfig(ConfigObject):
     """When a run stops before it sends anything."""
 
     max_removed_percent: Annotated[
-        kind.Percent,
+        Percent,
         Field(description="A run that would remove a larger share of the members is blocked"),
     ] = 30.0
     min_members: Annotated[
-        kind.Count,
+        Count,
         Field(ge=0, description="A query that yields fewer members is blocked, once the audience had some"),
     ] = 1
     ignore_below: Annotated[
-        kind.Count,
-        Field(ge=0, description="Up to this many removals are never too large a share"),
+        Count,
+        Field(ge=0, description="Up to this many removals are allowed, however large their share is"),
     ] = 100
 
 
@@ -137,26 +245,28 @@ class RetryConfig(ConfigObject):
 
     enabled: Annotated[bool, Field(description="Send them again in later runs")] = True
     max_age: Annotated[
-        kind.Seconds,
-        Field(gt=0, description="Given up when this old: listed as dead, sent again only when asked"),
+        Seconds,
+        Field(
+            gt=0, description="An older operation that fails is dead: it stays listed and is sent again only on request"
+        ),
     ] = 13 * 3600.0
 
 
 class RetentionConfig(ConfigObject):
-    """How much of the past is kept in the worker's tables."""
+    """How long the worker's tables keep the past."""
 
-    sync_log_days: Annotated[kind.Count, Field(ge=0, le=36500, description="0 keeps no log")] = 30
+    sync_log_days: Annotated[Count, Field(ge=0, le=36500, description="0 keeps no log")] = 30
     snapshots: Annotated[
-        kind.Count, Field(ge=2, le=1000, description="Snapshots kept, the newest included; at least 2")
+        Count, Field(ge=2, le=1000, description="Snapshots that are kept, including the newest; at least 2")
     ] = 2
 
 
 class SyncConfig(ConfigObject):
-    """One query mirrored into one audience."""
+    """One query that is mirrored into one audience."""
 
     named_by_key: ClassVar[bool] = True
 
-    name: kind.Name
+    name: Name
     warehouse: Annotated[str, Field(description="One of the warehouses")]
     destination: Annotated[str, Field(description="One of the destinations")]
     enabled: Annotated[bool, Field(description="false: runs skip this sync")] = True
@@ -165,32 +275,46 @@ class SyncConfig(ConfigObject):
     mode: Annotated[Literal["mirror"], Field(description="The audience equals the query")] = "mirror"
     hash_pii: Annotated[
         bool,
-        Field(description="E-mail addresses are hashed in the warehouse; false: the columns hold hashes already"),
+        Field(description="E-mail addresses are hashed in the warehouse; false: the columns contain hashes already"),
     ] = True
     identifiers: Annotated[
-        dict[str, kind.Text],
-        Field(min_length=1, description="What tells members apart, and the column that holds it"),
+        dict[str, Text],
+        Field(min_length=1, description="What identifies a member, each with its column"),
     ]
     fields: Annotated[
-        dict[str, kind.Text],
-        Field(default_factory=dict, description="What else LinkedIn is told of a member, and the column"),
+        dict[str, Text],
+        Field(default_factory=dict, description="What else LinkedIn receives for a member, each with its column"),
     ]
     schedule: Annotated[
-        ScheduleConfig | None, Field(description="When `warehouse-sync serve` runs it; left out: never by itself")
+        ScheduleConfig | None,
+        Field(description="When `warehouse-sync serve` runs the sync; without a schedule it never does"),
     ] = None
     guard: Annotated[
-        GuardConfig, Field(default_factory=GuardConfig, description="When a run stops before sending anything")
+        GuardConfig, Field(default_factory=GuardConfig, description="When a run stops before it sends anything")
     ]
     retry: Annotated[
         RetryConfig, Field(default_factory=RetryConfig, description="What happens to undelivered operations")
     ]
     retention: Annotated[
-        RetentionConfig, Field(default_factory=RetentionConfig, description="How much of the past is kept")
+        RetentionConfig, Field(default_factory=RetentionConfig, description="How long the past is kept")
     ]
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256, in hex, of all that determines the audience and the members it should have."""
+        relevant = {
+            "audience": self.audience.model_dump(),
+            "hash_pii": self.hash_pii,
+            "identifiers": self.identifiers,
+            "fields": self.fields,
+            "query": self.model.text,
+            "table": self.model.table_parts,
+            "primary_key": self.model.primary_key,
+        }
+        return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()
 
     @classmethod
     def check_rules(cls, written: Mapping[str, Any]) -> Iterable[Violation]:
-        """Identifiers and fields are those of the audience's type."""
+        """Allow only the identifiers and fields of the audience's type."""
         audience = written.get("audience")
         audience_type = audience.get("type") if isinstance(audience, Mapping) else getattr(audience, "type", None)
         if audience_type not in ("user", "company"):
@@ -210,185 +334,42 @@ class SyncConfig(ConfigObject):
             )
         return value
 
-    def fingerprint(self) -> str:
-        """SHA-256, in hex, of all that decides which members an audience should hold, and which audience."""
-        meaning = {
-            "audience": self.audience.model_dump(),
-            "hash_pii": self.hash_pii,
-            "identifiers": self.identifiers,
-            "fields": self.fields,
-            "query": self.model.text,
-            "table": self.model.table_parts,
-            "primary_key": self.model.primary_key,
-        }
-        return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
-
 
 def _explain_unknown_field(key: str, section: FieldSection, audience_type: str) -> str:
-    """Why `key` is none of the identifiers or fields of an audience type, and what may have been meant."""
-    for other in FIELD_SECTIONS:
-        known = known_field_names(other)
-        if other != section and key in known[audience_type]:
-            return f"{key} belongs under {other}"
-        for elsewhere, keys in known.items():
-            if elsewhere != audience_type and key in keys:
-                return f"{key} belongs to {elsewhere} audiences; this audience is of type {audience_type}"
+    """Return why `key` is not allowed in this section for an audience type, and what may have been meant."""
+    for other_section in FIELD_SECTIONS:
+        names = known_field_names(other_section)
+        if other_section != section and key in names[audience_type]:
+            return f"{key} belongs under {other_section}"
+        for other_type, names_of_type in names.items():
+            if other_type != audience_type and key in names_of_type:
+                return f"{key} belongs to {other_type} audiences; this audience is of type {audience_type}"
     keys = known_field_names(section)[audience_type]
     return f"{audience_type} audiences have no such key{suggest(key, keys)}; known here: {join_names(keys)}"
 
 
-class WarehouseConfig(ConfigObject):
-    """Where the data is, and the worker's own tables with it."""
-
-    named_by_key: ClassVar[bool] = True
-
-    name: kind.Name
-    url: Annotated[
-        WarehouseUrl,
-        Field(
-            description="SQLAlchemy address: duckdb:///file.duckdb, postgresql+psycopg://user:password@host/db or "
-            "snowflake://user@account/db/schema?warehouse=w&role=r"
-        ),
-    ]
-    schema_: Annotated[
-        kind.SchemaName,
-        Field(alias="schema", description="Where the worker keeps its own tables; made by the first run"),
-    ] = "warehouse_sync"
-    lease: Annotated[
-        kind.Seconds,
-        Field(ge=5, description="How long a worker that has fallen silent keeps its sync; at least 5s"),
-    ] = 60.0
-    memory_limit: Annotated[
-        kind.MemoryLimit | None,
-        Field(description="DuckDB only: what the engine may use in the worker, 512MB unless given"),
-    ] = None
-    private_key: Annotated[
-        PrivateKey | None,
-        Field(description="Snowflake only: the user's private key in PEM, in place of a password"),
-    ] = None
-    private_key_passphrase: Annotated[
-        Secret | None,
-        Field(description="Snowflake only: opens private_key where that is encrypted"),
-    ] = None
-    oauth_token: Annotated[
-        Secret | None,
-        Field(description="Snowflake only: an OAuth access token, in place of a password; it is not renewed"),
-    ] = None
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _check_url_dependent_keys(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        made = handler(data)
-        problem = kind.find_schema_problem(made.url.get_secret_value(), made.schema_)
-        found: list[Violation] = [(("schema",), problem)] if problem else []
-        if made.memory_limit is not None and not made.url.get_secret_value().startswith("duckdb:"):
-            found.append((("memory_limit",), "is for DuckDB only: elsewhere the warehouse's own server has the work"))
-        return validate_with_rules(
-            lambda _: made,
-            data,
-            [*found, *snowflake_login.check_login(made.url.get_secret_value(), *made.login_secrets)],
-        )
-
-    @property
-    def login_secrets(self) -> tuple[str | None, str | None, str | None]:
-        """Private key, its passphrase, OAuth token."""
-        given = (self.private_key, self.private_key_passphrase, self.oauth_token)
-        key, passphrase, token = (None if secret is None else secret.get_secret_value() for secret in given)
-        return key, passphrase, token
-
-
-AlertKind = Literal["failed", "blocked", "dead", "recovered"]
-
-ALERT_KINDS: tuple[AlertKind, ...] = ("failed", "blocked", "dead", "recovered")
-
-
 class WebhookConfig(ConfigObject):
-    """An address that is told once when the state of a sync changes."""
+    """An address that is notified once when the state of a sync changes."""
 
     named_by_key: ClassVar[bool] = True
 
-    name: kind.Name
+    name: Name
     url: Annotated[
         WebhookUrl,
         Field(description="Slack's incoming webhook, or any address that takes JSON; http:// on this machine only"),
     ]
     on: Annotated[
         tuple[AlertKind, ...],
-        kind.NOT_EMPTY_AND_DISTINCT,
-        Field(description="What it is told: failed, blocked, dead, recovered", json_schema_extra={"minItems": 1}),
+        NOT_EMPTY_AND_DISTINCT,
+        Field(
+            description="What it is notified of: failed, blocked, dead, recovered", json_schema_extra={"minItems": 1}
+        ),
     ] = ALERT_KINDS
     syncs: Annotated[
-        tuple[kind.Text, ...] | None,
-        Field(min_length=1, description="Of these syncs only; left out, of all"),
+        tuple[Text, ...] | None,
+        Field(min_length=1, description="Only of these syncs; of all by default"),
     ] = None
 
     def applies_to(self, sync: str) -> bool:
-        """Whether it is told of this sync."""
+        """Return whether the webhook is notified about this sync."""
         return self.syncs is None or sync in self.syncs
-
-
-_TIME = r"([01]?[0-9]|2[0-3]):[0-5][0-9]"
-
-
-def _check_time(value: Any) -> Any:
-    # YAML 1.1 reads 12:30 as a number to the base of 60.
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 24 * 60:
-        raise invalid_value(f'a time is expected here; put it in quotes: "{value // 60:02d}:{value % 60:02d}"')
-    if isinstance(value, str) and not re.fullmatch(_TIME, value):
-        raise invalid_value('a time is expected here, "00:00" to "23:59"')
-    return value
-
-
-def _check_cron(value: str) -> str:
-    try:
-        return Schedule(value).cron
-    except ValueError as error:
-        raise invalid_value(str(error)) from None
-
-
-def _check_timezone(value: str) -> str:
-    try:
-        return Schedule("0 0 * * *", value).timezone
-    except ValueError as error:
-        raise invalid_value(str(error)) from None
-
-
-class ScheduleConfig(ConfigObject):
-    """When a sync runs by itself; exactly one of every and cron."""
-
-    every: Annotated[
-        Literal["5m", "10m", "15m", "30m", "1h", "3h", "6h", "12h", "24h"] | None,
-        Field(description="The interval, counted from `at` of each day"),
-    ] = None
-    at: Annotated[
-        str | None,
-        BeforeValidator(_check_time),
-        WithJsonSchema({"type": "string", "pattern": f"^{_TIME}$"}),
-        Field(description='A time of day that is hit, "HH:MM"; only with every, 00:00 unless given'),
-    ] = None
-    cron: Annotated[
-        str | None,
-        Field(description="Five fields as in crontab(5): minute hour day month weekday; 0 is Sunday"),
-        AfterValidator(lambda value: None if value is None else _check_cron(value)),
-    ] = None
-    timezone: Annotated[
-        str, AfterValidator(_check_timezone), Field(description="IANA name of the zone that at and cron are meant in")
-    ] = "UTC"
-
-    @classmethod
-    def check_rules(cls, written: Mapping[str, Any]) -> Iterable[Violation]:
-        """An interval or an expression; a time belongs to an interval."""
-        every, cron = (written.get(key) is not None for key in ("every", "cron"))
-        if every == cron:
-            yield (), f"exactly one of every and cron is needed, found {'both' if every else 'none'}"
-        if cron and not every and written.get("at") is not None:
-            yield ("at",), "a cron expression says itself at what time; leave this key out"
-
-    @property
-    def schedule(self) -> Schedule:
-        """The ticks of it."""
-        if self.every is not None:
-            return Schedule.every(self.every, self.at or "00:00", self.timezone)
-        if self.cron is None:
-            raise AssertionError("a schedule has an interval or an expression")
-        return Schedule(self.cron, self.timezone)

@@ -1,4 +1,4 @@
-"""The kinds of values in a configuration that nobody else may read: secrets, and addresses that carry one."""
+"""Types of secret values in a configuration: secrets, and addresses that contain one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MIN_CREDENTIAL_LENGTH = 12
 
 
 def _read_secret(value: Any, info: ValidationInfo, *, multiline: bool = False) -> Any:
-    """A secret as text, from `{file: …}` too; anything but text is left for pydantic to refuse."""
+    """Return a secret as text, also from `{file: …}`; leave anything but text for pydantic to refuse."""
     if isinstance(value, Mapping):
         if set(value) != {"file"} or not isinstance(value["file"], str) or not value["file"]:
             raise invalid_value("text or {file: /path/of/a/mounted/secret} is expected here")
@@ -40,7 +40,7 @@ def _read_secret(value: Any, info: ValidationInfo, *, multiline: bool = False) -
 
 
 def _secret_validator(parse: Callable[[str], str], *, multiline: bool = False) -> BeforeValidator:
-    """Turns what is configured into what `make` makes of its text."""
+    """Return a validator that reads a secret and returns what `parse` makes of its text."""
 
     def read(value: Any, info: ValidationInfo) -> Any:
         value = _read_secret(value, info, multiline=multiline)
@@ -50,7 +50,7 @@ def _secret_validator(parse: Callable[[str], str], *, multiline: bool = False) -
 
 
 def _parse_private_key(value: str) -> str:
-    # Environment variables of one line carry the line breaks as escapes.
+    # In an environment variable of one line, the line breaks are escapes.
     value = value if "\n" in value else value.replace("\\n", "\n")
     for line in (value, *value.split("\n")):
         if not line.startswith("-----"):
@@ -66,8 +66,8 @@ def _parse_secret(value: str) -> str:
 def _parse_warehouse_url(value: str) -> str:
     scheme, separator, rest = value.partition("://")
     password = rest.partition("?")[0].rpartition("@")[0].partition(":")[2]
-    for hidden in {password, unquote(password)}:
-        hide_secret(hidden)
+    for form in {password, unquote(password)}:
+        hide_secret(form)
     backend, _, driver = scheme.lower().partition("+")
     if backend == "snowflake" and not driver and separator:
         return validate_url(rest)
@@ -88,7 +88,7 @@ def _check_duckdb_url(url: str, rest: str) -> str:
         )
     if not database.startswith("/"):
         raise invalid_value(
-            "three slashes stand before the file: duckdb:///file.duckdb, or four when it begins at the root"
+            "three slashes come before the file: duckdb:///file.duckdb, or four before an absolute path"
         )
     return url
 
@@ -99,7 +99,7 @@ def _parse_webhook_url(value: str) -> str:
         raise invalid_value("an address is expected here, such as https://hooks.slack.com/services/…")
     validate_web_address(address)
     hide_secret(value)
-    # What comes behind the host is the credential, and some messages show that alone. Short, it is a plain word.
+    # The part after the host is the credential, and some messages show only that part. A short one is a plain word.
     for part in (urlsplit(value).path.strip("/"), query):
         if len(part) >= _MIN_CREDENTIAL_LENGTH:
             hide_secret(part)

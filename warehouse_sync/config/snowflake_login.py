@@ -1,4 +1,4 @@
-"""How a worker logs in to Snowflake: what a URL may say, and that exactly one way to log in is given."""
+"""Check how a worker logs in to Snowflake: the content of the URL, and that there is exactly one login method."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from warehouse_sync.config.types import is_loopback
 from warehouse_sync.config.validation import Violation, invalid_value, join_names
 
 LOGIN_KEYS = ("private_key", "private_key_passphrase", "oauth_token")
-"""Keys of a warehouse that belong to Snowflake alone."""
+"""Keys of a warehouse that are for Snowflake only."""
 
 URL_PARAMETERS = (
     "warehouse",
@@ -24,27 +24,27 @@ URL_PARAMETERS = (
     "proxy_host",
     "proxy_port",
 )
-"""What may stand in the query of a URL."""
+"""The parameters that the query of a URL may have."""
 
 PLACES_OF_OTHER_PARAMETERS = {
     "password": "between user and @",
     "account": "as the host",
     "user": "in front of @",
     "database": "as the path",
-    "schema": "behind the database, as in snowflake://account/database/schema",
+    "schema": "after the database, as in snowflake://account/database/schema",
     "token": "under oauth_token",
     "private_key": "under private_key",
     "private_key_file": "under private_key, as {file: /path}",
     "private_key_passphrase": "under private_key_passphrase",
     "private_key_file_pwd": "under private_key_passphrase",
 }
-"""What is known of a Snowflake URL from elsewhere, and where it stands here."""
+"""Parameters that other programs accept in the query of a Snowflake URL, and where they belong here."""
 
 URL_FORM = "snowflake://user@account/database/schema?warehouse=…&role=… is expected"
 
 
 class SnowflakeAddress(NamedTuple):
-    """The parts of a URL that decide how one logs in."""
+    """The parts of a snowflake:// URL that determine the login."""
 
     user: str
     password: str
@@ -53,7 +53,7 @@ class SnowflakeAddress(NamedTuple):
 
 
 def parse_address(url: str) -> SnowflakeAddress:
-    """The parts of a snowflake:// URL."""
+    """Return the parts of a snowflake:// URL."""
     rest, _, query = url.partition("://")[2].partition("?")
     login, _, account = rest.partition("/")[0].rpartition("@")
     user, _, password = login.partition(":")
@@ -61,18 +61,25 @@ def parse_address(url: str) -> SnowflakeAddress:
 
 
 def validate_url(rest: str) -> str:
-    """The URL whose part behind :// is `rest`. Raises what a validator raises."""
+    """Return the URL of a Snowflake account.
+
+    Args:
+        rest: The URL without snowflake://.
+
+    Raises:
+        PydanticCustomError: The URL is invalid.
+    """
     url = f"snowflake://{rest}"
     parts = parse_address(url)
     path = [unquote(part) for part in rest.partition("?")[0].partition("/")[2].split("/")]
     if not re.fullmatch(r"[A-Za-z0-9_.-]+(?::[0-9]+)?", parts.account):
-        raise invalid_value(f"the account is missing or odd; {URL_FORM}")
+        raise invalid_value(f"the account is missing or malformed; {URL_FORM}")
     if not path[0] or len(path) > 2 or not path[-1]:
-        raise invalid_value(f"a database, and a schema if need be, are expected behind the account; {URL_FORM}")
+        raise invalid_value(f"a database, and a schema if need be, are expected after the account; {URL_FORM}")
     for name in parts.query:
         if name not in URL_PARAMETERS:
             place = (
-                f"; it stands {PLACES_OF_OTHER_PARAMETERS[name]}"
+                f"; it belongs {PLACES_OF_OTHER_PARAMETERS[name]}"
                 if name in PLACES_OF_OTHER_PARAMETERS
                 else f"; known here: {join_names(URL_PARAMETERS)}"
             )
@@ -80,14 +87,14 @@ def validate_url(rest: str) -> str:
     if parts.query.get("protocol", "https") != "https":
         host = parts.query.get("host", parts.account.partition(":")[0])
         if parts.query["protocol"] != "http" or not is_loopback(host):
-            raise invalid_value("protocol=http is taken for this machine only (127.0.0.1, localhost); leave it out")
+            raise invalid_value("protocol=http is allowed for this machine only (127.0.0.1, localhost); leave it out")
     return url
 
 
 def check_login(
     url: str, private_key: str | None, passphrase: str | None, oauth_token: str | None
 ) -> Iterator[Violation]:
-    """What is wrong with how a warehouse at `url` is logged in to; key by key."""
+    """Yield what is wrong with the login to the warehouse at `url`, each problem at its key."""
     given = {"private_key": private_key, "private_key_passphrase": passphrase, "oauth_token": oauth_token}
     if not url.startswith("snowflake:"):
         for key, value in given.items():
@@ -95,7 +102,7 @@ def check_login(
                 yield (key,), "belongs to snowflake:// addresses; leave this key out"
         return
     parts = parse_address(url)
-    ways = [
+    methods = [
         name
         for name, used in (
             ("a password in url", parts.password),
@@ -105,23 +112,23 @@ def check_login(
         )
         if used
     ]
-    if not ways:
+    if not methods:
         yield ("url",), "no way to log in: give a password in the address, or private_key, or oauth_token"
-    for way in ways[1:]:
-        yield (way if way in LOGIN_KEYS else "url",), f"one way to log in is enough, found {join_names(ways)}"
+    for method in methods[1:]:
+        yield (method if method in LOGIN_KEYS else "url",), f"one way to log in is enough, found {join_names(methods)}"
     if not parts.user and (parts.password or private_key):
         yield ("url",), f"the user is missing; {URL_FORM}"
     if private_key is not None:
         yield from _check_private_key(private_key, passphrase)
     elif passphrase is not None:
-        yield ("private_key_passphrase",), "there is no private_key that it could open"
+        yield ("private_key_passphrase",), "there is no private_key to decrypt"
 
 
 def _check_private_key(private_key: str, passphrase: str | None) -> Iterator[Violation]:
     try:
         private_key_to_der(private_key, passphrase)
     except ImportError:
-        return  # The driver brings what reads keys; who opens the warehouse is told that it is missing.
+        return  # The library comes with the driver; opening the warehouse reports that the driver is missing.
     except TypeError:
         if passphrase is None:
             yield ("private_key",), "this key is encrypted; give its private_key_passphrase"
@@ -131,16 +138,18 @@ def _check_private_key(private_key: str, passphrase: str | None) -> Iterator[Vio
         if passphrase is None:
             yield (("private_key",), "is no private key in PEM (-----BEGIN PRIVATE KEY-----) that can be read")
         else:
-            yield (("private_key_passphrase",), "does not open the private key, or that is damaged")
-    except Exception as error:  # noqa: BLE001 - each kind of key has errors of its own
+            yield (("private_key_passphrase",), "does not decrypt the private key, or the key is damaged")
+    except Exception as error:  # noqa: BLE001 - each type of key has its own errors
         yield ("private_key",), f"cannot be used ({type(error).__name__}); an RSA key of 2048 bits is expected"
 
 
 def private_key_to_der(pem: str, passphrase: str | None) -> bytes:
-    """The key as the driver wants it: PKCS #8 in DER, not encrypted.
+    """Return the key in the format that the driver takes: PKCS #8 in DER, not encrypted.
 
-    Raises TypeError when the passphrase is missing or superfluous, ValueError when the key cannot be read with it,
-    ImportError when nothing is installed that reads keys.
+    Raises:
+        TypeError: The passphrase is missing, or the key is not encrypted.
+        ValueError: The key cannot be read with this passphrase.
+        ImportError: The library that reads keys is not installed.
     """
     from cryptography.hazmat.primitives import serialization
 

@@ -1,4 +1,4 @@
-"""The kinds of single values in a configuration: durations, sizes, addresses, versions, names."""
+"""Types of single values in a configuration: durations, sizes, addresses, names."""
 
 from __future__ import annotations
 
@@ -20,26 +20,28 @@ from pydantic import (
 )
 
 from warehouse_sync.config.validation import invalid_value, join_names
+from warehouse_sync.schedule import Schedule
 
 MAX_DURATION_SECONDS = 366 * 86400.0
 
 MIN_MEMORY_LIMIT = 128_000_000
-"""Bytes. With less even an audience of some ten thousand makes DuckDB give up."""
+"""Bytes. With less, DuckDB fails even for an audience of about ten thousand members."""
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhd])+")
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_TIME_OF_DAY = r"([01]?[0-9]|2[0-3]):[0-5][0-9]"
 _TABLE_PART = re.compile(r'"((?:[^"]|"")+)"|([^\W\d][\w$]*)')
 
 
 class QuotedName(str):
-    """A part of a table's name that was written in double quotes: its case is as it stands."""
+    """A part of a table's name that was written in double quotes, and so is case-sensitive."""
 
     __slots__ = ()
 
 
 def base_folder(info: ValidationInfo) -> Path:
-    """The folder that relative file names start from: that of the YAML file, else the current one."""
+    """Return the folder that file names are relative to: that of the YAML file, else the current one."""
     return (info.context or {}).get("folder") or Path()
 
 
@@ -66,7 +68,7 @@ def _parse_memory_limit(value: Any) -> Any:
 
 
 def reject_bool(value: Any) -> Any:
-    """Return `value`; refuse true and false, which Python takes for numbers."""
+    """Return `value`; refuse true and false, which are numbers to Python."""
     if isinstance(value, bool):
         raise invalid_value("a number is expected here, found true or false")
     return value
@@ -83,8 +85,16 @@ def _parse_audience_id(value: str) -> str:
     return str(int(value))
 
 
+def is_loopback(host: str) -> bool:
+    """Return whether `host`, a name or an IP address, is this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def validate_web_address(value: str) -> str:
-    """`value` without a slash at its end; raises where it is no https address, or http of this machine."""
+    """Return an https address, or an http address of this machine, without a slash at its end; refuse any other."""
     try:
         parts = urlsplit(value)
         host, _port = parts.hostname, parts.port
@@ -100,7 +110,7 @@ def validate_web_address(value: str) -> str:
     if parts.username is not None:
         raise invalid_value("an address must not carry a user or a password")
     if parts.scheme == "http" and not is_loopback(host):
-        raise invalid_value("http:// is taken for this machine only (127.0.0.1, localhost); write https://")
+        raise invalid_value("http:// is allowed for this machine only (127.0.0.1, localhost); write https://")
     return value.rstrip("/")
 
 
@@ -130,12 +140,12 @@ def _check_schema_name(value: str) -> str:
 
 
 def find_schema_problem(url: str, schema: str) -> str | None:
-    """Why the warehouse at `url` cannot have a schema of this name for the worker; None when it can."""
+    """Return why the worker cannot use a schema of this name in the warehouse at `url`; None if it can."""
     name = schema.lower()
     if name == "information_schema" or name.startswith("pg_"):
         return "is a schema of the warehouse's own; choose another name, such as warehouse_sync"
     if url.startswith("snowflake:") and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_$]*", schema):
-        return "takes letters, digits and _ on Snowflake, where it is written without quotes, in any case"
+        return "may have letters, digits and _ on Snowflake, where it is written without quotes, in any case"
     if not url.startswith("duckdb:"):
         return None
     if name in ("system", "temp"):
@@ -154,31 +164,56 @@ def _one_or_many(value: Any) -> Any:
 
 
 def _check_distinct(value: tuple[str, ...]) -> tuple[str, ...]:
-    twice = [column for column in dict.fromkeys(value) if value.count(column) > 1]
-    if twice:
-        raise invalid_value(f"{join_names(twice)} is named twice")
+    repeated = [entry for entry in dict.fromkeys(value) if value.count(entry) > 1]
+    if repeated:
+        raise invalid_value(f"{join_names(repeated)} is named twice")
     return value
 
 
 def _check_not_empty_and_distinct(value: tuple[str, ...]) -> tuple[str, ...]:
-    # Not by min_length: of a list whose only word is wrong pydantic would say that it is too short as well.
+    # Not by min_length: pydantic would call a list too short as well when its only entry is invalid.
     if not value:
         raise invalid_value("needs at least 1 entry")
     return _check_distinct(value)
 
 
-def parse_table_name(name: str) -> tuple[str, ...]:
-    """The parts of `table`, `schema.table` or `database.schema.table`.
+def _check_time(value: Any) -> Any:
+    # YAML 1.1 reads 12:30 as a number with the base 60.
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 24 * 60:
+        raise invalid_value(f'a time is expected here; put it in quotes: "{value // 60:02d}:{value % 60:02d}"')
+    if isinstance(value, str) and not re.fullmatch(_TIME_OF_DAY, value):
+        raise invalid_value('a time is expected here, "00:00" to "23:59"')
+    return value
 
-    A part in double quotes is taken as it is, and `Quoted`; any other is lower-cased, which SQL and SQLAlchemy read as
-    "any case".
-    Raises ValueError when `name` is no such name.
+
+def _check_cron(value: str) -> str:
+    try:
+        return Schedule(value).cron
+    except ValueError as error:
+        raise invalid_value(str(error)) from None
+
+
+def _check_timezone(value: str) -> str:
+    try:
+        return Schedule("0 0 * * *", value).timezone
+    except ValueError as error:
+        raise invalid_value(str(error)) from None
+
+
+def parse_table_name(name: str) -> tuple[str, ...]:
+    """Return the parts of `table`, `schema.table` or `database.schema.table`.
+
+    A part in double quotes stays as it is and becomes a QuotedName. Any other is lower-cased, which SQL and SQLAlchemy
+    treat as case-insensitive.
+
+    Raises:
+        ValueError: `name` has another form.
     """
     parts, position = list[str](), 0
-    while found := _TABLE_PART.match(name, position):
-        quoted, bare = found.groups()
+    while match := _TABLE_PART.match(name, position):
+        quoted, bare = match.groups()
         parts.append(QuotedName(quoted.replace('""', '"')) if quoted else bare.lower())
-        position = found.end()
+        position = match.end()
         if position == len(name) and len(parts) <= 3:
             return tuple(parts)
         if name[position : position + 1] != ".":
@@ -192,7 +227,7 @@ def _check_table_name(value: str) -> str:
         parse_table_name(value)
     except ValueError:
         raise invalid_value(
-            'a table is expected here: name or schema.name, odd names in quotes: "My Schema"."x"'
+            'a table is expected here: name or schema.name, other names in quotes: "My Schema"."x"'
         ) from None
     return _check_text(value)
 
@@ -228,19 +263,29 @@ def digits_json_schema(pattern: str) -> WithJsonSchema:
 Text = Annotated[str, Field(min_length=1), AfterValidator(_check_text)]
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_check_text)]
 Seconds = Annotated[
-    float, Field(le=MAX_DURATION_SECONDS, allow_inf_nan=False), BeforeValidator(_parse_seconds), _SECONDS_SCHEMA
+    float,
+    Field(le=MAX_DURATION_SECONDS, allow_inf_nan=False),
+    BeforeValidator(_parse_seconds),
+    _SECONDS_SCHEMA,
 ]
 MemoryLimit = Annotated[int, BeforeValidator(_parse_memory_limit), _MEMORY_SCHEMA]
 Count = Annotated[int, BeforeValidator(reject_bool)]
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False), BeforeValidator(reject_bool)]
 AudienceId = Annotated[
-    str, AfterValidator(_parse_audience_id), BeforeValidator(number_to_text), digits_json_schema(r"^[0-9]{1,19}$")
+    str,
+    AfterValidator(_parse_audience_id),
+    BeforeValidator(number_to_text),
+    digits_json_schema(r"^[0-9]{1,19}$"),
 ]
 WebAddress = Annotated[str, AfterValidator(validate_web_address)]
 SchemaName = Annotated[str, AfterValidator(_check_schema_name)]
 QueryText = Annotated[str, AfterValidator(_check_query)]
 TableName = Annotated[str, AfterValidator(_check_table_name)]
-NOT_EMPTY_AND_DISTINCT = AfterValidator(_check_not_empty_and_distinct)
+TimeOfDay = Annotated[
+    str, BeforeValidator(_check_time), WithJsonSchema({"type": "string", "pattern": f"^{_TIME_OF_DAY}$"})
+]
+CronExpression = Annotated[str, AfterValidator(_check_cron)]
+TimezoneName = Annotated[str, AfterValidator(_check_timezone)]
 ColumnNames = Annotated[
     tuple[Text, ...],
     Field(min_length=1),
@@ -248,11 +293,5 @@ ColumnNames = Annotated[
     BeforeValidator(_one_or_many),
     _COLUMNS_SCHEMA,
 ]
-
-
-def is_loopback(host: str) -> bool:
-    """Whether what is sent to `host`, a name or an address, stays on this machine."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+NOT_EMPTY_AND_DISTINCT = AfterValidator(_check_not_empty_and_distinct)
+"""Validates a tuple of texts."""

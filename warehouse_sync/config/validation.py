@@ -1,4 +1,4 @@
-"""What pydantic found, and what our own rules found, as plain words at a path."""
+"""Validation of configuration objects: rules between keys, and messages in plain words, each at a path of keys."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from warehouse_sync.config.yaml_source import KeyPath
 Value = TypeVar("Value")
 
 Violation = tuple[KeyPath, str]
-"""Where, below the mapping at hand, and what is wrong there."""
+"""A path below the mapping that is validated, and what is wrong there."""
 
 
 class ConfigObject(BaseModel):
-    """A mapping of the configuration: frozen, without unknown keys, and with all of its problems told at once.
+    """Base of every mapping in a configuration: frozen, without unknown keys, all problems reported at once.
 
-    named: an entry of a section; its `name` is the key that it stands under, never written inside.
+    Attributes:
+        named_by_key: Whether it is an entry of a section. Then `name` is its key there and not written inside.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, hide_input_in_errors=True)
@@ -30,14 +31,18 @@ class ConfigObject(BaseModel):
 
     @classmethod
     def keys(cls) -> list[str]:
-        """The keys that users write here, in the order of the reference."""
+        """Return the keys that users can write here, in the order of the reference."""
         return [
             field.alias or name for name, field in cls.model_fields.items() if not (cls.named_by_key and name == "name")
         ]
 
     @classmethod
     def check_rules(cls, written: Mapping[str, Any]) -> Iterable[Violation]:
-        """Rules between keys, checked on what was written even where a single value is wrong by itself."""
+        """Yield the violations of rules between keys.
+
+        Args:
+            written: What the user wrote; single values may be invalid.
+        """
         return ()
 
     @model_validator(mode="wrap")
@@ -47,57 +52,68 @@ class ConfigObject(BaseModel):
 
 
 def validate_with_rules(handler: Callable[[Any], Value], data: Any, violations: Iterable[Violation]) -> Value:
-    """What `handler` makes of `data`. Raises ValidationError with its errors and with all that was `found`."""
-    more = [
+    """Return the validated `data`.
+
+    Args:
+        handler: Pydantic's own validation.
+        data: What the user wrote.
+        violations: What other checks found.
+
+    Raises:
+        ValidationError: Pydantic found errors or there are violations; the exception holds all of them.
+    """
+    violation_details = [
         InitErrorDetails(type=PydanticCustomError("rule", "{message}", {"message": message}), loc=path, input=None)
         for path, message in violations
     ]
     try:
         result = handler(data)
     except ValidationError as error:
-        again = [
+        error_details = [
             InitErrorDetails(
-                type=PydanticCustomError(known["type"], known["msg"], known.get("ctx")),
-                loc=known["loc"],
-                input=known["input"],
+                type=PydanticCustomError(found["type"], found["msg"], found.get("ctx")),
+                loc=found["loc"],
+                input=found["input"],
             )
-            for known in error.errors(include_url=False)
+            for found in error.errors(include_url=False)
         ]
-        raise ValidationError.from_exception_data(error.title, again + more, hide_input=True) from None
-    if more:
-        raise ValidationError.from_exception_data("configuration", more, hide_input=True)
+        raise ValidationError.from_exception_data(
+            error.title, error_details + violation_details, hide_input=True
+        ) from None
+    if violation_details:
+        raise ValidationError.from_exception_data("configuration", violation_details, hide_input=True)
     return result
 
 
 def invalid_value(message: str) -> PydanticCustomError:
-    """What a validator of one value raises: `message` is said as it is."""
+    """Return the exception that a validator of one value raises; `message` is shown unchanged."""
     return PydanticCustomError("rule", "{message}", {"message": message})
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """`; did you mean x?` when something known resembles `word`, else nothing."""
+    """Return `; did you mean x?` if `word` resembles a known name, else an empty text."""
 
-    def likeness(candidate: str) -> float:
+    def similarity(candidate: str) -> float:
         return SequenceMatcher(None, word.lower(), candidate.lower()).ratio()
 
-    nearest = max(known, key=likeness, default="")
-    return f"; did you mean {nearest}?" if likeness(nearest) >= 0.55 else ""
+    nearest = max(known, key=similarity, default="")
+    return f"; did you mean {nearest}?" if similarity(nearest) >= 0.55 else ""
 
 
 def join_names(known: Iterable[str]) -> str:
-    """`a, b and c`, in the given order; `none` when there are none."""
+    """Return `a, b and c`, in the given order; `none` if there are no names."""
     words = list(known)
     return " and ".join(([", ".join(words[:-1])] if words[1:] else []) + words[-1:]) or "none"
 
 
 def describe_errors(error: ValidationError, config_class: type[ConfigObject]) -> list[Violation]:
-    """Every error of a `part` in plain words; no value is repeated in them, it could be a secret."""
+    """Return every error of a configuration object in plain words. They repeat no value, it could be a secret."""
     return [
         (
-            _without_key_marker(known["loc"]),
-            _describe_error(known["type"], known["loc"], known.get("ctx", {}), known["input"], config_class),
+            _without_key_marker(found["loc"]),
+            _describe_error(found["type"], found["loc"], found.get("ctx", {}), found["input"], config_class),
         )
-        for known in error.errors(include_url=False)
+        for found in error.errors(include_url=False)
     ]
 
 
@@ -152,19 +168,19 @@ def _describe_type(value: Any) -> str:
         return "true or false (YAML reads yes, no, on and off as such)"
     if isinstance(value, date):
         return "a date"
-    kinds = {int: "a number", float: "a number", str: "text", dict: "a mapping", list: "a list"}
-    return kinds.get(type(value), "something else")
+    types = {int: "a number", float: "a number", str: "text", dict: "a mapping", list: "a list"}
+    return types.get(type(value), "something else")
 
 
 def _describe_unknown_key(path: KeyPath, config_class: type[ConfigObject]) -> str:
     for key in path[:-1]:
         field = next(field for name, field in config_class.model_fields.items() if key == (field.alias or name))
-        kinds = (field.annotation, *get_args(field.annotation))
-        config_class = next(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, ConfigObject))
+        types = (field.annotation, *get_args(field.annotation))
+        config_class = next(type_ for type_ in types if isinstance(type_, type) and issubclass(type_, ConfigObject))
     return unknown_key_message(str(path[-1]), config_class)
 
 
 def unknown_key_message(key: str, config_class: type[ConfigObject]) -> str:
-    """What is said of a key that `part` does not have."""
+    """Return the message about a key that objects of `config_class` do not have."""
     keys = config_class.keys()
     return f"unknown key{suggest(key, keys) or '; known here: ' + join_names(keys)}"

@@ -1,4 +1,4 @@
-"""A configuration that is read again when its files change."""
+"""Notice when the files of a configuration change."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ _FileState = tuple[int, ...] | tuple[str, ...] | None
 
 
 class ConfigWatch:
-    """The configuration at `path`, and every file that it was made of: YAML, queries, secrets.
+    """The configuration at a path, and the state of every file that it consists of: YAML, queries, secrets.
 
-    Files are told apart by what their names lead to, so a symbolic link that is turned elsewhere (the `..data` of a
-    mounted ConfigMap) is a change.
+    Symbolic links are followed: a link that leads to another file (the `..data` of a mounted ConfigMap) is a change.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -23,25 +22,33 @@ class ConfigWatch:
         self._file_states: dict[Path, _FileState] = {}
 
     def load(self) -> Config:
-        """The configuration as it stands now. Raises ConfigurationError with everything that is wrong."""
-        seen: dict[Path, _FileState] = {}
+        """Load the current configuration.
+
+        Raises:
+            ConfigurationError: It is invalid; the exception holds all problems.
+        """
+        states: dict[Path, _FileState] = {}
         try:
-            # Before each file is read: what is written meanwhile is a change.
-            with record_files(lambda path: seen.setdefault(path, _read_state(path))):
+            # The state is read before the file, so that a write in between counts as a change.
+            with record_files(lambda path: states.setdefault(path, _read_state(path))):
                 return load_config(self.path)
         finally:
-            self._file_states = seen
+            self._file_states = states
 
     def has_changed(self) -> bool:
-        """Whether a file has changed, come or gone since `load()`, whatever came of that. Cheap; reads no file."""
-        return any(_read_state(path) != seen for path, seen in self._file_states.items())
+        """Return whether a file was changed, created or deleted since `load()`, also if that failed.
+
+        This is cheap: it reads no file.
+        """
+        return any(_read_state(path) != state for path, state in self._file_states.items())
 
 
 def _read_state(path: Path) -> _FileState:
+    """Return what differs when a file changes; for a folder the names of its YAML files, None for no file."""
     try:
-        found = path.stat()
+        status = path.stat()
         if path.is_dir():
             return tuple(sorted(entry.name for entry in os.scandir(path) if entry.name.endswith((".yaml", ".yml"))))
     except (OSError, ValueError):
         return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

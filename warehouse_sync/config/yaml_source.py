@@ -1,6 +1,6 @@
-"""YAML files to plain values that remember where they stand; nothing here knows what a key means.
+"""Read YAML files into plain values and the line of each; nothing here knows what a key means.
 
-Variables are filled in, a folder's files are merged, and whatever is wrong is collected as a Problem, never raised.
+Variables are replaced and the files of a folder merged. Errors are collected as problems and never raised.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from warehouse_sync.errors import Problem
 from warehouse_sync.redaction import redact
 
 KeyPath = tuple[str | int, ...]
-"""Keys and list positions from the top of a configuration down to one value."""
+"""The keys and list positions that lead from the top of a configuration to one value."""
 
 MAX_VALUES = 50_000
-"""Values that one file may hold once its aliases are followed; aliases of aliases grow without bound."""
+"""The most values of one file, counting what aliases repeat: aliases of aliases grow without limit."""
 
 _VARIABLE = re.compile(r"\$\$\{|\$\{(?:([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\})?")
 _PLAIN_KEY = re.compile(r"[\w-]+")
@@ -31,7 +31,7 @@ _SCALARS = frozenset(_TAG + kind for kind in ("str", "int", "float", "bool", "nu
 
 
 def format_path(path: KeyPath) -> str:
-    """A path as it stands in messages: `syncs.customers.model.primary_key[1]`."""
+    """Return a path as messages show it: `syncs.customers.model.primary_key[1]`."""
     text = ""
     for key in path:
         if isinstance(key, int):
@@ -43,9 +43,14 @@ def format_path(path: KeyPath) -> str:
 
 @dataclass
 class Document:
-    """One file: its value, the line of every key, and what is wrong with it.
+    """The content of one YAML file.
 
-    failed: paths whose value could not be made out; what is said of them later would only repeat it.
+    Attributes:
+        file: The file.
+        value: The value at the top level; None if it could not be read.
+        lines: The line of every key and list item, counted from 1.
+        failed_paths: Paths whose value could not be read. Later problems there would be consequences only.
+        problems: What is wrong in the file.
     """
 
     file: Path
@@ -55,15 +60,15 @@ class Document:
     problems: list[Problem] = field(default_factory=list)
 
     def line_of(self, path: KeyPath) -> int | None:
-        """The line of `path`, or of the nearest key above it that stands in the file."""
+        """Return the line of `path`, or of the nearest key above it that the file contains."""
         return next((self.lines[path[:end]] for end in range(len(path), -1, -1) if path[:end] in self.lines), None)
 
     def location(self, path: KeyPath) -> str:
-        """File and line of `path`, as messages name them."""
+        """Return file and line of `path`, as messages show them."""
         return f"{self.file}:{self.line_of(path)}"
 
     def add_problem(self, message: str, path: KeyPath = (), line: int | None = None) -> None:
-        """Note a problem; it is left out when the value at or above `path` has one already."""
+        """Add a problem, unless the value at or above `path` could not be read."""
         if not any(path[:end] in self.failed_paths for end in range(len(path) + 1)):
             line = self.line_of(path) if line is None else line
             self.problems.append(Problem(redact(message), str(self.file), line, redact(format_path(path)) or None))
@@ -71,17 +76,28 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One named entry of a section, and the file that holds it."""
+    """One named entry of a section.
+
+    Attributes:
+        value: What is written there.
+        document: The file that contains it.
+    """
 
     value: Any
     document: Document
 
 
 Sections = dict[str, dict[str, Entry]]
+"""The entries of each section, by name."""
 
 
 def read_documents(path: Path, environ: Mapping[str, str]) -> list[Document]:
-    """The file at `path`, or the *.yaml and *.yml files directly in the folder, by name. Never raises."""
+    """Read a file, or the *.yaml and *.yml files directly in a folder in the order of their names. Never raises.
+
+    Args:
+        path: The file or folder.
+        environ: The variables that `${NAME}` refers to.
+    """
     record_file(path)
     try:
         is_folder = path.is_dir()
@@ -102,9 +118,12 @@ def _list_yaml_files(folder: Path) -> Iterator[Path]:
 
 
 def merge_sections(documents: Sequence[Document], sections: Sequence[str], unknown_section_message: str) -> Sections:
-    """The entries of each section over all files; a name that two files define is a problem of the second.
+    """Return the entries of each section in all files. A name that two files define is a problem of the second.
 
-    `unknown` is what is said of a top-level key outside `sections`.
+    Args:
+        documents: The files.
+        sections: The known top-level keys.
+        unknown_section_message: The message about any other top-level key.
     """
     merged: Sections = {section: {} for section in sections}
     for document in documents:
@@ -125,7 +144,7 @@ def merge_sections(documents: Sequence[Document], sections: Sequence[str], unkno
 
 
 class _DocumentReader:
-    """Turns one file into its Document."""
+    """Reads one file into its document."""
 
     def __init__(self, document: Document, environ: Mapping[str, str]) -> None:
         self.document = document
@@ -155,25 +174,25 @@ class _DocumentReader:
             mark = error.problem_mark or error.context_mark
             why = ", ".join(part for part in (error.context, error.problem) if part)
             if error.context and "flow" in error.context and "${" in text:
-                why += '; between { } or [ ] a variable stands in quotes: "${NAME}"'
+                why += '; between { } or [ ] put a variable in quotes: "${NAME}"'
             document.add_problem(f"not YAML: {why}", line=mark.line + 1 if mark else None)
         except yaml.reader.ReaderError as error:
             document.add_problem(
-                "not YAML: a control character stands here", line=text.count("\n", 0, error.position) + 1
+                "not YAML: there is a control character here", line=text.count("\n", 0, error.position) + 1
             )
         except _TooManyValues as error:
             document.add_problem(str(error))
         except RecursionError:
             document.add_problem("not YAML that can be read: nested too deeply")
         except (yaml.YAMLError, ValueError, OverflowError, LookupError) as error:
-            # PyYAML lets a few of its own slip through, such as chr() refusing the escape "\U00110000".
+            # PyYAML does not catch all errors, such as that of chr() for the escape "\U00110000".
             document.add_problem(f"not YAML: {type(error).__name__} in an escape, a number or a directive")
         return document
 
     def convert(self, node: yaml.Node, path: KeyPath) -> Any:
         self.count_value()
         if node in self.open_nodes:
-            return self.fail_value("an alias stands inside what it refers to", path)
+            return self.fail_value("an alias is part of the value that it refers to", path)
         if isinstance(node, yaml.ScalarNode):
             return self.convert_scalar(node, path)
         self.open_nodes.append(node)
@@ -205,12 +224,12 @@ class _DocumentReader:
     def iterate_pairs(
         self, node: yaml.MappingNode, path: KeyPath, *, report_problems: bool
     ) -> Iterator[tuple[yaml.Node, yaml.Node]]:
-        """Own keys first, then those that `<<` brings in, the first of a list before the second."""
+        """Yield the mapping's own keys, then those that `<<` merges, the first mapping of a list before the second."""
         seen: dict[str, int] = {}
-        brought: list[yaml.Node] = []
+        merged: list[yaml.Node] = []
         for key, value in node.value:
             if key.tag == _TAG + "merge":
-                brought += value.value if isinstance(value, yaml.SequenceNode) else [value]
+                merged += value.value if isinstance(value, yaml.SequenceNode) else [value]
             elif not isinstance(key, yaml.ScalarNode) or not _is_encodable(key.value):
                 if report_problems:
                     self.document.add_problem("a key must be plain text", path, _line_number(key))
@@ -221,10 +240,10 @@ class _DocumentReader:
             else:
                 seen[key.value] = _line_number(key)
                 yield key, value
-        for mapping in brought:
+        for mapping in merged:
             self.count_value()
             if not isinstance(mapping, yaml.MappingNode) or mapping in self.open_nodes:
-                self.document.add_problem("<< must name a mapping that stands outside of this one", path)
+                self.document.add_problem("<< must name a mapping outside of this one", path)
                 continue
             self.open_nodes.append(mapping)
             yield from self.iterate_pairs(mapping, path, report_problems=False)
@@ -241,27 +260,29 @@ class _DocumentReader:
             return self.fail_value(f"this is not a {node.tag.removeprefix(_TAG)}; text belongs in quotes", path)
 
     def substitute_variables(self, text: str, path: KeyPath) -> str:
-        """`${NAME}` and `${NAME:-default}` from the environment (a default stands in for an empty value too)."""
+        """Replace `${NAME}` and `${NAME:-default}`; a default also replaces an empty value."""
 
         def value_of(found: re.Match[str]) -> str:
             name, default = found.groups()
             if found[0] == "$${":
                 return "${"
             if name is None:
-                wrong.append("`${` opens no variable such as ${NAME} or ${NAME:-default}; write `$${` for a plain `${`")
+                errors.append(
+                    "`${` does not begin a variable such as ${NAME} or ${NAME:-default}; write `$${` for a plain `${`"
+                )
                 return ""
             value = self.environ.get(name)
             if default is not None:
                 return value or str(default)
             if value is None:
-                wrong.append(f"the environment variable {name} is not set")
+                errors.append(f"the environment variable {name} is not set")
             return value or ""
 
-        wrong: list[str] = []
+        errors: list[str] = []
         filled = _VARIABLE.sub(value_of, text)
-        if not wrong and not _is_encodable(filled):
-            wrong.append("this is not valid Unicode text")
-        return self.fail_value("; ".join(dict.fromkeys(wrong)), path) if wrong else filled
+        if not errors and not _is_encodable(filled):
+            errors.append("this is not valid Unicode text")
+        return self.fail_value("; ".join(dict.fromkeys(errors)), path) if errors else filled
 
     def fail_value(self, message: str, path: KeyPath) -> str:
         self.document.add_problem(message, path)
@@ -270,7 +291,7 @@ class _DocumentReader:
 
 
 class _TooManyValues(Exception):
-    """Following the aliases of a file leads too far."""
+    """A file has more than MAX_VALUES values."""
 
 
 def _is_encodable(text: str) -> bool:
