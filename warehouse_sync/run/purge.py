@@ -19,7 +19,7 @@ from warehouse_sync.reports import RunReport
 from warehouse_sync.run import steps
 from warehouse_sync.run.baseline import TargetState, find_target
 from warehouse_sync.run.context import RunContext
-from warehouse_sync.run.record import RunOptions, begin, ending
+from warehouse_sync.run.record import RunOptions, RunProgress, begin, ending
 from warehouse_sync.run.run import execute, under_lease
 from warehouse_sync.state.lease import Lease
 from warehouse_sync.state.runs import Run
@@ -100,7 +100,7 @@ def _forget(context: RunContext, lease: Lease, options: RunOptions, old: Run, de
     with ending(active) as end:
         with active.state.fenced(context.key, lease.token, "forget an audience") as connection:
             steps.promote_row(active, connection, target, deleted, watermark=0)
-        end.reached(is_promoted=True)
+        end.reached(RunProgress(is_promoted=True))
         cleanup.drop_run_tables(active.state, lease, active.row)
         cleanup.drop_run_tables(active.state, lease, old)
         return end.finished(active.row, deleted.id, f"audience {deleted.id} does not exist at the destination any more")

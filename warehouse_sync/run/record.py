@@ -113,26 +113,22 @@ class RunProgress:
     Attributes:
         snapshot: The numbers of its snapshot.
         changes: The numbers of its changes.
-        is_promoted: The run is promoted.
         recorder: What has recorded outcomes; None before the delivery.
+        is_promoted: The run is promoted.
     """
 
     snapshot: SnapshotCounts = field(default_factory=SnapshotCounts)
     changes: ChangeCounts = field(default_factory=ChangeCounts)
-    is_promoted: bool = False
     recorder: Recorder | None = None
+    is_promoted: bool = False
 
 
 class RunEnding:
-    """Ends a run in one of its four ways, and holds its report afterwards.
-
-    Attributes:
-        progress: How far the run has come; replaced as a whole by `reached()`.
-    """
+    """Ends a run in one of its four ways, and holds its report afterwards."""
 
     def __init__(self, active: ActiveRun) -> None:
         self._active = active
-        self.progress = RunProgress()
+        self._progress = RunProgress()
         self._report: RunReport | None = None
 
     @property
@@ -142,9 +138,9 @@ class RunEnding:
             raise AssertionError("the run has not ended")
         return self._report
 
-    def reached(self, **values: Any) -> None:
-        """Note how far the run has come; the values are those of `RunProgress`."""
-        self.progress = replace(self.progress, **values)
+    def reached(self, progress: RunProgress) -> None:
+        """Note how far the run has come, in place of what was noted before."""
+        self._progress = progress
 
     def blocked(self, objection: str) -> RunReport:
         """End the run because of the guard: drop its tables; pending work stays pending."""
@@ -209,7 +205,7 @@ class RunEnding:
         try:
             if not isinstance(error, LeaseLost):
                 waiting, dead = self._record_failure(reason, is_tick_done=not isinstance(error, TryLater))
-            elif not self.progress.is_promoted:
+            elif not self._progress.is_promoted:
                 # The worker that took over has dropped the tables of this run, perhaps before they were there.
                 cleanup.drop_unpromoted_tables(active.state, active.row)
         except WarehouseSyncError as another:
@@ -219,7 +215,7 @@ class RunEnding:
             error.report = report
 
     def _record_failure(self, reason: str, *, is_tick_done: bool) -> tuple[int, int]:
-        active, progress = self._active, self.progress
+        active, progress = self._active, self._progress
         # When the answer to the promotion was lost, only the row knows whether it took place.
         promoted = progress.is_promoted or runs.load(active.state, active.row.run_id).promoted
         if not promoted:
@@ -232,7 +228,7 @@ class RunEnding:
         return waiting, dead
 
     def _reported(self, status: RunStatus, reason: str | None, waiting: int = 0, dead: int = 0) -> RunReport:
-        progress = self.progress
+        progress = self._progress
         tally = progress.recorder.tally if progress.recorder else None
         self._report = RunReport(
             sync=self._active.context.sync.name,
@@ -251,7 +247,7 @@ class RunEnding:
 
     def _describe_pending(self, waiting: int, dead: int, *, with_deferral: bool) -> str | None:
         """Return what waits in the retry queue, for the operator; None when it is empty."""
-        sync, recorder = self._active.context.sync, self.progress.recorder
+        sync, recorder = self._active.context.sync, self._progress.recorder
         deferral = recorder.tally.last_deferral if recorder and with_deferral else ""
         parts: list[str] = []
         if waiting:

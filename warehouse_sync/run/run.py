@@ -19,7 +19,7 @@ from warehouse_sync.reports import RunReport
 from warehouse_sync.run import recovery, steps
 from warehouse_sync.run.baseline import TargetState, find_target
 from warehouse_sync.run.context import RunContext, open_context
-from warehouse_sync.run.record import RunOptions, begin, ending
+from warehouse_sync.run.record import RunOptions, RunProgress, begin, ending
 from warehouse_sync.state import syncs
 from warehouse_sync.state.lease import Lease
 from warehouse_sync.state.migrate import migrate
@@ -47,15 +47,15 @@ def execute(context: RunContext, lease: Lease, options: RunOptions, target: Targ
         baseline = steps.verify(active, target)
         baseline = recovery.recover_dead_runs(active, baseline)
         snapshot = steps.take_snapshot(active, baseline, tables)
-        end.reached(snapshot=snapshot.counts)
+        end.reached(RunProgress(snapshot.counts))
         changes = steps.compute_changes(active, baseline, snapshot, tables)
-        end.reached(changes=changes.counts)
+        end.reached(RunProgress(snapshot.counts, changes.counts))
         if objection := steps.check_guard(active, baseline, snapshot, changes):
             return end.blocked(objection)
         audience = steps.ensure_audience(active, target)
         promoted = steps.promote(active, target, baseline, snapshot, changes, audience)
         recorder = steps.make_recorder(active, promoted, changes)
-        end.reached(is_promoted=True, recorder=recorder)
+        end.reached(RunProgress(snapshot.counts, changes.counts, recorder, is_promoted=True))
         ended_early = steps.deliver(active, audience, changes, recorder)
         return end.finished(promoted, audience.id, ended_early)
     return end.report  # A stop was requested: the run is cancelled.
