@@ -43,9 +43,9 @@ def execute(context: RunContext, lease: Lease, options: RunOptions, target: Targ
     lease.stop.unshield()
     active = begin(context, lease, options, target)
     with ending(active) as end:
-        tables = steps.tables_of(active)
         baseline = steps.verify(active, target)
         baseline = recovery.recover_dead_runs(active, baseline)
+        tables = steps.tables_of(active)
         snapshot = steps.take_snapshot(active, baseline, tables)
         end.reached(RunProgress(snapshot.counts))
         changes = steps.compute_changes(active, baseline, snapshot, tables)
