@@ -13,7 +13,7 @@ from harness.processes.command import call
 from harness.servers.postgres import Server
 from harness.worlds.world import SYNC, World, sandbox
 
-from warehouse_sync.admin.setup import grants
+from warehouse_sync.admin.setup import list_grants
 from warehouse_sync.errors import ConfigurationError, QueryFailed
 from warehouse_sync.operations import RunStatus
 from warehouse_sync.run.purge import purge_sync
@@ -88,7 +88,7 @@ def world_as_admin(world: World) -> World:
 @pytest.mark.parametrize("may_create_schema", [False, True], ids=["schema is made for it", "makes its schema"])
 def test_the_printed_grants_are_enough(admin: World, impatient: None, may_create_schema: bool) -> None:
     """A role that has just what is printed can do all that a worker does."""
-    found = grants(as_worker(admin).config, "analytics", may_create_schema=may_create_schema)
+    found = list_grants(as_worker(admin).config, "analytics", may_create_schema=may_create_schema)
     with granted(admin, found.statements) as world:
         everything(world)
 
@@ -96,7 +96,7 @@ def test_the_printed_grants_are_enough(admin: World, impatient: None, may_create
 @pytest.mark.parametrize("may_create_schema", [False, True], ids=["schema is made for it", "makes its schema"])
 def test_none_of_the_printed_grants_is_too_much(admin: World, impatient: None, may_create_schema: bool) -> None:
     """Without any single right of those that are printed, something that a worker does fails."""
-    found = grants(as_worker(admin).config, "analytics", may_create_schema=may_create_schema)
+    found = list_grants(as_worker(admin).config, "analytics", may_create_schema=may_create_schema)
     rights = [single for statement in found.statements for single in singles(statement)]
     needed = [right for right in rights if right.startswith("GRANT")]
     assert len(needed) >= 5

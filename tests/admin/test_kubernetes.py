@@ -142,7 +142,7 @@ def test_no_two_runs_of_a_job_overlap_and_none_hangs_for_ever(tmp_path: Path) ->
 
 def test_what_a_retry_cannot_change_is_not_retried() -> None:
     """Configuration and blocked fail the Job, a drained node counts for nothing, failed and incomplete count."""
-    assert {exit_codes.CONFIGURATION, exit_codes.EXIT["blocked"]} == {*kubernetes.NOT_RETRIED}
+    assert {exit_codes.CONFIGURATION, exit_codes.EXIT_CODES["blocked"]} == {*kubernetes.NOT_RETRIED}
     for job in printed():
         spec = job["spec"]["jobTemplate"]["spec"]
         fail, ignore = spec["podFailurePolicy"]["rules"]

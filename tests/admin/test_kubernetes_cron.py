@@ -13,7 +13,7 @@ from cronsim import CronSim
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from warehouse_sync.admin.kubernetes import kubernetes_cron, shortest_interval
+from warehouse_sync.admin.kubernetes import shortest_interval, to_kubernetes_cron
 from warehouse_sync.errors import ConfigurationError
 from warehouse_sync.schedule import INTERVALS, Schedule
 
@@ -104,7 +104,7 @@ def test_kubernetes_reads_what_it_is_told_as_the_schedule_is_meant(expression: s
     """The next ticks are due there too, and no minute between them is; or the schedule is refused."""
     wanted = schedule(expression)
     try:
-        told = Robfig(kubernetes_cron(wanted, PATH))
+        told = Robfig(to_kubernetes_cron(wanted, PATH))
     except ConfigurationError:
         return
     moment = datetime(2026, 2, 25, 22, 57, tzinfo=UTC)
@@ -136,20 +136,20 @@ def test_kubernetes_reads_what_it_is_told_as_the_schedule_is_meant(expression: s
     ],
 )
 def test_an_expression_is_changed_only_where_kubernetes_reads_it_otherwise(expression: str, told: str) -> None:
-    assert kubernetes_cron(Schedule(expression), PATH) == told
+    assert to_kubernetes_cron(Schedule(expression), PATH) == told
 
 
 def test_days_that_must_be_both_are_refused() -> None:
     """`*/2` and a weekday: every odd day that is a Monday here, every odd day and every Monday there."""
     with pytest.raises(ConfigurationError, match=r"syncs.people.schedule: .*cannot be told"):
-        kubernetes_cron(Schedule("0 2 */2 * MON"), PATH)
+        to_kubernetes_cron(Schedule("0 2 */2 * MON"), PATH)
 
 
 @pytest.mark.parametrize("every", INTERVALS)
 @pytest.mark.parametrize("at", ["00:00", "02:07"])
 def test_an_interval_is_told_as_it_is(every: str, at: str) -> None:
     wanted = Schedule.every(every, at, "Europe/Berlin")
-    assert kubernetes_cron(wanted, PATH) == wanted.cron
+    assert to_kubernetes_cron(wanted, PATH) == wanted.cron
     assert shortest_interval(wanted) == INTERVALS[every] * 60
 
 

@@ -16,7 +16,7 @@ from harness.worlds.world import SYNC, World, create_audience, sandbox
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warehouse_sync.admin.status import audience_status, expiry_warning, sync_log_lines, sync_status
+from warehouse_sync.admin.status import expiry_warning, sync_log_lines, sync_status, to_audience_status
 from warehouse_sync.admin.validate import validate
 from warehouse_sync.cli.formatting import status_facts
 from warehouse_sync.destinations.base import Audience
@@ -170,7 +170,7 @@ def test_a_match_rate_needs_both_numbers() -> None:
     for matched, sent, rate in ((None, 5, None), (2, None, None), (0, 0, None), (0, 5, 0), (5, 5, 100), (1, 3, 33)):
         audience = Audience("1", "user", "x", "READY", 5, matched, sent)
         assert audience.match_rate == rate
-        facts = status_facts(SyncStatus("people", enabled=True, audience=audience_status(audience)))
+        facts = status_facts(SyncStatus("people", enabled=True, audience=to_audience_status(audience)))
         assert ("match rate" in facts["audience"]) == (rate is not None)
 
 

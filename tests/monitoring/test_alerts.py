@@ -19,7 +19,7 @@ from warehouse_sync.config.loader import Config, load_config
 from warehouse_sync.config.models import WebhookConfig
 from warehouse_sync.events import Event, Events, RunReported
 from warehouse_sync.monitoring import webhooks
-from warehouse_sync.monitoring.alerts import Alerts, body
+from warehouse_sync.monitoring.alerts import Alerts, make_body
 from warehouse_sync.operations import OperationCounts, RunStatus
 from warehouse_sync.reports import RunReport
 from warehouse_sync.run.run import run_sync
@@ -212,7 +212,7 @@ def test_an_address_that_hangs_does_not_hold_up_the_worker(
     ran: World, hooks: Hooks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After the bound it counts as not told."""
-    monkeypatch.setattr(webhooks, "WITHIN", 2.0)
+    monkeypatch.setattr(webhooks, "TOTAL_TIMEOUT", 2.0)
     hooks.answers["/hook"] = [0] * 10
     config = configured(ran, chat={"url": hooks.url()}, other={"url": hooks.url("/other")})
     tell(Alerts(config), FAILED)
@@ -254,12 +254,12 @@ def test_the_message_tells_no_secret_calls_nobody_and_fits_slack() -> None:
     """Slack's own signs are escaped in its text, long reasons are cut; Slack gets keys that it knows."""
     reason = "<!channel> & anna@example.com Bearer abcdefghijklmnop " + "x" * 5000
     report = RunReport("a <b>", RunStatus.FAILED, 7, reason, delivered=OperationCounts(1, 2))
-    message = json.loads(body(webhook("https://example.com/x"), report, "failed", "ok"))
+    message = json.loads(make_body(webhook("https://example.com/x"), report, "failed", "ok"))
     assert "&lt;!channel&gt; &amp;" in message["text"]
     assert "<" not in message["text"]
     assert len(message["text"]) < 2000
     assert not {"anna", "abcdefghijklmnop"} & set(json.dumps(message).split())
     assert message["sync"] == "a <b>"
     assert message["counts"]["delivered"] == {"add": 1, "remove": 2}
-    slack = json.loads(body(webhook("https://hooks.slack.com/services/T/B/x"), report, "failed", "ok"))
+    slack = json.loads(make_body(webhook("https://hooks.slack.com/services/T/B/x"), report, "failed", "ok"))
     assert slack == {"text": message["text"]}

@@ -68,7 +68,7 @@ def test_the_text_keeps_to_the_rules_of_prometheus(metrics: Metrics) -> None:
     assert {sample.labels["sync"] for sample in families["warehouse_sync_runs"].samples} == {ODD}
     metrics.handle(ODD, RunReported(RunReport(ODD, RunStatus.SUCCEEDED)))
     before = metrics.text()
-    metrics.restore(before.decode())
+    metrics.load_text(before.decode())
     assert metrics.text() == before
 
 
@@ -80,7 +80,7 @@ def test_an_internal_error_is_reported_as_a_failure() -> None:
         raise ZeroDivisionError("anna")
 
     with pytest.raises(ZeroDivisionError):
-        sync_commands._run_each(
+        sync_commands._run_syncs(
             Display(plain=True), ["a", "b"], one, Events(lambda _, event: received.append(event)), as_json=True
         )
     (event,) = received

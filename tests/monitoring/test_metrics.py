@@ -28,7 +28,7 @@ from warehouse_sync.events import (
     RunStarted,
 )
 from warehouse_sync.monitoring.metrics import Metrics
-from warehouse_sync.monitoring.restore import recall
+from warehouse_sync.monitoring.restore import restore_metrics
 from warehouse_sync.monitoring.textfile import MetricsFile
 from warehouse_sync.operations import OperationKind, RunStatus, rejected
 from warehouse_sync.reports import RunReport
@@ -187,7 +187,7 @@ def test_a_process_that_begins_takes_what_the_state_schema_knows(world: World, m
     world.account = {"account_id": 7}
     assert watched_run(world, metrics).status is RunStatus.FAILED
     again = Metrics(world.config)
-    recall(again, world.config)
+    restore_metrics(again, world.config)
     before, after = read(metrics.text()), read(again.text())
     for name in ("members", "waiting_operations", "dead_operations"):
         assert figure(after, name) == figure(before, name), name
@@ -196,7 +196,7 @@ def test_a_process_that_begins_takes_what_the_state_schema_knows(world: World, m
     assert figure(after, name) == pytest.approx(figure(before, name), abs=5)
     world.url = "postgresql+psycopg://nobody@127.0.0.1:1/nowhere"
     lost = Metrics(world.config)
-    recall(lost, world.config)
+    restore_metrics(lost, world.config)
     assert ("warehouse_sync_members", (("destination", "ads"), ("sync", SYNC))) not in read(lost.text())
 
 
@@ -241,11 +241,11 @@ def test_a_text_of_metrics_can_be_gone_on_from(world: World) -> None:
     metrics.handle(SYNC, OperationsEnded(OperationKind.ADD, rejected("http_400", ""), 2))
     metrics.handle(SYNC, RunReported(RunReport(SYNC, RunStatus.SUCCEEDED, seconds=1.5)))
     again = Metrics(world.config)
-    again.restore(metrics.text().decode())
+    again.load_text(metrics.text().decode())
     assert again.text() == metrics.text()
     for foreign in ("node_load1 0.5\n", "{", "warehouse_sync_members 3\n"):
         with pytest.raises(ValueError):
-            again.restore(foreign)
+            again.load_text(foreign)
     assert again.text() == metrics.text()
 
 

@@ -19,7 +19,13 @@ import warehouse_sync
 from warehouse_sync.config.loader import load_config
 from warehouse_sync.destinations.linkedin.config import LinkedInConfig
 from warehouse_sync.events import Action, DelayCause, Phase
-from warehouse_sync.monitoring.metric_definitions import METRICS, OPEN, OPERATION_REASONS, ROW_REASONS, VALUE_REASONS
+from warehouse_sync.monitoring.metric_definitions import (
+    METRICS,
+    OPEN_PHASE,
+    OPERATION_REASONS,
+    ROW_REASONS,
+    VALUE_REASONS,
+)
 from warehouse_sync.operations import RunStatus
 from warehouse_sync.reports import PlanReport, RunReport
 from warehouse_sync.sandbox import Fault, SandboxSettings
@@ -282,7 +288,7 @@ def test_the_observability_page_tells_every_value_of_a_label() -> None:
     ]
     told = {label: set(INLINE.findall(row[1])) for row in rows if row[0][:1] == "`" for label in INLINE.findall(row[0])}
     assert set(told) == {label for metric in METRICS for label in metric.labels} - {"version"}
-    assert told["phase"] == {OPEN, *Phase}
+    assert told["phase"] == {OPEN_PHASE, *Phase}
     assert told["action"] == set(Action)
     assert told["cause"] == set(DelayCause)
     assert told["kind"] == {"run", "retry"}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from harness.worlds.world import SYNC, World, make_impatient, sandbox
 
-from warehouse_sync.admin.setup import grants
+from warehouse_sync.admin.setup import list_grants
 from warehouse_sync.cli import formatting
 from warehouse_sync.operations import RunStatus
 from warehouse_sync.sandbox import Fault
@@ -114,4 +114,4 @@ def test_the_grants_of_the_operations_page_are_what_is_printed(tmp_path: Path) -
     with sandbox() as running:
         changes = {"model": {"table": "crm.customers", "primary_key": "id"}}
         world = World("postgresql+psycopg://sync_worker@db.example/shop", running, tmp_path, changes=changes)
-        assert formatting.grants(grants(world.config, "analytics")) == page.strip()
+        assert formatting.grants(list_grants(world.config, "analytics")) == page.strip()

@@ -31,7 +31,11 @@ def worker() -> Worker:
 @pytest.fixture
 def server(worker: Worker) -> Iterator[HealthServer]:
     with HealthServer(
-        0, "127.0.0.1", alive=lambda: worker.alive, ready=lambda: worker.ready, metrics=lambda: worker.text
+        0,
+        "127.0.0.1",
+        is_alive=lambda: worker.alive,
+        not_ready_reason=lambda: worker.ready,
+        metrics=lambda: worker.text,
     ) as running:
         yield running
 
@@ -83,8 +87,8 @@ def test_clients_that_only_sit_there_keep_nobody_out_for_long(
 ) -> None:
     """Silent and dripping connections are closed after their time, and are never more than the bound."""
     monkeypatch.setattr(http_server._Handler, "timeout", 0.3)
-    monkeypatch.setattr(http_server, "DEADLINE", 0.5)
-    clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(3 * http_server.AT_ONCE)]
+    monkeypatch.setattr(http_server, "CONNECTION_TIMEOUT", 0.5)
+    clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(3 * http_server.MAX_CONNECTIONS)]
     for _ in range(7):
         for client in clients[::2]:
             with suppress(OSError):
@@ -98,9 +102,9 @@ def test_clients_that_only_sit_there_keep_nobody_out_for_long(
 def test_a_port_that_is_taken_is_a_mistake_of_the_configuration(server: HealthServer, worker: Worker) -> None:
     """And a port is free again once its server has stopped."""
     with pytest.raises(ConfigurationError, match=f"{server.port}.*choose another port"):
-        HealthServer(server.port, "127.0.0.1", alive=bool, ready=lambda: None, metrics=bytes)
+        HealthServer(server.port, "127.0.0.1", is_alive=bool, not_ready_reason=lambda: None, metrics=bytes)
     port = server.port
     server.stop()
-    again = HealthServer(port, "127.0.0.1", alive=lambda: True, ready=lambda: None, metrics=bytes)
+    again = HealthServer(port, "127.0.0.1", is_alive=lambda: True, not_ready_reason=lambda: None, metrics=bytes)
     with again:
         assert ask(again, "/healthz").status_code == 200

@@ -21,7 +21,7 @@ from harness.worlds.scheduling import Shop, shop
 from warehouse_sync.config.loader import load_config
 from warehouse_sync.errors import ConfigurationError, WarehouseUnavailable
 from warehouse_sync.schedule import INTERVALS
-from warehouse_sync.service.clock import Pace
+from warehouse_sync.service.clock import Intervals
 
 OFTEN = os.environ.get("OFTEN", "1h")
 SCHEDULES = {
@@ -147,11 +147,11 @@ def test_a_tick_that_could_not_be_taken_up_is_tried_again(stage: Shop) -> None:
     stage.go(datetime(2027, 6, 1, 13, 40, tzinfo=UTC), worker)
     assert 8 <= stage.looks - looks <= 14
     assert len(stage.reports) == stage.looks - looks
-    assert worker.ready == "warehouse analytics: the connection was lost"
+    assert worker.not_ready_reason == "warehouse analytics: the connection was lost"
     stage.outage = None
     stage.go(datetime(2027, 6, 1, 13, 59, 59, tzinfo=UTC), worker)
     assert [tick.hour for tick in stage.of("hourly")] == [13]
-    assert worker.ready is None
+    assert worker.not_ready_reason is None
     stage.outage = ConfigurationError("warehouses.analytics.url: cannot connect")
     stage.go(datetime(2027, 6, 1, 16, 30, tzinfo=UTC), worker)
     stage.outage = None
@@ -184,7 +184,7 @@ def test_an_error_nobody_has_foreseen_stops_no_other_sync(stage: Shop) -> None:
 def test_a_changed_configuration(stage: Shop) -> None:
     """New, removed, disabled and changed syncs are so from their next tick on; a bad file changes nothing."""
     stage.configure({"kept": {"every": "1h"}, "gone": {"every": "1h"}, "faster": {"every": "3h"}})
-    worker = stage.worker(Pace(reload_interval=60.0))
+    worker = stage.worker(Intervals(config_check=60.0))
     stage.go(datetime(2027, 6, 1, 13, 10, tzinfo=UTC), worker)
     assert sorted(ran.sync for ran in stage.ran) == ["gone", "kept"]
     stage.path.write_text("syncs: {kept: {}}")
@@ -209,19 +209,19 @@ def test_what_is_told_to_probes(stage: Shop) -> None:
     """Ready: the configuration is loaded and no warehouse is known to be out of reach. Alive: the loop turns."""
     stage.configure({"hourly": {"every": "1h"}})
     worker = stage.worker()
-    assert (worker.alive, worker.ready) == (True, None)
-    worker._turned -= 1000
-    assert not worker.alive
+    assert (worker.is_alive, worker.not_ready_reason) == (True, None)
+    worker._last_step -= 1000
+    assert not worker.is_alive
     worker.step()
-    assert worker.alive
+    assert worker.is_alive
     worker.drain("SIGTERM")
-    assert (worker.alive, worker.ready) == (True, "stopping: SIGTERM")
+    assert (worker.is_alive, worker.not_ready_reason) == (True, "stopping: SIGTERM")
 
 
 def test_retention_comes_once_a_day(stage: Shop) -> None:
     """Some time after the start, then daily, between ticks; a sync without schedule is no exception."""
     stage.configure({"nightly": {"every": "24h"}, "manual": None})
-    worker = stage.worker(Pace(reload_interval=86400.0, look_every=7200.0))
+    worker = stage.worker(Intervals(config_check=86400.0, sync_check=7200.0))
     stage.go(datetime(2027, 6, 4, 12, 0, tzinfo=UTC), worker)
     days = [(name, at.day) for name, at in sorted(stage.tidied)]
     assert days == [(name, day) for name in ("manual", "nightly") for day in (1, 2, 3)]
@@ -238,4 +238,4 @@ def test_a_clock_that_was_wrong_is_told_of(
         connection.execute(sa.update(syncs).values(last_tick=datetime(2028, 1, 1)))
     stage.go(datetime(2027, 6, 1, 14, 10, tzinfo=UTC), stage.worker())
     assert [tick.hour for tick in stage.of("hourly")] == [13]
-    assert "was run for a time that lies ahead" in capsys.readouterr().out + caplog.text
+    assert "was run for a time in the future" in capsys.readouterr().out + caplog.text

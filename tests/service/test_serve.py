@@ -172,7 +172,7 @@ def test_a_second_signal_ends_the_service_where_it_stands(workers: Workers, post
     worker, sent = making_up(workers, world, people(range(400)), slow=2)
     wait_until(lambda: under_way(world, "users") == 2, "the run delivers")
     worker.send(signal.SIGTERM)
-    ended(world, worker, "awaiting the runs")
+    ended(world, worker, "waiting for the active runs")
     worker.send(signal.SIGTERM)
     assert worker.wait(10).code == 143
     assert len(answered(world, "ADD")) == sent

@@ -85,7 +85,7 @@ class Cluster:
             raise ConfigurationError(problems)
 
 
-def cron_jobs(config: Config, names: Sequence[str], cluster: Cluster) -> list[dict[str, Any]]:
+def make_cron_jobs(config: Config, names: Sequence[str], cluster: Cluster) -> list[dict[str, Any]]:
     """A CronJob for each of the syncs `names`; without names, for each that is enabled and has a schedule.
 
     A named sync that is disabled becomes a suspended one. Raises ConfigurationError that tells of every sync that
@@ -110,7 +110,7 @@ def cron_jobs(config: Config, names: Sequence[str], cluster: Cluster) -> list[di
     return made
 
 
-def as_yaml(manifests: Sequence[Mapping[str, Any]]) -> str:
+def to_yaml(manifests: Sequence[Mapping[str, Any]]) -> str:
     """The manifests as one stream of YAML documents."""
     return yaml.dump_all(manifests, Dumper=_Plain, sort_keys=False, explicit_start=True, width=120, allow_unicode=True)
 
@@ -126,7 +126,7 @@ def _cron_job(config: Config, sync: SyncConfig, name: str, cluster: Cluster) -> 
             Problem("the sync has no schedule, so it makes no CronJob; give it one", path=f"syncs.{sync.name}.schedule")
         )
     schedule = sync.schedule.schedule
-    cron, interval = kubernetes_cron(schedule, f"syncs.{sync.name}.schedule"), shortest_interval(schedule)
+    cron, interval = to_kubernetes_cron(schedule, f"syncs.{sync.name}.schedule"), shortest_interval(schedule)
     has_data = _needs_volume(config.warehouse_of(sync), cluster)
     labels = {
         "app.kubernetes.io/name": PREFIX,
@@ -267,7 +267,7 @@ _STEP_IN_ONE = re.compile(r"0*([0-9]+)-0*\1/[0-9]+")
 _WEEKDAYS = re.compile(r"[0-6](-[0-6])?(,[0-6](-[0-6])?)*|[A-Za-z]{3}(-[A-Za-z]{3})?(,[A-Za-z]{3}(-[A-Za-z]{3})?)*")
 
 
-def kubernetes_cron(schedule: Schedule, path: str) -> str:
+def to_kubernetes_cron(schedule: Schedule, path: str) -> str:
     """The expression as Kubernetes has to be told it. Raises ConfigurationError where it cannot be told, at `path`.
 
     The two differ in what a weekday and a day together mean: here they are joined by AND as soon as one of them begins

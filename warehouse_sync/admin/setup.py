@@ -11,7 +11,7 @@ from warehouse_sync.state.store import State
 from warehouse_sync.warehouses.registry import make_warehouse
 
 
-def grants(config: Config, name: str, *, role: str | None = None, may_create_schema: bool = False) -> Grants:
+def list_grants(config: Config, name: str, *, role: str | None = None, may_create_schema: bool = False) -> Grants:
     """The rights that the syncs of warehouse `name` need, for `role`, else for the one that its URL names.
 
     may_create_schema: the role shall make the schema of the worker's own tables itself.
@@ -33,7 +33,7 @@ def grants(config: Config, name: str, *, role: str | None = None, may_create_sch
         warehouse.close()
 
 
-def prepare(config: WarehouseConfig) -> Preparation:
+def prepare_warehouse(config: WarehouseConfig) -> Preparation:
     """The warehouse has the state tables of this release.
 
     Raises ConfigurationError, WarehouseUnavailable or QueryFailed.

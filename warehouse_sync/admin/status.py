@@ -32,10 +32,10 @@ def sync_status(config: Config, name: str) -> SyncStatus:
     sync = config.sync(name)
     with open_warehouse(config, sync) as warehouse:
         state = State(warehouse)
-        local = _local(state, sync) if is_readable(state) else _Local()
+        local = _read_state(state, sync) if is_readable(state) else _StoredStatus()
     audience, expires, audience_error = None, None, None
     try:
-        audience, expires = _ask_destination(config, sync, local)
+        audience, expires = _read_audience(config, sync, local)
     except WarehouseSyncError as error:
         audience_error = str(error)
     return SyncStatus(
@@ -60,7 +60,7 @@ def next_run(sync: SyncConfig) -> str | None:
     """The next time of the sync's schedule, as `as_iso` has it; None when it is not run by itself."""
     if sync.schedule is None or not sync.enabled:
         return None
-    return as_iso(sync.schedule.schedule.next_after(datetime.now(UTC)))
+    return iso_time(sync.schedule.schedule.next_after(datetime.now(UTC)))
 
 
 def sync_log_lines(config: Config, name: str, *, failed: bool, limit: int) -> list[dict[str, Any]]:
@@ -75,7 +75,7 @@ def sync_log_lines(config: Config, name: str, *, failed: bool, limit: int) -> li
             return []
         lines = sync_log.read(state, SyncKey(sync.name, sync.destination), failed=failed, limit=limit)
     for line in lines:
-        line["logged_at"] = as_iso(line["logged_at"])
+        line["logged_at"] = iso_time(line["logged_at"])
         line["identity"] = None if line["identity"] is None else str(line["identity"])
     return lines
 
@@ -90,7 +90,7 @@ def expiry_warning(expires: date | None, today: date) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Local:
+class _StoredStatus:
     """What the state tables know; the defaults are those of a sync that has never run."""
 
     installation: str | None = None
@@ -105,7 +105,7 @@ class _Local:
     left: dict[str, int] = field(default_factory=dict)
 
 
-def _local(state: State, sync: SyncConfig) -> _Local:
+def _read_state(state: State, sync: SyncConfig) -> _StoredStatus:
     key = SyncKey(sync.name, sync.destination)
     row = syncs.read(state, key)
     current = sync.audience.id or row.audience_id
@@ -120,7 +120,7 @@ def _local(state: State, sync: SyncConfig) -> _Local:
             waiting, dead = retry_queue.count(state, connection, key, promoted.run_id)
             dead_removes = _dead_removes(state, connection, key, promoted.run_id) if dead else 0
         pending = waiting + promoted.last_seq - promoted.watermark
-    return _Local(
+    return _StoredStatus(
         installation=syncs.installation_id(state),
         generation=row.generation,
         audience_id=row.audience_id,
@@ -164,8 +164,8 @@ def _last_run(state: State, key: SyncKey) -> dict[str, Any] | None:
         "status": row.status,
         "phase": row.phase,
         "reason": row.reason,
-        "started_at": as_iso(row.started_at),
-        "finished_at": as_iso(row.finished_at),
+        "started_at": iso_time(row.started_at),
+        "finished_at": iso_time(row.finished_at),
         "rows": row.query_rows,
         "members": row.members,
         "rejected": row.rejected_rows + row.rejected_operations,
@@ -176,7 +176,7 @@ def _last_run(state: State, key: SyncKey) -> dict[str, Any] | None:
     }
 
 
-def audience_status(audience: Audience) -> AudienceStatus:
+def to_audience_status(audience: Audience) -> AudienceStatus:
     """Return what `status` prints of an audience."""
     return AudienceStatus(
         id=audience.id,
@@ -190,12 +190,12 @@ def audience_status(audience: Audience) -> AudienceStatus:
     )
 
 
-def as_iso(moment: datetime | None) -> str | None:
+def iso_time(moment: datetime | None) -> str | None:
     """A time of the state tables (UTC without a zone) to the second, as 2026-11-22T05:04:49Z."""
     return None if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _ask_destination(config: Config, sync: SyncConfig, local: _Local) -> tuple[AudienceStatus | None, date | None]:
+def _read_audience(config: Config, sync: SyncConfig, local: _StoredStatus) -> tuple[AudienceStatus | None, date | None]:
     """The audience and the end of the refresh token. Somebody waits for the answer, so it is asked for only briefly."""
     destination = open_destination(config.destination_of(sync), patient=False)
     try:
@@ -208,4 +208,4 @@ def _ask_destination(config: Config, sync: SyncConfig, local: _Local) -> tuple[A
         destination.close()
     if audience is None:
         return None, expires
-    return audience_status(audience), expires
+    return to_audience_status(audience), expires

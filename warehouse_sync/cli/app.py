@@ -1,4 +1,4 @@
-"""What all verbs of the command line have in common: the program, its own options, reading the configuration."""
+"""What all verbs of the command line share: the program, its options, reading the configuration."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from warehouse_sync.cli.exit_codes import Verbs
-from warehouse_sync.cli.signals import verb_is_known
+from warehouse_sync.cli.exit_codes import VerbGroup
+from warehouse_sync.cli.signals import set_verb
 
 if TYPE_CHECKING:
     from warehouse_sync.cli.display import Display
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 app = typer.Typer(
-    cls=Verbs,
+    cls=VerbGroup,
     name="warehouse-sync",
     help="Keep a LinkedIn audience equal to a warehouse query.",
     no_args_is_help=True,
@@ -34,14 +34,14 @@ Sync = Annotated[str, typer.Argument(metavar="SYNC", show_default=False)]
 
 
 class LogFormat(StrEnum):
-    """How log lines are written."""
+    """Format of log lines."""
 
     TEXT = "text"
     JSON = "json"
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         from importlib.metadata import version
 
         typer.echo(f"warehouse-sync {version('warehouse-sync')}")
@@ -59,13 +59,13 @@ def options(
         typer.Option(metavar="LEVEL", help="debug, info, warning or error; by default info, on a terminal warning."),
     ] = None,
     log_format: Annotated[
-        LogFormat, typer.Option(envvar="WAREHOUSE_SYNC_LOG_FORMAT", help="text, or json: one object a line.")
+        LogFormat, typer.Option(envvar="WAREHOUSE_SYNC_LOG_FORMAT", help="text, or json: one object per line.")
     ] = LogFormat.TEXT,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """What holds for every verb."""
+    """Read the options that apply to every verb."""
     from warehouse_sync.cli.display import Display
     from warehouse_sync.logs import configure_logs
 
@@ -73,19 +73,19 @@ def options(
     display = Display(plain=as_json)
     configure_logs(log_level or ("warning" if display.live else "info"), as_json, display.log_stream())
     context.obj = (config, display)
-    verb_is_known(context)
+    set_verb(context)
 
 
-def opened(context: typer.Context) -> tuple[Config, Display]:
-    """The configuration, and where to show things. Raises ConfigurationError."""
+def open_config(context: typer.Context) -> tuple[Config, Display]:
+    """Return the configuration and the display. Raises ConfigurationError."""
     from warehouse_sync.config.loader import load_config
 
     path, display = context.obj
     return load_config(path), display
 
 
-def named(config: Config, names: Sequence[str]) -> list[str]:
-    """These syncs, each once. Raises ConfigurationError that tells of all unknown ones."""
+def check_names(config: Config, names: Sequence[str]) -> list[str]:
+    """Return the names without duplicates. Raises ConfigurationError that lists all unknown ones."""
     from warehouse_sync.errors import ConfigurationError
 
     problems: list[Problem] = []
@@ -101,8 +101,8 @@ def named(config: Config, names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def show(display: Display, results: Sequence[Any], as_text: Callable[[Any], None], *, as_json: bool) -> None:
-    """Print the results as one JSON array, or as text."""
+def print_results(display: Display, results: Sequence[Any], as_text: Callable[[Any], None], *, as_json: bool) -> None:
+    """Print the results as one JSON array or as text."""
     if as_json:
         display.json([result.as_dict() for result in results])
     else:

@@ -1,4 +1,4 @@
-"""What the command line shows: progress while a run is under way, and its results as text."""
+"""What the command line shows: progress during a run, and results as text."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 WIDTH = 100
-"""Columns of what goes into a file or a pipe."""
+"""Columns of output that goes to a file or a pipe."""
 
 LOG_EVERY = 15.0
-"""Seconds between two log lines about the progress of one phase."""
+"""Seconds between two log lines about the progress of a phase."""
 
 TITLES = {
     Phase.AUDIENCE: "audience",
@@ -41,7 +41,7 @@ TITLES = {
     Phase.ADD: "add members",
     Phase.FINISH: "finish",
 }
-"""Phases that can take time; the others are over before they could be read."""
+"""Phases that can take long enough to be shown."""
 
 COLOURS = {
     "succeeded": "green",
@@ -57,23 +57,25 @@ COLOURS = {
 
 
 class Display:
-    """Standard output for results, standard error for everything else; colours only on a terminal without NO_COLOR.
-
-    plain: standard error is for programs, also on a terminal.
-    """
+    """Output: results to standard output, all else to standard error; colours only on a terminal without NO_COLOR."""
 
     def __init__(self, *, plain: bool = False) -> None:
+        """Open the streams.
+
+        Args:
+            plain: Show no progress bars, also on a terminal, because programs read standard error.
+        """
         self._plain = plain
         self.out = _console(sys.stdout)
         self.err = _console(sys.stderr)
 
     @property
     def live(self) -> bool:
-        """Whether somebody watches standard error."""
+        """Whether standard error is a terminal that shows progress bars."""
         return not self._plain and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
     def log_stream(self) -> TextIO:
-        """Where log lines go: on a terminal above the progress bars, not through them."""
+        """Return the stream for log lines; on a terminal it writes above the progress bars."""
         return cast(TextIO, FileProxy(self.err, sys.stderr)) if self.live else sys.stderr
 
     @contextmanager
@@ -97,14 +99,14 @@ class Display:
             progress.end_phase()
 
     def json(self, value: Any) -> None:
-        """One JSON value on standard output."""
+        """Print one JSON value."""
         sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
         sys.stdout.flush()
 
     def reports(self, reports: Sequence[RunReport]) -> None:
-        """A line per run, and beneath why those ended as they did that have a reason."""
-        held = any(report.deferred or report.dead for report in reports)
-        numbers = ("members", "rejected", "added", "removed", *(("waiting", "dead") if held else ()), "time")
+        """Print a line per run, and below it the reasons."""
+        has_pending = any(report.deferred or report.dead for report in reports)
+        numbers = ("members", "rejected", "added", "removed", *(("waiting", "dead") if has_pending else ()), "time")
         table = _table("sync", "run", "status", *((number, "right") for number in numbers))
         for report in reports:
             planned, delivered = report.planned, report.delivered
@@ -114,62 +116,62 @@ class Display:
                 _status(report.status),
                 f"{report.members:,}",
                 f"{report.rejected:,}",
-                formatting.share(delivered.add, planned.add),
-                formatting.share(delivered.remove, planned.remove),
-                *((f"{report.deferred:,}", f"{report.dead:,}") if held else ()),
+                formatting.delivered_of(delivered.add, planned.add),
+                formatting.delivered_of(delivered.remove, planned.remove),
+                *((f"{report.deferred:,}", f"{report.dead:,}") if has_pending else ()),
                 f"{report.seconds:.1f} s",
             )
         self.out.print(table)
         self._reasons(reports)
 
     def plans(self, plans: Sequence[PlanReport]) -> None:
-        """A block per plan."""
+        """Print a block per plan."""
         for plan in plans:
             known = plan.status in ("succeeded", "blocked")
             self._block(plan.sync, plan.status, formatting.plan_facts(plan) if known else {}, plan.reason)
 
     def statuses(self, statuses: Sequence[SyncStatus]) -> None:
-        """A block per sync."""
+        """Print a block per sync."""
         for status in statuses:
             self._block(status.sync, formatting.status_word(status), formatting.status_facts(status), status.error)
 
     def log_lines(self, lines: Sequence[Mapping[str, Any]]) -> None:
-        """A row per line of the sync log, and beneath what their reasons mean, each once."""
+        """Print a row per line of the sync log, and below them the message of each reason."""
         table = _table("time", "run", "operation", "outcome", "tries", "key", "reason")
         for line in lines:
             cells = [line[name] for name in ("logged_at", "run_id", "operation", "outcome", "attempt")]
             table.add_row(
                 *(
-                    "" if cell is None else formatting.visible(str(cell))
+                    "" if cell is None else formatting.printable(str(cell))
                     for cell in (*cells, line["primary_key"], line["reason"])
                 )
             )
         self.out.print(table)
-        meanings = dict.fromkeys((line["reason"], line["message"]) for line in lines if line["message"])
-        for reason, message in meanings:
+        messages = dict.fromkeys((line["reason"], line["message"]) for line in lines if line["message"])
+        for reason, message in messages:
             self.out.print(Text(f"{reason}: {message}"), soft_wrap=True)
 
     def check(self, check: Check) -> None:
-        """A line for one check of `validate`."""
+        """Print a line for one check of `validate`."""
         self._verdict("failed" if not check.ok else "warning" if check.warning else "ok", check.subject, check.message)
 
-    def preparations(self, done: Sequence[Preparation]) -> None:
-        """A line per warehouse."""
-        for one in done:
+    def preparations(self, preparations: Sequence[Preparation]) -> None:
+        """Print a line per warehouse."""
+        for one in preparations:
             self._verdict("failed" if one.error else "ok", one.warehouse, formatting.preparation(one))
 
-    def grants(self, found: Sequence[Grants]) -> None:
-        """SQL to copy, warehouse by warehouse."""
-        for one in found:
+    def grants(self, grants: Sequence[Grants]) -> None:
+        """Print SQL to copy, warehouse by warehouse."""
+        for one in grants:
             self.text(formatting.grants(one))
 
     def text(self, text: str) -> None:
-        """Text on standard output as it stands, at once."""
+        """Print text unchanged, and flush."""
         self.out.print(Text(text), soft_wrap=True)
         sys.stdout.flush()
 
-    def _verdict(self, word: str, subject: str, message: str) -> None:
-        line = Text(f"{word:8}", COLOURS[word]).append(f"{subject}: ", "default").append(message, "default")
+    def _verdict(self, verdict: str, subject: str, message: str) -> None:
+        line = Text(f"{verdict:8}", COLOURS[verdict]).append(f"{subject}: ", "default").append(message, "default")
         self.out.print(line, soft_wrap=True)
 
     def _block(self, name: str, status: str, facts: Mapping[str, str], reason: str | None) -> None:
@@ -254,7 +256,7 @@ class _Count(ProgressColumn):
 
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
-        # Not rich's own speed: batches land several at once, between which it sees no time pass.
+        # Not rich's own speed: it is wrong if several batches end at the same moment.
         speed = task.completed / task.elapsed if task.elapsed else None
         return Text(f"{speed:,.0f} members/s" if speed and task.total and task.total > 1 else "", "dim")
 

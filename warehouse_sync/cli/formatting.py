@@ -1,4 +1,4 @@
-"""Numbers and states as an operator reads them. Pure."""
+"""Numbers and states as text for operators. Pure functions."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ if TYPE_CHECKING:
 
 
 Facts = dict[str, str]
-"""A title and what there is to say under it; empty texts are not shown."""
+"""Text by title; an empty text is not shown."""
 
 
-def share(done: int, planned: int) -> str:
-    """`done`, with `planned` where they differ."""
+def delivered_of(done: int, planned: int) -> str:
+    """Return `done`, and `planned` too if they differ."""
     return f"{done:,}" if done == planned else f"{done:,} of {planned:,}"
 
 
-def visible(text: str) -> str:
-    """What came from a row, without characters that would steer a terminal."""
+def printable(text: str) -> str:
+    """Replace characters that would control a terminal; for text from rows."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def plan_facts(plan: PlanReport) -> Facts:
-    """What a run would do."""
-    again = f", {plan.readds:,} of them again: they share an identifier with somebody removed" if plan.readds else ""
+    """Return what a run would do."""
+    again = f", {plan.readds:,} of them again: they share an identifier with a removed member" if plan.readds else ""
     minutes = "less than a minute" if plan.minutes < 1 else f"about {plan.minutes:,.0f} minutes"
     pending = f"{plan.pending:,} from earlier runs are sent; {plan.deferred:,} wait, {plan.dead:,} are dead"
     return {
@@ -44,11 +44,11 @@ def plan_facts(plan: PlanReport) -> Facts:
 
 def _sample(sample: Mapping[str, Any]) -> str:
     identifiers = ", ".join(f"{name} {value}" for name, value in sample["identifiers"].items())
-    return visible(f"{sample['operation']} ({sample['cause']}) key {sample['primary_key']}: {identifiers}")
+    return printable(f"{sample['operation']} ({sample['cause']}) key {sample['primary_key']}: {identifiers}")
 
 
 def status_word(status: SyncStatus) -> str:
-    """How a sync stands, in one word."""
+    """Return the state of a sync in one word."""
     if status.error:
         return "failed"
     if not status.enabled:
@@ -59,7 +59,7 @@ def status_word(status: SyncStatus) -> str:
 
 
 def status_facts(status: SyncStatus) -> Facts:
-    """How a sync stands; nothing when its state could not be read."""
+    """Return the state of a sync; empty if it could not be read."""
     if status.error:
         return {}
     run = status.last_run
@@ -72,7 +72,7 @@ def status_facts(status: SyncStatus) -> Facts:
         "audience": _audience(status.audience) if status.audience else status.audience_error or "none yet",
         "warning": (status.audience and status.audience.warning) or "",
         "left": "\n".join(
-            f"{members:,} members in audience {audience}, which it feeds no more: `run {status.sync} --purge`"
+            f"{members:,} members in audience {audience}, which it no longer feeds: `run {status.sync} --purge`"
             for audience, members in status.left.items()
         ),
         "token": status.refresh_token_warning or (f"the refresh token ends on {ends}" if ends else ""),
@@ -80,15 +80,15 @@ def status_facts(status: SyncStatus) -> Facts:
 
 
 def _dead(dead: int, removes: int) -> str:
-    """Dead operations; a REMOVE among them is told apart, since it means that somebody is targeted still."""
-    told = f"{dead:,} {'is' if dead == 1 else 'are'} dead"
+    """Return the number of dead operations. REMOVEs are named because their members are still in the audience."""
+    text = f"{dead:,} {'is' if dead == 1 else 'are'} dead"
     if not removes:
-        return told
+        return text
     if removes == 1:
         which = "a REMOVE" if dead == 1 else "1 of them a REMOVE"
-        return f"{told}, {which}: that member is still in the audience"
+        return f"{text}, {which}: that member is still in the audience"
     which = "all of them" if dead == removes else f"{removes:,} of them"
-    return f"{told}, {which} REMOVEs: those members are still in the audience"
+    return f"{text}, {which} REMOVEs: those members are still in the audience"
 
 
 def _interrupted(status: SyncStatus) -> bool:
@@ -99,13 +99,14 @@ def _last_run(run: Mapping[str, Any], status: SyncStatus) -> str:
     planned, delivered = run["planned"], run["delivered"]
     state = run["status"]
     if _interrupted(status):
-        state = "interrupted, its worker died; the next run goes on from there; begun"
+        state = "interrupted, its worker died; the next run continues from there; started"
     elif status.running:
-        state = f"in phase {run['phase']}, begun"
+        state = f"in phase {run['phase']}, started"
+    added = delivered_of(delivered["add"], planned["add"])
+    removed = delivered_of(delivered["remove"], planned["remove"])
     return (
         f"{run['run_id']} ({run['kind']}) {state} {run['finished_at'] or run['started_at']}: "
-        f"{share(delivered['add'], planned['add'])} added, {share(delivered['remove'], planned['remove'])} removed, "
-        f"{run['rejected']:,} rejected"
+        f"{added} added, {removed} removed, {run['rejected']:,} rejected"
     )
 
 
@@ -122,28 +123,28 @@ def _audience(audience: AudienceStatus) -> str:
 
 
 def preparation(done: Preparation) -> str:
-    """What was done to a warehouse, or why it could not be."""
+    """Return what was done to a warehouse, or why it failed."""
     if done.error:
         return done.error
-    file = "the file was made, " if done.created else ""
-    did = "were brought to" if done.migrated else "were already at"
+    file = "the file was created, " if done.created else ""
+    did = "were migrated to" if done.migrated else "were already at"
     return f"{file}the state tables {did} version {done.version}"
 
 
 def grants(found: Grants) -> str:
-    """The SQL for one warehouse, with what it does not cover as comments."""
+    """Return the SQL for one warehouse; comments name what it does not cover."""
     if found.error:
         return f"-- warehouse {found.warehouse}: {found.error}"
     if found.role is None:
-        return f"-- warehouse {found.warehouse} has no roles: whoever may write its file and the folder may run syncs."
+        return f"-- warehouse {found.warehouse} has no roles: users who may write its file and folder may run syncs."
     lines = [f"-- warehouse {found.warehouse}: as an administrator"]
     lines += [f"{statement};" for statement in found.statements]
-    lines += [f"-- and SELECT on whatever the query of sync {name} reads" for name in found.queries]
+    lines += [f"-- and SELECT on everything that the query of sync {name} reads" for name in found.queries]
     return "\n".join(lines)
 
 
 def sandbox(url: str, settings: SandboxSettings) -> str:
-    """How to reach a running sandbox, as a destination to copy, and where to look into it."""
+    """Return how to reach a running sandbox: a destination to copy, and addresses to inspect it."""
     return f"""A LinkedIn of your own answers on {url} until Ctrl-C. It keeps nothing on disk.
 
 destinations:
@@ -156,7 +157,7 @@ destinations:
     api_url: {url}
     oauth_url: {url}
 
-Look into it:
+Inspect it:
   {url}/_sandbox/state
   {url}/_sandbox/requests
   {url}/_sandbox/segments/ID/members?reading=elements   (or identifiers, or persons)

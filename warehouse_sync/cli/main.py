@@ -1,22 +1,22 @@
-"""The command line: verbs to function calls; exits.py turns what they raise into exit codes.
+"""The command line: verbs call functions; exit_codes.py turns their errors into exit codes.
 
-Results go to standard output, everything else to standard error. What is slow to import is imported where it is used:
-`--help` must not wait for drivers.
+Results go to standard output, everything else to standard error. Modules that are slow to import are imported where
+they are used, so that `--help` does not wait for drivers.
 """
 
 from __future__ import annotations
 
 from warehouse_sync.cli import sync_commands, system_commands
 from warehouse_sync.cli.app import app
-from warehouse_sync.cli.signals import STOPPED, own_process
+from warehouse_sync.cli.signals import SIGINT_EXIT_CODE, ignore_signals_after_verb
 
 __all__ = ["app", "main", "sync_commands", "system_commands"]
 
 
 def main() -> None:
-    """The entry point of `warehouse-sync`."""
-    own_process()
+    """Run the program `warehouse-sync`."""
+    ignore_signals_after_verb()
     try:
         app(prog_name="warehouse-sync")
     except KeyboardInterrupt:  # Before any verb is known.
-        raise SystemExit(STOPPED) from None
+        raise SystemExit(SIGINT_EXIT_CODE) from None

@@ -16,70 +16,74 @@ from warehouse_sync.cancellation import CancelToken, Interrupted
 from warehouse_sync.logs import format_error_line
 
 SIGNALS: Final = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
-"""The signals that ask for an end, as a reader knows them. The exit code is 128 and the number, as shells have it."""
+"""The signals that request a stop, by the names that users know. The exit code is 128 plus the number, as in shells."""
 
-HEEDING: Final = ("run", "retry", "serve")
-"""Verbs that end by themselves soon after the first signal: runs tell of it by their reports, a service has drained."""
+GRACEFUL_VERBS: Final = ("run", "retry", "serve")
+"""Verbs that stop by themselves soon after the first signal; all others are interrupted."""
 
-STOPPED: Final = 128 + signal.SIGINT
+SIGINT_EXIT_CODE: Final = 128 + signal.SIGINT
 
-AT_ONCE: Final = "stopped at once; nothing is lost: the next run goes on from here, once the lease has run out"
+SECOND_SIGNAL: Final = "stopped at once; nothing is lost: the next run continues when the lease has expired"
 
-STOP: Final = "warehouse_sync.stop"
-"""Where the context of a command keeps its wish to stop."""
+CONTEXT_KEY: Final = "warehouse_sync.stop"
+"""Where the context of a command keeps its token."""
 
 
-def stop_of(ctx: Any) -> CancelToken:
-    """The wish to stop that the signals of this process set."""
-    stop: CancelToken = ctx.meta[STOP]
+def cancel_token(ctx: Any) -> CancelToken:
+    """Return the token that the signals of this process set."""
+    stop: CancelToken = ctx.meta[CONTEXT_KEY]
     return stop
 
 
-def verb_is_known(ctx: Any) -> None:
-    """From now on a signal breaks off the verb, but for one that heeds it itself (HEEDING). Raises Interrupted."""
-    stop = stop_of(ctx)
-    stop.shielded = ctx.invoked_subcommand in HEEDING
+def set_verb(ctx: Any) -> None:
+    """Let signals interrupt the verb from now on, unless it is one of GRACEFUL_VERBS.
+
+    Raises:
+        Interrupted: A signal has come already.
+    """
+    stop = cancel_token(ctx)
+    stop.shielded = ctx.invoked_subcommand in GRACEFUL_VERBS
     if stop.may_interrupt:
         raise Interrupted
 
 
 @contextmanager
-def handled(stop: CancelToken) -> Iterator[None]:
-    """Have the signals of this process request `stop` while a verb runs."""
-    previous = {number: signal.signal(number, _heeding(stop)) for number in SIGNALS}
+def signals_handled(stop: CancelToken) -> Iterator[None]:
+    """Let the signals of this process request `stop` while a verb runs."""
+    previous = {number: signal.signal(number, _make_handler(stop)) for number in SIGNALS}
     try:
         yield
     finally:
         for number, handler in previous.items():
-            signal.signal(number, _after_the_verb or handler)
+            signal.signal(number, _handler_after_verb or handler)
 
 
-def _heeding(stop: CancelToken) -> Callable[[int, Any], None]:
-    """The first signal sets the wish, and breaks off what may be broken off; the second ends the process."""
+def _make_handler(stop: CancelToken) -> Callable[[int, Any], None]:
+    """Return a handler: the first signal requests a stop and interrupts if allowed, the second ends the process."""
 
-    def heed(number: int, _frame: Any) -> None:
+    def handle(number: int, _frame: Any) -> None:
         if stop.requested:
-            os.write(2, format_error_line(AT_ONCE).encode() + b"\n")
+            os.write(2, format_error_line(SECOND_SIGNAL).encode() + b"\n")
             os._exit(128 + number)
         stop.request(SIGNALS[signal.Signals(number)])
         if stop.may_interrupt:
             raise Interrupted
 
-    return heed
+    return handle
 
 
-def own_process() -> None:
-    """The process ends with the command: a signal that comes when that is done does not change how it ended."""
-    global _after_the_verb
-    _after_the_verb = signal.SIG_IGN
-    sys.unraisablehook = _untold_if_interrupted
+def ignore_signals_after_verb() -> None:
+    """Ignore signals once the verb is done: the process ends then anyway, and they must not change its exit code."""
+    global _handler_after_verb
+    _handler_after_verb = signal.SIG_IGN
+    sys.unraisablehook = _hide_interrupted
 
 
-def _untold_if_interrupted(unraisable: Any) -> None:
-    """A signal that comes while the interpreter tidies up cannot be raised there; the wish to stop is set anyway."""
+def _hide_interrupted(unraisable: Any) -> None:
+    """Print unraisable errors except Interrupted, which a signal raises during garbage collection; the token is set."""
     if not isinstance(unraisable.exc_value, Interrupted):
         sys.__unraisablehook__(unraisable)
 
 
-_after_the_verb: Any = None
-"""What signals do behind a verb; None: what they did before."""
+_handler_after_verb: Any = None
+"""Handler of signals after a verb; None restores the previous one."""

@@ -29,7 +29,7 @@ from warehouse_sync.config.loader import Config
 from warehouse_sync.config.models import WebhookConfig
 from warehouse_sync.errors import WarehouseSyncError
 from warehouse_sync.events import ConfigurationLoaded, Event, RunReported
-from warehouse_sync.monitoring.webhooks import post_each
+from warehouse_sync.monitoring.webhooks import post_all
 from warehouse_sync.operations import RunStatus
 from warehouse_sync.redaction import redact
 from warehouse_sync.reports import RunReport
@@ -44,20 +44,20 @@ OK: Final = "ok"
 FAILED: Final = "failed"
 BLOCKED: Final = "blocked"
 DEAD: Final = "dead"
-ALL: Final = (OK, FAILED, BLOCKED, DEAD)
+ALL_STATES: Final = (OK, FAILED, BLOCKED, DEAD)
 RECOVERED: Final = "recovered"
 
-LONGEST_REASON: Final = 1500
+MAX_REASON_LENGTH: Final = 1500
 """Characters of a reason that are told."""
 
-SLACK: Final = ("hooks.slack.com", "hooks.slack-gov.com")
+SLACK_HOSTS: Final = ("hooks.slack.com", "hooks.slack-gov.com")
 """Gets the text alone: Slack promises nothing for keys that it does not know."""
 
-Known = dict[str, str]
+WebhookStates = dict[str, str]
 """A state by webhook; one that is not named knows the sync as ok."""
 
 
-def state_of(report: RunReport) -> str | None:
+def alert_state(report: RunReport) -> str | None:
     """How a sync stands after this run; None: as before."""
     if report.status == RunStatus.SUCCEEDED:
         return OK
@@ -73,8 +73,8 @@ class Alerts:
 
     def __init__(self, config: Config | None = None) -> None:
         self._config = config or Config(warehouses={}, destinations={}, webhooks={}, syncs={})
-        self._seen: dict[str, Known] = {}
-        self._unwritten: dict[str, Known] = {}
+        self._seen: dict[str, WebhookStates] = {}
+        self._unwritten: dict[str, WebhookStates] = {}
 
     def handle(self, sync: str, event: Event) -> None:
         """Call the webhooks when a run is reported; a listener of events."""
@@ -85,23 +85,23 @@ class Alerts:
                 self._alert(sync, report, is_retry=is_retry)
 
     def _alert(self, sync: str, report: RunReport, *, is_retry: bool) -> None:
-        state = state_of(report)
+        state = alert_state(report)
         webhooks = {name: hook for name, hook in self._config.webhooks.items() if hook.applies_to(sync)}
         if state is None or not webhooks:
             return
         about = {"sync": sync} if report.run_id is None else {"sync": sync, "run": report.run_id}
         with structlog.contextvars.bound_contextvars(**about):
-            before = self._claim(sync, report, state, webhooks, mends=(OK, DEAD) if is_retry else ALL)
+            before = self._claim(sync, report, state, webhooks, mends=(OK, DEAD) if is_retry else ALL_STATES)
             told = {
                 name: known
                 for name, known in before.items()
                 if state != OK or RECOVERED in self._config.webhooks[name].on
             }
             posts = {
-                name: (webhooks[name].url.get_secret_value(), body(webhooks[name], report, state, known))
+                name: (webhooks[name].url.get_secret_value(), make_body(webhooks[name], report, state, known))
                 for name, known in told.items()
             }
-            failures = {name: reason for name, reason in post_each(posts).items() if reason is not None}
+            failures = {name: reason for name, reason in post_all(posts).items() if reason is not None}
             for name in told:
                 if name in failures:
                     log.error("webhook not told, the next run tells it", webhook=name, reason=failures[name])
@@ -117,13 +117,13 @@ class Alerts:
         state: str,
         webhooks: Mapping[str, WebhookConfig],
         mends: Collection[str],
-    ) -> Known:
+    ) -> WebhookStates:
         """What each webhook knew whose knowledge changes by this, and has changed now: whoever gets that tells it.
 
         mends: the states that a run like this can put an end to, but for a failure of its own.
         """
 
-        def changing(known: Known) -> list[str]:
+        def changing(known: WebhookStates) -> list[str]:
             return [
                 name
                 for name, hook in webhooks.items()
@@ -132,7 +132,7 @@ class Alerts:
                 and (state == OK or state in hook.on)
             ]
 
-        def step(known: Known) -> Known:
+        def step(known: WebhookStates) -> WebhookStates:
             return known | dict.fromkeys(changing(known), state)
 
         def outdated(ledger: State, key: SyncKey) -> bool:
@@ -141,8 +141,8 @@ class Alerts:
         known = self._change(sync, step, unless=outdated)
         return {} if known is None else {name: known.get(name, OK) for name in changing(known)}
 
-    def _put_back(self, sync: str, state: str, before: Known) -> None:
-        def step(known: Known) -> Known:
+    def _put_back(self, sync: str, state: str, before: WebhookStates) -> None:
+        def step(known: WebhookStates) -> WebhookStates:
             return known | {name: was for name, was in before.items() if known.get(name, OK) == state}
 
         self._change(sync, step)
@@ -150,9 +150,9 @@ class Alerts:
     def _change(
         self,
         sync: str,
-        step: Callable[[Known], Known],
+        step: Callable[[WebhookStates], WebhookStates],
         unless: Callable[[State, SyncKey], bool] = lambda *_: False,
-    ) -> Known | None:
+    ) -> WebhookStates | None:
         """What the webhooks knew before `step` was made, be it in the state schema or here; None: `unless` holds."""
         config = self._config.sync(sync)
         key = SyncKey(config.name, config.destination)
@@ -176,7 +176,7 @@ class Alerts:
         self._unwritten[sync] = step(known)
         return known
 
-    def _without_ok(self, known: Known) -> Known:
+    def _without_ok(self, known: WebhookStates) -> WebhookStates:
         return {name: state for name, state in known.items() if state != OK and name in self._config.webhooks}
 
 
@@ -184,10 +184,10 @@ def _word(state: str) -> str:
     return RECOVERED if state == OK else state
 
 
-def body(webhook: WebhookConfig, report: RunReport, state: str, before: str) -> bytes:
+def make_body(webhook: WebhookConfig, report: RunReport, state: str, before: str) -> bytes:
     """What is posted: a text that chats show, and the same for programs. No row, no address, no token."""
     message: dict[str, Any] = {"text": _text(report, state, before)}
-    if urlsplit(webhook.url.get_secret_value()).hostname not in SLACK:
+    if urlsplit(webhook.url.get_secret_value()).hostname not in SLACK_HOSTS:
         message |= {
             "sync": report.sync,
             "state": _word(state),
@@ -228,4 +228,4 @@ def _reason(report: RunReport) -> str | None:
     if report.reason is None:
         return None
     reason = redact(report.reason)
-    return reason if len(reason) <= LONGEST_REASON else reason[: LONGEST_REASON - 1] + "…"
+    return reason if len(reason) <= MAX_REASON_LENGTH else reason[: MAX_REASON_LENGTH - 1] + "…"

@@ -9,10 +9,10 @@ from typing import Final, Literal
 from warehouse_sync.config.destination_types import known_field_names
 from warehouse_sync.operations import RunStatus
 
-SYNC: Final = ("sync", "destination")
+SYNC_LABELS: Final = ("sync", "destination")
 OTHER: Final = "other"
 
-OPEN: Final = "open"
+OPEN_PHASE: Final = "open"
 """The phase before the first one: the warehouse is being connected to."""
 
 ROW_REASONS: Final = ("already_hashed", "no_identifier", "not_hashed")
@@ -50,8 +50,8 @@ OPERATION_REASONS: Final = frozenset(
 
 _HTTP = re.compile(r"(?:oauth_)?http_[1-5][0-9][0-9]")
 _STATUS = re.compile(r"[1-5][0-9][0-9]|timeout|connection")
-KINDS: Final = ("run", "retry")
-ENDED: Final = tuple(status for status in RunStatus if status is not RunStatus.RUNNING)
+RUN_KINDS: Final = ("run", "retry")
+END_STATUSES: Final = tuple(status for status in RunStatus if status is not RunStatus.RUNNING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,68 +66,80 @@ class Metric:
 
 METRICS: Final = (
     Metric("warehouse_sync_build_info", "gauge", ("version",), "Always 1; the release that is running"),
-    Metric("warehouse_sync_members", "gauge", SYNC, "Members that the audience holds once pending work is done"),
+    Metric("warehouse_sync_members", "gauge", SYNC_LABELS, "Members that the audience holds once pending work is done"),
     Metric(
         "warehouse_sync_delivered_total",
         "counter",
-        (*SYNC, "operation"),
+        (*SYNC_LABELS, "operation"),
         "Operations that the destination has taken",
     ),
     Metric(
         "warehouse_sync_rejected_operations_total",
         "counter",
-        (*SYNC, "operation", "reason"),
+        (*SYNC_LABELS, "operation", "reason"),
         "Operations that the destination has refused for good",
     ),
     Metric(
         "warehouse_sync_deferred_operations_total",
         "counter",
-        (*SYNC, "operation", "reason"),
+        (*SYNC_LABELS, "operation", "reason"),
         "Operations that went into the retry queue, as often as they did",
     ),
-    Metric("warehouse_sync_waiting_operations", "gauge", SYNC, "Operations in the retry queue, without the dead ones"),
-    Metric("warehouse_sync_dead_operations", "gauge", SYNC, "Operations that are no longer retried by themselves"),
+    Metric(
+        "warehouse_sync_waiting_operations",
+        "gauge",
+        SYNC_LABELS,
+        "Operations in the retry queue, without the dead ones",
+    ),
+    Metric(
+        "warehouse_sync_dead_operations", "gauge", SYNC_LABELS, "Operations that are no longer retried by themselves"
+    ),
     Metric(
         "warehouse_sync_rejected_rows",
         "gauge",
-        (*SYNC, "reason"),
+        (*SYNC_LABELS, "reason"),
         "Rows of the query that cannot be members, at the last snapshot",
     ),
     Metric(
         "warehouse_sync_left_out_values",
         "gauge",
-        (*SYNC, "field", "reason"),
+        (*SYNC_LABELS, "field", "reason"),
         "Rows whose value of a field is left out, at the last snapshot",
     ),
     Metric(
-        "warehouse_sync_runs_total", "counter", (*SYNC, "kind", "status"), "Runs and retry passes by how they ended"
+        "warehouse_sync_runs_total",
+        "counter",
+        (*SYNC_LABELS, "kind", "status"),
+        "Runs and retry passes by how they ended",
     ),
     Metric(
         "warehouse_sync_last_run_status",
         "gauge",
-        (*SYNC, "status"),
+        (*SYNC_LABELS, "status"),
         "1 for how the last run ended, 0 for the others; skipped ones and retry passes do not count",
     ),
-    Metric("warehouse_sync_last_run_timestamp_seconds", "gauge", SYNC, "When that run ended"),
-    Metric("warehouse_sync_last_run_duration_seconds", "gauge", SYNC, "How long that run took"),
-    Metric("warehouse_sync_last_success_timestamp_seconds", "gauge", SYNC, "When a run last ended as succeeded"),
-    Metric("warehouse_sync_phase_seconds_total", "counter", (*SYNC, "phase"), "Time that runs spent in each phase"),
+    Metric("warehouse_sync_last_run_timestamp_seconds", "gauge", SYNC_LABELS, "When that run ended"),
+    Metric("warehouse_sync_last_run_duration_seconds", "gauge", SYNC_LABELS, "How long that run took"),
+    Metric("warehouse_sync_last_success_timestamp_seconds", "gauge", SYNC_LABELS, "When a run last ended as succeeded"),
+    Metric(
+        "warehouse_sync_phase_seconds_total", "counter", (*SYNC_LABELS, "phase"), "Time that runs spent in each phase"
+    ),
     Metric(
         "warehouse_sync_requests_total",
         "counter",
-        (*SYNC, "action", "code"),
+        (*SYNC_LABELS, "action", "code"),
         "Requests to the destination by HTTP status; timeout or connection where no answer came",
     ),
     Metric(
         "warehouse_sync_request_seconds_total",
         "counter",
-        (*SYNC, "action"),
+        (*SYNC_LABELS, "action"),
         "Time until those requests were answered, of all that were under way at once together",
     ),
     Metric(
         "warehouse_sync_throttled_seconds_total",
         "counter",
-        (*SYNC, "cause"),
+        (*SYNC_LABELS, "cause"),
         "Time during which requests were held back: by our own pace, or because the destination wants fewer",
     ),
     Metric(
@@ -152,26 +164,26 @@ _KNOWN_FIELDS: Final = frozenset(
 )
 
 
-def field_word(name: str) -> str:
+def field_label(name: str) -> str:
     """The name of a field, if it is one."""
     return name if name in _KNOWN_FIELDS else OTHER
 
 
-def row_reason(reason: str) -> str:
+def row_reason_label(reason: str) -> str:
     """Why a row cannot be a member."""
     return reason if reason in ROW_REASONS else OTHER
 
 
-def value_reason(reason: str) -> str:
+def value_reason_label(reason: str) -> str:
     """Why a value is left out."""
     return reason if reason in VALUE_REASONS else OTHER
 
 
-def status_word(status: str) -> str:
+def status_label(status: str) -> str:
     """How a request was answered."""
     return status if _STATUS.fullmatch(status) else OTHER
 
 
-def operation_reason(reason: str) -> str:
+def operation_reason_label(reason: str) -> str:
     """Why an operation was rejected or deferred."""
     return reason if reason in OPERATION_REASONS or _HTTP.fullmatch(reason) else OTHER

@@ -36,18 +36,18 @@ from warehouse_sync.events import (
     RunStarted,
 )
 from warehouse_sync.monitoring.metric_definitions import (
-    ENDED,
-    KINDS,
+    END_STATUSES,
     METRICS,
-    OPEN,
+    OPEN_PHASE,
     ROW_REASONS,
-    SYNC,
+    RUN_KINDS,
+    SYNC_LABELS,
     Metric,
-    field_word,
-    operation_reason,
-    row_reason,
-    status_word,
-    value_reason,
+    field_label,
+    operation_reason_label,
+    row_reason_label,
+    status_label,
+    value_reason_label,
 )
 from warehouse_sync.operations import OperationKind, Outcome, OutcomeStatus, RunKind, RunStatus
 from warehouse_sync.reports import RunReport
@@ -98,8 +98,8 @@ class Metrics(Collector):
         # A counter that comes to be at its first increase has no increase that Prometheus could see.
         for sync, destination in targets.items():
             key = (sync, destination)
-            for status in ENDED:
-                for kind in KINDS:
+            for status in END_STATUSES:
+                for kind in RUN_KINDS:
                     self.add("runs_total", (*key, kind, status), 0)
             for operation in OperationKind:
                 self.add("delivered_total", (*key, _word(operation)), 0)
@@ -108,11 +108,11 @@ class Metrics(Collector):
 
     def _count_run(self, sync: str, report: RunReport, *, is_retry: bool) -> None:
         key = (sync, self._targets.get(sync, ""))
-        self.add("runs_total", (*key, KINDS[is_retry], report.status), 1)
+        self.add("runs_total", (*key, RUN_KINDS[is_retry], report.status), 1)
         if is_retry or report.status == RunStatus.SKIPPED:
             return
         now = time.time()
-        for status in ENDED:
+        for status in END_STATUSES:
             self.set("last_run_status", (*key, status), float(status == report.status))
         self.set("last_run_timestamp_seconds", key, now)
         self.set("last_run_duration_seconds", key, report.seconds)
@@ -141,11 +141,11 @@ class Metrics(Collector):
             self._values[short] = kept
 
     def _is_known(self, metric: Metric, labels: tuple[str, ...]) -> bool:
-        if metric.labels[:2] == SYNC:
+        if metric.labels[:2] == SYNC_LABELS:
             return self._targets.get(labels[0]) == labels[1]
         return metric.labels != ("destination",) or labels[0] in self._targets.values()
 
-    def restore(self, text: str) -> None:
+    def load_text(self, text: str) -> None:
         """Go on from what `text()` gave an earlier process. Raises ValueError when `text` is nothing of the kind."""
         found: list[tuple[str, tuple[str, ...], float]] = []
         for family in text_string_to_metric_families(text):
@@ -159,7 +159,7 @@ class Metrics(Collector):
         for short, labels, value in found:
             self.set(short, labels, value)
 
-    def recall(self, sync: str, *, members: int, waiting: int, dead: int, last_success: datetime | None) -> None:
+    def restore_sync(self, sync: str, *, members: int, waiting: int, dead: int, last_success: datetime | None) -> None:
         """What the state schema knows of a sync; for a process that has just begun. Times are in UTC."""
         key = (sync, self._targets.get(sync, ""))
         self.set("members", key, members)
@@ -200,7 +200,7 @@ class _RunMetrics:
     def __init__(self, metrics: Metrics, key: tuple[str, str]) -> None:
         self._metrics = metrics
         self._key = key
-        self._phase: str | None = OPEN
+        self._phase: str | None = OPEN_PHASE
         self._since = time.monotonic()
 
     def handle(self, event: Event) -> None:
@@ -223,7 +223,7 @@ class _RunMetrics:
                 metrics.set("waiting_operations", key, waiting)
                 metrics.set("dead_operations", key, dead)
             case RequestAnswered(action, status, seconds):
-                metrics.add("requests_total", (*key, action, status_word(status)), 1)
+                metrics.add("requests_total", (*key, action, status_label(status)), 1)
                 metrics.add("request_seconds_total", (*key, action), seconds)
             case RequestsDelayed(cause, seconds):
                 metrics.add("throttled_seconds_total", (*key, cause), seconds)
@@ -239,7 +239,7 @@ class _RunMetrics:
         values: dict[tuple[str, ...], float] = {}
         for full_reason, count in reasons.items():
             field, is_value, reason = full_reason.partition(":")
-            labels = (field_word(field), value_reason(reason)) if is_value else (row_reason(full_reason),)
+            labels = (field_label(field), value_reason_label(reason)) if is_value else (row_reason_label(full_reason),)
             counts = values if is_value else rows
             counts[labels] = counts.get(labels, 0.0) + count
         self._metrics.replace("rejected_rows", self._key, rows)
@@ -251,9 +251,9 @@ class _RunMetrics:
             case OutcomeStatus.DELIVERED:
                 self._metrics.add("delivered_total", labels, count)
             case OutcomeStatus.REJECTED:
-                self._metrics.add("rejected_operations_total", (*labels, operation_reason(outcome.reason)), count)
+                self._metrics.add("rejected_operations_total", (*labels, operation_reason_label(outcome.reason)), count)
             case OutcomeStatus.DEFERRED:
-                self._metrics.add("deferred_operations_total", (*labels, operation_reason(outcome.reason)), count)
+                self._metrics.add("deferred_operations_total", (*labels, operation_reason_label(outcome.reason)), count)
 
 
 def _word(operation: OperationKind) -> str:

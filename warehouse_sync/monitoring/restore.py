@@ -18,7 +18,7 @@ from warehouse_sync.state.store import State, SyncKey
 log = structlog.get_logger(__name__)
 
 
-def recall(metrics: Metrics, config: Config) -> None:
+def restore_metrics(metrics: Metrics, config: Config) -> None:
     """`metrics` tells members, waiting and dead operations and the last success of each sync that has run before.
 
     Each warehouse is opened once. One that cannot be asked is told in the log, and its syncs are told from their next
@@ -32,19 +32,19 @@ def recall(metrics: Metrics, config: Config) -> None:
                 state = State(warehouse)
                 if is_readable(state):
                     for sync in ours:
-                        _recall(metrics, state, SyncKey(sync.name, sync.destination))
+                        _restore_sync(metrics, state, SyncKey(sync.name, sync.destination))
         except WarehouseSyncError as error:
             log.warning("metrics begin without what was before", warehouse=name, reason=redact(str(error)))
 
 
-def _recall(metrics: Metrics, state: State, key: SyncKey) -> None:
+def _restore_sync(metrics: Metrics, state: State, key: SyncKey) -> None:
     row = syncs.read(state, key)
     if row.promoted_run is None:
         return
     promoted = runs.load(state, row.promoted_run)
     with state.warehouse.connect("count the retry queue") as connection:
         waiting, dead = retry_queue.count(state, connection, key, promoted.run_id)
-    metrics.recall(
+    metrics.restore_sync(
         key.sync,
         members=promoted.members,
         waiting=waiting + promoted.last_seq - promoted.watermark,

@@ -41,7 +41,7 @@ class MetricsFile:
                 "that exists and that this user may write to"
             ) from None
         try:
-            metrics.restore(before)
+            metrics.load_text(before)
         except ValueError:
             raise ConfigurationError(
                 f"--metrics-file: {path} holds something else than metrics of this program. Nothing was touched; name "

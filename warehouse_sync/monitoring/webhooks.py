@@ -11,37 +11,37 @@ import requests
 import stamina
 from urllib3.exceptions import HTTPError
 
-WITHIN = 20.0
+TOTAL_TIMEOUT = 20.0
 """Seconds after which whoever has not answered counts as not told, however slowly it still sends."""
 
 ATTEMPTS = 3
-LONGEST_TRY = 6.0
-LONGEST_WISH = 10.0
+ATTEMPT_TIMEOUT = 6.0
+MAX_RETRY_AFTER = 10.0
 """Seconds of a `Retry-After` that are heeded."""
 
 
-class NotTaken(Exception):
+class PostFailed(Exception):
     """The address has not taken what was posted; `str()` says why and holds nothing of the address."""
 
-    def __init__(self, reason: str, *, passing: bool = False, retry_after: float | None = None) -> None:
+    def __init__(self, reason: str, *, is_transient: bool = False, retry_after: float | None = None) -> None:
         super().__init__(reason)
-        self.passing = passing
+        self.is_transient = is_transient
         self.retry_after = retry_after
 
 
-def post_each(posts: Mapping[str, tuple[str, bytes]]) -> dict[str, str | None]:
+def post_all(posts: Mapping[str, tuple[str, bytes]]) -> dict[str, str | None]:
     """Post the body to the address of each name, all at once. Why it was not taken, by name; None: it was.
 
     Trouble that may pass is borne with. Returns within `WITHIN` seconds.
     """
     results: dict[str, str | None] = {}
-    until = time.monotonic() + WITHIN
+    until = time.monotonic() + TOTAL_TIMEOUT
 
     def one(name: str, url: str, body: bytes) -> None:
         try:
             _post(url, body, until)
             results[name] = None
-        except NotTaken as refusal:
+        except PostFailed as refusal:
             results[name] = str(refusal)
 
     # Daemons: a process that is done does not wait for an answer that drips in.
@@ -53,23 +53,23 @@ def post_each(posts: Mapping[str, tuple[str, bytes]]) -> dict[str, str | None]:
         thread.start()
     for thread in threads:
         thread.join(max(0.0, until - time.monotonic()))
-    return {name: results.get(name, f"no complete answer within {WITHIN:g} s") for name in posts}
+    return {name: results.get(name, f"no complete answer within {TOTAL_TIMEOUT:g} s") for name in posts}
 
 
 def _post(url: str, body: bytes, until: float) -> None:
     def again(error: Exception) -> bool | float:
-        if not isinstance(error, NotTaken) or not error.passing:
+        if not isinstance(error, PostFailed) or not error.is_transient:
             return False
         return True if error.retry_after is None else error.retry_after
 
-    timeout = max(0.1, until - time.monotonic() - LONGEST_TRY / 2)
+    timeout = max(0.1, until - time.monotonic() - ATTEMPT_TIMEOUT / 2)
     for attempt in stamina.retry_context(on=again, attempts=ATTEMPTS, timeout=timeout, wait_initial=0.5, wait_max=3.0):
         with attempt:
-            _try(url, body, min(LONGEST_TRY, max(0.5, until - time.monotonic())))
+            _try(url, body, min(ATTEMPT_TIMEOUT, max(0.5, until - time.monotonic())))
 
 
 def _try(url: str, body: bytes, seconds: float) -> None:
-    failure: NotTaken
+    failure: PostFailed
     try:
         with requests.post(
             url,
@@ -84,10 +84,12 @@ def _try(url: str, body: bytes, seconds: float) -> None:
             status, wish = answer.status_code, answer.headers.get("retry-after", "")
         if 200 <= status < 300:
             return
-        seconds_wished = min(float(wish), LONGEST_WISH) if wish.isascii() and wish.isdigit() else None
+        seconds_wished = min(float(wish), MAX_RETRY_AFTER) if wish.isascii() and wish.isdigit() else None
         passing = status in (408, 429) or status >= 500
-        failure = NotTaken(f"HTTP {status}", passing=passing, retry_after=seconds_wished)
+        failure = PostFailed(f"HTTP {status}", is_transient=passing, retry_after=seconds_wished)
     except (requests.RequestException, HTTPError, ValueError) as error:
-        failure = NotTaken(type(error).__name__, passing=isinstance(error, requests.ConnectionError | requests.Timeout))
+        failure = PostFailed(
+            type(error).__name__, is_transient=isinstance(error, requests.ConnectionError | requests.Timeout)
+        )
     # Raised out here so that the library's error, which quotes the address, is not chained to it.
     raise failure

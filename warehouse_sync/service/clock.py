@@ -1,4 +1,4 @@
-"""The scheduler's time: what it reads it from, how it waits, and how long between two looks."""
+"""The scheduler's time: the clock, how it waits, and the intervals between its checks."""
 
 from __future__ import annotations
 
@@ -8,43 +8,48 @@ from datetime import UTC, datetime
 from typing import Final
 
 POLL: Final = 0.2
-"""Seconds until a wish to stop is noticed; a signal handler may not wake the loop itself."""
+"""Seconds until a request to stop is noticed; a signal handler cannot always wake the loop."""
 
 
 class Clock:
-    """The time, and how to wait for it."""
+    """The current time, and a way to wait."""
 
     def __init__(self) -> None:
         self._woken = threading.Event()
 
     def now(self) -> datetime:
-        """The time, with its zone."""
+        """Return the current time, with its time zone."""
         return datetime.now(UTC)
 
     def wait(self, seconds: float) -> None:
-        """Return after so many seconds, or sooner."""
+        """Return after `seconds`, or sooner."""
         self._woken.wait(min(max(seconds, 0.0), POLL))
         self._woken.clear()
 
     def wake(self) -> None:
-        """Have `wait()` return. Thread-safe."""
+        """Make `wait()` return. Thread-safe."""
         self._woken.set()
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
-    """Seconds between looks.
+class Intervals:
+    """Seconds between the checks of a service.
 
-    reload_interval: at the configuration's files. look_again: at a sync that another worker has, busy: at one whose
-    warehouse another run of this process has. look_every: at any sync, since others may have left work; each look wakes
-    a warehouse that is paid for by time. tidy_every: of retention. wait_first, wait_most: after a failure, doubled each
-    time.
+    Attributes:
+        config_check: Until the configuration's files are checked for changes again.
+        lease_held: Until a sync is checked again that another worker is running.
+        resource_busy: Until a sync is checked again whose warehouse is in use by another run of this process.
+        sync_check: Longest time between two checks of a sync, because other workers may have left work. A check wakes
+            a warehouse that is billed by time.
+        retention: Between two passes that delete old data of a sync.
+        backoff_initial: After the first failure; doubled after each further one.
+        backoff_max: Upper limit of that.
     """
 
-    reload_interval: float = 5.0
-    look_again: float = 5.0
-    busy: float = 0.5
-    look_every: float = 3600.0
-    tidy_every: float = 86400.0
-    wait_first: float = 15.0
-    wait_most: float = 300.0
+    config_check: float = 5.0
+    lease_held: float = 5.0
+    resource_busy: float = 0.5
+    sync_check: float = 3600.0
+    retention: float = 86400.0
+    backoff_initial: float = 15.0
+    backoff_max: float = 300.0

@@ -1,4 +1,4 @@
-"""An HTTP server for those who watch over a worker: /healthz, /readyz and /metrics. It tells nothing of any member."""
+"""The HTTP server for monitoring: /healthz, /readyz and /metrics. Its answers contain no data of members."""
 
 from __future__ import annotations
 
@@ -20,65 +20,72 @@ from warehouse_sync.redaction import redact
 
 log = structlog.get_logger(__name__)
 
-TIMEOUT: Final = 5.0
-"""Seconds that a client may stay silent."""
+IDLE_TIMEOUT: Final = 5.0
+"""Seconds that a client may send nothing."""
 
-DEADLINE: Final = 10.0
-"""Seconds after which a connection is cut, however its bytes drip in."""
+CONNECTION_TIMEOUT: Final = 10.0
+"""Seconds after which a connection is closed, even while bytes still arrive."""
 
-AT_ONCE: Final = 16
-"""Connections that are answered at once; more are closed, so that nobody can exhaust the worker's threads."""
+MAX_CONNECTIONS: Final = 16
+"""Connections that are served at the same time. Further ones are closed, so clients cannot exhaust the threads."""
 
 POLL: Final = 0.1
-"""Seconds until a wish to stop is noticed."""
+"""Seconds until a request to stop is noticed."""
 
-ANYWHERE: Final = "0.0.0.0"  # noqa: S104
-"""All interfaces: a kubelet comes from outside the container."""
+ALL_INTERFACES: Final = "0.0.0.0"  # noqa: S104
+"""All interfaces: a kubelet connects from outside the container."""
 
 TEXT: Final = "text/plain; charset=utf-8"
 
 
 class HealthServer:
-    """Answers from `start()` to `stop()`, or for the length of a `with` block, in threads of its own.
-
-    port: 0 takes a free one. alive: whether the worker's loop turns. ready: None, or in one sentence why it is not.
-    metrics: Prometheus' text. All three are called from several threads. Raises ConfigurationError when the port cannot
-    be had.
-    """
+    """The server. It answers from `start()` to `stop()`, or inside a `with` block, in its own threads."""
 
     def __init__(
         self,
         port: int,
-        host: str = ANYWHERE,
+        host: str = ALL_INTERFACES,
         *,
-        alive: Callable[[], bool],
-        ready: Callable[[], str | None],
+        is_alive: Callable[[], bool],
+        not_ready_reason: Callable[[], str | None],
         metrics: Callable[[], bytes],
     ) -> None:
-        self._alive = alive
-        self._ready = ready
+        """Bind the port; the three callables are called from several threads.
+
+        Args:
+            port: Port to listen on; 0 chooses a free one.
+            host: Address to listen on.
+            is_alive: Return whether the scheduler's loop is running.
+            not_ready_reason: Return None if the worker is ready, otherwise the reason in one sentence.
+            metrics: Return the metrics in Prometheus' text format.
+
+        Raises:
+            ConfigurationError: The port cannot be bound.
+        """
+        self._is_alive = is_alive
+        self._not_ready_reason = not_ready_reason
         self._metrics = metrics
         try:
             self._server = _Server((host, port), self)
         except (OSError, OverflowError) as error:
-            why = getattr(error, "strerror", None) or str(error)
+            reason = getattr(error, "strerror", None) or str(error)
             raise ConfigurationError(
-                f"cannot listen on {host}:{port}: {why}. Nothing was started; choose another port"
+                f"cannot listen on {host}:{port}: {reason}. Nothing was started; choose another port"
             ) from None
         self._thread = threading.Thread(target=self._server.serve_forever, args=(POLL,), name="health", daemon=True)
 
     @property
     def port(self) -> int:
-        """The port that it listens on."""
+        """The port that the server listens on."""
         return int(self._server.server_address[1])
 
     def start(self) -> None:
-        """Begin to answer."""
+        """Start to answer."""
         self._thread.start()
         log.info("answering /healthz, /readyz and /metrics", port=self.port)
 
     def stop(self) -> None:
-        """Answer no more; the port is free afterwards."""
+        """Stop to answer and release the port."""
         if self._thread.is_alive():
             self._server.shutdown()
             self._thread.join()
@@ -93,60 +100,60 @@ class HealthServer:
     ) -> None:
         self.stop()
 
-    def answer(self, path: str) -> tuple[HTTPStatus, str, bytes]:
-        """Status, content type and body for a path."""
+    def respond(self, path: str) -> tuple[HTTPStatus, str, bytes]:
+        """Return status, content type and body for a path."""
         match path.partition("?")[0]:
             case "/healthz":
-                if self._alive():
+                if self._is_alive():
                     return HTTPStatus.OK, TEXT, b"alive\n"
-                return HTTPStatus.SERVICE_UNAVAILABLE, TEXT, b"the scheduler does not turn any more\n"
+                return HTTPStatus.SERVICE_UNAVAILABLE, TEXT, b"the scheduler's loop is not running\n"
             case "/readyz":
-                reason = self._ready()
+                reason = self._not_ready_reason()
                 if reason is None:
                     return HTTPStatus.OK, TEXT, b"ready\n"
                 return HTTPStatus.SERVICE_UNAVAILABLE, TEXT, f"{redact(reason)}\n".encode()
             case "/metrics":
                 return HTTPStatus.OK, CONTENT_TYPE, self._metrics()
-        return HTTPStatus.NOT_FOUND, TEXT, b"there are /healthz, /readyz and /metrics\n"
+        return HTTPStatus.NOT_FOUND, TEXT, b"only /healthz, /readyz and /metrics exist\n"
 
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
-    request_queue_size = 4 * AT_ONCE
+    request_queue_size = 4 * MAX_CONNECTIONS
 
     def __init__(self, address: tuple[str, int], health: HealthServer) -> None:
         self.health = health
-        self._free = threading.BoundedSemaphore(AT_ONCE)
+        self._slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
         super().__init__(address, _Handler)
 
     def server_bind(self) -> None:
-        # The library's own asks the name service for this machine's name, which may take long and is not used.
+        # HTTPServer.server_bind() looks up the host name, which can take long and is not used.
         TCPServer.server_bind(self)
         self.server_name, self.server_port = "health", self.server_address[1]
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if not self._free.acquire(blocking=False):
+        if not self._slots.acquire(blocking=False):
             self.shutdown_request(request)
             return
         super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        end = threading.Timer(DEADLINE, _hang_up, (request,))
-        end.daemon = True
-        end.start()
+        timer = threading.Timer(CONNECTION_TIMEOUT, _close, (request,))
+        timer.daemon = True
+        timer.start()
         try:
             super().process_request_thread(request, client_address)
         finally:
-            end.cancel()
-            self._free.release()
+            timer.cancel()
+            self._slots.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no line in anybody's log."""
+        """Log nothing: a client that disconnects is no problem."""
 
 
-def _hang_up(request: socket.socket) -> None:
-    with suppress(OSError):  # It is over already.
+def _close(request: socket.socket) -> None:
+    with suppress(OSError):  # Already closed.
         request.shutdown(socket.SHUT_RDWR)
 
 
@@ -154,12 +161,12 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
     server_version = "warehouse-sync"
     sys_version = ""
-    timeout = TIMEOUT
+    timeout = IDLE_TIMEOUT
 
     def do_GET(self) -> None:
         try:
-            status, kind, body = self.server.health.answer(self.path)
-        except Exception as error:  # noqa: BLE001 - whatever fails, a probe wants an answer
+            status, kind, body = self.server.health.respond(self.path)
+        except Exception as error:  # noqa: BLE001 - a probe gets an answer in any case
             log.error("health check failed", path=self.path[:100], error=type(error).__name__)
             status, kind, body = HTTPStatus.INTERNAL_SERVER_ERROR, TEXT, b"internal error, see the log\n"
         self.send_response(status)
@@ -173,4 +180,4 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET  # noqa: N815 - the library's name
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
-        """A probe every few seconds is not worth a line."""
+        """Log nothing: a probe comes every few seconds."""

@@ -1,4 +1,4 @@
-"""The service: a scheduler, the signals that it heeds, and whoever watches it."""
+"""The service: a scheduler with its monitoring, and the signal that reloads the configuration."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from warehouse_sync.cancellation import CancelToken
 from warehouse_sync.events import Events
 from warehouse_sync.monitoring.alerts import Alerts
 from warehouse_sync.monitoring.metrics import Metrics
-from warehouse_sync.monitoring.restore import recall
-from warehouse_sync.service.clock import Clock, Pace
-from warehouse_sync.service.http_server import ANYWHERE, HealthServer
+from warehouse_sync.monitoring.restore import restore_metrics
+from warehouse_sync.service.clock import Clock, Intervals
+from warehouse_sync.service.http_server import ALL_INTERFACES, HealthServer
 from warehouse_sync.service.scheduler import Scheduler
 
 log = structlog.get_logger(__name__)
@@ -27,35 +27,51 @@ def serve(
     *,
     workers: int = 4,
     port: int | None = None,
-    host: str = ANYWHERE,
+    host: str = ALL_INTERFACES,
     stop: CancelToken | None = None,
     clock: Clock | None = None,
-    pace: Pace | None = None,
+    intervals: Intervals | None = None,
 ) -> None:
-    """Run the syncs of the configuration at `path` on their schedules until `stop` is requested.
+    """Run the syncs of a configuration on their schedules; return when stopped and all runs have ended.
 
-    workers: how many run at once. port: where /healthz, /readyz and /metrics are answered; None: nowhere. SIGHUP reads
-    the configuration again. Returns when all runs have ended and given back their leases. Raises ConfigurationError
-    before anything is begun.
+    SIGHUP makes it read the configuration again.
+
+    Args:
+        path: The configuration: a file or a folder.
+        workers: Number of syncs that run at the same time.
+        port: Port of /healthz, /readyz and /metrics; 0 chooses a free one, None opens none.
+        host: Address of that port.
+        stop: Request it to stop the service.
+        clock: The clock; tests replace it.
+        intervals: Seconds between checks.
+
+    Raises:
+        ConfigurationError: The configuration is invalid or the port is taken; nothing was started.
     """
     metrics = Metrics()
     events = Events(metrics.handle, Alerts().handle)
-    scheduler = Scheduler(path, workers=workers, events=events, clock=clock, pace=pace)
+    scheduler = Scheduler(path, workers=workers, events=events, clock=clock, intervals=intervals)
     scheduler.start()
-    with _heeding_hangup(scheduler), _answering(scheduler, metrics, host, port):
-        recall(metrics, scheduler.config)
+    with _reload_on_hangup(scheduler), _http_server(scheduler, metrics, host, port):
+        restore_metrics(metrics, scheduler.config)
         scheduler.run(stop or CancelToken())
 
 
-def _answering(scheduler: Scheduler, metrics: Metrics, host: str, port: int | None) -> AbstractContextManager[object]:
+def _http_server(scheduler: Scheduler, metrics: Metrics, host: str, port: int | None) -> AbstractContextManager[object]:
     if port is None:
         return nullcontext()
-    return HealthServer(port, host, alive=lambda: scheduler.alive, ready=lambda: scheduler.ready, metrics=metrics.text)
+    return HealthServer(
+        port,
+        host,
+        is_alive=lambda: scheduler.is_alive,
+        not_ready_reason=lambda: scheduler.not_ready_reason,
+        metrics=metrics.text,
+    )
 
 
 @contextmanager
-def _heeding_hangup(scheduler: Scheduler) -> Iterator[None]:
-    """SIGHUP has the configuration read again, where there is such a signal and this is the main thread."""
+def _reload_on_hangup(scheduler: Scheduler) -> Iterator[None]:
+    """Have SIGHUP reload the configuration, if the platform has this signal and this is the main thread."""
     if not hasattr(signal, "SIGHUP") or threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -16,7 +16,7 @@ from typing import Any
 
 from warehouse_sync.cancellation import CancelToken
 from warehouse_sync.logs import configure_logs
-from warehouse_sync.service.clock import POLL, Clock, Pace
+from warehouse_sync.service.clock import POLL, Clock, Intervals
 from warehouse_sync.service.serve import serve
 
 
@@ -51,8 +51,8 @@ def main(path: str, clock: str) -> None:
 
     signal.signal(signal.SIGTERM, heed)
     configure_logs("info", json=True)
-    pace = Pace(look_again=0.0, busy=0.0, wait_first=0.0)
-    serve(path, workers=4, stop=stop, clock=SetClock(Path(clock)), pace=pace)
+    pace = Intervals(lease_held=0.0, resource_busy=0.0, backoff_initial=0.0)
+    serve(path, workers=4, stop=stop, clock=SetClock(Path(clock)), intervals=pace)
 
 
 if __name__ == "__main__":

@@ -274,7 +274,7 @@ def tune(clock: float = 0.0, batch_size: float = 0, lock_patience: float = 0.0, 
         vars(importlib.import_module("warehouse_sync.warehouses.duckdb.warehouse"))["LOCK_TIMEOUT"] = lock_patience
     if wait_first:
         scheduler = importlib.import_module("warehouse_sync.service.scheduler")
-        vars(scheduler)["Pace"] = functools.partial(scheduler.Pace, wait_first=wait_first)
+        vars(scheduler)["Intervals"] = functools.partial(scheduler.Intervals, backoff_initial=wait_first)
     if clock:
         set_clock(clock)
 

@@ -19,16 +19,16 @@ from warehouse_sync.errors import WarehouseSyncError
 from warehouse_sync.events import Event, Events, RunReported
 from warehouse_sync.operations import RunStatus
 from warehouse_sync.reports import RunReport
-from warehouse_sync.service.clock import Clock, Pace
+from warehouse_sync.service.clock import Clock, Intervals
 from warehouse_sync.service.scheduler import Scheduler
-from warehouse_sync.service.worker import Work, outlook
+from warehouse_sync.service.worker import SyncTasks, read_schedule_state
 from warehouse_sync.state import syncs
 from warehouse_sync.state.migrate import migrate
 from warehouse_sync.state.store import State, SyncKey
 from warehouse_sync.state.syncs import ScheduleState
 from warehouse_sync.warehouses.base import Warehouse
 
-PACE = Pace(reload_interval=86400.0, look_every=86400.0)
+PACE = Intervals(config_check=86400.0, sync_check=86400.0)
 
 
 class VirtualClock(Clock):
@@ -103,14 +103,14 @@ class Shop:
             )
         )
 
-    def worker(self, pace: Pace = PACE) -> Scheduler:
+    def worker(self, pace: Intervals = PACE) -> Scheduler:
         """A scheduler of its own process, so to speak; it has begun."""
         self.workers += 1
         scheduler = Scheduler(
             self.path,
             clock=self.clock,
-            pace=pace,
-            work=StandIn(self, self.workers),
+            intervals=pace,
+            tasks=StandIn(self, self.workers),
             threads=DebugExecutor(),
             events=Events(self._listen),
         )
@@ -135,21 +135,21 @@ class Shop:
         return syncs.schedule_state(self.state, SyncKey(sync, "ads")).last_tick
 
 
-class StandIn(Work):
+class StandIn(SyncTasks):
     """What is done to a sync, but for what is sent: the ticks are claimed in the real tables."""
 
     def __init__(self, shop: Shop, worker: int) -> None:
         self.shop = shop
         self.worker = worker
 
-    def one_at_a_time(self, config: Config, name: str) -> str | None:
+    def exclusive_resource(self, config: Config, name: str) -> str | None:
         return None
 
-    def look(self, config: Config, name: str, tick: datetime | None) -> ScheduleState:
+    def read_state(self, config: Config, name: str, tick: datetime | None) -> ScheduleState:
         self.shop.looks += 1
         if self.shop.outage is not None:
             raise self.shop.outage
-        found = outlook(self.shop.state, SyncKey(name, "ads"), tick)
+        found = read_schedule_state(self.shop.state, SyncKey(name, "ads"), tick)
         self.shop.clock.time += self.shop.look_takes
         return found
 
@@ -163,7 +163,7 @@ class StandIn(Work):
         shop.clock.time += shop.takes(name, tick)
         return RunReport(name, RunStatus.SUCCEEDED, run_id=len(shop.ran))
 
-    def tidy(self, config: Config, name: str, stop: CancelToken) -> bool:
+    def apply_retention(self, config: Config, name: str, stop: CancelToken) -> bool:
         self.shop.tidied.append((name, self.shop.clock.time))
         return True
 
