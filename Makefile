@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage torture bench check lint types layers schema cronjobs clean
+.PHONY: help demo test test-all coverage torture bench check lint types layers schema cronjobs clean
 
 help: ## Show this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 .venv/installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another with: make PYTHON=python3.12 …" if sys.version_info < (3, 11) else 0)'
@@ -18,11 +18,18 @@ help: ## Show this list
 demo: .venv/installed ## Mirror a generated customer base into a sandbox audience, twice
 	@$(BIN)/python configs/quickstart/demo.py
 
-test: .venv/installed ## Pass all tests, PostgreSQL included
-	@$(BIN)/python -m pytest --numprocesses 4
+WORKERS ?= 4
+PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS)
+test: .venv/installed ## Run the tests that guard a change, about 5 minutes on two cores: WORKERS=4
+	@$(PYTEST)
 
-coverage: .venv/installed ## Pass all tests and tell which lines and branches none of them has reached
-	@$(BIN)/python -m pytest --numprocesses 4 --cov --cov-report=term-missing:skip-covered
+test-all: export WAREHOUSE_SYNC_TESTS = all
+test-all: .venv/installed ## Run every suite on every engine, all mutations and the large rounds of random tests
+	@$(PYTEST)
+
+coverage: export WAREHOUSE_SYNC_TESTS = all
+coverage: .venv/installed ## Run all tests and list the lines and branches that none of them reaches
+	@$(PYTEST) --cov --cov-report=term-missing:skip-covered
 
 torture: .venv/installed ## Kill real workers at every point and at random: HISTORIES=1000 SEED=7 WAREHOUSE=duckdb
 	@PYTHONPATH=tests $(BIN)/python -m harness.histories.torture $(if $(HISTORIES),--histories $(HISTORIES)) \

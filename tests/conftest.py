@@ -2,25 +2,35 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from harness.servers.postgres import NoPostgres, Server, postgres_server
-from harness.servers.snowflake import SnowflakeServer, snowflake_server
-from harness.worlds.world import World, make_impatient, sandbox
+from harness.selection import engines, rounds
+from harness.servers.postgres import NoPostgres, Server
+from harness.servers.shared import shared_postgres, shared_snowflake
+from harness.servers.snowflake import SnowflakeServer
+from harness.worlds.world import World, create_duckdb, make_impatient, sandbox
 from hypothesis import HealthCheck, settings
 
 from warehouse_sync import redaction
 from warehouse_sync.errors import WarehouseSyncError
+from warehouse_sync.state.migrate import migrate
+from warehouse_sync.state.store import State
 from warehouse_sync.warehouses.base import Warehouse
 from warehouse_sync.warehouses.duckdb.warehouse import DuckDB
 from warehouse_sync.warehouses.postgres.warehouse import PostgreSQL
 from warehouse_sync.warehouses.snowflake.warehouse import Snowflake
 
-settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+settings.register_profile(
+    "suite",
+    max_examples=rounds(25, 100),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 settings.load_profile("suite")
 
 
@@ -47,61 +57,99 @@ def every_error_message_is_clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[No
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[Server]:
+def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all test processes of this session share."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def postgres(session_folder: Path) -> Iterator[Server]:
+    """The PostgreSQL of the session."""
     try:
-        with postgres_server() as server:
+        with shared_postgres(session_folder) as server:
             yield server
     except NoPostgres as reason:
         if os.environ.get("WAREHOUSE_SYNC_REQUIRE_POSTGRES"):
             pytest.fail(f"PostgreSQL is required here: {reason}")
-        pytest.skip(f"NO POSTGRESQL, half of the warehouse tests do not run: {reason}")
+        pytest.skip(f"NO POSTGRESQL, most of the warehouse tests do not run: {reason}")
 
 
 @pytest.fixture(scope="session")
-def snowflake() -> Iterator[SnowflakeServer]:
-    with snowflake_server() as server:
+def snowflake(session_folder: Path) -> Iterator[SnowflakeServer]:
+    """The local Snowflake of the session."""
+    with shared_snowflake(session_folder) as server:
         yield server
 
 
-ALWAYS_ON_SNOWFLAKE = (
-    "test_warehouse_contract", "test_element_sql", "test_mirror", "test_lease", "test_migrations", "test_statements",
-)  # fmt: skip
-ON_SNOWFLAKE = (*ALWAYS_ON_SNOWFLAKE, "test_normalisers", "test_pending", "test_plan", "test_status")
-"""What runs on the local Snowflake too, all of it with SNOWFLAKE=all. A run takes two seconds there."""
+def open_warehouse(url: str) -> Warehouse:
+    """Return an open warehouse of the kind that the URL names."""
+    kinds: dict[str, type[Warehouse]] = {"duckdb": DuckDB, "postgresql": PostgreSQL, "snowflake": Snowflake}
+    warehouse = kinds[re.split("[+:]", url)[0]]("analytics", url, "warehouse_sync", 60.0)
+    warehouse.open()
+    return warehouse
+
+
+def migrate_database(url: str) -> None:
+    """Create the state tables in the database of this URL."""
+    warehouse = open_warehouse(url)
+    migrate(State(warehouse))
+    warehouse.close()
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres: Server) -> Iterator[str]:
+    """The name of a database with state tables, from which others are copied."""
+    with postgres.database() as url:
+        migrate_database(url)
+        yield str(sa.make_url(url).database)
+
+
+@pytest.fixture(scope="session")
+def migrated_duckdb(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with state tables, from which others are copied."""
+    path = tmp_path_factory.mktemp("template") / "warehouse.duckdb"
+    create_duckdb(path)
+    migrate_database(f"duckdb:///{path}")
+    return path
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Whatever wants a warehouse runs on each kind."""
+    """Run what takes a warehouse on each engine that `harness.selection` names for its module."""
     chosen = any("warehouse_url" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
     if "warehouse_url" in metafunc.fixturenames and not chosen:
-        chosen_files = ON_SNOWFLAKE if os.environ.get("SNOWFLAKE") == "all" else ALWAYS_ON_SNOWFLAKE
-        too = metafunc.module.__name__.endswith(chosen_files)
-        metafunc.parametrize("warehouse_url", ["duckdb", "postgres", *(["snowflake"] if too else [])], indirect=True)
+        found = engines(metafunc.module.__name__.rpartition(".")[2])
+        metafunc.parametrize("warehouse_url", found, indirect=True)
 
 
 @pytest.fixture
 def warehouse_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """An empty database on each kind of warehouse."""
+    """A database on each kind of warehouse: empty, or with state tables where the test is marked as `migrated`."""
+    migrated = request.node.get_closest_marker("migrated") is not None
     if request.param == "duckdb":
         path = tmp_path / "warehouse.duckdb"
-        sa.create_engine(f"duckdb:///{path}", poolclass=sa.NullPool).connect().close()
+        if migrated:
+            shutil.copy(request.getfixturevalue("migrated_duckdb"), path)
+        else:
+            create_duckdb(path)
         yield f"duckdb:///{path}"
     elif request.param == "snowflake":
         local: SnowflakeServer = request.getfixturevalue("snowflake")
         with local.database(f"t{uuid.uuid4().hex[:12]}") as url:
+            if migrated:
+                migrate_database(url)
             yield url
     else:
         server: Server = request.getfixturevalue("postgres")
-        with server.database() as url:
+        template = request.getfixturevalue("migrated_postgres") if migrated else "template0"
+        with server.database(template) as url:
             yield url
 
 
 @pytest.fixture
 def warehouse(warehouse_url: str) -> Iterator[Warehouse]:
-    """An open warehouse of each kind, without any table."""
-    kinds = {"duckdb": DuckDB, "postgresql": PostgreSQL, "snowflake": Snowflake}
-    opened = kinds[re.split("[+:]", warehouse_url)[0]]("analytics", warehouse_url, "warehouse_sync", 60.0)
-    opened.open()
+    """An open warehouse of each kind."""
+    opened = open_warehouse(warehouse_url)
     yield opened
     opened.close()
 

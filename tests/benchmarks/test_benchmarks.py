@@ -20,6 +20,7 @@ from benchmarks.results import machine, read, write
 from benchmarks.runs import Results
 from benchmarks.sinks import Ceiling, RunningSink, ceiling, running_sink
 from benchmarks.warehouses import BenchWarehouse, DuckDBFiles
+from harness.selection import thorough
 
 ROWS = 2000
 FIELDS = {
@@ -76,6 +77,7 @@ def check(record: dict[str, Any], contender: Contender, churn: str) -> None:
         assert record["write_bytes"] > 0
 
 
+@thorough
 def test_each_contender_does_the_job_and_is_rendered(series: Series, tmp_path: Path) -> None:
     """Ours, the floor and the script by hand, in every case; what checks them looks at what was really sent."""
     contenders = [CONTENDERS[name] for name in ("ours", "start-up", "floor", "by hand")]
@@ -179,6 +181,7 @@ def test_the_sink_answers_in_the_contracts_form(sink: RunningSink) -> None:
         assert counts.status == 200
 
 
+@thorough
 def test_paces_and_start_ups_are_measured(tmp_path: Path) -> None:
     """Against all three servers, the sandbox among them, and each command as often as was asked for."""
     warehouse: BenchWarehouse = DuckDBFiles(tmp_path / "duckdb")

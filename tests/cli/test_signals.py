@@ -33,10 +33,11 @@ from harness.processes.workers import (
     wait_for_expiry,
     wait_until,
 )
+from harness.selection import rounds
 from harness.worlds.world import SYNC, World, create_audience, sandbox
 
 ROUNDS = int(os.environ.get("ROUNDS", "1"))
-MOMENTS = 6
+MOMENTS = rounds(2, 6)
 """Random moments per round and warehouse at which a run is stopped."""
 
 ENDLESS = {

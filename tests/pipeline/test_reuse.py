@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from harness.selection import rounds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -93,7 +94,7 @@ def snapshot(
 
 
 @pytest.mark.parametrize("key", [("id",), ("email",), ("name", "email", "id")], ids="-".join)
-@settings(max_examples=15)
+@settings(max_examples=rounds(6, 15))
 @given(before=rows, after=rows, kept=st.integers(0, 12))
 def test_a_snapshot_that_carries_over_equals_one_made_anew(
     recognising: Warehouse, key: tuple[str, ...], before: list[Row], after: list[Row], kept: int
@@ -110,7 +111,7 @@ def test_a_snapshot_that_carries_over_equals_one_made_anew(
     assert anew[0].reused == 0
 
 
-@settings(max_examples=15)
+@settings(max_examples=rounds(6, 15))
 @given(before=rows, after=rows, kept=st.integers(0, 12))
 def test_who_was_not_carried_over_is_left_behind(
     recognising: Warehouse, before: list[Row], after: list[Row], kept: int

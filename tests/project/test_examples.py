@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from harness.servers.postgres import Server
+from harness.servers.shared import locked
 from harness.servers.snowflake import SnowflakeServer
 from harness.worlds.keys import private_key
 from harness.worlds.world import engine_of, make_impatient, sandbox
@@ -231,14 +232,15 @@ CASES = [
 
 
 @pytest.fixture
-def database(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+def database(tmp_path: Path, session_folder: Path, request: pytest.FixtureRequest) -> Iterator[str]:
     """The address of an empty database of the kind that the case reads."""
     kind = request.node.callspec.params["case"].warehouse
     if kind == "duckdb":
         yield f"duckdb:///{tmp_path}/shop.duckdb"
     elif kind == "snowflake":
         local: SnowflakeServer = request.getfixturevalue("snowflake")
-        with local.database("analytics") as url:
+        # The example names its database, and the test processes share one server.
+        with locked(session_folder / "analytics"), local.database("analytics") as url:
             yield url
     else:
         postgres: Server = request.getfixturevalue("postgres")

@@ -20,7 +20,7 @@ from warehouse_sync.sandbox import Fault
 
 Rows = list[dict[str, Any]]
 
-pytestmark = pytest.mark.usefixtures("impatient")
+pytestmark = [pytest.mark.usefixtures("impatient"), pytest.mark.migrated]
 
 NOBODY: Rows = []
 

@@ -17,7 +17,7 @@ from warehouse_sync.sandbox import Fault
 
 Rows = list[dict[str, Any]]
 
-pytestmark = pytest.mark.usefixtures("impatient")
+pytestmark = [pytest.mark.usefixtures("impatient"), pytest.mark.migrated]
 
 
 def people(*numbers: int) -> Rows:

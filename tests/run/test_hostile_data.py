@@ -114,10 +114,9 @@ def test_hostile_texts(world: World) -> None:
     assert keyed.run().delivered == OperationCounts()
 
 
+@pytest.mark.parametrize("warehouse_url", ["duckdb"], indirect=True)
 def test_texts_with_nul(world: World) -> None:
     """In DuckDB a text may hold NUL: it is nothing, in addresses, fields, lists and keys; it never reaches the wire."""
-    if not is_duckdb(world):
-        pytest.skip("PostgreSQL's texts hold no NUL")
     texts = "chr(0) || 'ann@ex' || chr(0) || 'ample.com' as email, 'An' || chr(0) || 'n' as name, 'k' || chr(0) as id"
     nul = asking(world, f"select {texts}", fields={"first_name": "name"})
     assert nul.run().members == 1
@@ -177,10 +176,9 @@ def test_values_of_any_type(world: World) -> None:
     assert world.sandbox.violations() == []
 
 
+@pytest.mark.parametrize("warehouse_url", ["postgres"], indirect=True)
 def test_columns_of_many_collations(world: World) -> None:
     """A column's own collation neither stops the run nor merges two members; PostgreSQL has some that could."""
-    if is_duckdb(world):
-        pytest.skip("collations of columns are PostgreSQL's")
     with world.connect() as connection:
         connection.exec_driver_sql(
             "create collation loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false)"

@@ -26,7 +26,7 @@ Rows = list[dict[str, Any]]
 DEVICE = "00000001-aaaa-4aaa-8aaa-aaaaaaaaaaaa"
 
 
-pytestmark = pytest.mark.usefixtures("impatient")
+pytestmark = [pytest.mark.usefixtures("impatient"), pytest.mark.migrated]
 
 
 def person(number: int, **more: Any) -> dict[str, Any]:

@@ -17,10 +17,11 @@ from harness.histories.random_histories import make_history
 from harness.histories.torture import WAREHOUSES, Broken, Rack
 from harness.histories.trial import Tally
 from harness.processes.forked import Workers
+from harness.selection import rounds
 from harness.servers.postgres import Server
 
-HISTORIES = int(os.environ.get("HISTORIES", "3"))
-POINTS = os.environ.get("POINTS", "12")
+HISTORIES = int(os.environ.get("HISTORIES", rounds(1, 3)))
+POINTS = os.environ.get("POINTS", str(rounds(6, 12)))
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import sqlalchemy as sa
+from harness.selection import ALL
 from harness.servers.postgres import Server
 from harness.worlds.scheduling import Shop, shop
 
@@ -23,7 +24,7 @@ from warehouse_sync.errors import ConfigurationError, WarehouseUnavailable
 from warehouse_sync.schedule import INTERVALS
 from warehouse_sync.service.clock import Intervals
 
-OFTEN = os.environ.get("OFTEN", "1h")
+OFTEN = os.environ.get("OFTEN", "1h" if ALL else "6h")
 SCHEDULES = {
     "often": {"every": OFTEN, "at": "00:02", "timezone": "Europe/Berlin"},
     "nightly": {"every": "24h", "at": "02:30", "timezone": "Europe/Berlin"},

@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 import sqlalchemy as sa
+from harness.selection import rounds
 from harness.worlds.linkedin import written
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -51,7 +52,7 @@ def table_of(given: list[dict[str, str | None]]) -> sa.Subquery:
     return sa.union_all(*selects).subquery("changes")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=rounds(20, 60), deadline=None)
 @given(data=st.data(), audience_type=st.sampled_from(["user", "company"]), kind=st.sampled_from(OperationKind))
 def test_an_element_is_what_python_makes_of_its_row(
     warehouse: Warehouse, data: st.DataObject, audience_type: str, kind: OperationKind

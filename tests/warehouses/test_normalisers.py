@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
+from harness.selection import rounds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -232,7 +233,7 @@ def in_sql(warehouse: Warehouse, field: Field, cells: list[str | None], *, hash_
     [(key, hash_pii) for key, field in FIELDS.items() for hash_pii in ((True, False) if field.hash else (True,))],
     ids=lambda given: "-".join(given) if isinstance(given, tuple) else str(given),
 )
-@settings(max_examples=25)
+@settings(max_examples=rounds(12, 25))
 @given(cells=st.lists(cells, min_size=1, max_size=30))
 def test_sql_gives_what_the_reference_gives(
     warehouse: Warehouse, key: tuple[str, str], hash_pii: bool, cells: list[str | None]
@@ -293,7 +294,7 @@ parts = st.one_of(st.none(), st.text(st.sampled_from("a1=:;| \u00e9\U0001f600"),
 tuples = st.tuples(parts, parts, parts)
 
 
-@settings(max_examples=25)
+@settings(max_examples=rounds(12, 25))
 @given(given_tuples=st.lists(tuples, min_size=2, max_size=60))
 def test_different_values_are_encoded_differently(
     warehouse: Warehouse, given_tuples: list[tuple[str | None, ...]]
@@ -308,7 +309,7 @@ def test_different_values_are_encoded_differently(
     assert len(set(zip(given_tuples, encoded, strict=True))) == len(set(given_tuples)) == len(set(encoded))
 
 
-@settings(max_examples=25)
+@settings(max_examples=rounds(12, 25))
 @given(given_tuples=st.lists(tuples, min_size=2, max_size=60))
 def test_a_fingerprint_tells_any_change_and_no_field_that_nobody_has(
     warehouse: Warehouse, given_tuples: list[tuple[str | None, ...]]

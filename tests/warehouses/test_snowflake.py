@@ -59,7 +59,7 @@ def logged_in(world: World, server: SnowflakeServer) -> dict[str, Any]:
         warehouse.open()
     finally:
         warehouse.close()
-    found: dict[str, Any] = server.ask("logins")[-1]
+    found: dict[str, Any] = server.logins(world.url)[-1]
     return found
 
 
@@ -126,22 +126,24 @@ def test_a_server_that_is_not_there_is_told(world: World, snowflake: SnowflakeSe
 def test_every_statement_of_a_run_carries_its_tag(world: World, snowflake: SnowflakeServer) -> None:
     """In the query history each statement of a run tells the sync, and from the run's number on the run."""
     world.fill(PEOPLE)
-    before = len(snowflake.ask("statements"))
+    before = len(snowflake.statements(world.url))
     world.run()
-    tags = [told["tag"] for told in snowflake.ask("statements")[before:]]
+    tags = [told["tag"] for told in snowflake.statements(world.url)[before:]]
     assert set(tags) == {"warehouse_sync:people", "warehouse_sync:people:1"}
     assert tags == sorted(tags)
     assert tags.count("warehouse_sync:people:1") > 20
 
 
-def test_a_tag_is_quoted(warehouse: Snowflake, snowflake: SnowflakeServer) -> None:
+def test_a_tag_is_quoted(warehouse: Snowflake, warehouse_url: str, snowflake: SnowflakeServer) -> None:
     """Whatever a sync is called, its tag is one text."""
     with warehouse.connect("begin") as connection:
         connection.execute(sa.select(1))
     warehouse.tag_session("it's \\ odd")
     with warehouse.connect("go on") as connection:
         connection.execute(sa.select(1))
-    assert snowflake.ask("statements")[-2]["sql"] == r"ALTER SESSION SET QUERY_TAG = 'warehouse_sync:it\'s \\ odd'"
+    assert (
+        snowflake.statements(warehouse_url)[-2]["sql"] == r"ALTER SESSION SET QUERY_TAG = 'warehouse_sync:it\'s \\ odd'"
+    )
 
 
 @pytest.mark.parametrize("table", ["people", "public.people", "PUBLIC.People", '"PUBLIC"."PEOPLE"'])

@@ -51,12 +51,12 @@ class Server:
     origin: str
 
     @contextmanager
-    def database(self) -> Iterator[str]:
-        """The URL of an empty database of its own."""
+    def database(self, template: str = "template0") -> Iterator[str]:
+        """Yield the URL of a new database: an empty one, or a copy of the database `template`."""
         name = f"test_{uuid.uuid4().hex[:12]}"
         admin = sa.create_engine(self.url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
         with admin.connect() as connection:
-            connection.execute(sa.text(f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0"))
+            connection.execute(sa.text(f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE {template}"))
         try:
             yield sa.make_url(self.url).set(database=name).render_as_string(hide_password=False)
         finally:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 from harness.processes.command import for_harness
@@ -34,12 +35,23 @@ class SnowflakeServer:
     def database(self, name: str) -> Iterator[str]:
         """The URL of a database of that name; it is gone afterwards."""
         yield self.url(name)
-        self.ask(f"forget?database={name}")
+        self._ask("forget", name)
 
-    def ask(self, what: str) -> Any:
-        """The adapter's own answers: `logins` (what clients sent to log in), `statements` (texts with their tags)."""
-        with urlopen(f"http://127.0.0.1:{self.port}/harness/{what}", timeout=10) as answer:
+    def logins(self, url: str) -> list[dict[str, Any]]:
+        """Return what clients sent to log in to the database of this URL, in order."""
+        return list(self._ask("logins", _database(url)))
+
+    def statements(self, url: str) -> list[dict[str, Any]]:
+        """Return the statements (`sql`, `tag`) that the database of this URL was sent, in order."""
+        return list(self._ask("statements", _database(url)))
+
+    def _ask(self, what: str, database: str) -> Any:
+        with urlopen(f"http://127.0.0.1:{self.port}/harness/{what}?database={database}", timeout=300) as answer:
             return json.load(answer)
+
+
+def _database(url: str) -> str:
+    return urlsplit(url).path.split("/")[1]
 
 
 @contextmanager

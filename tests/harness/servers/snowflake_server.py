@@ -61,15 +61,16 @@ class Seen:
 
     def __init__(self) -> None:
         self.logins: list[dict[str, Any]] = []
-        self.statements: list[dict[str, str]] = []
+        self.statements: list[dict[str, Any]] = []
         self.tags: dict[str, str] = {}
         self.databases: dict[str, str] = {}
 
-    def statement(self, token: str, text: str) -> None:
+    def statement(self, token: str, text: str) -> dict[str, Any]:
         if found := re.match(r"\s*alter\s+session\s+set\s+query_tag\s*=\s*'(.*)'", text, re.I | re.S):
             self.tags[token] = found[1]
-        told = {"database": self.databases.get(token, ""), "tag": self.tags.get(token, ""), "sql": text}
-        self.statements.append(told)
+        record = {"database": self.databases.get(token, ""), "tag": self.tags.get(token, ""), "sql": text}
+        self.statements.append(record)
+        return record
 
 
 def speak_as_the_service_does() -> None:
@@ -264,7 +265,8 @@ def make_app() -> Any:
         body = await body_of(request)
         data = body["data"]
         parameters = data.setdefault("SESSION_PARAMETERS", {})
-        seen.logins.append({**data, "query": dict(request.query_params)})
+        database = (request.query_params.get("databaseName") or "").upper()
+        seen.logins.append({**data, "query": dict(request.query_params), "database": database})
         if data.get("LOGIN_NAME") == STRANGER:
             message = "Incorrect username or password was specified."
             return JSONResponse({"data": {}, "code": "390100", "message": message, "success": False})
@@ -274,7 +276,7 @@ def make_app() -> Any:
         told = json.loads(answer.body)
         token = told["data"]["token"]
         seen.tags[token] = parameters.get("QUERY_TAG", "")
-        seen.databases[token] = (request.query_params.get("databaseName") or "").upper()
+        seen.databases[token] = database
         told["data"] |= {
             "masterToken": token,
             "validityInSeconds": 3600,
@@ -286,7 +288,7 @@ def make_app() -> Any:
     async def query(request: Request) -> Any:
         body = await body_of(request)
         token = request.headers.get("Authorization", "")[17:-1]
-        seen.statement(token, body["sqlText"])
+        record = seen.statement(token, body["sqlText"])
         write_out_parameters(body)
         if asked := re.fullmatch(r"\s*describe schema (\w+)\s*", body["sqlText"], re.I):
             connection = server.sessions[token]
@@ -299,7 +301,7 @@ def make_app() -> Any:
             body["sqlText"] = "select 1"
         began = time.monotonic()
         answer = await server.query_request(with_body(request, body))
-        seen.statements[-1]["seconds"] = str(round(time.monotonic() - began, 4))
+        record["seconds"] = str(round(time.monotonic() - began, 4))
         if b"already exists" in answer.body[:1000]:
             answer = JSONResponse({**json.loads(answer.body), "code": "002002"})
         return answer
@@ -309,11 +311,15 @@ def make_app() -> Any:
         data = {"errorCode": "002043", "sqlState": "02000"}
         return JSONResponse({"data": data, "code": "002043", "message": message, "success": False})
 
-    async def logins(_: Request) -> JSONResponse:
-        return JSONResponse(seen.logins)
+    def of_database(request: Request, records: list[dict[str, Any]]) -> JSONResponse:
+        database = request.query_params["database"].upper()
+        return JSONResponse([record for record in records if record["database"] == database])
 
-    async def statements(_: Request) -> JSONResponse:
-        return JSONResponse(seen.statements)
+    async def logins(request: Request) -> JSONResponse:
+        return of_database(request, seen.logins)
+
+    async def statements(request: Request) -> JSONResponse:
+        return of_database(request, seen.statements)
 
     async def forget(request: Request) -> JSONResponse:
         """No test sees what another one has done, and the sessions that it left open are gone."""
@@ -322,8 +328,8 @@ def make_app() -> Any:
             if connection := server.sessions.pop(token, None):
                 connection._duck_conn.close()
             del seen.databases[token]
-        seen.logins.clear()
-        seen.statements.clear()
+        seen.logins = [login for login in seen.logins if login["database"] != database]
+        seen.statements = [statement for statement in seen.statements if statement["database"] != database]
         try:
             server.shared_fs.duck_conn.execute(f"DETACH DATABASE IF EXISTS {database}")
         except duckdb.Error as error:

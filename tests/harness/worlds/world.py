@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -76,13 +77,21 @@ def make_impatient(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> None:
     monkeypatch.setattr(linkedin_settings, "LinkedInSettings", quick)
 
 
+@cache
 def engine_of(url: str) -> sa.Engine:
-    """An engine of the test's own, apart from the worker's."""
+    """Return an engine of the test's own, apart from the worker's; it keeps no connection open."""
     if url.startswith("snowflake:"):
         from warehouse_sync.warehouses.snowflake.engine import make_engine
 
         return make_engine(sa.make_url(url), poolclass=sa.NullPool)
     return sa.create_engine(url, poolclass=sa.NullPool)
+
+
+def create_duckdb(path: Path) -> str:
+    """Create an empty DuckDB file and return its URL."""
+    url = f"duckdb:///{path}"
+    engine_of(url).connect().close()
+    return url
 
 
 @dataclass
