@@ -19,7 +19,7 @@ from harness.worlds.linkedin import batch
 from warehouse_sync.destinations.base import UNCONDITIONAL, Audience, AudienceSpec, Destination
 from warehouse_sync.destinations.linkedin.config import LinkedInSettings
 from warehouse_sync.destinations.linkedin.destination import LinkedIn
-from warehouse_sync.destinations.linkedin.http import Client
+from warehouse_sync.destinations.linkedin.http import HTTPClient
 from warehouse_sync.errors import ConfigurationError, DestinationUnavailable, StopRun
 from warehouse_sync.operations import Batch, OperationKind, Outcome, Outcomes, OutcomeStatus
 from warehouse_sync.sandbox import Fault, Sandbox, SandboxSettings
@@ -111,9 +111,9 @@ class LinkedInPlace:
                 requests_per_minute=10_000,
                 max_in_flight=4,
                 wait_after_create=0.05,
-                fresh_404_patience=0.2,
+                new_audience_timeout=0.2,
                 token_propagation=0.02,
-                token_patience=0.2,
+                token_timeout=0.2,
                 attempts=3,
                 backoff_initial=0.01,
                 backoff_max=0.03,
@@ -152,7 +152,7 @@ class LinkedInPlace:
 
     def delete_audiences(self) -> None:
         token = self.sandbox.settings.access_token
-        client = Client(LinkedInSettings(account_id=1, api_url=self.sandbox.url))
+        client = HTTPClient(LinkedInSettings(account_id=1, api_url=self.sandbox.url))
         for segment in self.sandbox.segments():
             assert client.request("DELETE", f"/rest/dmpSegments/{segment['id']}", token=token).status == 204
         client.close()
@@ -310,7 +310,7 @@ def test_an_audience_tells_whether_campaigns_can_use_it(destination: Destination
     """A new audience is neither emptied nor a reason to warn, and says in a sentence how it stands."""
     for audience in (destination.create(spec), destination.find(spec, None)):
         assert audience is not None
-        assert audience.usable
+        assert audience.usability
         assert (audience.emptied, audience.warning, audience.match_rate) == (False, None, None)
 
 

@@ -76,7 +76,7 @@ def of_three_runs(world: World, count: int) -> list[list[str]]:
 
 def test_the_number_of_statements_does_not_grow_with_the_rows(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """But for what is written by the clock, a run of many members takes as many statements as one of few."""
-    make_impatient(monkeypatch, read_timeout=30.0, patience=60.0)
+    make_impatient(monkeypatch, read_timeout=30.0, retry_timeout=60.0)
     monkeypatch.setattr(Warehouse, "record_interval", math.inf)
     world.home["lease"] = "600s"
     few, many = of_three_runs(world, FEW), of_three_runs(world, MANY)

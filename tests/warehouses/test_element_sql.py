@@ -11,7 +11,7 @@ from harness.worlds.linkedin import written
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from warehouse_sync.destinations.linkedin.elements import body, element
+from warehouse_sync.destinations.linkedin.elements import build_body, element_template
 from warehouse_sync.destinations.linkedin.fields import AUDIENCE_FIELDS
 from warehouse_sync.fields import Field, Normaliser
 from warehouse_sync.operations import OperationKind
@@ -60,11 +60,11 @@ def test_an_element_is_what_python_makes_of_its_row(
     """All combinations of fields, quotes, escapes, control and astral characters; user and company, ADD and REMOVE."""
     given = data.draw(rows(AUDIENCE_FIELDS[audience_type].all))
     changes: Any = table_of(given)
-    json = element_text(warehouse.dialect, changes, element(audience_type, kind))
+    json = element_text(warehouse.dialect, changes, element_template(audience_type, kind))
     with warehouse.connect("read elements") as connection:
         pieces = list(warehouse.stream_elements(connection, changes, json, 0, len(given), 3))
     assert [len(piece) for piece in pieces] == [3] * (len(given) // 3) + [len(given) % 3] * (len(given) % 3 > 0)
     expected = [written(kind, row) for row in given]
-    bodies = [orjson.loads(bytes(body(piece, range(len(piece))))) for piece in pieces]
+    bodies = [orjson.loads(bytes(build_body(piece, range(len(piece))))) for piece in pieces]
     assert [one for sent in bodies for one in sent["elements"]] == expected
     assert [orjson.loads(piece[at]) for piece in pieces for at in range(len(piece))] == expected

@@ -185,7 +185,7 @@ def to_audience_status(audience: Audience) -> AudienceStatus:
         matched=audience.matched,
         input_count=audience.input_count,
         match_rate=audience.match_rate,
-        usable=audience.usable,
+        usable=audience.usability,
         warning=audience.warning,
     )
 

@@ -49,7 +49,7 @@ class Audience:
     matched: int | None = None
     input_count: int | None = None
     created: bool = False
-    usable: str = ""
+    usability: str = ""
     warning: str | None = None
     emptied: bool = False
 
@@ -130,7 +130,7 @@ class Destination(Protocol):
         """Identifiers and fields that this audience type takes."""
         ...
 
-    def element(self, audience_type: str, operation: OperationKind) -> ElementTemplate:
+    def element_template(self, audience_type: str, operation: OperationKind) -> ElementTemplate:
         """How an operation on this audience type is written, of the fields that it takes."""
         ...
 

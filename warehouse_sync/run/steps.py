@@ -418,7 +418,7 @@ def _send(
     context = active.context
     phase = Phase.REMOVE if kind is OperationKind.REMOVE else Phase.ADD
     context.events.publish(PhaseStarted(phase, last - after))
-    element = context.destination.element(delivery.audience.type, kind)
+    element = context.destination.element_template(delivery.audience.type, kind)
     size = context.destination.batch_size
     with closing(batches(context.warehouse, changes.table, element, kind, after, last, size)) as work:
         for batch, outcomes in delivery.deliver(work):

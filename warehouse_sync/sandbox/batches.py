@@ -56,7 +56,7 @@ def take(
     with state.lock:
         segment = state.segment(segment_id)
         check_write_role(state, segment.account_id, f"dmpSegments.{kind}.BATCH_CREATE")
-        if state.now() < segment.created + settings.ready_after:
+        if state.now() < segment.created_at + settings.ready_after:
             raise Refusal(404, f"Could not find DMP segment with ID {segment_id}")
         check, segment_type = CHECKS[kind]
         if segment.type != segment_type:

@@ -31,7 +31,7 @@ class Segment:
     type: str
     name: str
     source_platform: str
-    created: float
+    created_at: float
     settings: SandboxSettings
     source_segment_id: str | None = None
     description: str | None = None
@@ -46,7 +46,7 @@ class Segment:
     _input: deque[tuple[float, int, int]] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
-        self.last_modified = self.last_active = self.created
+        self.last_modified = self.last_active = self.created_at
 
     @property
     def account_id(self) -> int:
@@ -98,7 +98,7 @@ class Segment:
         """What GET and the finder show; numbers are absent while it is BUILDING."""
         building = self.status(now) == "BUILDING"
         entity: dict[str, Any] = {
-            "created": _milliseconds(self.created),
+            "created": _milliseconds(self.created_at),
             "destinations": [self.as_destination(name, now) for name in self.destinations],
             "name": self.name,
             "sourcePlatform": self.source_platform,

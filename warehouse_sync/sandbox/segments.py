@@ -60,7 +60,7 @@ def create(state: SandboxState, request: Request) -> tuple[str, Segment]:
         type=body["type"],
         name=body["name"],
         source_platform=body["sourcePlatform"],
-        created=now,
+        created_at=now,
         settings=settings,
         source_segment_id=source_id,
         description=body.get("description"),
@@ -88,7 +88,7 @@ def find(state: SandboxState, request: Request) -> Reply:
         segment
         for segment in state.segments.values()
         if segment.account == query["account"]
-        and now >= segment.created + settings.find_after
+        and now >= segment.created_at + settings.find_after
         and query.get("sourcePlatform") in (None, segment.source_platform)
         and query.get("sourceSegmentId") in (None, segment.source_segment_id)
     ]

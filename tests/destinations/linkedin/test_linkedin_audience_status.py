@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from warehouse_sync.destinations.base import Audience
-from warehouse_sync.destinations.linkedin.audience_status import BUILT_AFTER, described, warned
+from warehouse_sync.destinations.linkedin.audience_status import MAX_BUILD_SECONDS, with_usability, with_warning
 
 DAY = 86400.0
 
@@ -35,19 +35,19 @@ def audience(status: str | None, size: int | None = None) -> Audience:
 )  # fmt: skip
 def test_whether_campaigns_can_use_an_audience(status: str | None, size: int | None, expected: str) -> None:
     """One sentence tells it for each status, and that 300 members are needed."""
-    assert described(audience(status, size)).usable == expected
+    assert with_usability(audience(status, size)).usability == expected
 
 
 @pytest.mark.parametrize("status", ["BUILDING", "READY", "UPDATING", "ARCHIVED", "EXPIRED", "FAILED", "ERROR", None])
 def test_only_an_expired_audience_has_lost_its_members(status: str | None) -> None:
     """ARCHIVED and FAILED ones still hold them, so that a diff is enough there."""
-    assert described(audience(status)).emptied is (status == "EXPIRED")
+    assert with_usability(audience(status)).emptied is (status == "EXPIRED")
 
 
 @given(st.sampled_from(["READY", "UPDATING", "EXPIRED", None]), st.none() | st.floats(0, 400 * DAY), st.booleans())
 def test_an_audience_that_is_well_is_not_warned_of(status: str | None, age: float | None, by_id: bool) -> None:
     """Neither its age nor how it was chosen makes a warning."""
-    assert warned(audience(status), age, chosen_by_id=by_id).warning is None
+    assert with_warning(audience(status), age, chosen_by_id=by_id).warning is None
 
 
 @pytest.mark.parametrize(
@@ -62,21 +62,21 @@ def test_an_audience_that_is_well_is_not_warned_of(status: str | None, age: floa
 )
 def test_an_audience_that_is_not_well_is_warned_of(status: str, size: int | None, words: list[str]) -> None:
     """The warning explains the status and says what to do."""
-    told = warned(audience(status, size), 0.0, chosen_by_id=False).warning
+    told = with_warning(audience(status, size), 0.0, chosen_by_id=False).warning
     assert told is not None
     for word in words:
         assert word in told
 
 
-@pytest.mark.parametrize("age", [None, 0.0, BUILT_AFTER - 1])
+@pytest.mark.parametrize("age", [None, 0.0, MAX_BUILD_SECONDS - 1])
 def test_a_young_audience_may_be_building(age: float | None) -> None:
     """Within 48 hours, or when nobody knows its age, BUILDING is no trouble."""
-    assert warned(audience("BUILDING"), age, chosen_by_id=False).warning is None
+    assert with_warning(audience("BUILDING"), age, chosen_by_id=False).warning is None
 
 
 def test_an_audience_that_is_being_built_for_days_is_warned_of() -> None:
     """After 48 hours the warning tells the age and whom to ask."""
-    told = warned(audience("BUILDING"), 5 * DAY, chosen_by_id=False).warning
+    told = with_warning(audience("BUILDING"), 5 * DAY, chosen_by_id=False).warning
     assert told is not None
     assert "5 days ago" in told
     assert "LinkedIn's support" in told
@@ -85,7 +85,7 @@ def test_an_audience_that_is_being_built_for_days_is_warned_of() -> None:
 @pytest.mark.parametrize(("status", "size"), [("ARCHIVED", 0), ("FAILED", 1), ("ERROR", 1), ("BUILDING", None)])
 def test_an_audience_chosen_by_its_id_is_not_made_anew_by_recreate(status: str, size: int | None) -> None:
     """There --recreate would change nothing; taking audience.id out does."""
-    told = warned(audience(status, size), 9 * DAY, chosen_by_id=True).warning
+    told = with_warning(audience(status, size), 9 * DAY, chosen_by_id=True).warning
     assert told is not None
     assert "take audience.id out" in told
     assert "--recreate" not in told

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warehouse_sync.destinations.linkedin.bisection import MOST_QUESTIONS, settle
-from warehouse_sync.destinations.linkedin.errors import GaveUp
+from warehouse_sync.destinations.linkedin.bisection import MAX_REQUESTS_PER_BATCH, bisect_batch
+from warehouse_sync.destinations.linkedin.errors import TransientError
 from warehouse_sync.destinations.linkedin.http import Response
-from warehouse_sync.destinations.linkedin.responses import Verdict, judge
+from warehouse_sync.destinations.linkedin.responses import BatchResult, parse_batch_response
 from warehouse_sync.operations import Outcome, OutcomeStatus
 
 FORMS = ("by element", "Index: n", "indices [n]", "names nobody")
@@ -25,9 +25,9 @@ class Server:
         self.applied: list[int] = []
         self.questions = 0
 
-    def ask(self, positions: Sequence[int]) -> Verdict:
+    def ask(self, positions: Sequence[int]) -> BatchResult:
         self.questions += 1
-        return judge(self._answer(positions), len(positions), lambda at: [f"value {positions[at]}"])
+        return parse_batch_response(self._answer(positions), len(positions), lambda at: [f"value {positions[at]}"])
 
     def _answer(self, positions: Sequence[int]) -> Response:
         refused = [at for at, position in enumerate(positions) if position in self.bad]
@@ -54,7 +54,7 @@ def _statuses(outcomes: Iterable[Outcome]) -> list[OutcomeStatus]:
 def test_rejected_if_and_only_if_bad_whatever_the_form_of_each_refusal(data: st.DataObject, size: int) -> None:
     bad = data.draw(st.sets(st.integers(0, max(0, size - 1)))) if size else set()
     server = Server(bad, lambda: data.draw(st.sampled_from(FORMS)))
-    outcomes = settle(size, server.ask)
+    outcomes = bisect_batch(size, server.ask)
     assert _statuses(outcomes) == [
         OutcomeStatus.REJECTED if position in bad else OutcomeStatus.DELIVERED for position in range(size)
     ]
@@ -67,12 +67,12 @@ def test_when_linkedin_falls_silent_what_is_settled_stays_and_the_rest_is_deferr
 ) -> None:
     server = Server({position for position in bad if position < size}, lambda: "names nobody")
 
-    def ask(positions: Sequence[int]) -> Verdict:
+    def ask(positions: Sequence[int]) -> BatchResult:
         if server.questions >= answers:
-            raise GaveUp("http_503", "LinkedIn has trouble")
+            raise TransientError("http_503", "LinkedIn has trouble")
         return server.ask(positions)
 
-    outcomes = settle(size, ask)
+    outcomes = bisect_batch(size, ask)
     assert len(outcomes) == size
     for position, outcome in enumerate(outcomes):
         if outcome.status is OutcomeStatus.DELIVERED:
@@ -88,12 +88,12 @@ def test_when_linkedin_falls_silent_what_is_settled_stays_and_the_rest_is_deferr
 def test_a_request_that_is_refused_even_when_empty_rejects_nobody_and_costs_two_questions(size: int) -> None:
     questions = []
 
-    def ask(positions: Sequence[int]) -> Verdict:
+    def ask(positions: Sequence[int]) -> BatchResult:
         questions.append(len(positions))
         refusal = Response(400, {}, {"message": "A segment of type COMPANY does not take users"})
-        return judge(refusal, len(positions), lambda _: ["x"])
+        return parse_batch_response(refusal, len(positions), lambda _: ["x"])
 
-    outcomes = settle(size, ask)
+    outcomes = bisect_batch(size, ask)
     assert questions == [size, 0]
     assert {outcome.status for outcome in outcomes} == {OutcomeStatus.DEFERRED}
     assert {outcome.reason for outcome in outcomes} == {"http_400"}
@@ -102,15 +102,15 @@ def test_a_request_that_is_refused_even_when_empty_rejects_nobody_and_costs_two_
 
 def test_one_silent_culprit_among_5000_is_found_in_few_questions() -> None:
     server = Server({3777}, lambda: "names nobody")
-    outcomes = settle(5000, server.ask)
+    outcomes = bisect_batch(5000, server.ask)
     assert [position for position, outcome in enumerate(outcomes) if outcome.status is OutcomeStatus.REJECTED] == [3777]
     assert server.questions <= 2 + 2 * 13
 
 
 def test_a_batch_that_is_mostly_bad_ends_and_keeps_what_it_found() -> None:
     server = Server(set(range(0, 5000, 2)), lambda: "names nobody")
-    outcomes = settle(5000, server.ask)
-    assert server.questions <= MOST_QUESTIONS + 1
+    outcomes = bisect_batch(5000, server.ask)
+    assert server.questions <= MAX_REQUESTS_PER_BATCH + 1
     counts = {status: _statuses(outcomes).count(status) for status in OutcomeStatus}
     assert counts[OutcomeStatus.REJECTED] > 100
     assert counts[OutcomeStatus.DELIVERED] > 100
@@ -120,11 +120,11 @@ def test_a_batch_that_is_mostly_bad_ends_and_keeps_what_it_found() -> None:
 def test_a_request_that_is_too_large_is_halved_until_it_fits() -> None:
     sizes = []
 
-    def ask(positions: Sequence[int]) -> Verdict:
+    def ask(positions: Sequence[int]) -> BatchResult:
         sizes.append(len(positions))
         fits = len(positions) <= 3
         response = Response(200, {}, {"elements": [{"status": 201}] * len(positions)}) if fits else Response(413, {})
-        return judge(response, len(positions), lambda _: ["x"])
+        return parse_batch_response(response, len(positions), lambda _: ["x"])
 
-    assert set(_statuses(settle(10, ask))) == {OutcomeStatus.DELIVERED}
+    assert set(_statuses(bisect_batch(10, ask))) == {OutcomeStatus.DELIVERED}
     assert 0 not in sizes

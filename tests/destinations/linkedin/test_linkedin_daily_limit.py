@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from warehouse_sync.destinations.base import UNCONDITIONAL, Permit
-from warehouse_sync.destinations.linkedin.api import Calls
+from warehouse_sync.destinations.linkedin.api import Api
 from warehouse_sync.destinations.linkedin.config import LinkedInSettings
-from warehouse_sync.destinations.linkedin.errors import GaveUp
-from warehouse_sync.destinations.linkedin.http import Client, Response
-from warehouse_sync.destinations.linkedin.rate_limit import DailyLimits, Pace
-from warehouse_sync.destinations.linkedin.tokens import Tokens
+from warehouse_sync.destinations.linkedin.errors import TransientError
+from warehouse_sync.destinations.linkedin.http import HTTPClient, Response
+from warehouse_sync.destinations.linkedin.rate_limit import DailyLimits, RateLimiter
+from warehouse_sync.destinations.linkedin.tokens import TokenStore
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 HALF_A_DAY = 12 * 3600.0
@@ -35,10 +35,10 @@ class Clock:
         )
 
 
-def throttled(limits: DailyLimits, endpoint: str = "/users", retry_after: float | None = None) -> GaveUp | None:
+def throttled(limits: DailyLimits, endpoint: str = "/users", retry_after: float | None = None) -> TransientError | None:
     try:
-        limits.throttled(endpoint, retry_after)
-    except GaveUp as gave_up:
+        limits.record_429(endpoint, retry_after)
+    except TransientError as gave_up:
         return gave_up
     return None
 
@@ -69,10 +69,10 @@ def test_one_other_answer_to_whichever_thread_begins_the_minute_anew(course: lis
         clock.seconds += gap
         assert throttled(limits) is None
         if lucky:
-            limits.answered("/users")
+            limits.record_other_status("/users")
         else:
             clock.seconds += 0.5
-            limits.answered("/users")
+            limits.record_other_status("/users")
 
 
 def test_endpoints_are_judged_each_by_itself() -> None:
@@ -83,9 +83,9 @@ def test_endpoints_are_judged_each_by_itself() -> None:
     clock.seconds = 76
     assert throttled(limits, "/companies") is None
     assert throttled(limits) is not None
-    limits.ensure_open("/companies")
-    with pytest.raises(GaveUp, match="/users"):
-        limits.ensure_open("/users")
+    limits.check("/companies")
+    with pytest.raises(TransientError, match="/users"):
+        limits.check("/users")
 
 
 def test_a_shut_endpoint_opens_at_midnight_and_not_for_a_late_answer() -> None:
@@ -95,13 +95,13 @@ def test_a_shut_endpoint_opens_at_midnight_and_not_for_a_late_answer() -> None:
     throttled(limits)
     clock.seconds = 76
     assert throttled(limits) is not None
-    limits.answered("/users")
+    limits.record_other_status("/users")
     clock.seconds = HALF_A_DAY - 1
-    with pytest.raises(GaveUp) as caught:
-        limits.ensure_open("/users")
+    with pytest.raises(TransientError) as caught:
+        limits.check("/users")
     assert caught.value.retry_after == pytest.approx(1)
     clock.seconds = HALF_A_DAY
-    limits.ensure_open("/users")
+    limits.check("/users")
     assert throttled(limits) is None
 
 
@@ -135,8 +135,8 @@ def test_all_that_meet_a_shut_endpoint_are_told_the_same() -> None:
     limits = clock.limits()
     told = {str(throttled(limits, retry_after=3600))}
     for clock.seconds in (1, 100, 3000):
-        with pytest.raises(GaveUp) as caught:
-            limits.ensure_open("/users")
+        with pytest.raises(TransientError) as caught:
+            limits.check("/users")
         told.add(str(caught.value))
         told.add(str(throttled(limits)))
     assert len(told) == 1
@@ -146,12 +146,12 @@ def test_whoever_waits_for_its_turn_while_the_limit_is_found_sends_nothing() -> 
     """The wait for the pace may be long, and another thread learns the truth in it."""
 
     class SlowPace:
-        def turn(self, *_: Any) -> None:
-            with contextlib.suppress(GaveUp):
-                calls._days.throttled("/users", 3600)
+        def acquire(self, *_: Any) -> None:
+            with contextlib.suppress(TransientError):
+                api._daily_limits.record_429("/users", 3600)
 
     class SilentTokens:
-        def current(self, _: Permit) -> str:
+        def get(self, _: Permit) -> str:
             return "token"
 
     class NoClient:
@@ -159,8 +159,8 @@ def test_whoever_waits_for_its_turn_while_the_limit_is_found_sends_nothing() -> 
             raise AssertionError("a request was started")
 
     settings = LinkedInSettings(account_id=1)
-    parts = cast("Client", NoClient()), cast("Tokens", SilentTokens()), cast("Pace", SlowPace())
-    calls = Calls(*parts, settings)
-    with pytest.raises(GaveUp) as caught:
-        calls.send("POST", "/rest/dmpSegments/7/users", permit=UNCONDITIONAL, endpoint="user")
+    parts = cast("HTTPClient", NoClient()), cast("TokenStore", SilentTokens()), cast("RateLimiter", SlowPace())
+    api = Api(*parts, settings)
+    with pytest.raises(TransientError) as caught:
+        api.send("POST", "/rest/dmpSegments/7/users", permit=UNCONDITIONAL, endpoint="user")
     assert caught.value.reason == "daily_limit"

@@ -32,7 +32,7 @@ from warehouse_sync.destinations.linkedin import segments as segments_module
 from warehouse_sync.destinations.linkedin import tokens as tokens_module
 from warehouse_sync.destinations.linkedin.config import LinkedInConfig, LinkedInSettings
 from warehouse_sync.destinations.linkedin.destination import LinkedIn
-from warehouse_sync.destinations.linkedin.http import Client
+from warehouse_sync.destinations.linkedin.http import HTTPClient
 from warehouse_sync.destinations.registry import open_destination
 from warehouse_sync.errors import AuthenticationFailed, ConfigurationError, DestinationUnavailable, StopRun
 from warehouse_sync.operations import OperationKind, OutcomeStatus
@@ -134,7 +134,7 @@ def test_a_short_answer_defers_what_is_missing(start: Starter, connect: Opener) 
 
 def test_retry_after_is_honoured_by_all_threads(start: Starter, connect: Opener) -> None:
     sandbox = start()
-    linkedin = connect(sandbox, patience=30.0)
+    linkedin = connect(sandbox, retry_timeout=30.0)
     audience = linkedin.create(SPEC)
     sandbox.inject(Fault("429", on="users", retry_after=1))
     assert reasons(linkedin, audience, adds()) == []  # sends nothing
@@ -168,7 +168,7 @@ class Patience:
 def test_a_new_audience_may_answer_404_for_a_while(start: Starter, connect: Opener) -> None:
     time_of = Patience("users", 404)
     sandbox = time_of.sandbox = start(ready_after=5.0, now=time_of)
-    linkedin = connect(sandbox, fresh_404_patience=60.0)
+    linkedin = connect(sandbox, new_audience_timeout=60.0)
     audience = linkedin.create(SPEC)
     assert audience.created
     assert reasons(linkedin, audience, adds(1)) == ["delivered"]
@@ -179,7 +179,7 @@ def test_so_may_one_that_an_earlier_worker_has_just_created(start: Starter, conn
     time_of = Patience("users", 404)
     sandbox = time_of.sandbox = start(ready_after=5.0, now=time_of)
     created = connect(sandbox).create(SPEC)
-    linkedin = connect(sandbox, fresh_404_patience=60.0)
+    linkedin = connect(sandbox, new_audience_timeout=60.0)
     found = linkedin.find(SPEC, created.id)
     assert found is not None
     assert not found.created
@@ -189,7 +189,7 @@ def test_so_may_one_that_an_earlier_worker_has_just_created(start: Starter, conn
 
 def test_the_patience_with_404_has_an_end(start: Starter, connect: Opener) -> None:
     sandbox = start(ready_after=60.0)
-    linkedin = connect(sandbox, fresh_404_patience=1.0)
+    linkedin = connect(sandbox, new_audience_timeout=1.0)
     audience = linkedin.create(SPEC)
     assert reasons(linkedin, audience, adds(1)) == ["audience_not_found"]
     sent = len(sandbox.requests("users"))
@@ -243,7 +243,7 @@ def test_a_new_token_that_is_refused_for_a_while_is_borne_with_and_not_renewed_a
 ) -> None:
     time_of = Patience("find", 401)
     sandbox = time_of.sandbox = start(token_propagation=5.0, now=time_of)
-    connect(sandbox, token_patience=60.0).check()
+    connect(sandbox, token_timeout=60.0).check()
     assert len(sandbox.requests("token")) == 1
     assert [record.status for record in sandbox.requests("find")] == [401, 401, 200]
 
@@ -429,9 +429,9 @@ def test_a_create_waits_before_it_returns(start: Starter, connect: Opener) -> No
 def test_of_several_segments_with_our_name_the_oldest_is_found_on_whatever_page(
     start: Starter, connect: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(segments_module, "PAGE", 2)
+    monkeypatch.setattr(segments_module, "PAGE_SIZE", 2)
     sandbox = start()
-    client = Client(LinkedInSettings(account_id=ACCOUNT, api_url=sandbox.url))
+    client = HTTPClient(LinkedInSettings(account_id=ACCOUNT, api_url=sandbox.url))
     body = (
         b'{"account":"urn:li:sponsoredAccount:507404993","name":"x","type":"USER","sourcePlatform":"%s",'
         b'"sourceSegmentId":"installation:customers","destinations":[{"destination":"LINKEDIN"}]}'
@@ -554,7 +554,7 @@ def test_an_id_that_is_no_number_is_a_matter_of_configuration(
 
 def test_stopping_ends_a_wait_and_defers(start: Starter, connect: Opener) -> None:
     sandbox = start()
-    linkedin = connect(sandbox, backoff_initial=60.0, backoff_max=60.0, patience=600.0)
+    linkedin = connect(sandbox, backoff_initial=60.0, backoff_max=60.0, retry_timeout=600.0)
     audience = linkedin.create(SPEC)
     sandbox.inject(Fault("503", on="users", times=0))
     permit = RevocablePermit()
@@ -623,7 +623,7 @@ def test_neither_logs_nor_outcomes_nor_errors_hold_a_secret_or_a_value(start: St
     assert {entry["event"] for entry in logs} >= {"linkedin_answered", "linkedin_trouble", "linkedin_token_renewed"}
     assert any(entry.get("uuid") for entry in logs)
     everything = "\n".join([*shown, *map(str, logs), repr(linkedin._settings)])
-    minted = linkedin._tokens._grant.token
+    minted = linkedin._tokens._state.token
     assert minted
     for secret in (
         "ann@example.com", hash_of(1), hash_of(2), hash_of(3), minted,

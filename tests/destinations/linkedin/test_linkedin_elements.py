@@ -6,7 +6,7 @@ import orjson
 import pytest
 from harness.worlds.linkedin import batch, hash_of
 
-from warehouse_sync.destinations.linkedin.elements import body, element, values
+from warehouse_sync.destinations.linkedin.elements import build_body, element_template, personal_values
 from warehouse_sync.destinations.linkedin.fields import AUDIENCE_FIELDS
 from warehouse_sync.operations import OperationKind
 
@@ -17,7 +17,7 @@ COMPANY_IDENTIFIERS = [
 
 @pytest.mark.parametrize("kind", OperationKind)
 def test_a_user_is_named_by_identifiers_of_three_types(kind: OperationKind) -> None:
-    declared = element("user", kind)
+    declared = element_template("user", kind)
     assert declared.constants == {"action": kind.value}
     assert {
         name: [(item.constants, item.name, item.field.name) for item in items] for name, items in declared.lists.items()
@@ -31,12 +31,18 @@ def test_a_user_is_named_by_identifiers_of_three_types(kind: OperationKind) -> N
 
 
 def test_an_add_of_a_user_carries_all_fields_and_a_remove_none() -> None:
-    assert list(element("user", OperationKind.ADD).values) == ["firstName", "lastName", "title", "company", "country"]
-    assert element("user", OperationKind.REMOVE).values == {}
+    assert list(element_template("user", OperationKind.ADD).values) == [
+        "firstName",
+        "lastName",
+        "title",
+        "company",
+        "country",
+    ]
+    assert element_template("user", OperationKind.REMOVE).values == {}
 
 
 def test_a_company_is_flat_and_a_remove_names_its_identifiers_only() -> None:
-    add, remove = (element("company", kind) for kind in OperationKind)
+    add, remove = (element_template("company", kind) for kind in OperationKind)
     assert add.lists == remove.lists == {}
     fields = ["stockSymbol", "industries", "city", "state", "country", "postalCode"]
     assert list(add.values) == COMPANY_IDENTIFIERS + fields
@@ -47,7 +53,7 @@ def test_a_company_is_flat_and_a_remove_names_its_identifiers_only() -> None:
 @pytest.mark.parametrize("audience_type", AUDIENCE_FIELDS)
 @pytest.mark.parametrize("kind", OperationKind)
 def test_each_field_stands_in_an_element_at_most_once(audience_type: str, kind: OperationKind) -> None:
-    declared = element(audience_type, kind)
+    declared = element_template(audience_type, kind)
     named = [item.field for items in declared.lists.values() for item in items] + list(declared.values.values())
     wanted = AUDIENCE_FIELDS[audience_type]
     assert named == list(wanted.all if kind is OperationKind.ADD else wanted.identifiers)
@@ -55,13 +61,13 @@ def test_each_field_stands_in_an_element_at_most_once(audience_type: str, kind: 
 
 def test_an_unknown_audience_type_is_a_mistake_of_the_caller() -> None:
     with pytest.raises(KeyError):
-        element("person", OperationKind.ADD)
+        element_template("person", OperationKind.ADD)
 
 
 def test_a_body_is_an_object_of_elements() -> None:
     names = batch(OperationKind.ADD, [{"company_name": name} for name in "abc"]).elements
     for positions in (range(3), range(1, 3), [2, 0], []):
-        sent = orjson.loads(bytes(body(names, positions)))
+        sent = orjson.loads(bytes(build_body(names, positions)))
         assert sent == {"elements": [{"action": "ADD", "companyName": "abc"[at]} for at in positions]}
 
 
@@ -70,4 +76,4 @@ def test_the_values_of_an_element_are_all_that_it_says_of_somebody() -> None:
     user = {"sha256_email": hash_of(1), "google_aid": "gaid", "first_name": "ADD", "country": "GB"}
     company = {"company_name": "Acme", "industries": '["Steel","Oil \\"n gas"]'}
     for row, expected in ((user, [hash_of(1), "gaid", "ADD", "GB"]), (company, ["Acme", "Steel", 'Oil "n gas'])):
-        assert values(batch(OperationKind.ADD, [row]).elements[0]) == expected
+        assert personal_values(batch(OperationKind.ADD, [row]).elements[0]) == expected

@@ -17,7 +17,7 @@ import pytest
 from harness.worlds.linkedin import RevocablePermit
 
 from warehouse_sync.destinations.linkedin.config import LinkedInSettings
-from warehouse_sync.destinations.linkedin.http import Client, NoAnswer
+from warehouse_sync.destinations.linkedin.http import HTTPClient, NoResponse
 
 
 class Recorder(ThreadingHTTPServer):
@@ -71,13 +71,13 @@ def server() -> Iterator[Recorder]:
 
 
 @pytest.fixture
-def client(server: Recorder) -> Iterator[Client]:
-    opened = Client(LinkedInSettings(account_id=1, api_url=server.url, oauth_url=server.url, api_version="202608"))
+def client(server: Recorder) -> Iterator[HTTPClient]:
+    opened = HTTPClient(LinkedInSettings(account_id=1, api_url=server.url, oauth_url=server.url, api_version="202608"))
     yield opened
     opened.close()
 
 
-def test_a_batch_carries_every_header_that_linkedin_wants(server: Recorder, client: Client) -> None:
+def test_a_batch_carries_every_header_that_linkedin_wants(server: Recorder, client: HTTPClient) -> None:
     client.request(
         "POST", "/rest/dmpSegments/7/users", token="t0ken", body=b'{"elements":[]}', restli_method="BATCH_CREATE"
     )
@@ -95,12 +95,12 @@ def test_a_batch_carries_every_header_that_linkedin_wants(server: Recorder, clie
     assert {name: asked["headers"].get(name) for name in expected} == expected
 
 
-def test_the_finders_query_is_percent_encoded(server: Recorder, client: Client) -> None:
+def test_the_finders_query_is_percent_encoded(server: Recorder, client: HTTPClient) -> None:
     client.request("GET", "/rest/dmpSegments", token="t", query={"account": "urn:li:sponsoredAccount:1", "x": "a b(c)"})
     assert server.asked[0]["path"] == "/rest/dmpSegments?account=urn%3Ali%3AsponsoredAccount%3A1&x=a%20b%28c%29"
 
 
-def test_a_refresh_is_a_form_without_the_headers_of_the_api(server: Recorder, client: Client) -> None:
+def test_a_refresh_is_a_form_without_the_headers_of_the_api(server: Recorder, client: HTTPClient) -> None:
     client.request("POST", "/oauth/v2/accessToken", form={"grant_type": "refresh_token", "refresh_token": "a/b+c="})
     asked = server.asked[0]
     assert asked["body"] == b"grant_type=refresh_token&refresh_token=a%2Fb%2Bc%3D"
@@ -109,7 +109,7 @@ def test_a_refresh_is_a_form_without_the_headers_of_the_api(server: Recorder, cl
 
 
 def test_a_netrc_does_not_replace_our_token(
-    server: Recorder, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Recorder, client: HTTPClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login someone password else\n")
@@ -119,7 +119,7 @@ def test_a_netrc_does_not_replace_our_token(
     assert server.asked[0]["headers"]["authorization"] == "Bearer t0ken"
 
 
-def test_connections_are_kept_alive_and_cookies_are_not(server: Recorder, client: Client) -> None:
+def test_connections_are_kept_alive_and_cookies_are_not(server: Recorder, client: HTTPClient) -> None:
     server.reply = (200, {"Set-Cookie": "lidc=1"}, b"{}")
     for _ in range(3):
         client.request("GET", "/rest/dmpSegments/7", token="t")
@@ -128,43 +128,43 @@ def test_connections_are_kept_alive_and_cookies_are_not(server: Recorder, client
 
 
 @pytest.mark.parametrize("name", ["x-restli-id", "X-RestLi-Id", "X-LinkedIn-Id", "x-linkedin-id"])
-def test_the_created_id_is_read_from_either_header(server: Recorder, client: Client, name: str) -> None:
+def test_the_created_id_is_read_from_either_header(server: Recorder, client: HTTPClient, name: str) -> None:
     server.reply = (201, {name: "10804"}, b"")
     response = client.request("POST", "/rest/dmpSegments", token="t", body=b"{}")
     assert (response.status, response.created_id, response.json) == (201, "10804", None)
 
 
-def test_a_body_that_is_not_json_is_kept_as_its_beginning(server: Recorder, client: Client) -> None:
+def test_a_body_that_is_not_json_is_kept_as_its_beginning(server: Recorder, client: HTTPClient) -> None:
     server.reply = (502, {"Content-Type": "text/html"}, b"<html>" + b"x" * 9000)
     response = client.request("GET", "/rest/dmpSegments/7", token="t")
     assert (response.status, response.json, len(response.text)) == (502, None, 400)
 
 
-def test_a_redirect_is_an_answer_and_not_followed(server: Recorder, client: Client) -> None:
+def test_a_redirect_is_an_answer_and_not_followed(server: Recorder, client: HTTPClient) -> None:
     server.reply = (302, {"Location": "http://127.0.0.1:9/"}, b"")
     assert client.request("GET", "/rest/dmpSegments/7", token="t").status == 302
     assert len(server.asked) == 1
 
 
-def test_a_redirect_to_nowhere_is_no_answer(server: Recorder, client: Client) -> None:
+def test_a_redirect_to_nowhere_is_no_answer(server: Recorder, client: HTTPClient) -> None:
     """An answer that the library cannot read is trouble like any other, not a mistake of ours."""
     server.reply = (302, {"Location": "http://[::1"}, b"")
-    with pytest.raises(NoAnswer) as caught:
+    with pytest.raises(NoResponse) as caught:
         client.request("GET", "/rest/dmpSegments/7", token="t")
     assert caught.value.reason == "connection"
 
 
 @pytest.mark.parametrize("token", ["sec\nret", "sec\rret"])
-def test_no_failure_quotes_the_token(client: Client, token: str) -> None:
-    with pytest.raises(NoAnswer) as caught:
+def test_no_failure_quotes_the_token(client: HTTPClient, token: str) -> None:
+    with pytest.raises(NoResponse) as caught:
         client.request("GET", "/rest/dmpSegments/7", token=token)
     assert caught.value.__context__ is None
     assert "sec" not in str(caught.value)
 
 
 def test_nobody_listening_is_a_matter_of_the_connection() -> None:
-    client = Client(LinkedInSettings(account_id=1, api_url="http://127.0.0.1:9"))
-    with pytest.raises(NoAnswer) as caught:
+    client = HTTPClient(LinkedInSettings(account_id=1, api_url="http://127.0.0.1:9"))
+    with pytest.raises(NoResponse) as caught:
         client.request("GET", "/rest/dmpSegments/7", token="t")
     assert caught.value.reason == "connection"
     client.close()
@@ -215,13 +215,15 @@ class Trickler:
 
 
 @pytest.fixture
-def trickle() -> Iterator[Callable[..., tuple[Trickler, Client]]]:
+def trickle() -> Iterator[Callable[..., tuple[Trickler, HTTPClient]]]:
     with contextlib.ExitStack() as stack:
 
-        def start(at_once: bytes, then: bytes, *, answer_timeout: float = 0.4, **how: Any) -> tuple[Trickler, Client]:
+        def start(
+            at_once: bytes, then: bytes, *, answer_timeout: float = 0.4, **how: Any
+        ) -> tuple[Trickler, HTTPClient]:
             server = Trickler(at_once, then, **how)
             stack.callback(server.close)
-            client = Client(LinkedInSettings(account_id=1, api_url=server.url, answer_timeout=answer_timeout))
+            client = HTTPClient(LinkedInSettings(account_id=1, api_url=server.url, answer_timeout=answer_timeout))
             stack.callback(client.close)
             return server, client
 
@@ -230,31 +232,31 @@ def trickle() -> Iterator[Callable[..., tuple[Trickler, Client]]]:
 
 @pytest.mark.parametrize("part", TRICKLES)
 def test_an_answer_that_drips_in_is_given_up_when_its_time_is_over(
-    trickle: Callable[..., tuple[Trickler, Client]], part: str
+    trickle: Callable[..., tuple[Trickler, HTTPClient]], part: str
 ) -> None:
     """Each byte comes in time, the whole does not; what has come is no answer, however complete it looks."""
     _, client = trickle(*TRICKLES[part])
     for _ in range(2):
         started = time.monotonic()
-        with pytest.raises(NoAnswer) as caught:
+        with pytest.raises(NoResponse) as caught:
             client.request("GET", "/rest/dmpSegments/7", token="t")
         assert 0.35 < time.monotonic() - started < 2
         assert caught.value.reason == "timeout"
 
 
 def test_a_server_that_does_not_take_the_request_is_given_up_too(
-    trickle: Callable[..., tuple[Trickler, Client]],
+    trickle: Callable[..., tuple[Trickler, HTTPClient]],
 ) -> None:
     """The time counts from the start of the request, not from its end."""
     _, client = trickle(b"", b"", listens=False)
     started = time.monotonic()
-    with pytest.raises(NoAnswer) as caught:
+    with pytest.raises(NoResponse) as caught:
         client.request("POST", "/rest/dmpSegments/7/users", token="t", body=b"x" * 50_000_000)
     assert time.monotonic() - started < 3
     assert caught.value.reason == "timeout"
 
 
-def test_an_answer_that_drips_in_fast_enough_is_an_answer(trickle: Callable[..., tuple[Trickler, Client]]) -> None:
+def test_an_answer_that_drips_in_fast_enough_is_an_answer(trickle: Callable[..., tuple[Trickler, HTTPClient]]) -> None:
     """The time is for the whole answer; bytes that come one by one are no trouble by themselves."""
     _, client = trickle(HEAD + b"Content-Length: 9\r\n\r\n", b"[1, 2, 3]", gap=0.01, answer_timeout=5.0)
     assert client.request("GET", "/rest/dmpSegments/7", token="t").json == [1, 2, 3]
@@ -275,12 +277,12 @@ def test_a_request_whose_time_is_over_disturbs_no_other(server: Recorder) -> Non
         do_GET = do_POST = _answer  # noqa: N815
 
     server.RequestHandlerClass = Sluggish
-    client = Client(LinkedInSettings(account_id=1, api_url=server.url, answer_timeout=0.3, max_in_flight=4))
+    client = HTTPClient(LinkedInSettings(account_id=1, api_url=server.url, answer_timeout=0.3, max_in_flight=4))
 
     def ask(number: int) -> str:
         try:
             return str(client.request("GET", f"/rest/dmpSegments/{number}", token="t").status)
-        except NoAnswer as silence:
+        except NoResponse as silence:
             return silence.reason
 
     with ThreadPoolExecutor(4) as pool:
@@ -294,13 +296,13 @@ def test_a_request_whose_time_is_over_disturbs_no_other(server: Recorder) -> Non
 def test_what_may_not_be_sent_any_more_does_not_leave(server: Recorder, warm: bool) -> None:
     """A worker that stood still until its lease was gone sends no byte of the request that it had ready."""
     permit = RevocablePermit()
-    client = Client(LinkedInSettings(account_id=1, api_url=server.url, oauth_url=server.url))
+    client = HTTPClient(LinkedInSettings(account_id=1, api_url=server.url, oauth_url=server.url))
     with contextlib.closing(client):
         if warm:
             client.request("POST", "/x", permit=permit, token="t", body=b"{}")
         before = len(server.asked)
         permit.is_revoked = True
-        with pytest.raises(NoAnswer, match="connection"):
+        with pytest.raises(NoResponse, match="connection"):
             client.request("POST", "/x", permit=permit, token="t", body=b"{}")
         assert len(server.asked) == before
         permit.is_revoked = False

@@ -7,9 +7,9 @@ import time
 import pytest
 
 from warehouse_sync.destinations.base import UNCONDITIONAL
-from warehouse_sync.destinations.linkedin.errors import GaveUp
-from warehouse_sync.destinations.linkedin.rate_limit import DEFAULT_REQUESTS_PER_MINUTE, Budget, Pace
-from warehouse_sync.destinations.linkedin.shared import Shared
+from warehouse_sync.destinations.linkedin.errors import TransientError
+from warehouse_sync.destinations.linkedin.rate_limit import DEFAULT_REQUESTS_PER_MINUTE, RateLimiter, RateLimitState
+from warehouse_sync.destinations.linkedin.shared import SharedRegistry
 
 
 class Waits:
@@ -32,52 +32,52 @@ def test_the_defaults_are_80_percent_of_linkedins_limits() -> None:
 
 def test_the_request_beyond_the_limit_waits_for_the_first_to_be_a_minute_old() -> None:
     waits = Waits()
-    pace = Pace(Budget({"user": 3, "company": 1}), longest_hold=300)
+    pace = RateLimiter(RateLimitState({"user": 3, "company": 1}), max_pause=300)
     for _ in range(3):
-        pace.turn("user", waits)
+        pace.acquire("user", waits)
     assert waits.seconds == [0, 0, 0]
-    with pytest.raises(GaveUp) as caught:
-        pace.turn("user", waits)
+    with pytest.raises(TransientError) as caught:
+        pace.acquire("user", waits)
     assert caught.value.reason == "stopped"
     assert 59 < waits.seconds[3] <= 60.1
 
 
 def test_endpoints_do_not_share_their_limits() -> None:
     waits = Waits()
-    pace = Pace(Budget({"user": 1, "company": 1}), longest_hold=300)
-    pace.turn("user", waits)
-    pace.turn("company", waits)
+    pace = RateLimiter(RateLimitState({"user": 1, "company": 1}), max_pause=300)
+    pace.acquire("user", waits)
+    pace.acquire("company", waits)
     for _ in range(5):
-        pace.turn(None, waits)
-    with pytest.raises(GaveUp):
-        pace.turn("company", waits)
+        pace.acquire(None, waits)
+    with pytest.raises(TransientError):
+        pace.acquire("company", waits)
 
 
 def test_a_pause_holds_every_endpoint_and_a_shorter_one_does_not_cut_it() -> None:
     waits = Waits()
-    pace = Pace(Budget({"user": 100}), longest_hold=300)
-    pace.hold(20)
-    pace.hold(1)
+    pace = RateLimiter(RateLimitState({"user": 100}), max_pause=300)
+    pace.pause(20)
+    pace.pause(1)
     for endpoint in ("user", None):
-        with pytest.raises(GaveUp):
-            pace.turn(endpoint, waits)
+        with pytest.raises(TransientError):
+            pace.acquire(endpoint, waits)
     assert all(19 < seconds <= 20 for seconds in waits.seconds if seconds)
 
 
 def test_a_pause_ends() -> None:
-    pace = Pace(Budget({"user": 100}), longest_hold=300)
-    pace.hold(0.05)
+    pace = RateLimiter(RateLimitState({"user": 100}), max_pause=300)
+    pace.pause(0.05)
     started = time.monotonic()
-    pace.turn("user", UNCONDITIONAL)
+    pace.acquire("user", UNCONDITIONAL)
     assert 0.05 <= time.monotonic() - started < 1
 
 
 def test_a_pause_longer_than_our_patience_is_not_waited_for() -> None:
     waits = Waits()
-    pace = Pace(Budget({"user": 100}), longest_hold=300)
-    pace.hold(3600)
-    with pytest.raises(GaveUp) as caught:
-        pace.turn("user", waits)
+    pace = RateLimiter(RateLimitState({"user": 100}), max_pause=300)
+    pace.pause(3600)
+    with pytest.raises(TransientError) as caught:
+        pace.acquire("user", waits)
     assert caught.value.reason == "throttled"
     assert caught.value.retry_after == pytest.approx(3600, abs=1)
     assert waits.seconds == []
@@ -86,18 +86,18 @@ def test_a_pause_longer_than_our_patience_is_not_waited_for() -> None:
 def test_those_who_send_with_one_token_share_its_limit_and_its_pauses() -> None:
     """Several syncs at once keep together below what LinkedIn allows a member; another one has limits of its own."""
     limits, waits = {"user": 3}, Waits()
-    shared: Shared[Budget] = Shared()
-    shares = [shared.join(token, lambda: Budget(limits)) for token in ("one", "one", "another")]
-    one, two, other = (Pace(share.value, longest_hold=300) for share in shares)
+    shared: SharedRegistry[RateLimitState] = SharedRegistry()
+    shares = [shared.acquire(token, lambda: RateLimitState(limits)) for token in ("one", "one", "another")]
+    one, two, other = (RateLimiter(share.value, max_pause=300) for share in shares)
     for pace in (one, two, one):
-        pace.turn("user", waits)
-    with pytest.raises(GaveUp):
-        two.turn("user", waits)
-    other.turn("user", waits)
-    one.hold(20)
-    with pytest.raises(GaveUp):
-        two.turn(None, waits)
-    other.turn(None, waits)
+        pace.acquire("user", waits)
+    with pytest.raises(TransientError):
+        two.acquire("user", waits)
+    other.acquire("user", waits)
+    one.pause(20)
+    with pytest.raises(TransientError):
+        two.acquire(None, waits)
+    other.acquire(None, waits)
     for share in (*shares, *shares):
-        share.leave()
-    assert shared.join("one", lambda: Budget(limits)).value is not shares[0].value
+        share.release()
+    assert shared.acquire("one", lambda: RateLimitState(limits)).value is not shares[0].value

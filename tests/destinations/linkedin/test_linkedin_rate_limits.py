@@ -31,7 +31,7 @@ def until_midnight() -> float:
 def test_a_quota_that_is_used_up_ends_the_requests_of_the_run(lab: Lab) -> None:
     """What lasts longer than a minute is the day's: deferred until 00:00 UTC, and nothing more is asked."""
     sandbox = lab.start(daily_quota=2)
-    linkedin = lab.connect(sandbox, minute_throttle=0.3, attempts=1000)
+    linkedin = lab.connect(sandbox, daily_limit_after=0.3, attempts=1000)
     audience = linkedin.create(SPEC)
     for number in (1, 2):
         assert reasons(linkedin, audience, adds(number)) == ["delivered"]
@@ -53,7 +53,7 @@ def test_a_quota_that_is_used_up_ends_the_requests_of_the_run(lab: Lab) -> None:
 def test_the_limit_of_a_minute_is_waited_out_and_not_taken_for_the_days(lab: Lab) -> None:
     """429s that end within a minute cost time and nothing else, and the next ones are judged afresh."""
     sandbox = lab.start()
-    linkedin = lab.connect(sandbox, minute_throttle=0.3, attempts=1000)
+    linkedin = lab.connect(sandbox, daily_limit_after=0.3, attempts=1000)
     audience = linkedin.create(SPEC)
     for number in range(4):
         throttle = Fault("429", on="users", times=0)
@@ -65,7 +65,7 @@ def test_the_limit_of_a_minute_is_waited_out_and_not_taken_for_the_days(lab: Lab
 def test_an_unlucky_thread_does_not_shut_an_endpoint_that_answers_others(lab: Lab) -> None:
     """However long one batch is turned away: while another one gets through, the day is not over."""
     sandbox = lab.start(users_per_minute=100_000)
-    linkedin = lab.connect(sandbox, minute_throttle=0.3, attempts=10_000, patience=1.5)
+    linkedin = lab.connect(sandbox, daily_limit_after=0.3, attempts=10_000, retry_timeout=1.5)
     audience = linkedin.create(SPEC)
     sandbox.inject(Fault("429", on="users", times=0, values=frozenset({hash_of(1)})))
     with ThreadPoolExecutor(2) as pool:
@@ -172,8 +172,8 @@ def test_what_a_stopped_worker_never_sent_was_not_attempted(lab: Lab) -> None:
 def test_what_had_left_before_the_stop_was_attempted(lab: Lab, kind: str) -> None:
     """A request that was answered badly, or not at all, is an attempt, also when its repetition was stopped."""
     sandbox = lab.start()
-    slow = {"backoff_initial": 60.0, "backoff_max": 60.0, "fresh_404_patience": 60.0, "token_patience": 60.0}
-    linkedin = lab.connect(sandbox, **slow, patience=600.0, requests_per_minute=3)
+    slow = {"backoff_initial": 60.0, "backoff_max": 60.0, "new_audience_timeout": 60.0, "token_timeout": 60.0}
+    linkedin = lab.connect(sandbox, **slow, retry_timeout=600.0, requests_per_minute=3)
     audience = linkedin.create(SPEC)
     if kind == "refuse_batch_silent":
         # The empty batch and the first half do not fit into this minute any more.

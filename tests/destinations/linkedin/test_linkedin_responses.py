@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 
 from warehouse_sync.destinations.linkedin.http import Response
 from warehouse_sync.destinations.linkedin.responses import (
-    Named,
-    Next,
-    Told,
-    Unnamed,
-    Verdict,
-    clean,
-    describe,
+    AllAnswered,
+    BatchResult,
+    NamedRefusal,
+    StatusClass,
+    UnnamedRefusal,
+    classify_status,
+    describe_response,
     is_segment_limit,
-    judge,
-    retry_after,
-    what_next,
+    parse_batch_response,
+    parse_retry_after,
+    sanitise_message,
 )
 from warehouse_sync.operations import DELIVERED, Outcome, Outcomes, OutcomeStatus
 
@@ -31,36 +31,36 @@ HASH = hashlib.sha256(b"ann@example.com").hexdigest()
 VALUES = ["a-value", "b-value", "c-value"]
 
 
-def asked(response: Response, size: int = 3) -> Verdict:
+def asked(response: Response, size: int = 3) -> BatchResult:
     """What the answer means when three elements were sent, each of which holds one of the values."""
-    return judge(response, size, lambda at: [VALUES[at]])
+    return parse_batch_response(response, size, lambda at: [VALUES[at]])
 
 
 CONTRACT = {
-    200: Next.ANSWERED,
-    201: Next.ANSWERED,
-    204: Next.ANSWERED,
-    302: Next.UNEXPECTED,
-    400: Next.REFUSED,
-    401: Next.RENEW,
-    403: Next.FORBIDDEN,
-    404: Next.NOT_FOUND,
-    405: Next.UNEXPECTED,
-    408: Next.RETRY,
-    409: Next.RETRY,
-    411: Next.UNEXPECTED,
-    412: Next.UNEXPECTED,
-    413: Next.TOO_LARGE,
-    415: Next.UNEXPECTED,
-    422: Next.REFUSED,
-    423: Next.RETRY,
-    426: Next.VERSION,
-    429: Next.RETRY,
-    500: Next.RETRY,
-    501: Next.UNEXPECTED,
-    502: Next.RETRY,
-    503: Next.RETRY,
-    504: Next.RETRY,
+    200: StatusClass.SUCCESS,
+    201: StatusClass.SUCCESS,
+    204: StatusClass.SUCCESS,
+    302: StatusClass.UNEXPECTED,
+    400: StatusClass.REFUSED,
+    401: StatusClass.UNAUTHORIZED,
+    403: StatusClass.FORBIDDEN,
+    404: StatusClass.NOT_FOUND,
+    405: StatusClass.UNEXPECTED,
+    408: StatusClass.TRANSIENT,
+    409: StatusClass.TRANSIENT,
+    411: StatusClass.UNEXPECTED,
+    412: StatusClass.UNEXPECTED,
+    413: StatusClass.TOO_LARGE,
+    415: StatusClass.UNEXPECTED,
+    422: StatusClass.REFUSED,
+    423: StatusClass.TRANSIENT,
+    426: StatusClass.VERSION_RETIRED,
+    429: StatusClass.TRANSIENT,
+    500: StatusClass.TRANSIENT,
+    501: StatusClass.UNEXPECTED,
+    502: StatusClass.TRANSIENT,
+    503: StatusClass.TRANSIENT,
+    504: StatusClass.TRANSIENT,
 }
 
 
@@ -73,36 +73,38 @@ def statuses(outcomes: Iterable[Outcome]) -> list[str]:
 
 
 @pytest.mark.parametrize(("status", "following"), CONTRACT.items())
-def test_each_status_of_the_contract_leads_to_what_it_says(status: int, following: Next) -> None:
-    assert what_next(status) is following
+def test_each_status_of_the_contract_leads_to_what_it_says(status: int, following: StatusClass) -> None:
+    assert classify_status(status) is following
 
 
 @given(st.integers(100, 999))
 def test_every_status_has_a_meaning_and_only_400_and_422_can_reject(status: int) -> None:
     verdict = asked(answer(status, {"message": "no"}))
-    if what_next(status) is Next.REFUSED:
+    if classify_status(status) is StatusClass.REFUSED:
         assert status in (400, 422)
-        assert isinstance(verdict, Unnamed)
-        assert verdict.alone.status is OutcomeStatus.REJECTED
-    elif isinstance(verdict, Unnamed):
-        assert verdict.alone.status is OutcomeStatus.DEFERRED
+        assert isinstance(verdict, UnnamedRefusal)
+        assert verdict.single_outcome.status is OutcomeStatus.REJECTED
+    elif isinstance(verdict, UnnamedRefusal):
+        assert verdict.single_outcome.status is OutcomeStatus.DEFERRED
     else:
-        assert isinstance(verdict, Told)
+        assert isinstance(verdict, AllAnswered)
         assert statuses(verdict.outcomes) == ["deferred"] * 3
 
 
 @given(st.integers(100, 999))
 def test_a_status_of_an_element_means_what_it_means_for_a_request(status: int) -> None:
     verdict = asked(answer(200, {"elements": [{"status": status}] * 3}))
-    assert isinstance(verdict, Told)
-    expected = {Next.ANSWERED: "delivered", Next.REFUSED: "rejected"}.get(what_next(status), "deferred")
+    assert isinstance(verdict, AllAnswered)
+    expected = {StatusClass.SUCCESS: "delivered", StatusClass.REFUSED: "rejected"}.get(
+        classify_status(status), "deferred"
+    )
     assert statuses(verdict.outcomes) == [expected] * 3
 
 
 def test_statuses_by_element_are_told_in_order_with_their_reasons() -> None:
     refusal = {"status": 400, "error": {"status": 400, "code": "INVALID_VALUE_FOR_FIELD", "message": "Invalid urn"}}
     verdict = asked(answer(200, {"elements": [{"status": 201}, refusal, {"status": 503}]}))
-    assert isinstance(verdict, Told)
+    assert isinstance(verdict, AllAnswered)
     assert statuses(verdict.outcomes) == ["delivered", "rejected", "deferred"]
     assert list(verdict.outcomes)[1].reason == "invalid_value_for_field"
     assert "Invalid urn" in list(verdict.outcomes)[1].message
@@ -112,12 +114,12 @@ def test_statuses_by_element_are_told_in_order_with_their_reasons() -> None:
 @pytest.mark.parametrize("status", [200, 201])
 def test_an_answer_that_says_the_same_of_all_is_one_run(status: int) -> None:
     verdict = asked(answer(200, {"elements": [{"status": status}] * 3}))
-    assert verdict == Told(Outcomes([(DELIVERED, 3)]))
+    assert verdict == AllAnswered(Outcomes([(DELIVERED, 3)]))
 
 
 def test_a_shorter_answer_defers_what_is_missing() -> None:
     verdict = asked(answer(200, {"elements": [{"status": 201}]}))
-    assert isinstance(verdict, Told)
+    assert isinstance(verdict, AllAnswered)
     assert statuses(verdict.outcomes) == ["delivered", "deferred", "deferred"]
     assert {outcome.reason for outcome in list(verdict.outcomes)[1:]} == {"missing_answer"}
 
@@ -138,7 +140,7 @@ def test_a_shorter_answer_defers_what_is_missing() -> None:
 )
 def test_an_answer_that_does_not_fit_the_question_defers_everything(body: Any) -> None:
     verdict = asked(answer(200, body))
-    assert isinstance(verdict, Told)
+    assert isinstance(verdict, AllAnswered)
     assert {outcome.reason for outcome in verdict.outcomes} == {"malformed_answer"}
     assert statuses(verdict.outcomes) == ["deferred"] * 3
 
@@ -146,14 +148,14 @@ def test_an_answer_that_does_not_fit_the_question_defers_everything(body: Any) -
 @pytest.mark.parametrize("element", [None, 201, "201", [], {}, {"status": "201"}, {"status": True}, {"status": None}])
 def test_an_element_without_a_status_is_deferred_alone(element: Any) -> None:
     verdict = asked(answer(200, {"elements": [{"status": 201}, element, {"status": 201}]}))
-    assert isinstance(verdict, Told)
+    assert isinstance(verdict, AllAnswered)
     assert statuses(verdict.outcomes) == ["delivered", "deferred", "delivered"]
 
 
 def test_a_batch_index_that_agrees_with_its_place_is_no_obstacle() -> None:
     refusal = {"status": 400, "error": {"status": 400, "errorDetails": {"batchIndex": 2}, "message": "no"}}
     verdict = asked(answer(200, {"elements": [{"status": 201}, {"status": 201}, refusal]}))
-    assert isinstance(verdict, Told)
+    assert isinstance(verdict, AllAnswered)
     assert list(verdict.outcomes)[:2] == [DELIVERED, DELIVERED]
     assert list(verdict.outcomes)[2].status is OutcomeStatus.REJECTED
 
@@ -164,31 +166,31 @@ def test_a_422_that_names_elements_by_index_refuses_those_each_with_its_own_word
         "ERROR :: /x :: second\nIndex: 2, ERROR :: /userIds :: is bad\n"
     )
     verdict = asked(answer(422, {"status": 422, "message": message}))
-    assert isinstance(verdict, Named)
-    assert list(verdict.refused) == [0, 2]
-    assert "/action :: field is required" in verdict.refused[0].message
-    assert "second" in verdict.refused[0].message
-    assert "/userIds :: is bad" in verdict.refused[2].message
-    assert "/action" not in verdict.refused[2].message
+    assert isinstance(verdict, NamedRefusal)
+    assert list(verdict.outcomes) == [0, 2]
+    assert "/action :: field is required" in verdict.outcomes[0].message
+    assert "second" in verdict.outcomes[0].message
+    assert "/userIds :: is bad" in verdict.outcomes[2].message
+    assert "/action" not in verdict.outcomes[2].message
 
 
 def test_a_400_that_lists_indices_refuses_those() -> None:
     message = "Incorrect conversions information provided. Bad, indices [0, 2] (0-indexed)"
     verdict = asked(answer(400, {"message": message}))
-    assert isinstance(verdict, Named)
-    assert list(verdict.refused) == [0, 2]
-    assert all(outcome.status is OutcomeStatus.REJECTED for outcome in verdict.refused.values())
+    assert isinstance(verdict, NamedRefusal)
+    assert list(verdict.outcomes) == [0, 2]
+    assert all(outcome.status is OutcomeStatus.REJECTED for outcome in verdict.outcomes.values())
 
 
 @pytest.mark.parametrize("message", ["Bad request", "Index: 3, beyond", "indices [17] (0-indexed)", "", "Index: x"])
 def test_a_refusal_that_names_nobody_that_was_asked_about_is_unnamed(message: str) -> None:
-    assert isinstance(asked(answer(400, {"message": message})), Unnamed)
+    assert isinstance(asked(answer(400, {"message": message})), UnnamedRefusal)
 
 
 def test_a_request_that_is_too_large_never_rejects_anyone() -> None:
     verdict = asked(answer(413), 1)
-    assert isinstance(verdict, Unnamed)
-    assert verdict.alone.status is OutcomeStatus.DEFERRED
+    assert isinstance(verdict, UnnamedRefusal)
+    assert verdict.single_outcome.status is OutcomeStatus.DEFERRED
 
 
 def test_only_the_code_tells_a_full_account_from_other_429s() -> None:
@@ -214,7 +216,7 @@ def test_only_the_code_tells_a_full_account_from_other_429s() -> None:
 )
 def test_retry_after_is_read_in_both_forms(header: str, seconds: float | None) -> None:
     now = datetime(2026, 11, 22, tzinfo=UTC)
-    assert retry_after(answer(429, None, retry_after=header), now) == seconds
+    assert parse_retry_after(answer(429, None, retry_after=header), now) == seconds
 
 
 @given(
@@ -225,12 +227,12 @@ def test_retry_after_is_read_in_both_forms(header: str, seconds: float | None) -
 )
 def test_whatever_stands_in_a_retry_after_is_a_week_at_the_most_or_no_wish(header: str) -> None:
     """A slip of a server neither breaks a run nor shuts the destination for ever."""
-    seconds = retry_after(answer(429, None, retry_after=header))
+    seconds = parse_retry_after(answer(429, None, retry_after=header))
     assert seconds is None or 0 <= seconds <= 7 * 86400
 
 
 def test_without_a_retry_after_header_there_is_no_wish() -> None:
-    assert retry_after(answer(429)) is None
+    assert parse_retry_after(answer(429)) is None
 
 
 SECRETS = st.sampled_from(
@@ -250,7 +252,7 @@ SECRETS = st.sampled_from(
 
 @given(st.lists(st.text(max_size=30) | SECRETS, max_size=8), st.sampled_from([" ", ": ", "'", "\n", ", ", '="']))
 def test_a_cleaned_message_is_short_printable_and_holds_nothing_personal(parts: list[str], separator: str) -> None:
-    cleaned = clean(separator.join(["", *parts, ""]), ("Secret Holdings",))
+    cleaned = sanitise_message(separator.join(["", *parts, ""]), ("Secret Holdings",))
     assert len(cleaned) <= 200
     assert cleaned.isprintable()
     assert "Secret Holdings" not in cleaned
@@ -263,23 +265,25 @@ def test_a_cleaned_message_is_short_printable_and_holds_nothing_personal(parts: 
 def test_a_refusal_keeps_the_words_and_drops_the_value_that_it_repeats() -> None:
     refusal = {"status": 400, "error": {"status": 400, "message": "Invalid company name: a-value (at /companyName)"}}
     verdict = asked(answer(200, {"elements": [refusal]}), 1)
-    assert isinstance(verdict, Told)
+    assert isinstance(verdict, AllAnswered)
     assert "a-value" not in next(iter(verdict.outcomes)).message
     assert "Invalid company name: … (at /companyName)" in next(iter(verdict.outcomes)).message
 
 
 def test_a_short_value_is_dropped_as_a_word_and_leaves_other_words_alone() -> None:
-    assert clean("US is no country; must be used", ("us",)) == "… is no country; must be used"
+    assert sanitise_message("US is no country; must be used", ("us",)) == "… is no country; must be used"
 
 
 def test_a_description_names_status_code_message_and_request() -> None:
     response = answer(403, {"code": "ACCESS_DENIED", "message": "Not enough permissions"}, x_li_uuid="AAYk1")
-    assert describe(response) == "HTTP 403 ACCESS_DENIED: Not enough permissions [LinkedIn request AAYk1]"
-    assert describe(Response(502, {}, None, "<html>ann@example.com</html>")) == "HTTP 502 the answer is not JSON"
-    assert describe(answer(500)) == "HTTP 500"
+    assert describe_response(response) == "HTTP 403 ACCESS_DENIED: Not enough permissions [LinkedIn request AAYk1]"
+    assert (
+        describe_response(Response(502, {}, None, "<html>ann@example.com</html>")) == "HTTP 502 the answer is not JSON"
+    )
+    assert describe_response(answer(500)) == "HTTP 500"
 
 
 def test_a_date_to_come_back_is_read_by_linkedins_own_clock() -> None:
     """Where the answer tells LinkedIn's time, this machine's does not matter."""
     told = {"retry_after": "Sun, 22 Nov 2026 08:10:00 GMT", "date": "Sun, 22 Nov 2026 08:00:00 GMT"}
-    assert retry_after(answer(429, None, **told)) == 600
+    assert parse_retry_after(answer(429, None, **told)) == 600

@@ -7,9 +7,9 @@ from typing import Any, cast
 import pytest
 
 from warehouse_sync.destinations.base import AudienceSpec
-from warehouse_sync.destinations.linkedin.api import Calls
+from warehouse_sync.destinations.linkedin.api import Api
 from warehouse_sync.destinations.linkedin.config import LinkedInSettings
-from warehouse_sync.destinations.linkedin.errors import GaveUp, Refused
+from warehouse_sync.destinations.linkedin.errors import PermanentError, TransientError
 from warehouse_sync.destinations.linkedin.http import Response
 from warehouse_sync.destinations.linkedin.segments import Segments
 
@@ -25,7 +25,7 @@ OURS = {
     "destinations": [{"destination": "LINKEDIN", "status": "READY", "audienceSize": 5, "matchedCount": 2}],
     "inputCount": 9,
 }
-Answer = Response | GaveUp
+Answer = Response | TransientError
 
 
 class Script:
@@ -38,7 +38,7 @@ class Script:
     def send(self, method: str, path: str, *, query: dict[str, str] | None = None, **_: Any) -> Response:
         self.asked.append((method, query or {}))
         answer = self.answers.pop(0)
-        if isinstance(answer, GaveUp):
+        if isinstance(answer, TransientError):
             raise answer
         return answer
 
@@ -58,7 +58,7 @@ class Instant:
 
 def segments(script: Script, *, is_ended: bool = False, **settings: Any) -> Segments:
     own = LinkedInSettings(account_id=1, **{"attempts": 3, "backoff_initial": 0.001, **settings})
-    return Segments(cast("Calls", script), own, Instant(is_ended=is_ended))
+    return Segments(cast("Api", script), own, Instant(is_ended=is_ended))
 
 
 def page(*elements: Any, **paging: int) -> Response:
@@ -71,21 +71,21 @@ def test_an_audience_is_described_from_its_destination() -> None:
     audience = found.audience
     assert (audience.id, audience.type, audience.status) == ("10804", "user", "READY")
     assert (audience.size, audience.matched, audience.input_count) == (5, 2, 9)
-    assert found.created == 1634519022
+    assert found.created_at == 1634519022
 
 
 def test_numbers_that_are_absent_stay_unknown() -> None:
     found = segments(Script(Response(200, {}, {"id": 1, "type": "USER_LIST_UPLOAD", "account": "x"}))).get("1")
     assert found is not None
     assert found.audience.type == "user_list_upload"
-    assert (found.audience.status, found.audience.size, found.created) == (None, None, None)
+    assert (found.audience.status, found.audience.size, found.created_at) == (None, None, None)
 
 
 @pytest.mark.parametrize(
     "body", [[], "x", {}, OURS | {"id": "10804"}, OURS | {"id": True}, OURS | {"type": None}, OURS | {"account": 1}]
 )
 def test_what_does_not_describe_a_segment_is_no_segment(body: Any) -> None:
-    with pytest.raises(GaveUp, match="lacks its id"):
+    with pytest.raises(TransientError, match="lacks its id"):
         segments(Script(Response(200, {}, body))).get("10804")
     assert segments(Script(page(body))).find("ours") is None
 
@@ -139,21 +139,25 @@ def test_a_segment_whose_destinations_are_odd_has_no_status(places: Any) -> None
 def test_an_audience_is_looked_for_among_all_of_the_account() -> None:
     """The list is asked without any name, and walked to its end."""
     script = Script(page(OURS | {"id": 1}, total=2), page(OURS | {"id": 7, "sourceSegmentId": None}, total=2))
-    found = segments(script).listed("7")
+    found = segments(script).find_in_list("7")
     assert found is not None
     assert found.audience.id == "7"
     assert all("sourceSegmentId" not in query for _, query in script.asked)
-    assert segments(Script(page(OURS, total=1))).listed("7") is None
+    assert segments(Script(page(OURS, total=1))).find_in_list("7") is None
 
 
 @pytest.mark.parametrize(
     ("answer", "ending", "words"),
     [
-        (Response(400, {}, {"message": "bad account"}), Refused, r"bad account.*destinations\.<name>\.account_id"),
-        (Response(404, {}), Refused, "rw_dmp_segments"),
-        (Response(412, {}), GaveUp, "HTTP 412"),
-        (Response(200, {}, {"elements": None}), GaveUp, "has no elements"),
-        (Response(200, {}, []), GaveUp, "has no elements"),
+        (
+            Response(400, {}, {"message": "bad account"}),
+            PermanentError,
+            r"bad account.*destinations\.<name>\.account_id",
+        ),
+        (Response(404, {}), PermanentError, "rw_dmp_segments"),
+        (Response(412, {}), TransientError, "HTTP 412"),
+        (Response(200, {}, {"elements": None}), TransientError, "has no elements"),
+        (Response(200, {}, []), TransientError, "has no elements"),
     ],
 )
 def test_a_finder_that_does_not_answer_as_expected(answer: Response, ending: type[Exception], words: str) -> None:
@@ -161,14 +165,15 @@ def test_a_finder_that_does_not_answer_as_expected(answer: Response, ending: typ
         segments(Script(answer)).find("ours")
 
 
-@pytest.mark.parametrize(("status", "ending"), [(400, Refused), (412, GaveUp)])
+@pytest.mark.parametrize(("status", "ending"), [(400, PermanentError), (412, TransientError)])
 def test_a_get_that_does_not_answer_as_expected(status: int, ending: type[Exception]) -> None:
     with pytest.raises(ending):
         segments(Script(Response(status, {}))).get("7")
 
 
 @pytest.mark.parametrize(
-    ("answer", "ending"), [(Response(404, {}), Refused), (Response(422, {}), Refused), (Response(412, {}), GaveUp)]
+    ("answer", "ending"),
+    [(Response(404, {}), PermanentError), (Response(422, {}), PermanentError), (Response(412, {}), TransientError)],
 )
 def test_a_create_that_does_not_answer_as_expected(answer: Response, ending: type[Exception]) -> None:
     with pytest.raises(ending):
@@ -184,7 +189,7 @@ def test_a_create_that_does_not_tell_its_id_is_looked_for(headers: dict[str, str
 
 
 def test_after_a_clear_failure_a_create_is_not_waited_for_before_it_is_repeated() -> None:
-    throttled = GaveUp("throttled", "slower")
+    throttled = TransientError("throttled", "slower")
     script = Script(page(), throttled, page(), Response(201, {"x-linkedin-id": "7"}))
     found, created = segments(script).create(SPEC)
     assert (found.audience.id, created) == ("7", True)
@@ -192,19 +197,19 @@ def test_after_a_clear_failure_a_create_is_not_waited_for_before_it_is_repeated(
 
 
 def test_creating_gives_up_after_its_attempts_or_when_it_would_wait_too_long() -> None:
-    silence = GaveUp("timeout", "silence", unclear=True)
+    silence = TransientError("timeout", "silence", unclear=True)
     round_trip: list[Answer] = [page(), silence, page(), page(), page()]
     script = Script(*round_trip * 3)
-    with pytest.raises(GaveUp, match="silence"):
+    with pytest.raises(TransientError, match="silence"):
         segments(script).create(SPEC)
     assert script.answers == []
-    wish = GaveUp("throttled", "later", retry_after=3600)
-    with pytest.raises(GaveUp, match="later"):
+    wish = TransientError("throttled", "later", retry_after=3600)
+    with pytest.raises(TransientError, match="later"):
         segments(Script(page(), wish)).create(SPEC)
 
 
 def test_a_worker_that_is_stopped_while_it_waits_for_a_new_audience_says_so() -> None:
     script = Script(page(), Response(201, {"x-restli-id": "7"}))
-    with pytest.raises(GaveUp) as caught:
+    with pytest.raises(TransientError) as caught:
         segments(script, is_ended=True).create(SPEC)
     assert caught.value.reason == "stopped"

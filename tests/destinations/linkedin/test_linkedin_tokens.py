@@ -100,7 +100,7 @@ def test_a_token_that_expires_in_the_middle_is_renewed(lab: Lab) -> None:
 def test_a_renewed_token_that_is_not_taken_at_once_is_waited_for_and_not_renewed_again(lab: Lab) -> None:
     """LinkedIn refuses it with the code of a revoked one for a while; that proves nothing."""
     sandbox = lab.start(token_propagation=0.4)
-    linkedin = lab.connect(sandbox, token_patience=30.0)
+    linkedin = lab.connect(sandbox, token_timeout=30.0)
     audience = linkedin.create(SPEC)
     assert reasons(linkedin, audience, adds(1)) == ["delivered"]
     after(sandbox, 5, "revoke_access_tokens")
@@ -126,7 +126,7 @@ def test_a_refresh_that_fails_for_a_while_is_borne_with(lab: Lab, kind: str) -> 
 def test_a_refresh_that_fails_for_longer_than_a_new_token_may_be_refused_is_still_no_verdict(lab: Lab) -> None:
     """The token endpoint is down: operations wait, and go through when it is back, with the same destination."""
     sandbox = lab.start()
-    linkedin = lab.connect(sandbox, token_patience=0.1, attempts=1000, patience=0.6)
+    linkedin = lab.connect(sandbox, token_timeout=0.1, attempts=1000, retry_timeout=0.6)
     audience = linkedin.create(SPEC)
     assert reasons(linkedin, audience, adds(0)) == ["delivered"]
     time.sleep(PAST_PROPAGATION)
@@ -152,7 +152,7 @@ def test_a_wish_of_the_token_endpoint_is_carried_by_what_is_deferred(lab: Lab) -
 def test_a_token_that_one_endpoint_takes_and_another_refuses_for_good_ends_the_run(lab: Lab) -> None:
     """Being accepted elsewhere does not make a refusal last for ever."""
     sandbox = lab.start()
-    linkedin = lab.connect(sandbox, token_patience=0.4)
+    linkedin = lab.connect(sandbox, token_timeout=0.4)
     audience = linkedin.create(SPEC)
     sandbox.inject(Fault("65601", on="users", times=0))
     permit = RevocablePermit()
@@ -197,7 +197,7 @@ def test_a_fetched_token_stays_hidden_while_it_is_used_and_a_good_while_after(la
     """However many others come meanwhile; a worker that runs for years does not keep it for ever."""
     linkedin = lab.connect(lab.start())
     linkedin.check()
-    token = linkedin._tokens.current(UNCONDITIONAL)
+    token = linkedin._tokens.get(UNCONDITIONAL)
 
     def others(count: int) -> None:
         for number in range(count):
@@ -216,7 +216,7 @@ def test_a_fetched_token_stays_hidden_while_it_is_used_and_a_good_while_after(la
 def test_syncs_that_run_side_by_side_take_no_token_away_from_each_other(lab: Lab) -> None:
     """With the same credentials one token is fetched for all, even where a refresh ends the tokens before it."""
     sandbox = lab.start(refresh_kills_old_tokens=True)
-    side_by_side = [lab.connect(sandbox, token_patience=0.4) for _ in range(4)]
+    side_by_side = [lab.connect(sandbox, token_timeout=0.4) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda linkedin: linkedin.check(), side_by_side))
     side_by_side[0].close()

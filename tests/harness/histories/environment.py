@@ -31,17 +31,17 @@ COLUMNS = ("id", "email", "device", "first_name", "country", "hashed")
 
 NEAR = {
     "wait_after_create": 0.002,
-    "fresh_404_patience": 0.05,
+    "new_audience_timeout": 0.05,
     "token_propagation": 0.004,
-    "token_patience": 0.03,
-    "patience": 0.2,
+    "token_timeout": 0.03,
+    "retry_timeout": 0.2,
     "backoff_initial": 0.0005,
     "backoff_max": 0.002,
     "wait_after_429": 0.0005,
 }
 """Patience of a worker whose sandbox is near."""
 
-FAR = {"token_patience": 0.3, "patience": 1.0, "read_timeout": 0.3}
+FAR = {"token_timeout": 0.3, "retry_timeout": 1.0, "read_timeout": 0.3}
 """Patience of a worker that waits for real sockets."""
 
 ANEW_AFTER = 100

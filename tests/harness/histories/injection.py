@@ -26,7 +26,7 @@ import pytest
 import sqlalchemy as sa
 
 from warehouse_sync.cancellation import CancelToken
-from warehouse_sync.destinations.linkedin.http import Client, NoAnswer, Response
+from warehouse_sync.destinations.linkedin.http import HTTPClient, NoResponse, Response
 from warehouse_sync.pipeline.recording import Recorder
 from warehouse_sync.state import lease
 
@@ -131,7 +131,7 @@ class Seams:
         self.requests = 0
         self.statements = 0
         self._workers: dict[int, Worker] = {}
-        self._clients: WeakKeyDictionary[Client, Worker] = WeakKeyDictionary()
+        self._clients: WeakKeyDictionary[HTTPClient, Worker] = WeakKeyDictionary()
         self._standing: Worker | None = None
         self._shift = 0.0
 
@@ -176,9 +176,9 @@ class Seams:
             "clock_gettime": lambda clock: real_time.clock_gettime(clock) + self._shift,
         }
         patch.setattr(lease, "time", SimpleNamespace(**{**vars(real_time), **later}))
-        send, flush = Client.request, Recorder.flush
+        send, flush = HTTPClient.request, Recorder.flush
 
-        def request(client: Client, method: str, path: str, **given: Any) -> Response:
+        def request(client: HTTPClient, method: str, path: str, **given: Any) -> Response:
             return self._request(send, client, method, path, **given)
 
         def record(recorder: Recorder) -> None:
@@ -189,16 +189,18 @@ class Seams:
             flush(recorder)
             return worker.comes_to("record", after=True)
 
-        patch.setattr(Client, "request", request)
+        patch.setattr(HTTPClient, "request", request)
         patch.setattr(Recorder, "flush", record)
 
-    def _request(self, send: Callable[..., Response], client: Client, method: str, path: str, **given: Any) -> Response:
+    def _request(
+        self, send: Callable[..., Response], client: HTTPClient, method: str, path: str, **given: Any
+    ) -> Response:
         self.requests += 1
         here = self._workers.get(threading.get_ident())
         # Requests leave from threads of the run's own; its first one is a question asked by the run itself.
         worker = self._clients.setdefault(client, here) if here is not None else self._clients[client]
         if worker.frozen and worker is not here:
-            raise NoAnswer("connection", "the worker stood still for longer than anybody waits")
+            raise NoResponse("connection", "the worker stood still for longer than anybody waits")
         worker.comes_to("request")
         self.sight.sees(worker, method, path, given.get("body"))
         response = send(client, method, path, **given)

@@ -14,7 +14,7 @@ from harness.histories.mutation import mutation
 from warehouse_sync.destinations.base import Audience, Permit
 from warehouse_sync.destinations.linkedin import responses
 from warehouse_sync.destinations.linkedin.destination import LinkedIn
-from warehouse_sync.destinations.linkedin.errors import GaveUp
+from warehouse_sync.destinations.linkedin.errors import TransientError
 from warehouse_sync.destinations.linkedin.segments import Segments
 from warehouse_sync.errors import AuthenticationFailed
 from warehouse_sync.operations import DELIVERED, Batch, OperationKind, Outcome, Outcomes, OutcomeStatus
@@ -73,12 +73,12 @@ def drop_the_readds(patch: pytest.MonkeyPatch) -> None:
 
 
 def _taken_as_delivered(patch: pytest.MonkeyPatch, is_so: Callable[[Outcome], bool]) -> None:
-    told = responses._told
+    told = responses._parse_outcomes
 
     def trusting(*arguments: Any) -> Outcomes:
         return Outcomes.from_outcomes(DELIVERED if is_so(outcome) else outcome for outcome in told(*arguments))
 
-    patch.setattr(responses, "_told", trusting)
+    patch.setattr(responses, "_parse_outcomes", trusting)
 
 
 @mutation(
@@ -103,13 +103,13 @@ def ignore_refused_elements(patch: pytest.MonkeyPatch) -> None:
     faults=("reset_before:users:times=0", "reset_before:users:times=0:action=REMOVE"),
 )
 def trust_silence(patch: pytest.MonkeyPatch) -> None:
-    told: Any = vars(GaveUp)["outcome"]
+    told: Any = vars(TransientError)["outcome"]
 
-    def trusting(self: GaveUp) -> Outcome:
+    def trusting(self: TransientError) -> Outcome:
         outcome: Outcome = told.__get__(self)
         return DELIVERED if self.reason in ("timeout", "connection") else outcome
 
-    patch.setattr(GaveUp, "outcome", property(trusting))
+    patch.setattr(TransientError, "outcome", property(trusting))
 
 
 @mutation(

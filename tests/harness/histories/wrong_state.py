@@ -246,7 +246,7 @@ def ignore_new_fields(patch: pytest.MonkeyPatch) -> None:
 
 @mutation("A REMOVE names only the first identifier of its member.", "run")
 def remove_the_first_identifier(patch: pytest.MonkeyPatch) -> None:
-    build = wire.body
+    build = wire.build_body
 
     def shortened(elements: Elements, positions: Sequence[int]) -> bytes:
         sent = orjson.loads(bytes(build(elements, positions)))
@@ -255,7 +255,7 @@ def remove_the_first_identifier(patch: pytest.MonkeyPatch) -> None:
                 element["userIds"] = element["userIds"][:1]
         return orjson.dumps(sent)
 
-    patch.setattr(linkedin, "body", shortened)
+    patch.setattr(linkedin, "build_body", shortened)
 
 
 @mutation("A REMOVE that is refused for good is forgotten.", "run_against_refusals", "run")

@@ -51,11 +51,11 @@ WIRE = {
 
 IMPATIENT = {
     "wait_after_create": 0.0,
-    "fresh_404_patience": 2.0,
+    "new_audience_timeout": 2.0,
     "token_propagation": 0.05,
-    "token_patience": 1.0,
+    "token_timeout": 1.0,
     "attempts": 3,
-    "patience": 2.0,
+    "retry_timeout": 2.0,
     "backoff_initial": 0.01,
     "backoff_max": 0.05,
     "wait_after_429": 0.01,

@@ -25,54 +25,60 @@ from warehouse_sync.destinations.base import Permit
 from warehouse_sync.destinations.linkedin.config import LinkedInSettings
 from warehouse_sync.destinations.linkedin.elements import Body
 from warehouse_sync.destinations.linkedin.errors import (
-    FINAL,
-    GaveUp,
-    dead_access_token,
-    dead_version,
-    forbidden,
-    segment_limit,
-    stopped,
+    FINAL_REASONS,
+    TransientError,
+    access_denied_error,
+    access_token_error,
+    api_version_error,
+    segment_limit_error,
+    stopped_error,
 )
 from warehouse_sync.destinations.linkedin.fields import MEMBER_PATHS
-from warehouse_sync.destinations.linkedin.http import Client, NoAnswer, Response
-from warehouse_sync.destinations.linkedin.rate_limit import DailyLimits, Pace
-from warehouse_sync.destinations.linkedin.responses import Next, describe, is_segment_limit, retry_after, what_next
-from warehouse_sync.destinations.linkedin.tokens import Tokens
+from warehouse_sync.destinations.linkedin.http import HTTPClient, NoResponse, Response
+from warehouse_sync.destinations.linkedin.rate_limit import DailyLimits, RateLimiter
+from warehouse_sync.destinations.linkedin.responses import (
+    StatusClass,
+    classify_status,
+    describe_response,
+    is_segment_limit,
+    parse_retry_after,
+)
+from warehouse_sync.destinations.linkedin.tokens import TokenStore
 from warehouse_sync.events import Action
 
 log = structlog.get_logger(__name__)
 
-UNCLEAR_STATUSES = frozenset({408, 409})
+MAYBE_APPLIED_STATUSES = frozenset({408, 409})
 """Besides 5xx: after these a create may have happened."""
 
 
 @dataclass(slots=True)
-class _Course:
+class _Call:
     """How a call has gone so far; moments on the monotonic clock."""
 
     permit: Permit
-    sent: bool = False
+    is_sent: bool = False
     attempts: int = 0
     renewals: int = 0
     not_founds: int = 0
-    first_trouble: float | None = None
+    first_failure: float | None = None
     first_401: float | None = None
 
     @property
-    def seconds_of_trouble(self) -> float:
-        return 0.0 if self.first_trouble is None else time.monotonic() - self.first_trouble
+    def seconds_failing(self) -> float:
+        return 0.0 if self.first_failure is None else time.monotonic() - self.first_failure
 
 
-class Calls:
+class Api:
     """Thread-safe."""
 
-    def __init__(self, client: Client, tokens: Tokens, pace: Pace, settings: LinkedInSettings) -> None:
+    def __init__(self, client: HTTPClient, tokens: TokenStore, pace: RateLimiter, settings: LinkedInSettings) -> None:
         self._client = client
         self._tokens = tokens
-        self._pace = pace
+        self._rate_limiter = pace
         self._settings = settings
-        self._days = DailyLimits(settings.minute_throttle)
-        self._outage = False
+        self._daily_limits = DailyLimits(settings.daily_limit_after)
+        self._is_outage = False
 
     def send(
         self,
@@ -85,8 +91,8 @@ class Calls:
         body: bytes | Body | None = None,
         restli_method: str | None = None,
         endpoint: str | None = None,
-        json_wanted: bool = True,
-        once: bool = False,
+        expects_json: bool = True,
+        is_single_attempt: bool = False,
         new_until: float = 0.0,
     ) -> Response:
         """The first answer that repeating would not change: 2xx, or a refusal of just this request.
@@ -97,14 +103,14 @@ class Calls:
 
         Raises GaveUp, or Refused for 401, 403, 426 and a full account.
         """
-        most = 1 if once or self._outage else self._settings.attempts
+        most = 1 if is_single_attempt or self._is_outage else self._settings.attempts
         limited = f"/{MEMBER_PATHS[endpoint]}" if endpoint else "/dmpSegments"
-        course = _Course(permit)
+        course = _Call(permit)
         while True:
             response: Response | None = None
             try:
-                token = self._admitted(limited, endpoint, course)
-                course.sent = True
+                token = self._acquire_token(limited, endpoint, course)
+                course.is_sent = True
                 response = self._client.request(
                     method,
                     path,
@@ -115,107 +121,107 @@ class Calls:
                     body=body,
                     restli_method=restli_method,
                 )
-                self._note_limit(limited, response)
-                following = what_next(response.status)
-                if following is Next.RENEW:
-                    self._renew(token, response, course)
+                self._record_for_daily_limit(limited, response)
+                following = classify_status(response.status)
+                if following is StatusClass.UNAUTHORIZED:
+                    self._handle_unauthorized(token, response, course)
                     continue
-                trouble = self._trouble(following, response, json_wanted)
+                trouble = self._classify_failure(following, response, expects_json)
                 if trouble is None:
-                    self._outage = False
-                    self._tokens.accepted(token)
+                    self._is_outage = False
+                    self._tokens.mark_accepted(token)
                     left = new_until - time.monotonic()
-                    if following is Next.NOT_FOUND and left > 0:
+                    if following is StatusClass.NOT_FOUND and left > 0:
                         course.not_founds += 1
-                        self._pause(min(self._backoff(course.not_founds), left), course)
+                        self._wait(min(self._backoff(course.not_founds), left), course)
                         continue
                     return response
-            except NoAnswer as silence:
-                trouble = GaveUp(silence.reason, f"LinkedIn did not answer: {silence}", unclear=True)
-            except GaveUp as gave_up:
+            except NoResponse as silence:
+                trouble = TransientError(silence.reason, f"LinkedIn did not answer: {silence}", unclear=True)
+            except TransientError as gave_up:
                 if gave_up.reason == "stopped":
-                    raise stopped(attempted=course.sent) from None
-                if gave_up.reason in FINAL:
+                    raise stopped_error(attempted=course.is_sent) from None
+                if gave_up.reason in FINAL_REASONS:
                     raise
                 trouble = gave_up
-            pause = self._pause_after(trouble, response, course)
+            pause = self._record_failure(trouble, response, course)
             log.info(
                 "linkedin_trouble", reason=trouble.reason, path=path, attempt=course.attempts, pause=round(pause, 2)
             )
-            if course.attempts >= most or course.seconds_of_trouble + pause > self._settings.patience:
-                self._outage = self._outage or not once
+            if course.attempts >= most or course.seconds_failing + pause > self._settings.retry_timeout:
+                self._is_outage = self._is_outage or not is_single_attempt
                 raise trouble
-            with self._pace.throttled if trouble.reason == "throttled" else nullcontext():
-                self._pause(pause, course)
+            with self._rate_limiter.destination_delay if trouble.reason == "throttled" else nullcontext():
+                self._wait(pause, course)
 
-    def _admitted(self, limited: str, endpoint: str | None, course: _Course) -> str:
+    def _acquire_token(self, limited: str, endpoint: str | None, course: _Call) -> str:
         """A token to send now. The pace comes last, as whoever waits for its turn also makes sure of the lease."""
-        self._days.ensure_open(limited)
-        self._pause(0, course)
-        token = self._tokens.current(course.permit)
-        self._pace.turn(endpoint, course.permit)
-        self._days.ensure_open(limited)
+        self._daily_limits.check(limited)
+        self._wait(0, course)
+        token = self._tokens.get(course.permit)
+        self._rate_limiter.acquire(endpoint, course.permit)
+        self._daily_limits.check(limited)
         return token
 
-    def _trouble(self, following: Next, response: Response, json_wanted: bool) -> GaveUp | None:
-        if following is Next.FORBIDDEN:
-            raise forbidden(self._settings, response)
-        if following is Next.VERSION:
-            raise dead_version(self._settings, response)
+    def _classify_failure(self, following: StatusClass, response: Response, json_wanted: bool) -> TransientError | None:
+        if following is StatusClass.FORBIDDEN:
+            raise access_denied_error(self._settings, response)
+        if following is StatusClass.VERSION_RETIRED:
+            raise api_version_error(self._settings, response)
         if is_segment_limit(response):
-            raise segment_limit(self._settings, response)
-        if following is Next.ANSWERED and json_wanted and response.json is None:
-            return GaveUp("malformed_answer", "LinkedIn's answer is not JSON", unclear=True)
-        if following is not Next.RETRY:
+            raise segment_limit_error(self._settings, response)
+        if following is StatusClass.SUCCESS and json_wanted and response.json is None:
+            return TransientError("malformed_answer", "LinkedIn's answer is not JSON", unclear=True)
+        if following is not StatusClass.TRANSIENT:
             return None
         if response.status == 429:
-            return GaveUp(
+            return TransientError(
                 "throttled",
-                f"LinkedIn wants fewer requests ({describe(response)}): its limit of a minute, or that of a day, which "
-                "starts anew at 00:00 UTC",
-                retry_after=retry_after(response),
+                f"LinkedIn limits our requests ({describe_response(response)}): its limit of a minute is used up, or "
+                "that of a day, which is reset at 00:00 UTC",
+                retry_after=parse_retry_after(response),
             )
-        return GaveUp(
+        return TransientError(
             f"http_{response.status}",
-            f"LinkedIn has trouble ({describe(response)})",
-            unclear=response.status >= 500 or response.status in UNCLEAR_STATUSES,
-            retry_after=retry_after(response),
+            f"LinkedIn has trouble ({describe_response(response)})",
+            unclear=response.status >= 500 or response.status in MAYBE_APPLIED_STATUSES,
+            retry_after=parse_retry_after(response),
         )
 
-    def _note_limit(self, limited: str, response: Response) -> None:
+    def _record_for_daily_limit(self, limited: str, response: Response) -> None:
         """Raises GaveUp when this answer shows that the requests of the day are used up."""
         if response.status != 429:
-            self._days.answered(limited)
+            self._daily_limits.record_other_status(limited)
         elif not is_segment_limit(response):
-            self._days.throttled(limited, retry_after(response))
+            self._daily_limits.record_429(limited, parse_retry_after(response))
 
-    def _renew(self, token: str, response: Response, course: _Course) -> None:
+    def _handle_unauthorized(self, token: str, response: Response, course: _Call) -> None:
         """Make another attempt after a 401 worthwhile. Raises Refused or GaveUp."""
         settings, tokens = self._settings, self._tokens
         course.first_401 = since = course.first_401 or time.monotonic()
-        if tokens.renewable:
-            dead = tokens.refused_for(token, since, renewed=course.renewals > 0) > settings.token_patience
+        if tokens.is_renewable:
+            dead = tokens.seconds_refused(token, since, renewed=course.renewals > 0) > settings.token_timeout
         else:
             # One that was given to us may be just as new to LinkedIn as a renewed one.
             dead = time.monotonic() - since > settings.token_propagation
         if dead:
-            ending = dead_access_token(settings, response)
-            tokens.give_up(ending)
+            ending = access_token_error(settings, response)
+            tokens.invalidate(ending)
             raise ending
-        if tokens.renewable and course.renewals == 0:
+        if tokens.is_renewable and course.renewals == 0:
             course.renewals += tokens.renew(token, course.permit)
         # After the propagation time a refusal still says little for a while: come back less and less eagerly.
-        self._pause(max(tokens.seconds_to_propagate(), self._backoff_since(since)), course)
+        self._wait(max(tokens.propagation_remaining(), self._backoff_since(since)), course)
 
-    def _pause_after(self, trouble: GaveUp, response: Response | None, course: _Course) -> float:
+    def _record_failure(self, trouble: TransientError, response: Response | None, course: _Call) -> float:
         course.attempts += 1
-        course.first_trouble = course.first_trouble or time.monotonic()
+        course.first_failure = course.first_failure or time.monotonic()
         pause = max(self._backoff(course.attempts), trouble.retry_after or 0.0)
-        if response is not None and what_next(response.status) is Next.RETRY:
+        if response is not None and classify_status(response.status) is StatusClass.TRANSIENT:
             if response.status == 429:
                 pause = max(pause, self._settings.wait_after_429)
             if response.status == 429 or trouble.retry_after:
-                self._pace.hold(pause)
+                self._rate_limiter.pause(pause)
         return pause
 
     def _backoff(self, attempt: int) -> float:
@@ -227,6 +233,6 @@ class Calls:
         waited = time.monotonic() - moment
         return min(self._settings.backoff_max, max(self._settings.backoff_initial, waited / 2))
 
-    def _pause(self, seconds: float, course: _Course) -> None:
+    def _wait(self, seconds: float, course: _Call) -> None:
         if course.permit.wait(seconds):
-            raise stopped(attempted=course.sent)
+            raise stopped_error(attempted=course.is_sent)

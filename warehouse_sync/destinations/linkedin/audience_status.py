@@ -14,15 +14,15 @@ from dataclasses import replace
 
 from warehouse_sync.destinations.base import Audience
 
-MEMBERS_NEEDED = 300
+MIN_MEMBERS = 300
 """Members below which LinkedIn offers an audience to no campaign (LinkedIn Help, "matched audiences")."""
 
-BUILT_AFTER = 48 * 3600.0
+MAX_BUILD_SECONDS = 48 * 3600.0
 """Seconds that LinkedIn takes to build an audience, "in rare instances" more."""
 
 _HOURS, _DAY = "48 hours", 86400.0
 
-_USABLE = {
+_USABILITY = {
     "BUILDING": f"LinkedIn is still building it, which takes up to {_HOURS}",
     "ARCHIVED": "archived after 30 days without use; LinkedIn wakes it when a campaign takes it",
     "EXPIRED": "LinkedIn has dropped its members after 90 days without use; the next run sends all of them again",
@@ -31,28 +31,28 @@ _USABLE = {
 }
 
 
-def described(audience: Audience) -> Audience:
+def with_usability(audience: Audience) -> Audience:
     """The audience with what its status says by itself: `usable` and `emptied`."""
-    return replace(audience, usable=_usable(audience), emptied=audience.status == "EXPIRED")
+    return replace(audience, usability=_usability(audience), emptied=audience.status == "EXPIRED")
 
 
-def warned(audience: Audience, age: float | None, *, chosen_by_id: bool) -> Audience:
+def with_warning(audience: Audience, age: float | None, *, chosen_by_id: bool) -> Audience:
     """The audience with its `warning`.
 
     age: seconds since it was created, None when unknown. chosen_by_id: the configuration names it by its id.
     """
-    return replace(audience, warning=_warning(audience, age, _way_out(chosen_by_id)))
+    return replace(audience, warning=_warning(audience, age, _remedy(chosen_by_id)))
 
 
-def _usable(audience: Audience) -> str:
-    if audience.status in _USABLE:
-        return _USABLE[audience.status]
+def _usability(audience: Audience) -> str:
+    if audience.status in _USABILITY:
+        return _USABILITY[audience.status]
     if audience.status not in (None, "READY", "UPDATING"):
         return f"nothing is known here of the status {audience.status}: see LinkedIn's Campaign Manager"
     if audience.size is None:
         return "LinkedIn does not tell its size yet"
-    if audience.size < MEMBERS_NEEDED:
-        return f"fewer than the {MEMBERS_NEEDED} members LinkedIn needs"
+    if audience.size < MIN_MEMBERS:
+        return f"fewer than the {MIN_MEMBERS} members LinkedIn needs"
     return "usable in campaigns"
 
 
@@ -74,7 +74,7 @@ def _warning(audience: Audience, age: float | None, way_out: str) -> str | None:
                 f"LinkedIn reports {audience.status} for {name}, so no campaign can use it. Look at it in Campaign "
                 f"Manager; if it stays so, {way_out}."
             )
-        case "BUILDING" if age is not None and age > BUILT_AFTER:
+        case "BUILDING" if age is not None and age > MAX_BUILD_SECONDS:
             return (
                 f"LinkedIn shows {name} as BUILDING although it was created {age / _DAY:.0f} days ago; from the first "
                 f"members on it takes up to {_HOURS}, rarely longer. If it stays so with members in it, ask LinkedIn's "
@@ -83,7 +83,7 @@ def _warning(audience: Audience, age: float | None, way_out: str) -> str | None:
     return None
 
 
-def _way_out(chosen_by_id: bool) -> str:
+def _remedy(chosen_by_id: bool) -> str:
     if chosen_by_id:
         return "take audience.id out of the sync to have a fresh audience made"
     return "begin anew with a fresh audience: run the sync once with --recreate"

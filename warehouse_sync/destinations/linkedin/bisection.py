@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from warehouse_sync.destinations.linkedin.errors import GaveUp
-from warehouse_sync.destinations.linkedin.responses import Named, Told, Unnamed, Verdict
+from warehouse_sync.destinations.linkedin.errors import TransientError
+from warehouse_sync.destinations.linkedin.responses import AllAnswered, BatchResult, NamedRefusal, UnnamedRefusal
 from warehouse_sync.operations import Outcome, Outcomes, OutcomeStatus, deferred
 
-MOST_QUESTIONS = 1000
+MAX_REQUESTS_PER_BATCH = 1000
 """Requests that one batch may take: two minutes at the default pace of users.
 
 A hundred bad elements among 5,000 need about as many when every refusal names nobody. What was found stays found, so
@@ -17,7 +17,7 @@ a batch that needs more comes to its end over a few runs.
 """
 
 
-def settle(size: int, ask: Callable[[Sequence[int]], Verdict]) -> Outcomes:
+def bisect_batch(size: int, send: Callable[[Sequence[int]], BatchResult]) -> Outcomes:
     """The outcomes of elements 0 … size-1, in order.
 
     `ask` sends the elements at the given positions and tells the verdict, positions in it counted within the question;
@@ -34,32 +34,35 @@ def settle(size: int, ask: Callable[[Sequence[int]], Verdict]) -> Outcomes:
     empty_is_taken = False
     leftover = deferred("too_many_refusals", "LinkedIn refuses too many elements of this batch to single them out now")
     try:
-        while unsettled and questions < MOST_QUESTIONS:
+        while unsettled and questions < MAX_REQUESTS_PER_BATCH:
             part = unsettled.pop()
             questions += 1
-            verdict = ask(part)
-            if isinstance(verdict, Told) and len(part) == size:
+            verdict = send(part)
+            if isinstance(verdict, AllAnswered) and len(part) == size:
                 return verdict.outcomes
-            if isinstance(verdict, Told):
+            if isinstance(verdict, AllAnswered):
                 for position, outcome in zip(part, verdict.outcomes, strict=True):
                     outcomes[position] = outcome
-            elif isinstance(verdict, Named):
-                for at, outcome in verdict.refused.items():
+            elif isinstance(verdict, NamedRefusal):
+                for at, outcome in verdict.outcomes.items():
                     outcomes[part[at]] = outcome
                 if rest := [position for position in part if outcomes[position] is None]:
                     unsettled.append(rest)
             else:
-                if not empty_is_taken and verdict.alone.status is OutcomeStatus.REJECTED:
+                if not empty_is_taken and verdict.single_outcome.status is OutcomeStatus.REJECTED:
                     questions += 1
-                    if isinstance(probe := ask([]), Unnamed):
-                        raise GaveUp(probe.alone.reason, f"An empty batch is refused as well; {probe.alone.message}")
+                    if isinstance(probe := send([]), UnnamedRefusal):
+                        raise TransientError(
+                            probe.single_outcome.reason,
+                            f"An empty batch is refused as well; {probe.single_outcome.message}",
+                        )
                     empty_is_taken = True
                 if len(part) == 1:
-                    outcomes[part[0]] = verdict.alone
+                    outcomes[part[0]] = verdict.single_outcome
                 else:
                     middle = len(part) // 2
                     unsettled += [part[middle:], part[:middle]]
-    except GaveUp as stop:
+    except TransientError as stop:
         # Whoever is unsettled has been in the first question, even if the last one never left.
         leftover = replace(stop.outcome, attempted=stop.attempted or questions > 1)
     return Outcomes.from_outcomes(leftover if outcome is None else outcome for outcome in outcomes)

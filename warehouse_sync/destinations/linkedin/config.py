@@ -23,13 +23,13 @@ from warehouse_sync.destinations.linkedin.fields import AUDIENCE_FIELDS
 from warehouse_sync.fields import AudienceFields
 
 
-def _account(value: Any) -> Any:
+def _validate_account(value: Any) -> Any:
     if isinstance(value, str) and not re.fullmatch(r"\s*[0-9]{1,18}\s*", value):
         raise invalid_value("the number of the ad account is expected here, digits only")
     return reject_bool(value)
 
 
-def _version(value: str) -> str:
+def _validate_version(value: str) -> str:
     if not re.fullmatch(r"20[0-9]{2}(0[1-9]|1[0-2])", value):
         raise invalid_value('a version is a year and a month, YYYYMM, such as "202609"')
     if value.endswith("12"):
@@ -37,17 +37,20 @@ def _version(value: str) -> str:
     return value
 
 
-def _platform(value: str) -> str:
+def _validate_platform(value: str) -> str:
     if not re.fullmatch(r"[A-Z][A-Z0-9_]*", value):
         raise invalid_value("a platform is in capital letters, digits and _, such as DIRECT_API")
     return value
 
 
-AccountId = Annotated[int, Field(gt=0), BeforeValidator(_account), digits_json_schema(r"^\s*[0-9]{1,18}\s*$")]
+AccountId = Annotated[int, Field(gt=0), BeforeValidator(_validate_account), digits_json_schema(r"^\s*[0-9]{1,18}\s*$")]
 ApiVersion = Annotated[
-    str, AfterValidator(_version), BeforeValidator(number_to_text), digits_json_schema(r"^20[0-9]{2}(0[1-9]|1[01])$")
+    str,
+    AfterValidator(_validate_version),
+    BeforeValidator(number_to_text),
+    digits_json_schema(r"^20[0-9]{2}(0[1-9]|1[01])$"),
 ]
-Platform = Annotated[str, AfterValidator(_platform)]
+Platform = Annotated[str, AfterValidator(_validate_platform)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +61,14 @@ class LinkedInSettings:
     requests_per_minute: for each member endpoint; None leaves the pace to LinkedIn's published limits.
 
     wait_after_create: "wait 5 seconds for it to become available" before the first members (LinkedIn's documentation).
-    fresh_404_patience: how long a new audience may answer 404; a minute or two was seen in production.
+    new_audience_timeout: how long a new audience may answer 404; a minute or two was seen in production.
     token_propagation: how long a new access token may be refused; five seconds helped in all reports.
-    token_patience: how long a new access token may be refused before the connection counts as dead.
+    token_timeout: how long a new access token may be refused before the connection counts as dead.
     attempts, patience: how often and how long one call is repeated while LinkedIn has trouble. Twelve attempts take
     at least 90 s, which is long enough to tell the limit of a day.
     backoff_initial, backoff_max: the first and the longest pause between attempts, doubling, with jitter.
     wait_after_429: LinkedIn asks for at least one second.
-    minute_throttle: 429 and nothing else for longer than this is the limit of a day: a minute's is over after a minute.
+    daily_limit_after: 429 and nothing else for longer than this is the limit of a day; a minute's ends after a minute.
     connect_timeout, read_timeout: until a connection stands; between two bytes of an answer.
     answer_timeout: until an answer is complete, however it drips in, so that no request outlives a lease of a minute.
     """
@@ -84,15 +87,15 @@ class LinkedInSettings:
     name: str = "<name>"
 
     wait_after_create: float = 5.0
-    fresh_404_patience: float = 120.0
+    new_audience_timeout: float = 120.0
     token_propagation: float = 5.0
-    token_patience: float = 180.0
+    token_timeout: float = 180.0
     attempts: int = 12
-    patience: float = 300.0
+    retry_timeout: float = 300.0
     backoff_initial: float = 0.5
     backoff_max: float = 30.0
     wait_after_429: float = 1.0
-    minute_throttle: float = 75.0
+    daily_limit_after: float = 75.0
     connect_timeout: float = 5.0
     read_timeout: float = 30.0
     answer_timeout: float = 35.0
@@ -113,7 +116,12 @@ class LinkedInSettings:
         return f"destinations.{self.name}.{name}"
 
 
-BRIEF: Final[Mapping[str, Any]] = {"attempts": 2, "patience": 5.0, "token_patience": 10.0, "answer_timeout": 10.0}
+INTERACTIVE_SETTINGS: Final[Mapping[str, Any]] = {
+    "attempts": 2,
+    "retry_timeout": 5.0,
+    "token_timeout": 10.0,
+    "answer_timeout": 10.0,
+}
 """Settings for a caller who waits for the answer: a call is answered or given up within seconds."""
 
 
@@ -207,7 +215,7 @@ class LinkedInConfig(DestinationConfig):
             requests_per_minute=self.requests_per_minute,
             max_in_flight=self.max_in_flight,
         )
-        return settings if patient else replace(settings, **BRIEF)
+        return settings if patient else replace(settings, **INTERACTIVE_SETTINGS)
 
 
 CONFIG = LinkedInConfig

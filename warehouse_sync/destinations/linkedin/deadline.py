@@ -21,7 +21,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 _of_this_thread = threading.local()
 
 
-class TooLate(OSError):
+class SendingNotPermitted(OSError):
     """Nothing, or no more, of the request has left."""
 
 
@@ -33,9 +33,9 @@ class Deadline:
 
     def __init__(self, at: float, may_send: Callable[[], bool]) -> None:
         self.at = at
-        self.may_send = may_send
-        self.over = False
-        self.done = False
+        self.is_permitted = may_send
+        self.is_expired = False
+        self.is_done = False
         self._connection: Any = None
         self._socket: Any = None
 
@@ -47,18 +47,18 @@ class Deadline:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         _of_this_thread.deadline = None
-        self.done = True
+        self.is_done = True
         self._connection = self._socket = None
 
-    def watch(self, connection: Any) -> None:
+    def use(self, connection: Any) -> None:
         """The thread uses this connection now; its socket may come later, or be handed on to the answer."""
         connection.deadline = self
         self._connection = connection
         self._socket = connection.sock or self._socket
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """The time is over: the thread that waits for this connection is woken with an error."""
-        self.over = True
+        self.is_expired = True
         connection, last = self._connection, self._socket
         # A connection that is back in the pool may be another thread's by now.
         if connection is None or connection.deadline is not self:
@@ -68,25 +68,25 @@ class Deadline:
             socket.socket.shutdown(connection.sock or last, socket.SHUT_RDWR)
 
 
-class Watchman:
+class DeadlineTimer:
     """Cuts the requests that take longer than `seconds`, in one thread that sleeps while none does. Thread-safe."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._begun: deque[Deadline] = deque()
+        self._pending: deque[Deadline] = deque()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    def begin(self, may_send: Callable[[], bool]) -> Deadline:
+    def start(self, may_send: Callable[[], bool]) -> Deadline:
         """The deadline of a request that starts now."""
         with self._changed:
             deadline = Deadline(time.monotonic() + self._seconds, may_send)
-            self._begun.append(deadline)
+            self._pending.append(deadline)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._keep_watch, name="linkedin deadlines", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="linkedin deadlines", daemon=True)
                 self._thread.start()
-            elif len(self._begun) == 1:
+            elif len(self._pending) == 1:
                 self._changed.notify()
         return deadline
 
@@ -96,67 +96,67 @@ class Watchman:
             self._closed = True
             self._changed.notify()
 
-    def _keep_watch(self) -> None:
+    def _run(self) -> None:
         with self._changed:
             while not self._closed:
-                while self._begun and self._begun[0].done:
-                    self._begun.popleft()
-                if not self._begun:
+                while self._pending and self._pending[0].is_done:
+                    self._pending.popleft()
+                if not self._pending:
                     self._changed.wait()
-                elif (left := self._begun[0].at - time.monotonic()) > 0:
+                elif (left := self._pending[0].at - time.monotonic()) > 0:
                     self._changed.wait(left)
                 else:
-                    self._begun.popleft().cut()
+                    self._pending.popleft().abort()
 
 
-class _Watched:
+class _DeadlineConnection:
     """A connection that tells the deadline of its thread when it is used."""
 
     deadline: Deadline | None = None
     sock: Any
 
     def connect(self) -> None:
-        _watch(self)
+        _report_use(self)
         super().connect()  # type: ignore[misc]
 
     def request(self, *args: Any, **options: Any) -> None:
-        _watch(self)
+        _report_use(self)
         super().request(*args, **options)  # type: ignore[misc]
 
     def send(self, data: Any) -> None:
         if self.sock is None:
             self.connect()
         deadline: Deadline | None = getattr(_of_this_thread, "deadline", None)
-        if deadline is not None and not deadline.may_send():
-            raise TooLate
+        if deadline is not None and not deadline.is_permitted():
+            raise SendingNotPermitted
         super().send(data)  # type: ignore[misc]
 
     def getresponse(self) -> Any:
-        _watch(self)
+        _report_use(self)
         return super().getresponse()  # type: ignore[misc]
 
 
-def _watch(connection: _Watched) -> None:
+def _report_use(connection: _DeadlineConnection) -> None:
     deadline: Deadline | None = getattr(_of_this_thread, "deadline", None)
     if deadline is not None:
-        deadline.watch(connection)
+        deadline.use(connection)
 
 
-class _WatchedHTTP(_Watched, HTTPConnection):
+class _HTTPConnection(_DeadlineConnection, HTTPConnection):
     pass
 
 
-class _WatchedHTTPS(_Watched, HTTPSConnection):
+class _HTTPSConnection(_DeadlineConnection, HTTPSConnection):
     pass
 
 
 class _HTTPPool(HTTPConnectionPool):
-    ConnectionCls = _WatchedHTTP
+    ConnectionCls = _HTTPConnection
 
 
 class _HTTPSPool(HTTPSConnectionPool):
-    ConnectionCls = _WatchedHTTPS
+    ConnectionCls = _HTTPSConnection
 
 
-WATCHED_POOLS: Mapping[str, type[HTTPConnectionPool]] = {"http": _HTTPPool, "https": _HTTPSPool}
+DEADLINE_POOLS: Mapping[str, type[HTTPConnectionPool]] = {"http": _HTTPPool, "https": _HTTPSPool}
 """For `pool_classes_by_scheme` of a pool manager: connections that a Deadline can cut."""

@@ -8,18 +8,28 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from warehouse_sync.destinations.base import NO_LISTENERS, UNCONDITIONAL, Audience, AudienceSpec, Credentials, Permit
-from warehouse_sync.destinations.linkedin.api import Calls
-from warehouse_sync.destinations.linkedin.audience_status import warned
-from warehouse_sync.destinations.linkedin.bisection import settle
+from warehouse_sync.destinations.linkedin.api import Api
+from warehouse_sync.destinations.linkedin.audience_status import with_warning
+from warehouse_sync.destinations.linkedin.bisection import bisect_batch
 from warehouse_sync.destinations.linkedin.config import LinkedInConfig, LinkedInSettings
-from warehouse_sync.destinations.linkedin.elements import body, element, values
-from warehouse_sync.destinations.linkedin.errors import GaveUp, Refused
+from warehouse_sync.destinations.linkedin.elements import build_body, element_template, personal_values
+from warehouse_sync.destinations.linkedin.errors import PermanentError, TransientError
 from warehouse_sync.destinations.linkedin.fields import AUDIENCE_FIELDS, MEMBER_PATHS
-from warehouse_sync.destinations.linkedin.http import Client
-from warehouse_sync.destinations.linkedin.rate_limit import DEFAULT_REQUESTS_PER_MINUTE, Budget, Pace, budgets
-from warehouse_sync.destinations.linkedin.responses import Next, Verdict, judge, what_next
+from warehouse_sync.destinations.linkedin.http import HTTPClient
+from warehouse_sync.destinations.linkedin.rate_limit import (
+    DEFAULT_REQUESTS_PER_MINUTE,
+    RateLimiter,
+    RateLimitState,
+    rate_limit_states,
+)
+from warehouse_sync.destinations.linkedin.responses import (
+    BatchResult,
+    StatusClass,
+    classify_status,
+    parse_batch_response,
+)
 from warehouse_sync.destinations.linkedin.segments import PATH, Segment, Segments
-from warehouse_sync.destinations.linkedin.tokens import Tokens
+from warehouse_sync.destinations.linkedin.tokens import TokenStore
 from warehouse_sync.errors import AuthenticationFailed, ConfigurationError, DestinationUnavailable, StopRun
 from warehouse_sync.events import Action, Events
 from warehouse_sync.fields import AudienceFields, ElementTemplate
@@ -47,22 +57,22 @@ class LinkedIn:
     def __init__(self, settings: LinkedInSettings, events: Events = NO_LISTENERS) -> None:
         self.max_in_flight = settings.max_in_flight
         self._settings = settings
-        self._client = Client(settings, events)
+        self._client = HTTPClient(settings, events)
         limits = {kind: self.requests_per_minute(kind) for kind in MEMBER_PATHS}
-        self._budget = budgets.join((settings.credentials, limits), lambda: Budget(limits))
-        pace = Pace(self._budget.value, settings.patience, events)
-        with _before_a_run():
-            self._tokens = Tokens(self._client, settings)
-        self._calls = Calls(self._client, self._tokens, pace, settings)
+        self._rate_limit = rate_limit_states.acquire((settings.credentials, limits), lambda: RateLimitState(limits))
+        pace = RateLimiter(self._rate_limit.value, settings.retry_timeout, events)
+        with _translated_errors():
+            self._tokens = TokenStore(self._client, settings)
+        self._api = Api(self._client, self._tokens, pace, settings)
         self._new_until: dict[str, float] = {}
 
     def fields(self, audience_type: str) -> AudienceFields:
         """Return what linkedin/fields.py declares."""
         return AUDIENCE_FIELDS[audience_type]
 
-    def element(self, audience_type: str, operation: OperationKind) -> ElementTemplate:
+    def element_template(self, audience_type: str, operation: OperationKind) -> ElementTemplate:
         """Return what linkedin/elements.py declares."""
-        return element(audience_type, operation)
+        return element_template(audience_type, operation)
 
     def requests_per_minute(self, audience_type: str) -> int:
         """Return the configured pace, else the default of pace.py."""
@@ -70,29 +80,29 @@ class LinkedIn:
 
     def check(self, permit: Permit = UNCONDITIONAL) -> Credentials:
         """As promised, with one gap: for an unknown account LinkedIn may answer an empty list instead of 403."""
-        with _before_a_run():
-            self._segments(permit).probe()
+        with _translated_errors():
+            self._segments(permit).check_access()
         return Credentials(refresh_token_expires=self._tokens.refresh_token_expires)
 
     def find(self, spec: AudienceSpec, known_id: str | None, permit: Permit = UNCONDITIONAL) -> Audience | None:
         """As promised; a segment of our `sourceSegmentId` counts only on our account and source platform."""
-        with _before_a_run():
+        with _translated_errors():
             segments = self._segments(permit)
             segment_id = known_id if spec.id is None else spec.id
-            segment = None if segment_id is None else self._get(segments, segment_id, spec)
+            segment = None if segment_id is None else self._get_expected(segments, segment_id, spec)
             if segment is None or (spec.id is None and segment.source_id != spec.source_id):
                 segment = segments.find(spec.source_id)
             if segment is None:
                 return None
-            self._check_ours(segment, spec)
-            self._note_age(segment)
-            return _warned(segment, spec)
+            self._check_type_and_account(segment, spec)
+            self._remember_if_new(segment)
+            return _audience_with_warning(segment, spec)
 
     def get(self, audience_id: str, permit: Permit = UNCONDITIONAL) -> Audience | None:
         """As promised; believed to be gone only when the account's list does not show it either."""
-        with _before_a_run():
+        with _translated_errors():
             segments = self._segments(permit)
-            segment = segments.get(_number(audience_id)) or segments.listed(audience_id)
+            segment = segments.get(_validated_id(audience_id)) or segments.find_in_list(audience_id)
             if segment is None:
                 return None
             self._check_account(segment)
@@ -100,11 +110,11 @@ class LinkedIn:
 
     def create(self, spec: AudienceSpec, permit: Permit = UNCONDITIONAL) -> Audience:
         """As promised; takes at least the five seconds that LinkedIn wants a new audience to be left alone."""
-        with _before_a_run():
+        with _translated_errors():
             segment, created = self._segments(permit).create(spec)
-            self._check_ours(segment, spec)
-            self._note_age(segment, created=created)
-            return replace(_warned(segment, spec), created=created)
+            self._check_type_and_account(segment, spec)
+            self._remember_if_new(segment, created=created)
+            return replace(_audience_with_warning(segment, spec), created=created)
 
     def deliver(self, audience: Audience, batch: Batch, permit: Permit) -> Outcomes:
         """As promised; a request that fails is repeated for at most `patience` seconds."""
@@ -112,43 +122,45 @@ class LinkedIn:
             raise ValueError(f"a batch has {len(batch)} operations, LinkedIn takes {BATCH_SIZE}")
         path = f"{PATH}/{audience.id}/{MEMBER_PATHS[audience.type]}"
 
-        def ask(positions: Sequence[int]) -> Verdict:
-            response = self._calls.send(
+        def ask(positions: Sequence[int]) -> BatchResult:
+            response = self._api.send(
                 "POST",
                 path,
                 permit=permit,
                 action=ACTIONS[batch.operation],
-                body=body(batch.elements, positions),
+                body=build_body(batch.elements, positions),
                 restli_method="BATCH_CREATE",
                 endpoint=audience.type,
                 new_until=self._new_until.get(audience.id, 0.0),
             )
-            if what_next(response.status) is Next.NOT_FOUND:
-                raise GaveUp(
+            if classify_status(response.status) is StatusClass.NOT_FOUND:
+                raise TransientError(
                     "audience_not_found",
                     f"LinkedIn does not know audience {audience.id}: it was deleted there, or is not ready yet",
                 )
-            return judge(response, len(positions), lambda at: values(batch.elements[positions[at]]))
+            return parse_batch_response(
+                response, len(positions), lambda at: personal_values(batch.elements[positions[at]])
+            )
 
         if audience.created and audience.id not in self._new_until:
-            self._new_until[audience.id] = time.monotonic() + self._settings.fresh_404_patience
+            self._new_until[audience.id] = time.monotonic() + self._settings.new_audience_timeout
         try:
-            return settle(len(batch), ask)
-        except Refused as refused:
-            kind = AuthenticationFailed if refused.credentials else StopRun
+            return bisect_batch(len(batch), ask)
+        except PermanentError as refused:
+            kind = AuthenticationFailed if refused.is_credentials else StopRun
             raise kind(f"{refused} Nothing is lost: what LinkedIn has not taken is sent by the next run.") from None
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
         self._tokens.close()
-        self._budget.leave()
+        self._rate_limit.release()
 
     def _segments(self, permit: Permit) -> Segments:
-        return Segments(self._calls, self._settings, permit)
+        return Segments(self._api, self._settings, permit)
 
-    def _get(self, segments: Segments, segment_id: str, spec: AudienceSpec) -> Segment:
-        segment = segments.get(_number(segment_id))
+    def _get_expected(self, segments: Segments, segment_id: str, spec: AudienceSpec) -> Segment:
+        segment = segments.get(_validated_id(segment_id))
         if segment is None and spec.id is None:
             # A segment of our own that is seconds old may be listed before it can be read.
             found = segments.find(spec.source_id)
@@ -156,16 +168,16 @@ class LinkedIn:
         if segment is not None:
             return segment
         if spec.id is not None:
-            raise Refused(
+            raise PermanentError(
                 f"Audience {segment_id} does not exist on LinkedIn, or the token may not see it. Take audience.id out "
                 "to have an audience created, or correct it."
             )
-        raise Refused(
+        raise PermanentError(
             f"Audience {segment_id}, which this sync created or found earlier, does not exist on LinkedIn any more: it "
             "was deleted there. To begin anew with a fresh audience run the sync once with --recreate."
         )
 
-    def _check_ours(self, segment: Segment, spec: AudienceSpec) -> None:
+    def _check_type_and_account(self, segment: Segment, spec: AudienceSpec) -> None:
         audience = segment.audience
         if audience.type != spec.type:
             otherwise = (
@@ -173,7 +185,7 @@ class LinkedIn:
                 if spec.id is not None
                 else "run the sync once with --recreate: it makes a new audience"
             )
-            raise Refused(
+            raise PermanentError(
                 f"Audience {audience.id} on LinkedIn is of type {audience.type}, but audience.type of this sync is "
                 f"{spec.type}; LinkedIn cannot change it. Correct audience.type, or {otherwise}."
             )
@@ -181,37 +193,37 @@ class LinkedIn:
 
     def _check_account(self, segment: Segment) -> None:
         if segment.account != self._settings.account_urn:
-            raise Refused(
+            raise PermanentError(
                 f"Audience {segment.audience.id} belongs to another ad account than {self._settings.account_id}. "
                 f"Correct audience.id or {self._settings.key('account_id')}."
             )
 
-    def _note_age(self, segment: Segment, *, created: bool = False) -> None:
+    def _remember_if_new(self, segment: Segment, *, created: bool = False) -> None:
         """Remember until when a 404 for this audience only means that it is new."""
-        age = 0.0 if created or segment.created is None else max(0.0, time.time() - segment.created)
-        if created or (segment.created is not None and age < self._settings.fresh_404_patience):
-            self._new_until[segment.audience.id] = time.monotonic() + self._settings.fresh_404_patience - age
+        age = 0.0 if created or segment.created_at is None else max(0.0, time.time() - segment.created_at)
+        if created or (segment.created_at is not None and age < self._settings.new_audience_timeout):
+            self._new_until[segment.audience.id] = time.monotonic() + self._settings.new_audience_timeout - age
 
 
-def _warned(segment: Segment, spec: AudienceSpec) -> Audience:
-    age = None if segment.created is None else time.time() - segment.created
-    return warned(segment.audience, age, chosen_by_id=spec.id is not None)
+def _audience_with_warning(segment: Segment, spec: AudienceSpec) -> Audience:
+    age = None if segment.created_at is None else time.time() - segment.created_at
+    return with_warning(segment.audience, age, chosen_by_id=spec.id is not None)
 
 
-def _number(audience_id: str) -> str:
+def _validated_id(audience_id: str) -> str:
     if not (audience_id.isascii() and audience_id.isdigit()):
-        raise Refused(
+        raise PermanentError(
             f"{audience_id!r} is no id of a LinkedIn audience: it is a number, not a URN. Correct audience.id."
         )
     return audience_id
 
 
 @contextmanager
-def _before_a_run() -> Iterator[None]:
+def _translated_errors() -> Iterator[None]:
     """Endings of calls that are made before anything is promoted, as the errors of the protocol."""
     try:
         yield
-    except Refused as refused:
+    except PermanentError as refused:
         raise ConfigurationError(f"{refused} Nothing was sent.") from None
-    except GaveUp as gave_up:
+    except TransientError as gave_up:
         raise DestinationUnavailable(f"{gave_up}. Nothing was sent.", gave_up.retry_after) from None

@@ -18,7 +18,7 @@ from warehouse_sync.operations import Elements, OperationKind
 ACTION, USER_IDS, ID_TYPE, ID_VALUE = "action", "userIds", "idType", "idValue"
 
 
-def element(audience_type: str, operation: OperationKind) -> ElementTemplate:
+def element_template(audience_type: str, operation: OperationKind) -> ElementTemplate:
     """How an operation on an audience of this type is written."""
     take = AUDIENCE_FIELDS[audience_type]
     named = take.all if operation is OperationKind.ADD else take.identifiers
@@ -50,12 +50,12 @@ class Body:
         return b"".join(self._pieces)
 
 
-def body(elements: Elements, positions: Sequence[int]) -> Body:
+def build_body(elements: Elements, positions: Sequence[int]) -> Body:
     """The request body that carries the elements at `positions`, in that order."""
     return Body(b'{"elements":[', elements.join(positions), b"]}")
 
 
-def values(written: bytes) -> list[str]:
+def personal_values(written: bytes) -> list[str]:
     """What an element says of somebody."""
     return list(_texts(orjson.loads(written)))
 

@@ -17,14 +17,14 @@ from urllib3.exceptions import HTTPError
 
 from warehouse_sync.destinations.base import NO_LISTENERS, UNCONDITIONAL, Permit
 from warehouse_sync.destinations.linkedin.config import LinkedInSettings
-from warehouse_sync.destinations.linkedin.deadline import WATCHED_POOLS, Watchman
+from warehouse_sync.destinations.linkedin.deadline import DEADLINE_POOLS, DeadlineTimer
 from warehouse_sync.destinations.linkedin.elements import Body
 from warehouse_sync.events import Action, Events, RequestAnswered
 
 log = structlog.get_logger(__name__)
 
 
-class NoAnswer(Exception):
+class NoResponse(Exception):
     """The request may or may not have arrived. `reason` is `timeout` or `connection`, `detail` names the fault."""
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -51,7 +51,7 @@ class Response:
         return self.headers.get("x-restli-id") or self.headers.get("x-linkedin-id")
 
 
-class Client:
+class HTTPClient:
     """Thread-safe; holds at most `max_in_flight` connections per host, alive between requests.
 
     Each request is published when it ends.
@@ -67,7 +67,7 @@ class Client:
         self._oauth_url = settings.oauth_url.rstrip("/")
         self._timeouts = (settings.connect_timeout, settings.read_timeout)
         self._answer_timeout = settings.answer_timeout
-        self._watchman = Watchman(settings.answer_timeout)
+        self._watchman = DeadlineTimer(settings.answer_timeout)
         self._api_headers = {
             "LinkedIn-Version": settings.api_version,
             "X-Restli-Protocol-Version": "2.0.0",
@@ -115,8 +115,8 @@ class Client:
                 headers["X-RestLi-Method"] = restli_method
         started = time.monotonic()
         response: Response | None = None
-        failure = NoAnswer("timeout", f"no complete answer within {self._answer_timeout:g} s")
-        deadline = self._watchman.begin(permit.is_valid)
+        failure = NoResponse("timeout", f"no complete answer within {self._answer_timeout:g} s")
+        deadline = self._watchman.start(permit.is_valid)
         try:
             with deadline:
                 answer = self._session.request(
@@ -129,12 +129,12 @@ class Client:
                 )
             response = _response(answer)
         except requests.Timeout as error:
-            failure = NoAnswer("timeout", type(error).__name__)
+            failure = NoResponse("timeout", type(error).__name__)
         except (requests.RequestException, HTTPError, ValueError) as error:  # Odd answers slip out as the latter two.
-            if not deadline.over:
-                failure = NoAnswer("connection", type(error).__name__)
+            if not deadline.is_expired:
+                failure = NoResponse("connection", type(error).__name__)
         seconds = time.monotonic() - started
-        if response is not None and not deadline.over:
+        if response is not None and not deadline.is_expired:
             self._events.publish(RequestAnswered(action, str(response.status), seconds))
             log.debug(
                 "linkedin_answered",
@@ -162,11 +162,11 @@ class HTTPAdapter(adapters.HTTPAdapter):
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
         super().init_poolmanager(*args, **options)
-        self.poolmanager.pool_classes_by_scheme = WATCHED_POOLS
+        self.poolmanager.pool_classes_by_scheme = DEADLINE_POOLS
 
     def proxy_manager_for(self, *args: Any, **options: Any) -> Any:
         manager = super().proxy_manager_for(*args, **options)
-        manager.pool_classes_by_scheme = WATCHED_POOLS
+        manager.pool_classes_by_scheme = DEADLINE_POOLS
         return manager
 
 

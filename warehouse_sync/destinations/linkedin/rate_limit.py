@@ -12,8 +12,8 @@ import structlog
 from pyrate_limiter import Duration, InMemoryBucket, Rate, RateItem
 
 from warehouse_sync.destinations.base import NO_LISTENERS, Permit
-from warehouse_sync.destinations.linkedin.errors import GaveUp, daily_limit, stopped
-from warehouse_sync.destinations.linkedin.shared import Shared
+from warehouse_sync.destinations.linkedin.errors import TransientError, daily_limit_error, stopped_error
+from warehouse_sync.destinations.linkedin.shared import SharedRegistry
 from warehouse_sync.events import DelayCause, Events, RequestsDelayed
 
 DEFAULT_REQUESTS_PER_MINUTE = {"user": 480, "company": 240}
@@ -24,7 +24,7 @@ the older pages of LinkedIn that still name 500 and 200.
 """
 
 
-class Waits:
+class DelayMeter:
     """Publishes for how long at least one thread waits; each wait is the body of a `with` statement. Thread-safe."""
 
     def __init__(self, events: Events, cause: DelayCause) -> None:
@@ -49,20 +49,20 @@ class Waits:
             self._waiting += by
 
 
-class Budget:
+class RateLimitState:
     """What may leave in a minute, and until when nothing may; of all who send with one token at the same time."""
 
     def __init__(self, limits: Mapping[str, int]) -> None:
         self.lock = threading.Lock()
         self.buckets = {endpoint: InMemoryBucket([Rate(limit, Duration.MINUTE)]) for endpoint, limit in limits.items()}
-        self.held_until = 0.0
+        self.paused_until = 0.0
 
 
-budgets: Shared[Budget] = Shared()
+rate_limit_states: SharedRegistry[RateLimitState] = SharedRegistry()
 """Those of this process, by the credentials and limits of who sends."""
 
 
-class Pace:
+class RateLimiter:
     """Thread-safe. In no window of 60 s more than the limit of an endpoint leaves, of all who share the budget.
 
     Delays are published. throttled: around a wait that the destination asked for.
@@ -70,49 +70,51 @@ class Pace:
 
     def __init__(
         self,
-        budget: Budget,
-        longest_hold: float,
+        state: RateLimitState,
+        max_pause: float,
         events: Events = NO_LISTENERS,
     ) -> None:
-        self.throttled = Waits(events, DelayCause.DESTINATION)
-        self._paced = Waits(events, DelayCause.PACE)
-        self._budget = budget
-        self._longest_hold = longest_hold
+        self.destination_delay = DelayMeter(events, DelayCause.DESTINATION)
+        self._own_delay = DelayMeter(events, DelayCause.PACE)
+        self._state = state
+        self._max_pause = max_pause
 
-    def hold(self, seconds: float) -> None:
+    def pause(self, seconds: float) -> None:
         """Let no request leave for so many seconds, from any thread."""
-        with self._budget.lock:
-            self._budget.held_until = max(self._budget.held_until, time.monotonic() + seconds)
+        with self._state.lock:
+            self._state.paused_until = max(self._state.paused_until, time.monotonic() + seconds)
 
-    def turn(self, endpoint: str | None, permit: Permit) -> None:
+    def acquire(self, endpoint: str | None, permit: Permit) -> None:
         """Block until a request may leave. `endpoint` None has no limit of its own and heeds only the shared pause.
 
         Raises GaveUp when the permit has ended, or when the pause is longer than `longest_hold` seconds.
         """
         while (seconds := self._seconds_to_wait(endpoint)) > 0:
-            with self.throttled if self._is_held() else self._paced:
-                self._pause(seconds, permit)
-        self._pause(0, permit)
+            with self.destination_delay if self._is_paused() else self._own_delay:
+                self._wait(seconds, permit)
+        self._wait(0, permit)
 
-    def _is_held(self) -> bool:
-        with self._budget.lock:
-            return self._budget.held_until > time.monotonic()
+    def _is_paused(self) -> bool:
+        with self._state.lock:
+            return self._state.paused_until > time.monotonic()
 
-    def _pause(self, seconds: float, permit: Permit) -> None:
+    def _wait(self, seconds: float, permit: Permit) -> None:
         if permit.wait(seconds):
-            raise stopped(attempted=False)
+            raise stopped_error(attempted=False)
 
     def _seconds_to_wait(self, endpoint: str | None) -> float:
         """0 when the request may leave now, which is then counted."""
-        with self._budget.lock:
-            held = self._budget.held_until - time.monotonic()
-            if held > self._longest_hold:
-                raise GaveUp("throttled", "LinkedIn asks to be left alone for longer than is waited", retry_after=held)
+        with self._state.lock:
+            held = self._state.paused_until - time.monotonic()
+            if held > self._max_pause:
+                raise TransientError(
+                    "throttled", "LinkedIn asks to be left alone for longer than is waited", retry_after=held
+                )
             if held > 0:
                 return held
             if endpoint is None:
                 return 0.0
-            bucket = self._budget.buckets[endpoint]
+            bucket = self._state.buckets[endpoint]
             now = time.monotonic_ns() // 1_000_000
             bucket.leak(now)
             item = RateItem(endpoint, now)
@@ -130,68 +132,68 @@ log = structlog.get_logger(__name__)
 class _Endpoint:
     """since, day: of the first of the 429s that nothing else has come between. shut_until, why: once it is shut."""
 
-    since: float | None = None
+    first_429: float | None = None
     day: date | None = None
-    shut_until: float | None = None
-    why: str = ""
+    blocked_until: float | None = None
+    reason: str = ""
 
 
 class DailyLimits:
     """Which endpoints are shut until tomorrow. Thread-safe: what one thread learns holds for all.
 
-    minute_throttle: seconds after which 429s are not those of a minute's limit any more.
+    daily_limit_after: seconds after which 429s are not those of a minute's limit any more.
     """
 
     def __init__(
         self,
-        minute_throttle: float,
+        daily_limit_after: float,
         *,
         monotonic: Callable[[], float] = time.monotonic,
         utc: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._minute_throttle = minute_throttle
+        self._daily_limit_after = daily_limit_after
         self._monotonic = monotonic
         self._utc = utc
         self._endpoints: dict[str, _Endpoint] = {}
         self._lock = threading.Lock()
 
-    def ensure_open(self, endpoint: str) -> None:
+    def check(self, endpoint: str) -> None:
         """Raises GaveUp while the endpoint is shut."""
         with self._lock:
-            self._ensure_open(endpoint, self._endpoint(endpoint))
+            self._check(endpoint, self._endpoint(endpoint))
 
-    def throttled(self, endpoint: str, retry_after: float | None) -> None:
+    def record_429(self, endpoint: str, retry_after: float | None) -> None:
         """The endpoint has answered 429. Raises GaveUp when that is the limit of the day; then it is shut."""
         with self._lock:
             known, now, day = self._endpoint(endpoint), self._monotonic(), self._utc().date()
-            self._ensure_open(endpoint, known)
-            if known.since is None or known.day != day:  # At midnight the day's requests begin anew.
-                known.since, known.day = now, day
+            self._check(endpoint, known)
+            if known.first_429 is None or known.day != day:  # At midnight the day's requests begin anew.
+                known.first_429, known.day = now, day
             if retry_after is not None:
-                if retry_after > self._minute_throttle:
-                    self._shut(endpoint, known, retry_after, f"asks to be left alone for {retry_after:,.0f} s")
-            elif now - known.since > self._minute_throttle:
+                if retry_after > self._daily_limit_after:
+                    self._block(endpoint, known, retry_after, f"asks to be left alone for {retry_after:,.0f} s")
+            elif now - known.first_429 > self._daily_limit_after:
                 lasted = (
-                    f"has answered HTTP 429 and nothing else for more than {self._minute_throttle:,.0f} s; it starts "
+                    f"has answered HTTP 429 and nothing else for more than {self._daily_limit_after:,.0f} s; it starts "
                     "anew at 00:00 UTC"
                 )
-                self._shut(endpoint, known, self._until_midnight(), lasted)
-            self._ensure_open(endpoint, known)
+                self._block(endpoint, known, self._until_midnight(), lasted)
+            self._check(endpoint, known)
 
-    def answered(self, endpoint: str) -> None:
+    def record_other_status(self, endpoint: str) -> None:
         """The endpoint has answered something else than 429, to whichever thread."""
         with self._lock:
-            self._endpoint(endpoint).since = None
+            self._endpoint(endpoint).first_429 = None
 
     def _endpoint(self, endpoint: str) -> _Endpoint:
         return self._endpoints.setdefault(endpoint, _Endpoint())
 
-    def _ensure_open(self, endpoint: str, known: _Endpoint) -> None:
-        if known.shut_until is not None and (left := known.shut_until - self._monotonic()) > 0:
-            raise daily_limit(endpoint, known.why, left)
+    def _check(self, endpoint: str, known: _Endpoint) -> None:
+        if known.blocked_until is not None and (left := known.blocked_until - self._monotonic()) > 0:
+            raise daily_limit_error(endpoint, known.reason, left)
 
-    def _shut(self, endpoint: str, known: _Endpoint, seconds: float, why: str) -> None:
-        known.since, known.shut_until, known.why = None, self._monotonic() + seconds, why
+    def _block(self, endpoint: str, known: _Endpoint, seconds: float, why: str) -> None:
+        known.first_429, known.blocked_until, known.reason = None, self._monotonic() + seconds, why
         log.warning("linkedin_daily_limit", endpoint=endpoint, why=why, seconds=round(seconds))
 
     def _until_midnight(self) -> float:

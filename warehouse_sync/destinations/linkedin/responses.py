@@ -29,43 +29,43 @@ from warehouse_sync.destinations.linkedin.http import Response
 from warehouse_sync.operations import DELIVERED, Outcome, Outcomes, deferred, rejected
 
 
-class Next(Enum):
+class StatusClass(Enum):
     """What happens after an answer; the table stands above."""
 
-    ANSWERED = auto()
+    SUCCESS = auto()
     REFUSED = auto()
     TOO_LARGE = auto()
-    RENEW = auto()
+    UNAUTHORIZED = auto()
     FORBIDDEN = auto()
     NOT_FOUND = auto()
-    VERSION = auto()
-    RETRY = auto()
+    VERSION_RETIRED = auto()
+    TRANSIENT = auto()
     UNEXPECTED = auto()
 
 
-_NEXT = {
-    400: Next.REFUSED,
-    401: Next.RENEW,
-    403: Next.FORBIDDEN,
-    404: Next.NOT_FOUND,
-    408: Next.RETRY,
-    409: Next.RETRY,
-    413: Next.TOO_LARGE,
-    422: Next.REFUSED,
-    423: Next.RETRY,
-    426: Next.VERSION,
-    429: Next.RETRY,
-    501: Next.UNEXPECTED,
+_STATUS_CLASSES = {
+    400: StatusClass.REFUSED,
+    401: StatusClass.UNAUTHORIZED,
+    403: StatusClass.FORBIDDEN,
+    404: StatusClass.NOT_FOUND,
+    408: StatusClass.TRANSIENT,
+    409: StatusClass.TRANSIENT,
+    413: StatusClass.TOO_LARGE,
+    422: StatusClass.REFUSED,
+    423: StatusClass.TRANSIENT,
+    426: StatusClass.VERSION_RETIRED,
+    429: StatusClass.TRANSIENT,
+    501: StatusClass.UNEXPECTED,
 }
 
 
-def what_next(status: int) -> Next:
+def classify_status(status: int) -> StatusClass:
     """The table above, for any status."""
-    if status in _NEXT:
-        return _NEXT[status]
+    if status in _STATUS_CLASSES:
+        return _STATUS_CLASSES[status]
     if 200 <= status < 300:
-        return Next.ANSWERED
-    return Next.RETRY if 500 <= status < 600 else Next.UNEXPECTED
+        return StatusClass.SUCCESS
+    return StatusClass.TRANSIENT if 500 <= status < 600 else StatusClass.UNEXPECTED
 
 
 def is_segment_limit(response: Response) -> bool:
@@ -74,27 +74,27 @@ def is_segment_limit(response: Response) -> bool:
     Of the other 429s the minute limit, the daily quota (until 00:00 UTC) and LinkedIn protecting itself read alike;
     only how long they last tells them apart.
     """
-    return response.status == 429 and _field(response.json, "code") == "SEGMENT_LIMIT_EXCEEDED"
+    return response.status == 429 and _text_field(response.json, "code") == "SEGMENT_LIMIT_EXCEEDED"
 
 
-LONGEST_WISH = 7 * 86400.0
+MAX_RETRY_AFTER = 7 * 86400.0
 """Seconds of a `Retry-After` that are heeded: a slip of a server must not shut a destination for ever."""
 
 
-def retry_after(response: Response, now: datetime | None = None) -> float | None:
+def parse_retry_after(response: Response, now: datetime | None = None) -> float | None:
     """Seconds that LinkedIn wants us to wait, from either form of `Retry-After`; None when it does not say."""
     value = response.headers.get("retry-after", "").strip()
     if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):  # Whole seconds by the standard; not every server keeps to it.
-        return min(float(value), LONGEST_WISH)
-    moment = _moment(value)
+        return min(float(value), MAX_RETRY_AFTER)
+    moment = _parse_http_date(value)
     if moment is None:
         return None
     # LinkedIn's own clock where it tells it: this machine's may be wrong.
-    now = now or _moment(response.headers.get("date", "")) or datetime.now(UTC)
-    return min(max(0.0, (moment - now).total_seconds()), LONGEST_WISH)
+    now = now or _parse_http_date(response.headers.get("date", "")) or datetime.now(UTC)
+    return min(max(0.0, (moment - now).total_seconds()), MAX_RETRY_AFTER)
 
 
-def _moment(text: str) -> datetime | None:
+def _parse_http_date(text: str) -> datetime | None:
     """A date as HTTP writes it."""
     try:
         moment = parsedate_to_datetime(text)
@@ -108,7 +108,7 @@ _OPAQUE = re.compile(r"[\w+=-]{32,}")
 """Hashes, device ids and tokens: nothing that a sentence holds is as long without a break."""
 
 
-def clean(message: str, values: Sequence[str] = ()) -> str:
+def sanitise_message(message: str, values: Sequence[str] = ()) -> str:
     """A message of LinkedIn, fit for logs: no address, hash, token or one of `values`; one line of 200 characters."""
     for value in sorted(filter(None, values), key=len, reverse=True):
         # A short value (a country) may be part of a word, which is not its disclosure.
@@ -119,100 +119,102 @@ def clean(message: str, values: Sequence[str] = ()) -> str:
     return message if len(message) <= 200 else message[:199] + "…"
 
 
-def describe(response: Response) -> str:
+def describe_response(response: Response) -> str:
     """Status, code and message of an answer on one line, cleaned, with the id that LinkedIn's support asks for."""
-    code, message = _field(response.json, "code"), _field(response.json, "message")
+    code, message = _text_field(response.json, "code"), _text_field(response.json, "message")
     if response.json is None and response.text:
         message = "the answer is not JSON"
-    line = clean(": ".join(part for part in (code, message) if part))
+    line = sanitise_message(": ".join(part for part in (code, message) if part))
     request_id = response.headers.get("x-li-uuid") or response.headers.get("x-li-request-id")
     line = f"HTTP {response.status}" + (f" {line}" if line else "")
     return line + (f" [LinkedIn request {request_id[:64]}]" if request_id else "")
 
 
-def _field(body: Any, name: str) -> str:
+def _text_field(body: Any, name: str) -> str:
     value = body.get(name) if isinstance(body, Mapping) else None
     return value if isinstance(value, str) else ""
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class AllAnswered:
     """The answer tells the outcome of every element, in order."""
 
     outcomes: Outcomes
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class NamedRefusal:
     """Nothing was applied; these elements (by position) are at fault, the others may be sent again."""
 
-    refused: dict[int, Outcome]
+    outcomes: dict[int, Outcome]
 
 
 @dataclass(frozen=True, slots=True)
-class Unnamed:
+class UnnamedRefusal:
     """Nothing was applied; some element is at fault and the answer does not say which.
 
     `alone`: the outcome of an element that gets this answer without company.
     """
 
-    alone: Outcome
+    single_outcome: Outcome
 
 
-Verdict = Told | Named | Unnamed
+BatchResult = AllAnswered | NamedRefusal | UnnamedRefusal
 
-Values = Callable[[int], Sequence[str]]
+GetValues = Callable[[int], Sequence[str]]
 """What the element at a position says of somebody: never to be told."""
 
 
-def judge(response: Response, size: int, values: Values) -> Verdict:
+def parse_batch_response(response: Response, size: int, values: GetValues) -> BatchResult:
     """What the answer to a batch of `size` elements means for each; never a REJECTED that it does not state.
 
     values: asked only for what is refused.
     """
-    following = what_next(response.status)
-    if following is Next.ANSWERED:
-        return Told(_told(response.json, size, values))
-    message = _field(response.json, "message")
-    if following is Next.REFUSED:
-        named = _named(message, size)
+    following = classify_status(response.status)
+    if following is StatusClass.SUCCESS:
+        return AllAnswered(_parse_outcomes(response.json, size, values))
+    message = _text_field(response.json, "message")
+    if following is StatusClass.REFUSED:
+        named = _named_positions(message, size)
         if named:
-            return Named({at: _refusal(response.status, response.json, values(at), text) for at, text in named.items()})
+            return NamedRefusal(
+                {at: _rejected_outcome(response.status, response.json, values(at), text) for at, text in named.items()}
+            )
         alone = values(0) if size == 1 else ()
-        return Unnamed(_refusal(response.status, response.json, alone, message))
-    if following is Next.TOO_LARGE:
-        return Unnamed(deferred("http_413", "Something between here and LinkedIn takes no request of this size"))
-    return Told(Outcomes([(_other(response.status), size)]))
+        return UnnamedRefusal(_rejected_outcome(response.status, response.json, alone, message))
+    if following is StatusClass.TOO_LARGE:
+        return UnnamedRefusal(deferred("http_413", "Something between here and LinkedIn takes no request of this size"))
+    return AllAnswered(Outcomes([(_deferred_outcome(response.status), size)]))
 
 
-def _told(body: Any, size: int, values: Values) -> Outcomes:
+def _parse_outcomes(body: Any, size: int, values: GetValues) -> Outcomes:
     answers = body.get("elements") if isinstance(body, Mapping) else None
     if not isinstance(answers, list) or len(answers) > size:
-        return _malformed(size)
+        return _malformed_outcomes(size)
     # The usual answer, which is the same for all, is not worth a look at each.
-    if answers and _says_nothing_but_delivered(answers[0]) and answers.count(answers[0]) == size:
+    if answers and _is_plain_success(answers[0]) and answers.count(answers[0]) == size:
         return Outcomes([(DELIVERED, size)])
-    if not _in_order(answers):
-        return _malformed(size)
-    told = [_element(answer, at, values) for at, answer in enumerate(answers)]
+    if not _has_matching_positions(answers):
+        return _malformed_outcomes(size)
+    told = [_element_outcome(answer, at, values) for at, answer in enumerate(answers)]
     missing = deferred("missing_answer", "LinkedIn's answer is shorter than what was asked")
     return Outcomes.from_outcomes(told + [missing] * (size - len(told)))
 
 
-def _malformed(size: int) -> Outcomes:
+def _malformed_outcomes(size: int) -> Outcomes:
     return Outcomes([(deferred("malformed_answer", "LinkedIn's answer does not fit what was asked"), size)])
 
 
-def _says_nothing_but_delivered(answer: Any) -> bool:
+def _is_plain_success(answer: Any) -> bool:
     return (
         isinstance(answer, Mapping)
         and answer.keys() == {"status"}
         and type(answer["status"]) is int
-        and what_next(answer["status"]) is Next.ANSWERED
+        and classify_status(answer["status"]) is StatusClass.SUCCESS
     )
 
 
-def _in_order(answers: list[Any]) -> bool:
+def _has_matching_positions(answers: list[Any]) -> bool:
     """Whether no answer claims another position than its own.
 
     Rest.li pairs answers by array index; since 202502 a `batchIndex` is said to come with errors, at a place that no
@@ -228,27 +230,27 @@ def _in_order(answers: list[Any]) -> bool:
     return True
 
 
-def _element(answer: Any, at: int, values: Values) -> Outcome:
+def _element_outcome(answer: Any, at: int, values: GetValues) -> Outcome:
     status = answer.get("status") if isinstance(answer, Mapping) else None
     if not isinstance(status, int) or isinstance(status, bool):
         return deferred("malformed_answer", "LinkedIn's answer for this element has no status")
-    following = what_next(status)
-    if following is Next.ANSWERED:
+    following = classify_status(status)
+    if following is StatusClass.SUCCESS:
         return DELIVERED
-    if following is Next.REFUSED:
+    if following is StatusClass.REFUSED:
         error = answer.get("error")
         error = error if isinstance(error, Mapping) else answer
-        return _refusal(status, error, values(at), _field(error, "message"))
-    return _other(status)
+        return _rejected_outcome(status, error, values(at), _text_field(error, "message"))
+    return _deferred_outcome(status)
 
 
-def _refusal(status: int, body: Any, values: Sequence[str], message: str) -> Outcome:
-    code = _field(body, "code")
+def _rejected_outcome(status: int, body: Any, values: Sequence[str], message: str) -> Outcome:
+    code = _text_field(body, "code")
     reason = code.lower() if re.fullmatch(r"[A-Z][A-Z_]{2,47}", code) else f"http_{status}"
-    return rejected(reason, f"refused by LinkedIn: {clean(message, values) or 'no message'}")
+    return rejected(reason, f"refused by LinkedIn: {sanitise_message(message, values) or 'no message'}")
 
 
-def _other(status: int) -> Outcome:
+def _deferred_outcome(status: int) -> Outcome:
     return deferred(f"http_{status}", f"LinkedIn answered HTTP {status}")
 
 
@@ -256,7 +258,7 @@ _INDEX = re.compile(r"\bIndex:\s*(\d{1,9})\b[,\s]*(.*?)(?=\bIndex:\s*\d|\Z)", re
 _INDICES = re.compile(r"\bindices\s*\[([\d,\s]+)\]")
 
 
-def _named(message: str, size: int) -> dict[int, str]:
+def _named_positions(message: str, size: int) -> dict[int, str]:
     """Positions below `size` that a refusal names, each with what it says about it."""
     named: dict[int, str] = {}
     for position, text in _INDEX.findall(message):

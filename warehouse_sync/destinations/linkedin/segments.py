@@ -16,20 +16,31 @@ import orjson
 import structlog
 
 from warehouse_sync.destinations.base import Audience, AudienceSpec, Permit
-from warehouse_sync.destinations.linkedin.api import Calls
-from warehouse_sync.destinations.linkedin.audience_status import described
+from warehouse_sync.destinations.linkedin.api import Api
+from warehouse_sync.destinations.linkedin.audience_status import with_usability
 from warehouse_sync.destinations.linkedin.config import LinkedInSettings
-from warehouse_sync.destinations.linkedin.errors import FINAL, GaveUp, Refused, forbidden, stopped
+from warehouse_sync.destinations.linkedin.errors import (
+    FINAL_REASONS,
+    PermanentError,
+    TransientError,
+    access_denied_error,
+    stopped_error,
+)
 from warehouse_sync.destinations.linkedin.fields import SEGMENT_TYPES
 from warehouse_sync.destinations.linkedin.http import Response
-from warehouse_sync.destinations.linkedin.responses import Next, clean, describe, what_next
+from warehouse_sync.destinations.linkedin.responses import (
+    StatusClass,
+    classify_status,
+    describe_response,
+    sanitise_message,
+)
 from warehouse_sync.events import Action
 
 log = structlog.get_logger(__name__)
 
 PATH = "/rest/dmpSegments"
-PAGE = 100
-LOOKS_AFTER_UNCLEAR_CREATE = 3
+PAGE_SIZE = 100
+FIND_ATTEMPTS_AFTER_CREATE = 3
 """How often, `wait_after_create` seconds apart, a segment is looked for that may have been created.
 
 The finder need not show a new segment at once; how long that may take is not documented.
@@ -44,40 +55,44 @@ class Segment:
     account: str
     source_id: str | None
     source_platform: str | None
-    created: float | None
+    created_at: float | None
 
 
 class Segments:
     """All requests to `/rest/dmpSegments` but those for members, under one permit. Raises GaveUp and Refused."""
 
-    def __init__(self, calls: Calls, settings: LinkedInSettings, permit: Permit) -> None:
-        self._calls = calls
+    def __init__(self, calls: Api, settings: LinkedInSettings, permit: Permit) -> None:
+        self._api = calls
         self._settings = settings
         self._permit = permit
 
-    def probe(self) -> None:
+    def check_access(self) -> None:
         """One cheap read, which needs the token, the API version, the scope and access to the account."""
-        self._page({"count": "1", "start": "0"})
+        self._fetch_page({"count": "1", "start": "0"})
 
     def get(self, segment_id: str) -> Segment | None:
         """The segment with this id; None when there is none."""
-        response = self._calls.send("GET", f"{PATH}/{segment_id}", permit=self._permit)
-        if what_next(response.status) is Next.NOT_FOUND:
+        response = self._api.send("GET", f"{PATH}/{segment_id}", permit=self._permit)
+        if classify_status(response.status) is StatusClass.NOT_FOUND:
             return None
-        if what_next(response.status) is Next.REFUSED:
-            raise Refused(f"LinkedIn refuses to show audience {segment_id} ({describe(response)}). Check its id.")
-        if what_next(response.status) is not Next.ANSWERED:
-            raise _unexpected(response)
-        segment = _segment(response.json)
+        if classify_status(response.status) is StatusClass.REFUSED:
+            raise PermanentError(
+                f"LinkedIn refuses to show audience {segment_id} ({describe_response(response)}). Check its id."
+            )
+        if classify_status(response.status) is not StatusClass.SUCCESS:
+            raise _unexpected_status_error(response)
+        segment = _parse_segment(response.json)
         if segment is None:
-            raise GaveUp("malformed_answer", "LinkedIn's description of an audience lacks its id, type or account")
+            raise TransientError(
+                "malformed_answer", "LinkedIn's description of an audience lacks its id, type or account"
+            )
         return segment
 
     def find(self, source_id: str) -> Segment | None:
         """Our segment with this `sourceSegmentId`, the oldest if there are several; None when there is none."""
         ours = [
             segment
-            for segment in self._all({"sourcePlatform": self._settings.source_platform, "sourceSegmentId": source_id})
+            for segment in self._list({"sourcePlatform": self._settings.source_platform, "sourceSegmentId": source_id})
             if segment.source_id == source_id
             and segment.account == self._settings.account_urn
             and segment.source_platform == self._settings.source_platform
@@ -86,12 +101,12 @@ class Segments:
             log.warning("linkedin_audience_twice", source_id=source_id, ids=[segment.audience.id for segment in ours])
         return min(ours, key=lambda segment: int(segment.audience.id), default=None)
 
-    def listed(self, segment_id: str) -> Segment | None:
+    def find_in_list(self, segment_id: str) -> Segment | None:
         """The segment with this id as the account's list shows it; None when it is not there.
 
         A 404 alone may also mean that a segment cannot be read yet. The list is short: at most 1,000 an account.
         """
-        return next((segment for segment in self._all({}) if segment.audience.id == segment_id), None)
+        return next((segment for segment in self._list({}) if segment.audience.id == segment_id), None)
 
     def create(self, spec: AudienceSpec) -> tuple[Segment, bool]:
         """The segment of this spec, and whether this call created it; then it has been waited for."""
@@ -103,23 +118,23 @@ class Segments:
                 return found, asked
             try:
                 segment = self._create_once(spec)
-            except GaveUp as trouble:
+            except TransientError as trouble:
                 pause = max(trouble.retry_after or 0.0, self._backoff(attempt))
-                over = time.monotonic() + pause - started > self._settings.patience
-                asked = asked or trouble.unclear
-                if trouble.unclear and (found := self._look_again(spec.source_id)) is not None:
+                over = time.monotonic() + pause - started > self._settings.retry_timeout
+                asked = asked or trouble.may_be_applied
+                if trouble.may_be_applied and (found := self._find_after_create(spec.source_id)) is not None:
                     return found, True
-                if trouble.reason in FINAL or attempt == self._settings.attempts or over:
+                if trouble.reason in FINAL_REASONS or attempt == self._settings.attempts or over:
                     raise
-                self._pause(pause)
+                self._wait(pause)
             else:
-                self._pause(self._settings.wait_after_create)
+                self._wait(self._settings.wait_after_create)
                 return segment, True
         raise AssertionError("the last attempt returns or raises")
 
-    def _look_again(self, source_id: str) -> Segment | None:
-        for _ in range(LOOKS_AFTER_UNCLEAR_CREATE):
-            self._pause(self._settings.wait_after_create)
+    def _find_after_create(self, source_id: str) -> Segment | None:
+        for _ in range(FIND_ATTEMPTS_AFTER_CREATE):
+            self._wait(self._settings.wait_after_create)
             if (found := self.find(source_id)) is not None:
                 return found
         return None
@@ -137,30 +152,32 @@ class Segments:
         }
         if spec.description:
             wanted["description"] = spec.description
-        response = self._calls.send(
+        response = self._api.send(
             "POST",
             PATH,
             permit=self._permit,
             action=Action.CREATE,
             body=orjson.dumps(wanted),
-            json_wanted=False,
-            once=True,
+            expects_json=False,
+            is_single_attempt=True,
         )
-        following = what_next(response.status)
-        if following is Next.NOT_FOUND:
-            raise forbidden(settings, response)
-        if following is Next.REFUSED:
-            raise _refused_create(settings, spec, response)
-        if following is not Next.ANSWERED:
-            raise _unexpected(response)
+        following = classify_status(response.status)
+        if following is StatusClass.NOT_FOUND:
+            raise access_denied_error(settings, response)
+        if following is StatusClass.REFUSED:
+            raise _create_refused_error(settings, spec, response)
+        if following is not StatusClass.SUCCESS:
+            raise _unexpected_status_error(response)
         created_id = response.created_id
         if created_id is None or not created_id.isdigit():
-            raise GaveUp("malformed_answer", "LinkedIn created an audience but did not tell its id", unclear=True)
+            raise TransientError(
+                "malformed_answer", "LinkedIn created an audience but did not tell its id", unclear=True
+            )
         log.info("linkedin_audience_created", id=created_id, source_id=spec.source_id)
-        audience = described(Audience(id=created_id, type=spec.type, name=name, status="BUILDING", created=True))
+        audience = with_usability(Audience(id=created_id, type=spec.type, name=name, status="BUILDING", created=True))
         return Segment(audience, settings.account_urn, spec.source_id, settings.source_platform, time.time())
 
-    def _all(self, query: Mapping[str, str]) -> list[Segment]:
+    def _list(self, query: Mapping[str, str]) -> list[Segment]:
         """Whatever the finder gives on our account for `query`, over all its pages.
 
         Always paged: without start and count LinkedIn's documentation promises all segments, its samples show ten.
@@ -169,72 +186,72 @@ class Segments:
         start = 0
         before: list[Any] = []
         while True:
-            body = self._page({**query, "start": str(start), "count": str(PAGE)})
+            body = self._fetch_page({**query, "start": str(start), "count": str(PAGE_SIZE)})
             elements = body["elements"]
-            found += [segment for element in elements if (segment := _segment(element)) is not None]
+            found += [segment for element in elements if (segment := _parse_segment(element)) is not None]
             start += len(elements)
             paging = body.get("paging")
             total = paging.get("total") if isinstance(paging, Mapping) else None
-            more = start < total if isinstance(total, int) else len(elements) == PAGE
+            more = start < total if isinstance(total, int) else len(elements) == PAGE_SIZE
             # A server that does not heed `start` would be asked for ever.
             if not elements or not more or elements == before:
                 return found
             before = elements
 
-    def _page(self, query: Mapping[str, str]) -> Mapping[str, Any]:
+    def _fetch_page(self, query: Mapping[str, str]) -> Mapping[str, Any]:
         full_query = {"q": "account", "account": self._settings.account_urn, **query}
-        response = self._calls.send("GET", PATH, permit=self._permit, action=Action.FIND, query=full_query)
-        following = what_next(response.status)
-        if following is Next.NOT_FOUND:
-            raise forbidden(self._settings, response)
-        if following is Next.REFUSED:
-            raise Refused(
+        response = self._api.send("GET", PATH, permit=self._permit, action=Action.FIND, query=full_query)
+        following = classify_status(response.status)
+        if following is StatusClass.NOT_FOUND:
+            raise access_denied_error(self._settings, response)
+        if following is StatusClass.REFUSED:
+            raise PermanentError(
                 f"LinkedIn refuses to list the audiences of ad account {self._settings.account_id} "
-                f"({describe(response)}). Check {self._settings.key('account_id')}, "
+                f"({describe_response(response)}). Check {self._settings.key('account_id')}, "
                 f"{self._settings.key('source_platform')} and {self._settings.key('api_version')}."
             )
-        if following is not Next.ANSWERED:
-            raise _unexpected(response)
+        if following is not StatusClass.SUCCESS:
+            raise _unexpected_status_error(response)
         body = response.json
         if not isinstance(body, Mapping) or not isinstance(body.get("elements"), list):
-            raise GaveUp("malformed_answer", "LinkedIn's list of audiences has no elements")
+            raise TransientError("malformed_answer", "LinkedIn's list of audiences has no elements")
         return body
 
     def _backoff(self, attempt: int) -> float:
         longest = min(self._settings.backoff_max, self._settings.backoff_initial * 2.0 ** (attempt - 1))
         return longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
 
-    def _pause(self, seconds: float) -> None:
+    def _wait(self, seconds: float) -> None:
         if self._permit.wait(seconds):
-            raise stopped(attempted=True)
+            raise stopped_error(attempted=True)
 
 
-def _unexpected(response: Response) -> GaveUp:
-    return GaveUp(
-        f"http_{response.status}", f"LinkedIn gave an answer that is not expected here ({describe(response)})"
+def _unexpected_status_error(response: Response) -> TransientError:
+    return TransientError(
+        f"http_{response.status}", f"LinkedIn gave an answer that is not expected here ({describe_response(response)})"
     )
 
 
-def _refused_create(settings: LinkedInSettings, spec: AudienceSpec, response: Response) -> Refused:
-    text = describe(response)
+def _create_refused_error(settings: LinkedInSettings, spec: AudienceSpec, response: Response) -> PermanentError:
+    text = describe_response(response)
     if "SEGMENT_CREATION_NOT_ALLOWED_FOR_TEST_ACCOUNTS" in str(response.json):
-        return Refused(
+        return PermanentError(
             f"Ad account {settings.account_id} is a test account, on which LinkedIn allows no audiences ({text}). "
             f"Set {settings.key('account_id')} to a real one."
         )
-    return Refused(
-        f"LinkedIn refuses to create the audience {clean(spec.name or spec.source_id)!r} ({text}). Check its name and "
-        f"description, and {settings.key('source_platform')}, which must be a platform that LinkedIn gave to your "
-        "application."
+    return PermanentError(
+        f"LinkedIn refuses to create the audience {sanitise_message(spec.name or spec.source_id)!r} ({text}). Check "
+        f"its name and description, and {settings.key('source_platform')}, which must be a platform that LinkedIn gave "
+        "to your application."
     )
 
 
-def _segment(body: Any) -> Segment | None:
+def _parse_segment(body: Any) -> Segment | None:
     """One element of the finder or the answer to a GET; None when it lacks what makes it a segment."""
     if not isinstance(body, Mapping):
         return None
     segment_id, kind, account = body.get("id"), body.get("type"), body.get("account")
-    if _count(segment_id) is None or not isinstance(kind, str) or not isinstance(account, str):
+    if _int_or_none(segment_id) is None or not isinstance(kind, str) or not isinstance(account, str):
         return None
     # Status and sizes belong to the destination LINKEDIN inside the segment; the numbers are absent while BUILDING.
     listed = body.get("destinations")
@@ -247,12 +264,12 @@ def _segment(body: Any) -> Segment | None:
         type={wire: ours for ours, wire in SEGMENT_TYPES.items()}.get(kind, kind.lower()),
         name=str(body.get("name") or ""),
         status=status if isinstance(status, str) else None,
-        size=_count(place.get("audienceSize")),
-        matched=_count(place.get("matchedCount")),
-        input_count=_count(body.get("inputCount")),
+        size=_int_or_none(place.get("audienceSize")),
+        matched=_int_or_none(place.get("matchedCount")),
+        input_count=_int_or_none(body.get("inputCount")),
     )
     return Segment(
-        described(audience),
+        with_usability(audience),
         account,
         body.get("sourceSegmentId"),
         body.get("sourcePlatform"),
@@ -260,5 +277,5 @@ def _segment(body: Any) -> Segment | None:
     )
 
 
-def _count(value: Any) -> int | None:
+def _int_or_none(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -10,43 +10,43 @@ from typing import Generic, TypeVar
 Value = TypeVar("Value")
 
 
-class Shared(Generic[Value]):
+class SharedRegistry(Generic[Value]):
     """One value for each set of credentials: made for the first who joins, ended behind the last who leaves.
 
     Thread-safe. The credentials themselves are not kept.
     """
 
-    def __init__(self, end: Callable[[Value], None] = lambda _: None) -> None:
-        self._end = end
+    def __init__(self, close: Callable[[Value], None] = lambda _: None) -> None:
+        self._close = close
         self._lock = threading.Lock()
-        self._held: dict[str, tuple[Value, int]] = {}
+        self._values: dict[str, tuple[Value, int]] = {}
 
-    def join(self, credentials: object, make: Callable[[], Value]) -> Share[Value]:
+    def acquire(self, credentials: object, make: Callable[[], Value]) -> SharedHandle[Value]:
         """A share in the value of these credentials; `make` makes it where nobody has one."""
         key = hashlib.sha256(repr(credentials).encode()).hexdigest()
         with self._lock:
-            value, members = self._held.get(key) or (make(), 0)
-            self._held[key] = value, members + 1
-        return Share(value, lambda: self._leave(key))
+            value, members = self._values.get(key) or (make(), 0)
+            self._values[key] = value, members + 1
+        return SharedHandle(value, lambda: self._release(key))
 
-    def _leave(self, key: str) -> None:
+    def _release(self, key: str) -> None:
         with self._lock:
-            value, members = self._held.pop(key)
+            value, members = self._values.pop(key)
             if members > 1:
-                self._held[key] = value, members - 1
+                self._values[key] = value, members - 1
                 return
-        self._end(value)
+        self._close(value)
 
 
-class Share(Generic[Value]):
+class SharedHandle(Generic[Value]):
     """A share in `value` until `leave()`."""
 
-    def __init__(self, value: Value, left: Callable[[], None]) -> None:
+    def __init__(self, value: Value, release: Callable[[], None]) -> None:
         self.value = value
-        self._left: Callable[[], None] | None = left
+        self._release: Callable[[], None] | None = release
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """The value is used no more; may be called again."""
-        left, self._left = self._left, None
+        left, self._release = self._release, None
         if left is not None:
             left()
