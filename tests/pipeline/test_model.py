@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from warehouse_sync.pipeline.model import one_statement
-from warehouse_sync.state.runs import TABLE_NAME_LENGTH, table_slug
+from warehouse_sync.state.runs import MAX_SLUG_LENGTH, table_slug
 from warehouse_sync.state.store import SyncKey
 
 
@@ -60,7 +60,7 @@ def test_table_names_are_plain_and_short(name: str) -> None:
     assert slug.isascii()
     assert slug.replace("_", "a").isalnum()
     assert slug == slug.lower()
-    assert len(slug) <= TABLE_NAME_LENGTH
+    assert len(slug) <= MAX_SLUG_LENGTH
 
 
 @given(one=names, other=names)

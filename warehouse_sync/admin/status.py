@@ -110,7 +110,9 @@ def _read_state(state: State, sync: SyncConfig) -> _StoredStatus:
     row = syncs.read(state, key)
     current = sync.audience.id or row.audience_id
     left = [
-        run for run in runs.latest_per_audience(state, sync.name) if run.may_hold_members and run.audience_id != current
+        run
+        for run in runs.find_latest_per_audience(state, sync.name)
+        if run.may_hold_members and run.audience_id != current
     ]
     members = pending = dead = dead_removes = 0
     if row.promoted_run is not None:
@@ -154,7 +156,7 @@ def _is_leased(state: State, key: SyncKey) -> bool:
 
 
 def _last_run(state: State, key: SyncKey) -> dict[str, Any] | None:
-    row = runs.latest(state, key)
+    row = runs.find_latest(state, key)
     if row is None:
         return None
     return {

@@ -160,7 +160,7 @@ class Alerts:
             with open_warehouse(self._config, config) as warehouse:
                 ledger = State(warehouse)
                 if is_readable(ledger):
-                    for _ in range(alerts.ATTEMPTS):
+                    for _ in range(alerts.MAX_ATTEMPTS):
                         written = alerts.read(ledger, key)
                         known = written | self._unwritten.get(sync, {})
                         after = self._without_ok(step(known))

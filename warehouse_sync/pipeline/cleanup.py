@@ -82,7 +82,7 @@ def apply_retention(
         retry_queue.delete_superseded(state, connection, lease.key.sync, run.run_id, audience_id)
         sync_log.delete_older(state, connection, lease.key, sync_log_days)
     # Oldest first: the changes of an old run may be a view of a snapshot that later runs share.
-    for old, tables in reversed(_unneeded_tables(runs.with_tables(state, lease.key), audience_id, snapshots)):
+    for old, tables in reversed(_unneeded_tables(runs.find_with_tables(state, lease.key), audience_id, snapshots)):
         try:
             drop_tables(state, lease, old, tables)
         except QueryFailed as error:

@@ -158,7 +158,7 @@ class Recorder:
                 )
             if outcome.status is OutcomeStatus.DEFERRED or operation is OperationKind.REMOVE:
                 # A refused REMOVE stays in the queue: its member would be targeted for ever.
-                retry_queue.add(
+                retry_queue.add_operations(
                     self.state,
                     connection,
                     key,

@@ -95,7 +95,7 @@ def find_target(context: RunContext, *, recreate: bool = False) -> TargetState:
             f"syncs.{name}.audience.id: this audience was named by its id, so --recreate has none to create. Nothing "
             "was touched; put audience.name in its place, or the id of another audience."
         )
-    row, fed = syncs.read(state, context.key), runs.latest_per_audience(state, name)
+    row, fed = syncs.read(state, context.key), runs.find_latest_per_audience(state, name)
     known = {row.audience_id, *(run.audience_id for run in fed)} - {None}
     generation = row.generation + 1 if recreate and known else row.generation
     audience = context.existing or _find_own(context, generation, None if recreate else row.audience_id)

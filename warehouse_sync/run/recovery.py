@@ -55,7 +55,7 @@ def discard_unpromoted_runs(state: State, lease: Lease, before: int) -> list[Run
         The open runs that were promoted. They keep their tables, since an audience holds what they sent.
     """
     promoted: list[Run] = []
-    for run in runs.unfinished(state, lease.key, before):
+    for run in runs.find_unfinished(state, lease.key, before):
         if run.promoted:
             promoted.append(run)
             continue

@@ -46,7 +46,7 @@ def apply_retention(config: Config, name: str, stop: CancelToken | None = None) 
         with lease:
             retention = sync.retention
             # A run that was promoted stays open: the next run defers what it did not send.
-            discard_unpromoted_runs(state, lease, runs.newest_number(state) + 1)
+            discard_unpromoted_runs(state, lease, runs.last_run_number(state) + 1)
             promoted = syncs.read(state, key).promoted_run
             if promoted is None:
                 with state.fenced(key, lease.token, "delete old log lines") as connection:

@@ -348,11 +348,9 @@ def promote_row(
     continues from the purge, which is found by the id of the audience.
     """
     state, lease, run_id = active.state, active.lease, active.row.run_id
-    if active.kind is RunKind.PURGE:
-        runs.promote(state, lease, connection, run_id, audience, watermark=watermark)
-    else:
-        generation = target.generation
-        runs.promote(state, lease, connection, run_id, audience, watermark=watermark, generation=generation)
+    if active.kind is not RunKind.PURGE:
+        syncs.set_promoted_run(state, connection, lease.key, lease.token, run_id, audience, target.generation)
+    runs.promote(state, connection, run_id, audience, watermark=watermark)
 
 
 def make_recorder(active: ActiveRun, run: Run, changes: Changes) -> Recorder:

@@ -17,7 +17,7 @@ from warehouse_sync.errors import LeaseLost, WarehouseSyncError
 from warehouse_sync.state.store import State, SyncKey
 from warehouse_sync.state.syncs import ensure_row, log
 
-POLL = 0.2
+POLL_INTERVAL = 0.2
 """Seconds until a wish to stop is noticed by whoever waits; a signal handler may not wake them itself."""
 
 MIN_REMAINING_TO_START = 2 / 3
@@ -27,7 +27,7 @@ MIN_REMAINING_TO_SEND = 1 / 3
 """Of the lease must be left at the last moment before a request leaves; less means that the worker stood still."""
 
 
-def _clock() -> float:
+def _now() -> float:
     """Seconds that also pass while the machine sleeps, where the system can tell: Linux's monotonic clock stops."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
@@ -49,11 +49,11 @@ class Lease:
         self.stop = stop
         self._deadline = deadline
         self._lost = False
-        self._over = threading.Event()
-        self._holding = threading.Lock()
+        self._ended = threading.Event()
+        self._renewing = threading.Lock()
         self._cancelled = threading.Event()
         self.context = copy_context()
-        self._thread = threading.Thread(target=self._renew, name=f"lease of {key.sync}", daemon=True)
+        self._thread = threading.Thread(target=self._run_heartbeat, name=f"lease of {key.sync}", daemon=True)
 
     @classmethod
     def take(cls, state: State, key: SyncKey, stop: CancelToken | None = None) -> Lease | None:
@@ -61,7 +61,7 @@ class Lease:
         warehouse, syncs = state.warehouse, state.tables.syncs
         holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"[-100:]
         ensure_row(state, key)
-        asked = _clock()
+        asked = _now()
         with warehouse.write("take the lease") as connection:
             free = sa.or_(
                 syncs.c.lease_holder.is_(None),
@@ -91,7 +91,7 @@ class Lease:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._over.set()
+        self._ended.set()
         self._thread.join()
         try:
             self.release()
@@ -118,10 +118,10 @@ class Lease:
 
         By this machine's clock; renewed if need be. False when another worker has it or the warehouse cannot be asked.
         """
-        with self._holding:
+        with self._renewing:
             if self._lost:
                 return False
-            if self._deadline - _clock() >= self.state.warehouse.lease_seconds * MIN_REMAINING_TO_START:
+            if self._deadline - _now() >= self.state.warehouse.lease_seconds * MIN_REMAINING_TO_START:
                 return True
             try:
                 self.renew()
@@ -136,7 +136,7 @@ class Lease:
         By this machine's clock; no statement is sent.
         """
         needed = self.state.warehouse.lease_seconds * MIN_REMAINING_TO_SEND
-        return not self._lost and self._deadline - _clock() >= needed
+        return not self._lost and self._deadline - _now() >= needed
 
     def require(self) -> None:
         """Raise LeaseLost unless a request may be started now."""
@@ -148,7 +148,7 @@ class Lease:
 
     def renew(self) -> None:
         """The lease is ours for its full length again. Raises LeaseLost."""
-        asked = _clock()
+        asked = _now()
         try:
             with self.state.fenced(self.key, self.token, "renew the lease"):
                 pass
@@ -168,25 +168,25 @@ class Lease:
                 .values(lease_holder=None, lease_expires_at=None)
             )
 
-    def _renew(self) -> None:
+    def _run_heartbeat(self) -> None:
         every = self.state.warehouse.lease_seconds / 3
-        due = _clock() + every
-        while not self._over.wait(min(POLL, every)):
+        due = _now() + every
+        while not self._ended.wait(min(POLL_INTERVAL, every)):
             if self.stop.requested and not self._cancelled.is_set():
-                self.context.run(self._tell_of_stop)
+                self.context.run(self._log_stop)
                 self._cancelled.set()
             if self.stop.may_interrupt and self.stop.from_other_thread:
                 self.state.warehouse.interrupt()
-            if _clock() < due:
+            if _now() < due:
                 continue
-            due = _clock() + every
-            if not self.context.run(self._renewed):
+            due = _now() + every
+            if not self.context.run(self._renew_or_log):
                 return
 
-    def _tell_of_stop(self) -> None:
+    def _log_stop(self) -> None:
         log.warning("stopping: no new request is started, those under way are awaited", why=self.stop.reason)
 
-    def _renewed(self) -> bool:
+    def _renew_or_log(self) -> bool:
         """False once the lease is lost."""
         try:
             self.renew()

@@ -90,11 +90,11 @@ def migrate(state: State) -> bool:
         repeatable = not warehouse.capabilities.transactional_ddl
         config.attributes.update(connection=connection, schema=warehouse.schema, repeatable=repeatable)
         command.upgrade(config, "head")
-        _found_installation(state, connection)
+        _create_installation(state, connection)
     return True
 
 
-def _found_installation(state: State, connection: sa.Connection) -> None:
+def _create_installation(state: State, connection: sa.Connection) -> None:
     installation = state.tables.installation
     if connection.scalar(sa.select(sa.func.count()).select_from(installation)) == 0:
         connection.execute(

@@ -17,7 +17,7 @@ from warehouse_sync.state import syncs
 from warehouse_sync.state.lease import Lease
 from warehouse_sync.state.store import State, SyncKey
 
-TABLE_NAME_LENGTH = 40
+MAX_SLUG_LENGTH = 40
 """Of the sync's part: PostgreSQL cuts names at 63 bytes, and a prefix and a number stand around it."""
 
 
@@ -58,12 +58,12 @@ class Run:
 
 def table_slug(key: SyncKey) -> str:
     """The sync's part of its tables' names: its own name where that is plain, otherwise cleaned and told apart."""
-    plain = re.fullmatch(rf"[a-z][a-z0-9_]{{0,{TABLE_NAME_LENGTH - 1}}}", key.sync) and not key.audience_key
+    plain = re.fullmatch(rf"[a-z][a-z0-9_]{{0,{MAX_SLUG_LENGTH - 1}}}", key.sync) and not key.audience_key
     if plain:
         return key.sync
     digest = hashlib.sha256("\0".join(key.values().values()).encode()).hexdigest()[:8]
     cleaned = re.sub(r"[^a-z0-9]+", "_", key.sync.lower()).strip("_")
-    return f"{cleaned[: TABLE_NAME_LENGTH - 9]}_{digest}"
+    return f"{cleaned[: MAX_SLUG_LENGTH - 9]}_{digest}"
 
 
 def begin(
@@ -79,7 +79,7 @@ def begin(
 
     Its tables are named in its row before they are made, so that what a dead worker leaves can be found.
     """
-    number = _next_number(state, lease)
+    number = _take_next_number(state, lease)
     slug = table_slug(lease.key)
     tables = {"snapshot_table": f"snapshot_{slug}_{number}", "changes_table": f"changes_{slug}_{number}"}
     with state.fenced(lease.key, lease.token, "begin the run") as connection:
@@ -115,7 +115,7 @@ def begin(
     )
 
 
-def _next_number(state: State, lease: Lease) -> int:
+def _take_next_number(state: State, lease: Lease) -> int:
     """Run numbers are unique in the installation, so that a table name never comes twice."""
     installation = state.tables.installation
     while True:
@@ -130,7 +130,7 @@ def _next_number(state: State, lease: Lease) -> int:
                 return int(last) + 1
 
 
-def newest_number(state: State) -> int:
+def last_run_number(state: State) -> int:
     """The newest number that a run of any sync was given; 0 before the first."""
     with state.warehouse.connect("read the newest run's number") as connection:
         return int(connection.scalar(sa.select(state.tables.installation.c.last_run)) or 0)
@@ -147,10 +147,10 @@ def load(state: State, run_id: int) -> Run:
             "not know it, so whom the audience holds is not known. Nothing was sent. Restore the state schema from a "
             "backup; or have a fresh audience filled: run the sync once with --recreate, and delete the old one."
         )
-    return _run(row)
+    return _parse_row(row)
 
 
-def _run(row: sa.Row[Any]) -> Run:
+def _parse_row(row: sa.Row[Any]) -> Run:
     return Run(
         run_id=row.run_id,
         destination=row.destination,
@@ -183,27 +183,18 @@ def finish(state: State, lease: Lease, run_id: int, tick: datetime | None, **val
             syncs.record_tick(state, connection, lease.key, tick)
 
 
-def promote(
-    state: State,
-    lease: Lease,
-    connection: sa.Connection,
-    run_id: int,
-    audience: Audience,
-    *,
-    watermark: int,
-    **owned: Any,
-) -> None:
-    """The commit point, inside a fenced transaction: this run's snapshot is what the audience shall hold.
+def promote(state: State, connection: sa.Connection, run_id: int, audience: Audience, *, watermark: int) -> None:
+    """Mark the run as promoted: its snapshot is what the audience must hold from now on.
 
-    owned: further values of the sync's row. A purge leaves that row alone: the sync feeds another audience.
+    Args:
+        state: The state schema.
+        connection: A fenced transaction.
+        run_id: The run.
+        audience: The audience that the run feeds.
+        watermark: The last `seq` that needs no delivery.
+
     """
-    syncs, runs = state.tables.syncs, state.tables.runs
-    if owned:
-        connection.execute(
-            sa.update(syncs)
-            .where(lease.key.match(syncs), syncs.c.lease_token == lease.token)
-            .values(promoted_run=run_id, audience_type=audience.type, audience_id=audience.id, **owned)
-        )
+    runs = state.tables.runs
     connection.execute(
         sa.update(runs)
         .where(runs.c.run_id == run_id)
@@ -213,7 +204,7 @@ def promote(
     )
 
 
-def latest_per_audience(state: State, sync: str) -> list[Run]:
+def find_latest_per_audience(state: State, sync: str) -> list[Run]:
     """The newest promoted run into each audience that the sync has ever fed, the newest first."""
     runs = state.tables.runs
     newest = (
@@ -223,10 +214,10 @@ def latest_per_audience(state: State, sync: str) -> list[Run]:
     )
     with state.warehouse.connect("look for the audiences that were fed") as connection:
         rows = connection.execute(sa.select(runs).where(runs.c.run_id.in_(newest)).order_by(runs.c.run_id.desc())).all()
-    return [_run(row) for row in rows]
+    return [_parse_row(row) for row in rows]
 
 
-def unfinished(state: State, key: SyncKey, before: int) -> list[Run]:
+def find_unfinished(state: State, key: SyncKey, before: int) -> list[Run]:
     """Earlier runs of the sync that nobody finished: their worker died, or it went over to a later run."""
     runs = state.tables.runs
     with state.warehouse.connect("look for unfinished runs") as connection:
@@ -235,10 +226,10 @@ def unfinished(state: State, key: SyncKey, before: int) -> list[Run]:
             .where(key.match(runs), runs.c.run_id < before, runs.c.status == RunStatus.RUNNING)
             .order_by(runs.c.run_id)
         ).all()
-    return [_run(row) for row in rows]
+    return [_parse_row(row) for row in rows]
 
 
-def with_tables(state: State, key: SyncKey) -> list[Run]:
+def find_with_tables(state: State, key: SyncKey) -> list[Run]:
     """All runs of the sync whose tables are still there, newest first."""
     runs = state.tables.runs
     with state.warehouse.connect("look for old tables") as connection:
@@ -247,7 +238,7 @@ def with_tables(state: State, key: SyncKey) -> list[Run]:
             .where(key.match(runs), runs.c.snapshot_table.is_not(None) | runs.c.changes_table.is_not(None))
             .order_by(runs.c.run_id.desc())
         ).all()
-    return [_run(row) for row in rows]
+    return [_parse_row(row) for row in rows]
 
 
 def last_success(state: State, key: SyncKey) -> datetime | None:
@@ -261,7 +252,7 @@ def last_success(state: State, key: SyncKey) -> datetime | None:
     return None if found is None else found.replace(tzinfo=UTC)
 
 
-def latest(state: State, key: SyncKey) -> sa.Row[Any] | None:
+def find_latest(state: State, key: SyncKey) -> sa.Row[Any] | None:
     """The newest run's whole row, for reports; a purge says nothing of the audience that the sync feeds."""
     runs = state.tables.runs
     with state.warehouse.connect("read the last run") as connection:

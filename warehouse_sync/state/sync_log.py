@@ -1,7 +1,8 @@
-"""The sync log: a line per operation and outcome, and per newly rejected row of the query."""
+"""The sync log: one line per operation and outcome, and one per newly rejected row of the query."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,7 +15,7 @@ ROW_MESSAGES = {
     "not_hashed": "hash_pii is off but the value is not hashed: turn hash_pii on or send hashed data",
     "no_identifier": "the row has no identifier that the destination takes",
 }
-"""What the operator can do about a row that cannot be a member."""
+"""What the operator can do about a row that cannot be a member, by reason."""
 
 
 def add_operations(
@@ -23,26 +24,24 @@ def add_operations(
     key: SyncKey,
     run_id: int,
     changes: sa.TableClause,
-    which: sa.ColumnElement[bool],
+    condition: sa.ColumnElement[bool],
     outcome: Outcome,
 ) -> None:
-    """These operations ended like this, in their latest attempt."""
-    reason = sa.literal(outcome.reason or None, sa.String)
-    message = sa.literal(outcome.message or None, sa.Text)
-    source = sa.select(
-        _once(state.warehouse.dialect.utc_now()),
-        sa.literal(run_id, sa.BigInteger),
-        *key.columns(),
-        changes.c.seq,
-        changes.c.operation,
-        sa.literal(outcome.status.value, sa.String),
-        reason,
-        message,
-        changes.c.primary_key,
-        changes.c.identity,
-        changes.c.attempt + int(outcome.attempted),
-    ).where(which)
-    _insert(state, connection, source)
+    """Log the outcome of the latest attempt of the operations in `changes` that match `condition`."""
+    _add_lines(
+        state,
+        connection,
+        key,
+        run_id,
+        condition,
+        {
+            **_operation_columns(changes),
+            "outcome": sa.literal(outcome.status.value, sa.String),
+            "reason": sa.literal(outcome.reason or None, sa.String),
+            "message": sa.literal(outcome.message or None, sa.Text),
+            "attempt": changes.c.attempt + int(outcome.attempted),
+        },
+    )
 
 
 def add_delivered(
@@ -51,30 +50,30 @@ def add_delivered(
     key: SyncKey,
     run_id: int,
     changes: sa.TableClause,
-    which: sa.ColumnElement[bool],
+    condition: sa.ColumnElement[bool],
 ) -> None:
-    """These operations were delivered."""
-    add_operations(state, connection, key, run_id, changes, which, DELIVERED)
+    """Log the operations in `changes` that match `condition` as delivered."""
+    add_operations(state, connection, key, run_id, changes, condition, DELIVERED)
 
 
 def add_held(
-    state: State, connection: sa.Connection, key: SyncKey, run_id: int, changes: sa.TableClause, upto: int
+    state: State, connection: sa.Connection, key: SyncKey, run_id: int, changes: sa.TableClause, last_held: int
 ) -> None:
-    """The operations that the run holds back (seq 1 to `upto`) are deferred, for the reason of their last attempt."""
-    source = sa.select(
-        _once(state.warehouse.dialect.utc_now()),
-        sa.literal(run_id, sa.BigInteger),
-        *key.columns(),
-        changes.c.seq,
-        changes.c.operation,
-        sa.literal("deferred", sa.String),
-        changes.c.last_reason,
-        changes.c.last_message,
-        changes.c.primary_key,
-        changes.c.identity,
-        changes.c.attempt,
-    ).where(changes.c.seq <= upto)
-    _insert(state, connection, source)
+    """Log the operations that the run holds back (seq 1 to `last_held`) as deferred, with the reason they had last."""
+    _add_lines(
+        state,
+        connection,
+        key,
+        run_id,
+        changes.c.seq <= last_held,
+        {
+            **_operation_columns(changes),
+            "outcome": sa.literal("deferred", sa.String),
+            "reason": changes.c.last_reason,
+            "message": changes.c.last_message,
+            "attempt": changes.c.attempt,
+        },
+    )
 
 
 def add_rejected_rows(
@@ -86,52 +85,87 @@ def add_rejected_rows(
     previous: sa.TableClause | None,
     rejected: int,
 ) -> None:
-    """A line for each row that cannot be a member and was not already so in the previous snapshot.
+    """Log each row that cannot be a member, except those that the previous snapshot rejected for the same reason.
 
-    rejected: how many there are. Without any they are not looked for, but a log that cannot be written shows.
+    Args:
+        state: The state schema.
+        connection: A fenced transaction.
+        key: The sync.
+        run_id: The run that found the rows.
+        current: The snapshot of the run.
+        previous: The snapshot before; None when there is none.
+        rejected: The number of such rows in `current`. With 0 the statement inserts nothing without a scan, but still
+            fails when the log cannot be written.
+
     """
-    nothing = sa.null()
-    source = sa.select(
-        _once(state.warehouse.dialect.utc_now()),
-        sa.literal(run_id, sa.BigInteger),
-        *key.columns(),
-        sa.cast(nothing, sa.BigInteger),
-        sa.cast(nothing, sa.String),
-        sa.literal("rejected", sa.String),
-        current.c.reason,
-        sa.case(*((current.c.reason == reason, text) for reason, text in ROW_MESSAGES.items())),
-        current.c.primary_key,
-        sa.cast(nothing, sa.Uuid),
-        sa.cast(nothing, sa.Integer),
-    ).where(current.c.reason.is_not(None) if rejected else sa.false())
+    condition: sa.ColumnElement[bool] = current.c.reason.is_not(None) if rejected else sa.false()
     if rejected and previous is not None:
         known = sa.exists().where(
             previous.c.reason == current.c.reason,
             sa.func.coalesce(previous.c.primary_key, "") == sa.func.coalesce(current.c.primary_key, ""),
         )
-        source = source.where(~known)
-    _insert(state, connection, source)
+        condition = condition & ~known
+    _add_lines(
+        state,
+        connection,
+        key,
+        run_id,
+        condition,
+        {
+            "seq": sa.cast(sa.null(), sa.BigInteger),
+            "operation": sa.cast(sa.null(), sa.String),
+            "outcome": sa.literal("rejected", sa.String),
+            "reason": current.c.reason,
+            "message": sa.case(*((current.c.reason == reason, text) for reason, text in ROW_MESSAGES.items())),
+            "primary_key": current.c.primary_key,
+            "identity": sa.cast(sa.null(), sa.Uuid),
+            "attempt": sa.cast(sa.null(), sa.Integer),
+        },
+    )
+
+
+def _operation_columns(changes: sa.TableClause) -> dict[str, sa.ColumnElement[Any]]:
+    return {name: changes.c[name] for name in ("seq", "operation", "primary_key", "identity")}
+
+
+def _add_lines(
+    state: State,
+    connection: sa.Connection,
+    key: SyncKey,
+    run_id: int,
+    condition: sa.ColumnElement[bool],
+    columns: Mapping[str, sa.ColumnElement[Any]],
+) -> None:
+    """Insert one line per row that matches `condition`; `columns` are all but the time, the run and the key."""
+    log = state.tables.sync_log
+    values: dict[str, sa.ColumnElement[Any]] = {
+        "logged_at": _once(state.warehouse.dialect.utc_now()),
+        "run_id": sa.literal(run_id, sa.BigInteger),
+        **dict(zip(key.values(), key.columns(), strict=True)),
+        **columns,
+    }
+    names = [column.name for column in log.c]
+    lines = sa.select(*(values[name] for name in names)).where(condition)
+    connection.execute(sa.insert(log).from_select(names, lines))
 
 
 def _once(time: sa.ColumnElement[Any]) -> sa.ScalarSelect[Any]:
-    """The clock read once for a statement: PostgreSQL reads it for each row else, and can use no index."""
+    """Return `time` as a subquery that is evaluated once per statement.
+
+    Otherwise PostgreSQL reads the clock for each row and cannot use an index.
+    """
     return sa.select(time).scalar_subquery()
 
 
-def _insert(state: State, connection: sa.Connection, source: sa.Select[Any]) -> None:
-    log = state.tables.sync_log
-    connection.execute(sa.insert(log).from_select([column.name for column in log.c], source))
-
-
 def delete_older(state: State, connection: sa.Connection, key: SyncKey, days: int) -> None:
-    """Lines older than `days` are gone; 0 keeps none."""
+    """Delete the lines of the sync that are older than `days`; 0 deletes all."""
     log = state.tables.sync_log
     old = log.c.logged_at < _once(state.warehouse.dialect.utc_now(-86400.0 * days))
     connection.execute(sa.delete(log).where(key.match(log), old))
 
 
 def read(state: State, key: SyncKey, *, failed: bool, limit: int) -> list[dict[str, Any]]:
-    """The newest lines, newest first; only those that were not delivered if `failed`."""
+    """Return the newest `limit` lines of the sync, newest first; with `failed` only those that were not delivered."""
     log = state.tables.sync_log
     select = sa.select(log).where(key.match(log))
     if failed:

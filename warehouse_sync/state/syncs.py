@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 import structlog
 
+from warehouse_sync.destinations.base import Audience
 from warehouse_sync.errors import QueryFailed, StateDamaged
 from warehouse_sync.operations import RunStatus
 from warehouse_sync.state import retry_queue
@@ -83,6 +84,35 @@ def ensure_row(state: State, key: SyncKey) -> None:
                 raise
 
 
+def set_promoted_run(
+    state: State,
+    connection: sa.Connection,
+    key: SyncKey,
+    token: int,
+    run_id: int,
+    audience: Audience,
+    generation: int,
+) -> None:
+    """Point the sync's row at the run that is promoted and at the audience that it feeds.
+
+    Args:
+        state: The state schema.
+        connection: A fenced transaction.
+        key: The sync.
+        token: The token of the lease.
+        run_id: The run.
+        audience: The audience that the run feeds.
+        generation: The generation of the sync's own audience.
+
+    """
+    syncs = state.tables.syncs
+    connection.execute(
+        sa.update(syncs)
+        .where(key.match(syncs), syncs.c.lease_token == token)
+        .values(promoted_run=run_id, audience_type=audience.type, audience_id=audience.id, generation=generation)
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class ScheduleState:
     """What the state tables say of a sync at one moment.
@@ -108,7 +138,7 @@ def schedule_state(state: State, key: SyncKey) -> ScheduleState:
     """How the sync stands, by one statement and the warehouse's clock."""
     syncs, runs = state.tables.syncs, state.tables.runs
     now = state.warehouse.dialect.utc_now()
-    waiting = retry_queue.next_due(state, key).subquery("waiting")
+    waiting = retry_queue.select_next_due(state, key).subquery("waiting")
     columns = (
         syncs.c.last_tick,
         is_leased(state).label("is_leased"),

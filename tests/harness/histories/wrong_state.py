@@ -260,13 +260,13 @@ def remove_the_first_identifier(patch: pytest.MonkeyPatch) -> None:
 
 @mutation("A REMOVE that is refused for good is forgotten.", "run_against_refusals", "run")
 def forget_refused_removes(patch: pytest.MonkeyPatch) -> None:
-    add = retry_queue.add
+    add = retry_queue.add_operations
 
     def selective(*arguments: Any, **more: Any) -> None:
         if arguments[6].status is not OutcomeStatus.REJECTED:
             add(*arguments, **more)
 
-    patch.setattr(retry_queue, "add", selective)
+    patch.setattr(retry_queue, "add_operations", selective)
 
 
 # --- two workers
