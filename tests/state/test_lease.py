@@ -9,7 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sqlalchemy as sa
+from harness.processes.command import PATIENCE
+from harness.processes.workers import wait_until
 from harness.servers.postgres import Server
+from harness.worlds.lease_clock import LeaseClock
 
 from warehouse_sync.errors import LeaseLost, WarehouseUnavailable
 from warehouse_sync.operations import RunKind
@@ -30,7 +33,16 @@ def state(warehouse: Warehouse) -> State:
     return found
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> LeaseClock:
+    """The clock that the leases of this process read."""
+    installed = LeaseClock()
+    installed.install(monkeypatch)
+    return installed
+
+
 def expire(state: State) -> None:
+    """Let the lease run out by the warehouse's clock."""
     with state.warehouse.write("expire the lease") as connection:
         connection.execute(sa.update(state.tables.syncs).values(lease_expires_at=state.warehouse.dialect.utc_now(-1)))
 
@@ -38,6 +50,13 @@ def expire(state: State) -> None:
 def row(state: State) -> sa.Row[tuple[object, ...]]:
     with state.warehouse.connect("look") as connection:
         return connection.execute(sa.select(state.tables.syncs)).one()
+
+
+def is_held(state: State) -> bool:
+    """Return whether the lease lasts, by the warehouse's clock."""
+    with state.warehouse.connect("look at the lease") as connection:
+        lasts = state.tables.syncs.c.lease_expires_at > state.warehouse.dialect.utc_now()
+        return connection.scalar(sa.select(sa.func.count()).select_from(state.tables.syncs).where(lasts)) == 1
 
 
 def take(state: State) -> Lease:
@@ -138,23 +157,25 @@ def test_the_old_holder_does_not_give_back_the_new_one(state: State) -> None:
     assert Lease.take(state, KEY) is None
 
 
-def test_it_is_renewed_while_its_holder_lives(warehouse: Warehouse, state: State) -> None:
+def test_it_is_renewed_while_its_holder_lives(warehouse: Warehouse, state: State, clock: LeaseClock) -> None:
     """A holder that works for longer than the lease keeps it."""
-    warehouse.lease_seconds = 1.0
     with take(state) as lease:
-        time.sleep(1.6)
-        assert Lease.take(state, KEY) is None
+        for _ in range(3):
+            expire(state)
+            clock.advance(warehouse.lease_seconds / 2)
+            wait_until(lambda: is_held(state), "the lease is renewed")
+            assert Lease.take(state, KEY) is None
         lease.require()
     assert Lease.take(state, KEY) is not None
 
 
-def test_a_frozen_worker_finds_out_before_it_sends(warehouse: Warehouse, state: State) -> None:
+def test_a_frozen_worker_finds_out_before_it_sends(warehouse: Warehouse, state: State, clock: LeaseClock) -> None:
     """A worker that slept past its lease asks before the next request: taken over, it sends nothing any more."""
-    warehouse.lease_seconds = 0.2
     lease = take(state)
     assert lease.permits_request()
     assert lease.is_valid()
-    time.sleep(0.3)
+    clock.advance(1.5 * warehouse.lease_seconds)
+    expire(state)
     assert not lease.is_valid()
     take(state)
     assert lease.wait(0)
@@ -163,49 +184,48 @@ def test_a_frozen_worker_finds_out_before_it_sends(warehouse: Warehouse, state: 
         lease.require()
 
 
-def test_a_frozen_worker_goes_on_if_nobody_took_over(warehouse: Warehouse, state: State) -> None:
-    """A worker that slept past its lease, but whose sync nobody wanted, renews it and goes on."""
-    warehouse.lease_seconds = 0.2
+def test_a_frozen_worker_goes_on_if_nobody_took_over(warehouse: Warehouse, state: State, clock: LeaseClock) -> None:
+    """A worker that slept past its lease, which no other worker took, renews it and goes on."""
     lease = take(state)
-    time.sleep(0.3)
+    clock.advance(1.5 * warehouse.lease_seconds)
+    expire(state)
     assert not lease.wait(0)
     assert Lease.take(state, KEY) is None
 
 
 def test_a_warehouse_that_cannot_be_asked_stops_the_sending(
-    warehouse: Warehouse, state: State, monkeypatch: pytest.MonkeyPatch
+    warehouse: Warehouse, state: State, clock: LeaseClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When the lease cannot be renewed because the warehouse is gone, no request is started."""
-    warehouse.lease_seconds = 0.2
+    """When the lease cannot be renewed because the warehouse does not answer, no request is started."""
     lease = take(state)
-    time.sleep(0.15)
+    clock.advance(0.75 * warehouse.lease_seconds)
 
-    def gone(*_: object) -> None:
-        raise WarehouseUnavailable("gone")
+    def unavailable(*_: object) -> None:
+        raise WarehouseUnavailable("unavailable")
 
-    monkeypatch.setattr(warehouse, "write", gone)
+    monkeypatch.setattr(warehouse, "write", unavailable)
     assert not lease.permits_request()
     with pytest.raises(LeaseLost):
         lease.require()
 
 
-def test_it_is_renewed_from_many_threads(warehouse: Warehouse, state: State) -> None:
+def test_it_is_renewed_from_many_threads(warehouse: Warehouse, state: State, clock: LeaseClock) -> None:
     """Threads that all make sure of the lease before each of their requests keep it, under the token that it had."""
-    warehouse.lease_seconds = 1.0
     with take(state) as lease:
-        token, until = lease.token, time.monotonic() + 1.5
+        token = lease.token
 
-        def send() -> int:
-            count = 0
-            while time.monotonic() < until:
+        def send() -> None:
+            for _ in range(5):
                 lease.require()
                 lease.renew()
-                count += 1
-            return count
 
         with ThreadPoolExecutor(8) as threads:
-            counts = [future.result() for future in [threads.submit(send) for _ in range(8)]]
-        assert all(counts)
+            sent = [threads.submit(send) for _ in range(8)]
+            while not all(future.done() for future in sent):
+                clock.advance(warehouse.lease_seconds / 2)
+                time.sleep(0.01)
+        for future in sent:
+            future.result()
         assert Lease.take(state, KEY) is None
         assert lease.permits_request()
     assert take(state).token == token + 1
@@ -213,28 +233,31 @@ def test_it_is_renewed_from_many_threads(warehouse: Warehouse, state: State) -> 
 
 @pytest.mark.parametrize("taken_over", [False, True])
 def test_a_heartbeat_outlives_a_lost_warehouse(
-    warehouse: Warehouse, state: State, monkeypatch: pytest.MonkeyPatch, *, taken_over: bool
+    warehouse: Warehouse, state: State, clock: LeaseClock, monkeypatch: pytest.MonkeyPatch, *, taken_over: bool
 ) -> None:
     """The lease is renewed as soon as the warehouse is back, unless another worker has taken it; then all ends."""
-    warehouse.lease_seconds = 3.0
     asked = threading.Event()
     with take(state) as lease:
         with monkeypatch.context() as patched:
 
-            def gone(*_: object) -> None:
+            def unavailable(*_: object) -> None:
                 asked.set()
-                raise WarehouseUnavailable("gone")
+                raise WarehouseUnavailable("unavailable")
 
-            patched.setattr(warehouse, "write", gone)
-            assert asked.wait(3)
+            patched.setattr(warehouse, "write", unavailable)
+            clock.advance(warehouse.lease_seconds / 2)
+            assert asked.wait(PATIENCE)
+        expire(state)
         if taken_over:
-            expire(state)
             take(state)
-            assert lease.wait(3)
+            clock.advance(warehouse.lease_seconds / 2)
+            wait_until(lambda: lease.is_cancelled, "the heartbeat finds the other worker")
+            assert lease.wait(0)
             with pytest.raises(LeaseLost):
                 lease.require()
         else:
-            time.sleep(3.1)
+            clock.advance(warehouse.lease_seconds / 2)
+            wait_until(lambda: is_held(state), "the heartbeat renews the lease")
             assert Lease.take(state, KEY) is None
             assert not lease.is_cancelled
             lease.require()
@@ -261,13 +284,14 @@ def test_connections_that_the_server_ends_do_not_lose_it(postgres: Server) -> No
         state.warehouse.close()
 
 
-def test_a_lost_lease_stops_the_holder_by_its_heartbeat(warehouse: Warehouse, state: State) -> None:
+def test_a_lost_lease_stops_the_holder_by_its_heartbeat(warehouse: Warehouse, state: State, clock: LeaseClock) -> None:
     """The thread that renews finds that another worker has taken over, and ends the sending."""
-    warehouse.lease_seconds = 0.6
     with take(state) as lease:
         with warehouse.write("steal the lease") as connection:
             connection.execute(sa.update(state.tables.syncs).values(lease_token=state.tables.syncs.c.lease_token + 1))
-        assert lease.wait(0.5)
+        clock.advance(warehouse.lease_seconds / 2)
+        wait_until(lambda: lease.is_cancelled, "the heartbeat finds the other worker")
+        assert lease.wait(0)
         with pytest.raises(LeaseLost):
             lease.require()
 

@@ -18,17 +18,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from types import SimpleNamespace
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import pytest
 import sqlalchemy as sa
+from harness.worlds.lease_clock import LeaseClock
 
 from warehouse_sync.cancellation import CancelToken
 from warehouse_sync.destinations.linkedin.http import HTTPClient, NoResponse, Response
 from warehouse_sync.pipeline.recording import Recorder
-from warehouse_sync.state import lease
 
 LEASE = 60.0
 """Seconds of the lease that the configuration leaves at its default."""
@@ -77,7 +76,7 @@ class Worker:
         if self.dead:
             raise Crash
         if self.frozen and place == "begin":
-            self.thawed.wait(10)
+            self.thawed.wait(600)
         trouble = self.trouble
         with self.lock:
             if not after:
@@ -133,7 +132,7 @@ class Seams:
         self._workers: dict[int, Worker] = {}
         self._clients: WeakKeyDictionary[HTTPClient, Worker] = WeakKeyDictionary()
         self._standing: Worker | None = None
-        self._shift = 0.0
+        self._clock = LeaseClock()
 
     @contextmanager
     def worker(self, trouble: Trouble | None = None, meanwhile: Callable[[], None] | None = None) -> Iterator[Worker]:
@@ -167,15 +166,11 @@ class Seams:
 
     def let_time_pass(self, seconds: float) -> None:
         """The workers' clock, as their leases read it, is so much later."""
-        self._shift += seconds
+        self._clock.advance(seconds)
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
         """From now on every worker passes here."""
-        later = {
-            "monotonic": lambda: real_time.monotonic() + self._shift,
-            "clock_gettime": lambda clock: real_time.clock_gettime(clock) + self._shift,
-        }
-        patch.setattr(lease, "time", SimpleNamespace(**{**vars(real_time), **later}))
+        self._clock.install(patch)
         send, flush = HTTPClient.request, Recorder.flush
 
         def request(client: HTTPClient, method: str, path: str, **given: Any) -> Response:
@@ -239,7 +234,7 @@ class Seams:
                 worker.comes_to("begin")
             elif (standing := self._standing) is not None and threading.current_thread().name.startswith("lease of"):
                 # The thread that renews the lease stands still with its worker.
-                standing.thawed.wait(10)
+                standing.thawed.wait(600)
 
         listeners: list[tuple[str, Callable[..., None]]] = [
             ("before_cursor_execute", statement),

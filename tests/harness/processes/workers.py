@@ -180,7 +180,7 @@ def only(world: World, sql: str) -> Any:
     return row
 
 
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
     """Return once the condition holds; fail when it does not in time."""
     deadline = time.monotonic() + seconds
     while not condition():
