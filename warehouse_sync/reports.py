@@ -1,4 +1,4 @@
-"""What a check of a configuration found. Apart from the checks themselves: checking offline needs no driver."""
+"""What each verb prints as JSON: one dataclass per kind of result. Field names are the keys of the public interface."""
 
 from __future__ import annotations
 
@@ -10,12 +10,21 @@ from warehouse_sync.operations import OperationCounts, RunStatus
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """What `run --json` prints for one sync.
+    """The result of a run, a retry pass or a purge; `run --json` and `retry --json` print one per run.
 
-    rows: rows of the model query. members: distinct identifier tuples among them. rejected: rows that cannot be
-    members, plus operations that the destination refused for good. deferred: operations that wait in the retry
-    queue after this run, without the dead ones. dead: operations in the retry queue that are no longer retried by
-    themselves. seconds: wall time.
+    Attributes:
+        sync: Name of the sync.
+        status: How the run ended.
+        run_id: Number of the run; None if it did not start.
+        reason: Why it ended so, in one or two sentences; None if there is nothing to say.
+        rows: Rows of the model query.
+        members: Distinct identifier tuples among them.
+        rejected: Rows that cannot be members, plus operations that the destination rejected.
+        planned: Operations that the run was to send.
+        delivered: Operations that the destination accepted.
+        deferred: Operations that wait in the retry queue after the run, without the dead ones.
+        dead: Operations in the retry queue that are no longer retried automatically.
+        seconds: Wall time.
     """
 
     sync: str
@@ -32,16 +41,32 @@ class RunReport:
     seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON object of the public interface."""
+        """Return the JSON object."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class PlanReport:
-    """What `plan --json` prints for one sync; the keys of RunReport without `delivered`, and what it would take.
+    """What a run would do; `plan --json` prints one per sync.
 
-    requests, minutes: of the destination, at its default pace. rejections: rows and left-out values by reason.
-    samples: for each kind of change up to a handful of members, as the destination would get them (hashed).
+    Attributes:
+        sync: Name of the sync.
+        status: `succeeded`, or `blocked` if the guard would block the run, `skipped` for a disabled sync, `failed`.
+        run_id: Always None.
+        reason: Why it would be blocked, or why the plan failed; otherwise None.
+        rows: Rows of the model query.
+        members: Distinct identifier tuples among them.
+        rejected: Rows that cannot be members.
+        planned: Operations that the run would send.
+        deferred: Operations that would still wait in the retry queue, without the dead ones.
+        dead: Operations of the retry queue that would stay dead.
+        seconds: Wall time of the plan.
+        requests: Requests to the destination that the run would need.
+        minutes: Time for them at the destination's rate limit.
+        rejections: Number of rows and of left-out values by reason.
+        readds: How many of the planned ADDs repeat a member that shares an identifier with a removed one.
+        pending: How many of the planned operations earlier runs have left.
+        samples: For each kind of change, a few members as the destination would get them (hashed).
     """
 
     sync: str
@@ -63,33 +88,23 @@ class PlanReport:
     samples: list[dict[str, Any]] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON object of the public interface."""
-        return asdict(self)
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was looked at. subject: its place in the configuration. message: what was found, one sentence.
-
-    warning: it works, but not for long.
-    """
-
-    subject: str
-    ok: bool
-    message: str
-    warning: bool = False
-
-    def as_dict(self) -> dict[str, Any]:
-        """The JSON object of `validate --json`."""
+        """Return the JSON object."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class AudienceStatus:
-    """The audience as the destination shows it; numbers are None while it does not tell them.
+    """An audience as the destination reports it; part of SyncStatus. Numbers are None if they are not reported.
 
-    size: members that can be reached. matched, input_count: of the last seven days only. match_rate: their ratio in
-    per cent. usable: whether campaigns can use it, in one sentence. warning: what is wrong with it and what to do.
+    Attributes:
+        id: Its id at the destination.
+        status: Its status there, in the destination's words.
+        size: Members that campaigns can reach.
+        matched: Members matched in the last seven days.
+        input_count: Members sent in the last seven days.
+        match_rate: `matched` divided by `input_count`, in per cent.
+        usable: Whether campaigns can use the audience, in one sentence.
+        warning: What is wrong with the audience and what to do; None if nothing is.
     """
 
     id: str
@@ -104,15 +119,24 @@ class AudienceStatus:
 
 @dataclass(frozen=True, slots=True)
 class SyncStatus:
-    """What `status --json` prints for one sync.
+    """The state of a sync; `status --json` prints one per sync.
 
-    running: a worker holds its lease now. last_run: its newest run, None before the first. next_run: the next time of
-    its schedule, None without one and while it is disabled. members: of the promoted run's snapshot. pending, dead:
-    operations that wait, and that are no longer retried by themselves. dead_removes: REMOVEs among the dead, each of a
-    member that is still in the audience. left: how many members the sync has put into audiences that it feeds no more,
-    by their ids.
-    audience: None while there is none or the destination cannot be asked; then audience_error says why.
-    refresh_token_warning: set from 30 days before its end. error: why the state could not be read.
+    Attributes:
+        sync: Name of the sync.
+        enabled: Whether the configuration enables it.
+        running: Whether a worker holds its lease now.
+        last_run: Its newest run; None before the first.
+        next_run: Next tick of its schedule; None without a schedule and while it is disabled.
+        members: Members in the snapshot of the promoted run.
+        pending: Operations that wait to be sent.
+        dead: Operations that are no longer retried automatically.
+        dead_removes: REMOVEs among the dead ones; each of their members is still in the audience.
+        left: Number of members that the sync has left in audiences that it no longer feeds, by audience id.
+        audience: Its audience; None if it does not exist yet or the destination cannot be reached.
+        audience_error: Why the destination cannot be reached; otherwise None.
+        refresh_token_expires: Last day of the refresh token; None if it is not known.
+        refresh_token_warning: What to do about it; None until 30 days before that day.
+        error: Why the state could not be read; otherwise None.
     """
 
     sync: str
@@ -132,17 +156,41 @@ class SyncStatus:
     error: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON object of the public interface."""
+        """Return the JSON object."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """The result of one check of a configuration; `validate --json` prints a list of them.
+
+    Attributes:
+        subject: What was checked, as a path in the configuration.
+        ok: Whether it works.
+        message: What was found, in one sentence.
+        warning: Whether it works but needs attention soon.
+    """
+
+    subject: str
+    ok: bool
+    message: str
+    warning: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON object."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Grants:
-    """What `grants --json` prints for one warehouse.
+    """The SQL that grants a worker its rights; `grants --json` prints one per warehouse.
 
-    role: who gets the rights; None where the warehouse has no roles. statements: SQL, in order, without semicolons.
-    queries: syncs whose model is a query: what that reads is not known here and has to be granted besides.
-    error: why they could not be told.
+    Attributes:
+        warehouse: Name of the warehouse.
+        role: The role that gets the rights; None if the warehouse has no roles.
+        statements: SQL statements in their order, without semicolons.
+        queries: Syncs whose model is a query. What it reads is not known here and must be granted separately.
+        error: Why the statements could not be determined; otherwise None.
     """
 
     warehouse: str
@@ -152,16 +200,20 @@ class Grants:
     error: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON object of the public interface."""
+        """Return the JSON object."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """What `migrate --json` prints for one warehouse.
+    """The result of migrating a warehouse; `migrate --json` prints one per warehouse.
 
-    created: its database file was made. migrated: the state tables were made or changed. version: theirs now.
-    error: why it could not be done.
+    Attributes:
+        warehouse: Name of the warehouse.
+        created: Whether its database file was created.
+        migrated: Whether the state tables were created or changed.
+        version: Version of the state tables now.
+        error: Why the migration failed; otherwise None.
     """
 
     warehouse: str
@@ -171,5 +223,5 @@ class Preparation:
     error: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON object of the public interface."""
+        """Return the JSON object."""
         return asdict(self)

@@ -188,8 +188,8 @@ def test_a_configuration_that_changes(workers: Workers, postgres_world: World) -
     wait_until(lambda: only(world, "select last_tick from warehouse_sync.syncs")[0] is not None, "it serves")
     (world.folder / "config.yaml").write_text(good.replace("24h", "25h").replace("type: user", "type: robot"))
     worker.send(signal.SIGHUP)
-    ended(world, worker, "is refused")
-    (line,) = [line for line in worker.text("err").splitlines() if "is refused" in line]
+    ended(world, worker, "is invalid")
+    (line,) = [line for line in worker.text("err").splitlines() if "is invalid" in line]
     assert f"syncs.{SYNC}.schedule.every" in line
     assert f"syncs.{SYNC}.audience.type" in line
     have_missed_a_tick(world)

@@ -1,17 +1,18 @@
-"""Telling the webhooks of a configuration, once for each change of a sync's state.
+"""Alerts: call the webhooks of a configuration once for each change of a sync's state.
 
-    a run ends as                       the sync is
+    a run ends as                       state of the sync
     succeeded                           ok
     failed                              failed
     blocked                             blocked
     incomplete, with dead operations    dead
-    incomplete without, skipped         what it was
+    incomplete without, skipped         unchanged
 
-A retry pass runs no query, so it puts an end to `dead` only.
+A retry pass runs no query, so its success can only end the state `dead`.
 
-Each webhook knows a state of each sync; the state schema remembers it (state/alerted.py), so that the runs of a CronJob
-and several workers tell as one. A state that a webhook is not told of leaves for it everything as it was, but for ok.
-Whoever changes the record tells; what a webhook has not taken is changed back, so that the next run tells it.
+The state schema stores, for each webhook and sync, the state that the webhook was last called for (state/alerts.py).
+So the runs of a CronJob and several workers act as one. A state that a webhook does not subscribe to leaves the stored
+state unchanged, except ok. The process that changes the stored state calls the webhook. If the call fails, it reverts
+the stored state, so that the next run calls the webhook again.
 """
 
 from __future__ import annotations
@@ -48,17 +49,17 @@ ALL_STATES: Final = (OK, FAILED, BLOCKED, DEAD)
 RECOVERED: Final = "recovered"
 
 MAX_REASON_LENGTH: Final = 1500
-"""Characters of a reason that are told."""
+"""Characters of a reason that are sent."""
 
 SLACK_HOSTS: Final = ("hooks.slack.com", "hooks.slack-gov.com")
-"""Gets the text alone: Slack promises nothing for keys that it does not know."""
+"""These get only the text: Slack does not define how it treats unknown keys."""
 
 WebhookStates = dict[str, str]
-"""A state by webhook; one that is not named knows the sync as ok."""
+"""State of a sync by webhook, as the webhook was last called for it; ok for a webhook without an entry."""
 
 
 def alert_state(report: RunReport) -> str | None:
-    """How a sync stands after this run; None: as before."""
+    """Return the state of a sync after a run; None if the run does not change it."""
     if report.status == RunStatus.SUCCEEDED:
         return OK
     if report.status == RunStatus.FAILED:
@@ -69,12 +70,15 @@ def alert_state(report: RunReport) -> str | None:
 
 
 class Alerts:
-    """Tells the webhooks behind each run. Where the state schema cannot be asked, this process remembers by itself."""
+    """Calls the webhooks after each run.
+
+    While the state schema cannot be read, this object remembers the states itself.
+    """
 
     def __init__(self, config: Config | None = None) -> None:
         self._config = config or Config(warehouses={}, destinations={}, webhooks={}, syncs={})
-        self._seen: dict[str, WebhookStates] = {}
-        self._unwritten: dict[str, WebhookStates] = {}
+        self._stored: dict[str, WebhookStates] = {}
+        self._not_stored: dict[str, WebhookStates] = {}
 
     def handle(self, sync: str, event: Event) -> None:
         """Call the webhooks when a run is reported; a listener of events."""
@@ -91,24 +95,20 @@ class Alerts:
             return
         about = {"sync": sync} if report.run_id is None else {"sync": sync, "run": report.run_id}
         with structlog.contextvars.bound_contextvars(**about):
-            before = self._claim(sync, report, state, webhooks, mends=(OK, DEAD) if is_retry else ALL_STATES)
-            told = {
-                name: known
-                for name, known in before.items()
+            previous = self._claim(sync, report, state, webhooks, can_end=(OK, DEAD) if is_retry else ALL_STATES)
+            bodies = {
+                name: (webhooks[name].url.get_secret_value(), make_body(webhooks[name], report, state, previous_state))
+                for name, previous_state in previous.items()
                 if state != OK or RECOVERED in self._config.webhooks[name].on
             }
-            posts = {
-                name: (webhooks[name].url.get_secret_value(), make_body(webhooks[name], report, state, known))
-                for name, known in told.items()
-            }
-            failures = {name: reason for name, reason in post_all(posts).items() if reason is not None}
-            for name in told:
+            failures = {name: reason for name, reason in post_all(bodies).items() if reason is not None}
+            for name in bodies:
                 if name in failures:
-                    log.error("webhook not told, the next run tells it", webhook=name, reason=failures[name])
+                    log.error("webhook failed, the next run calls it again", webhook=name, reason=failures[name])
                 else:
-                    log.info("webhook told", webhook=name, state=_word(state))
+                    log.info("webhook called", webhook=name, state=_reported_state(state))
             if failures:
-                self._put_back(sync, state, {name: before[name] for name in failures})
+                self._revert(sync, state, {name: previous[name] for name in failures})
 
     def _claim(
         self,
@@ -116,82 +116,94 @@ class Alerts:
         report: RunReport,
         state: str,
         webhooks: Mapping[str, WebhookConfig],
-        mends: Collection[str],
+        can_end: Collection[str],
     ) -> WebhookStates:
-        """What each webhook knew whose knowledge changes by this, and has changed now: whoever gets that tells it.
+        """Store the new state for each webhook that must be called for it.
 
-        mends: the states that a run like this can put an end to, but for a failure of its own.
+        Args:
+            sync: Name of the sync.
+            report: How its run ended.
+            state: The new state.
+            webhooks: The webhooks that apply to the sync.
+            can_end: The states that a run of this kind can end; a failure of its own always counts.
+
+        Returns:
+            The previous states of these webhooks. The caller calls them; no other process does.
         """
 
-        def changing(known: WebhookStates) -> list[str]:
+        def changed(states: WebhookStates) -> list[str]:
             return [
                 name
                 for name, hook in webhooks.items()
-                if (was := known.get(name, OK)) != state
-                and (state == FAILED or was in mends)
+                if (previous := states.get(name, OK)) != state
+                and (state == FAILED or previous in can_end)
                 and (state == OK or state in hook.on)
             ]
 
-        def step(known: WebhookStates) -> WebhookStates:
-            return known | dict.fromkeys(changing(known), state)
+        def update(states: WebhookStates) -> WebhookStates:
+            return states | dict.fromkeys(changed(states), state)
 
-        def outdated(ledger: State, key: SyncKey) -> bool:
-            return alerts.is_outdated(ledger, key, report.run_id)
+        def is_outdated(store: State, key: SyncKey) -> bool:
+            return alerts.is_outdated(store, key, report.run_id)
 
-        known = self._change(sync, step, unless=outdated)
-        return {} if known is None else {name: known.get(name, OK) for name in changing(known)}
+        states = self._update(sync, update, unless=is_outdated)
+        return {} if states is None else {name: states.get(name, OK) for name in changed(states)}
 
-    def _put_back(self, sync: str, state: str, before: WebhookStates) -> None:
-        def step(known: WebhookStates) -> WebhookStates:
-            return known | {name: was for name, was in before.items() if known.get(name, OK) == state}
+    def _revert(self, sync: str, state: str, previous: WebhookStates) -> None:
+        def update(states: WebhookStates) -> WebhookStates:
+            return states | {name: old for name, old in previous.items() if states.get(name, OK) == state}
 
-        self._change(sync, step)
+        self._update(sync, update)
 
-    def _change(
+    def _update(
         self,
         sync: str,
-        step: Callable[[WebhookStates], WebhookStates],
+        update: Callable[[WebhookStates], WebhookStates],
         unless: Callable[[State, SyncKey], bool] = lambda *_: False,
     ) -> WebhookStates | None:
-        """What the webhooks knew before `step` was made, be it in the state schema or here; None: `unless` holds."""
+        """Change the stored states, in the state schema or else here.
+
+        Returns:
+            The states before the update; None if `unless` is true, then nothing changes.
+        """
         config = self._config.sync(sync)
         key = SyncKey(config.name, config.destination)
         try:
             with open_warehouse(self._config, config) as warehouse:
-                ledger = State(warehouse)
-                if is_readable(ledger):
+                store = State(warehouse)
+                if is_readable(store):
                     for _ in range(alerts.MAX_ATTEMPTS):
-                        written = alerts.read(ledger, key)
-                        known = written | self._unwritten.get(sync, {})
-                        after = self._without_ok(step(known))
-                        if after != written and unless(ledger, key):
+                        stored = alerts.read(store, key)
+                        states = stored | self._not_stored.get(sync, {})
+                        updated = self._without_ok(update(states))
+                        if updated != stored and unless(store, key):
                             return None
-                        if alerts.compare_and_set(ledger, key, written, after):
-                            self._unwritten.pop(sync, None)
-                            self._seen[sync] = after
-                            return known
+                        if alerts.compare_and_set(store, key, stored, updated):
+                            self._not_stored.pop(sync, None)
+                            self._stored[sync] = updated
+                            return states
         except WarehouseSyncError as error:
-            log.warning("what the webhooks were told cannot be recorded in the warehouse", reason=redact(str(error)))
-        known = self._seen.get(sync, {}) | self._unwritten.get(sync, {})
-        self._unwritten[sync] = step(known)
-        return known
+            log.warning("the states of the webhooks cannot be stored in the warehouse", reason=redact(str(error)))
+        states = self._stored.get(sync, {}) | self._not_stored.get(sync, {})
+        self._not_stored[sync] = update(states)
+        return states
 
-    def _without_ok(self, known: WebhookStates) -> WebhookStates:
-        return {name: state for name, state in known.items() if state != OK and name in self._config.webhooks}
+    def _without_ok(self, states: WebhookStates) -> WebhookStates:
+        return {name: state for name, state in states.items() if state != OK and name in self._config.webhooks}
 
 
-def _word(state: str) -> str:
+def _reported_state(state: str) -> str:
     return RECOVERED if state == OK else state
 
 
-def make_body(webhook: WebhookConfig, report: RunReport, state: str, before: str) -> bytes:
-    """What is posted: a text that chats show, and the same for programs. No row, no address, no token."""
-    message: dict[str, Any] = {"text": _text(report, state, before)}
+def make_body(webhook: WebhookConfig, report: RunReport, state: str, previous: str) -> bytes:
+    """Return the JSON to post: a text for chats, and the same as fields. It contains no row, address or token."""
+    message: dict[str, Any] = {"text": _text(report, state, previous)}
     if urlsplit(webhook.url.get_secret_value()).hostname not in SLACK_HOSTS:
         message |= {
             "sync": report.sync,
-            "state": _word(state),
-            "previous_state": before,
+            "state": _reported_state(state),
+            "previous_state": previous,
             "run_id": report.run_id,
             "status": report.status.value,
             "reason": _reason(report),
@@ -210,18 +222,18 @@ def make_body(webhook: WebhookConfig, report: RunReport, state: str, before: str
     return json.dumps(message).encode()
 
 
-def _text(report: RunReport, state: str, before: str) -> str:
-    what = {
-        OK: f"has recovered; it was {before}",
+def _text(report: RunReport, state: str, previous: str) -> str:
+    event = {
+        OK: f"has recovered; it was {previous}",
         FAILED: "has failed",
         BLOCKED: "is blocked by its guard; nothing was sent",
-        DEAD: f"has {report.dead:,} dead operations, which are no longer retried by themselves",
+        DEAD: f"has {report.dead:,} dead operations, which are no longer retried automatically",
     }[state]
     run = "" if report.run_id is None else f", run {report.run_id}"
     reason = _reason(report) if state != OK else None
-    plain = f"warehouse-sync: {report.sync} {what}{run}" + (f"\n{reason}" if reason else "")
-    # Slack reads <…> as a link or as a call to everybody, and wants these three escaped.
-    return plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = f"warehouse-sync: {report.sync} {event}{run}" + (f"\n{reason}" if reason else "")
+    # Slack reads <…> as a link or a mention, and requires these three escapes.
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _reason(report: RunReport) -> str | None:

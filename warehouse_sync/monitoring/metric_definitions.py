@@ -1,4 +1,4 @@
-"""The metrics by name, and the closed sets of words that their labels take."""
+"""Definitions of the metrics, and the closed sets of values of their labels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SYNC_LABELS: Final = ("sync", "destination")
 OTHER: Final = "other"
 
 OPEN_PHASE: Final = "open"
-"""The phase before the first one: the warehouse is being connected to."""
+"""The phase before the first one: connecting to the warehouse."""
 
 ROW_REASONS: Final = ("already_hashed", "no_identifier", "not_hashed")
 VALUE_REASONS: Final = frozenset(
@@ -46,7 +46,7 @@ OPERATION_REASONS: Final = frozenset(
         "too_many_refusals",
     }
 )
-"""Reasons of outcomes besides `http_…`. Those that LinkedIn words by itself are told as `other`; the log has them."""
+"""Reasons of outcomes, without `http_…`. Codes that LinkedIn chooses become `other`; the sync log has them."""
 
 _HTTP = re.compile(r"(?:oauth_)?http_[1-5][0-9][0-9]")
 _STATUS = re.compile(r"[1-5][0-9][0-9]|timeout|connection")
@@ -56,7 +56,14 @@ END_STATUSES: Final = tuple(status for status in RunStatus if status is not RunS
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric. `name` is the one of its samples, so a counter's ends in `_total`."""
+    """A metric.
+
+    Attributes:
+        name: Name of its samples, so that of a counter ends in `_total`.
+        kind: Type in Prometheus.
+        labels: Names of its labels.
+        help: Its description.
+    """
 
     name: str
     kind: Literal["counter", "gauge"]
@@ -66,24 +73,24 @@ class Metric:
 
 METRICS: Final = (
     Metric("warehouse_sync_build_info", "gauge", ("version",), "Always 1; the release that is running"),
-    Metric("warehouse_sync_members", "gauge", SYNC_LABELS, "Members that the audience holds once pending work is done"),
+    Metric("warehouse_sync_members", "gauge", SYNC_LABELS, "Members that the audience holds when pending work is done"),
     Metric(
         "warehouse_sync_delivered_total",
         "counter",
         (*SYNC_LABELS, "operation"),
-        "Operations that the destination has taken",
+        "Operations that the destination accepted",
     ),
     Metric(
         "warehouse_sync_rejected_operations_total",
         "counter",
         (*SYNC_LABELS, "operation", "reason"),
-        "Operations that the destination has refused for good",
+        "Operations that the destination rejected permanently",
     ),
     Metric(
         "warehouse_sync_deferred_operations_total",
         "counter",
         (*SYNC_LABELS, "operation", "reason"),
-        "Operations that went into the retry queue, as often as they did",
+        "Operations added to the retry queue, each time counted",
     ),
     Metric(
         "warehouse_sync_waiting_operations",
@@ -92,7 +99,7 @@ METRICS: Final = (
         "Operations in the retry queue, without the dead ones",
     ),
     Metric(
-        "warehouse_sync_dead_operations", "gauge", SYNC_LABELS, "Operations that are no longer retried by themselves"
+        "warehouse_sync_dead_operations", "gauge", SYNC_LABELS, "Operations that are no longer retried automatically"
     ),
     Metric(
         "warehouse_sync_rejected_rows",
@@ -116,7 +123,7 @@ METRICS: Final = (
         "warehouse_sync_last_run_status",
         "gauge",
         (*SYNC_LABELS, "status"),
-        "1 for how the last run ended, 0 for the others; skipped ones and retry passes do not count",
+        "1 for the status of the last run, 0 for the others; skipped runs and retry passes do not count",
     ),
     Metric("warehouse_sync_last_run_timestamp_seconds", "gauge", SYNC_LABELS, "When that run ended"),
     Metric("warehouse_sync_last_run_duration_seconds", "gauge", SYNC_LABELS, "How long that run took"),
@@ -128,31 +135,31 @@ METRICS: Final = (
         "warehouse_sync_requests_total",
         "counter",
         (*SYNC_LABELS, "action", "code"),
-        "Requests to the destination by HTTP status; timeout or connection where no answer came",
+        "Requests to the destination by HTTP status; timeout or connection without an answer",
     ),
     Metric(
         "warehouse_sync_request_seconds_total",
         "counter",
         (*SYNC_LABELS, "action"),
-        "Time until those requests were answered, of all that were under way at once together",
+        "Time until those requests were answered, summed over parallel requests",
     ),
     Metric(
         "warehouse_sync_throttled_seconds_total",
         "counter",
         (*SYNC_LABELS, "cause"),
-        "Time during which requests were held back: by our own pace, or because the destination wants fewer",
+        "Time during which requests were delayed: by our own rate limit, or because the destination asked for it",
     ),
     Metric(
         "warehouse_sync_refresh_token_expiry_timestamp_seconds",
         "gauge",
         ("destination",),
-        "When the refresh token dies, to the day, where the destination tells it",
+        "When the refresh token expires, to the day, if the destination reports it",
     ),
     Metric(
         "warehouse_sync_refresh_token_days_left",
         "gauge",
         ("destination",),
-        "Days from now until the refresh token dies",
+        "Days until the refresh token expires",
     ),
 )
 
@@ -165,25 +172,25 @@ _KNOWN_FIELDS: Final = frozenset(
 
 
 def field_label(name: str) -> str:
-    """The name of a field, if it is one."""
+    """Return the name of a field; `other` if it is unknown."""
     return name if name in _KNOWN_FIELDS else OTHER
 
 
 def row_reason_label(reason: str) -> str:
-    """Why a row cannot be a member."""
+    """Return the reason why a row is no member; `other` if it is unknown."""
     return reason if reason in ROW_REASONS else OTHER
 
 
 def value_reason_label(reason: str) -> str:
-    """Why a value is left out."""
+    """Return the reason why a value is left out; `other` if it is unknown."""
     return reason if reason in VALUE_REASONS else OTHER
 
 
 def status_label(status: str) -> str:
-    """How a request was answered."""
+    """Return the HTTP status of a request, `timeout` or `connection`; `other` if it is none of these."""
     return status if _STATUS.fullmatch(status) else OTHER
 
 
 def operation_reason_label(reason: str) -> str:
-    """Why an operation was rejected or deferred."""
+    """Return the reason why an operation was rejected or deferred; `other` if it is unknown."""
     return reason if reason in OPERATION_REASONS or _HTTP.fullmatch(reason) else OTHER

@@ -1,7 +1,7 @@
-"""What the runs of a process come to, as Prometheus reads it.
+"""Metrics of the runs of a process, for Prometheus.
 
-Nothing here is global: a process may hold several `Metrics`. Labels take few values: names of the configuration and
-words of closed sets, never anything out of a row or a message. docs/observability.md tells each metric.
+Nothing here is global: a process may have several `Metrics`. Labels have few values: names of the configuration and
+words of closed sets, never text from a row or a message. docs/observability.md describes each metric.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from warehouse_sync.operations import OperationKind, Outcome, OutcomeStatus, Run
 from warehouse_sync.reports import RunReport
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-"""Of `Metrics.text()`."""
+"""Content type of `Metrics.text()`."""
 
 DAY: Final = 86400.0
 
@@ -63,7 +63,7 @@ _EXPIRY, _DAYS_LEFT = "refresh_token_expiry_timestamp_seconds", "refresh_token_d
 
 
 class Metrics(Collector):
-    """The figures of the syncs of a configuration; what leaves the configuration is no longer told. Thread-safe."""
+    """The metrics of the syncs of a configuration. Syncs that leave the configuration are dropped. Thread-safe."""
 
     def __init__(self, config: Config | None = None) -> None:
         self._registry = CollectorRegistry()
@@ -88,14 +88,14 @@ class Metrics(Collector):
                 run.handle(event)
 
     def _configure(self, config: Config) -> None:
-        """From now on the syncs and destinations of `config` are told, and no others."""
+        """Keep the metrics of the syncs and destinations of `config` only."""
         targets = {name: sync.destination for name, sync in config.syncs.items()}
         with self._lock:
             self._targets = targets
             for short, values in self._values.items():
                 for labels in [labels for labels in values if not self._is_known(_BY_NAME[short], labels)]:
                     del values[labels]
-        # A counter that comes to be at its first increase has no increase that Prometheus could see.
+        # Start counters at 0: Prometheus sees no increase if a counter appears with its first value.
         for sync, destination in targets.items():
             key = (sync, destination)
             for status in END_STATUSES:
@@ -120,7 +120,7 @@ class Metrics(Collector):
             self.set("last_success_timestamp_seconds", key, now)
 
     def add(self, short: str, labels: tuple[str, ...], count: float) -> None:
-        """Count up; `short` is the metric's name without `warehouse_sync_`. Unknown syncs are ignored."""
+        """Increase a counter; `short` is its name without `warehouse_sync_`. Unknown syncs are ignored."""
         with self._lock:
             if self._is_known(_BY_NAME[short], labels):
                 values = self._values[short]
@@ -133,7 +133,7 @@ class Metrics(Collector):
                 self._values[short][labels] = value
 
     def replace(self, short: str, key: tuple[str, str], values: Mapping[tuple[str, ...], float]) -> None:
-        """Set a gauge for all further labels of one sync at once; what is not among `values` is gone."""
+        """Replace all values of a gauge of one sync; `values` are by the labels after sync and destination."""
         with self._lock:
             kept = {labels: value for labels, value in self._values[short].items() if labels[:2] != key}
             if self._is_known(_BY_NAME[short], key):
@@ -146,13 +146,13 @@ class Metrics(Collector):
         return metric.labels != ("destination",) or labels[0] in self._targets.values()
 
     def load_text(self, text: str) -> None:
-        """Go on from what `text()` gave an earlier process. Raises ValueError when `text` is nothing of the kind."""
+        """Continue from the `text()` of an earlier process. Raises ValueError for other text."""
         found: list[tuple[str, tuple[str, ...], float]] = []
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
                 short = _SAMPLES.get(sample.name)
                 if short is None or set(sample.labels) != set(_BY_NAME[short].labels):
-                    raise ValueError(f"{sample.name} is no metric of ours")
+                    raise ValueError(f"{sample.name} is not a metric of warehouse-sync")
                 if short not in ("build_info", _DAYS_LEFT):
                     labels = tuple(sample.labels[label] for label in _BY_NAME[short].labels)
                     found.append((short, labels, float(sample.value)))
@@ -160,7 +160,7 @@ class Metrics(Collector):
             self.set(short, labels, value)
 
     def restore_sync(self, sync: str, *, members: int, waiting: int, dead: int, last_success: datetime | None) -> None:
-        """What the state schema knows of a sync; for a process that has just begun. Times are in UTC."""
+        """Set the metrics of a sync from the state schema when a process starts. `last_success` has a time zone."""
         key = (sync, self._targets.get(sync, ""))
         self.set("members", key, members)
         self.set("waiting_operations", key, waiting)
@@ -169,11 +169,11 @@ class Metrics(Collector):
             self.set("last_success_timestamp_seconds", key, last_success.timestamp())
 
     def text(self) -> bytes:
-        """All figures as they are now, in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
-        """For the registry: a family per metric."""
+        """Yield a family per metric; called by the registry."""
         with self._lock:
             values = {short: dict(known) for short, known in self._values.items()}
         values["build_info"] = {(_version(),): 1.0}
@@ -187,7 +187,7 @@ class Metrics(Collector):
             yield family
 
     def describe(self) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:
-        """For the registry: nothing has to be collected to know the names."""
+        """Return nothing: the registry must not collect the metrics to know their names."""
         return ()
 
 

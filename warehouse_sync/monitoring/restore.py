@@ -1,4 +1,4 @@
-"""What the state schemas know of the syncs, for the metrics of a process that has just begun."""
+"""Restore metrics from the state schemas when a process starts."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ log = structlog.get_logger(__name__)
 
 
 def restore_metrics(metrics: Metrics, config: Config) -> None:
-    """`metrics` tells members, waiting and dead operations and the last success of each sync that has run before.
+    """Set members, waiting and dead operations and the last success of each sync that has run before.
 
-    Each warehouse is opened once. One that cannot be asked is told in the log, and its syncs are told from their next
-    run on.
+    Each warehouse is opened once. If one cannot be read, a warning is logged, and the metrics of its syncs appear after
+    their next run.
     """
-    everything = sorted(config.syncs.values(), key=lambda sync: sync.warehouse)
-    for name, group in groupby(everything, key=lambda sync: sync.warehouse):
-        ours = list(group)
+    by_warehouse = sorted(config.syncs.values(), key=lambda sync: sync.warehouse)
+    for name, group in groupby(by_warehouse, key=lambda sync: sync.warehouse):
+        group_syncs = list(group)
         try:
-            with open_warehouse(config, ours[0]) as warehouse:
+            with open_warehouse(config, group_syncs[0]) as warehouse:
                 state = State(warehouse)
                 if is_readable(state):
-                    for sync in ours:
+                    for sync in group_syncs:
                         _restore_sync(metrics, state, SyncKey(sync.name, sync.destination))
         except WarehouseSyncError as error:
-            log.warning("metrics begin without what was before", warehouse=name, reason=redact(str(error)))
+            log.warning("metrics start without their previous values", warehouse=name, reason=redact(str(error)))
 
 
 def _restore_sync(metrics: Metrics, state: State, key: SyncKey) -> None:

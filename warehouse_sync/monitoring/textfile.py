@@ -1,7 +1,8 @@
-"""The metrics of a command, written to a file for the textfile collector of Prometheus' node exporter."""
+"""Write the metrics of a command to a file for the textfile collector of Prometheus' node exporter."""
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from pathlib import Path
@@ -15,36 +16,40 @@ from warehouse_sync.monitoring.metrics import Metrics
 log = structlog.get_logger(__name__)
 
 MODE = 0o644
-"""The node exporter runs as a user of its own."""
+"""Readable for all: the node exporter runs as another user."""
 
 
 class MetricsFile:
-    """Writes `metrics` to `path` behind each run, in one step: a reader sees the old file or the new one.
+    """Writes metrics to a file after each run, atomically: a reader sees the old file or the new one.
 
-    Counters go on from what the file holds, so it is one file's history however many commands have written it.
-    Raises ConfigurationError when the file cannot be written.
+    Counters continue from the values in the file, so they count over all commands that write it.
     """
 
     def __init__(self, metrics: Metrics, path: Path) -> None:
+        """Load the file into `metrics`.
+
+        Raises:
+            ConfigurationError: The file cannot be written, or does not contain metrics of this program.
+        """
         self._metrics = metrics
         self._path = path
         try:
-            self._draft(b"").unlink()
+            self._write_draft(b"").unlink()
             if path.is_dir():
-                raise IsADirectoryError(21, "it is a folder")
-            before = path.read_text("utf-8") if path.exists() else ""
+                raise IsADirectoryError(errno.EISDIR, "it is a folder")
+            content = path.read_text("utf-8") if path.exists() else ""
         except UnicodeDecodeError:
-            before = "not text"
+            content = "not text"
         except OSError as error:
             raise ConfigurationError(
                 f"--metrics-file: cannot write {path}: {error.strerror}. Nothing was touched; name a file in a folder "
                 "that exists and that this user may write to"
             ) from None
         try:
-            metrics.load_text(before)
+            metrics.load_text(content)
         except ValueError:
             raise ConfigurationError(
-                f"--metrics-file: {path} holds something else than metrics of this program. Nothing was touched; name "
+                f"--metrics-file: {path} does not contain metrics of this program. Nothing was touched; name "
                 "another file, or remove that one"
             ) from None
 
@@ -55,7 +60,7 @@ class MetricsFile:
 
     def _write(self) -> None:
         try:
-            draft = self._draft(self._metrics.text())
+            draft = self._write_draft(self._metrics.text())
             try:
                 draft.replace(self._path)
             except OSError:
@@ -64,8 +69,8 @@ class MetricsFile:
         except OSError as error:
             log.error("metrics file not written", path=str(self._path), reason=error.strerror)
 
-    def _draft(self, content: bytes) -> Path:
-        """A new file beside the real one that holds `content`; the collector reads only names that end in .prom."""
+    def _write_draft(self, content: bytes) -> Path:
+        """Write a new file next to the real one. The collector ignores it: its name does not end in .prom."""
         handle, name = tempfile.mkstemp(dir=self._path.absolute().parent, prefix=f".{self._path.name[:100]}.")
         try:
             with os.fdopen(handle, "wb") as file:
