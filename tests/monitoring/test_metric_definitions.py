@@ -30,7 +30,7 @@ def test_every_reason_of_the_code_is_a_word_of_the_metrics() -> None:
     assert set(ROW_REASONS) == {*REJECTING_PROBLEMS, NO_IDENTIFIER}
     senders = [*(SOURCE / "run").glob("*.py"), *(SOURCE / "destinations").rglob("*.py")]
     text = "\n".join(path.read_text() for path in senders)
-    told = set(re.findall(r'(?:deferred|rejected|GaveUp|NoAnswer)\(\s*"([a-z_]+)"', text))
+    told = set(re.findall(r'(?:deferred|rejected|TransientError|NoResponse)\(\s*"([a-z_]+)"', text))
     told |= {f"oauth_{word}" for word in ("timeout", "connection")}
     assert told == OPERATION_REASONS
 
