@@ -1,4 +1,4 @@
-"""Audiences that go wrong, go away or are left: deleted, expired, archived, exchanged for another one."""
+"""Audiences that were deleted, expired, archived or replaced by another audience."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Rows = list[dict[str, Any]]
 
 pytestmark = [pytest.mark.usefixtures("impatient"), pytest.mark.migrated]
 
-NOBODY: Rows = []
+NO_MEMBERS: Rows = []
 
 
 def people(*numbers: int) -> Rows:
@@ -33,16 +33,16 @@ def purge(world: World) -> list[RunReport]:
     return purge_sync(world.config, SYNC)
 
 
-def holds(world: World, segment: int, rows: Rows) -> None:
-    """This audience holds just the members of these rows, under every reading."""
+def check_members(world: World, segment: int, rows: Rows) -> None:
+    """Check that the audience check_members exactly the members of these rows, under every reading of REMOVE."""
     for reading in READINGS:
         held = {frozenset(member) for member in world.sandbox.members(segment, reading=reading)}
         assert held == world.expected(rows, reading), (segment, reading)
     assert world.sandbox.violations() == []
 
 
-def delete(world: World, segment: int) -> None:
-    """Somebody deletes the audience in Campaign Manager."""
+def delete_audience(world: World, segment: int) -> None:
+    """Delete the audience, as an operator can in Campaign Manager."""
     answer = requests.delete(
         f"{world.sandbox.url}/rest/dmpSegments/{segment}",
         headers={
@@ -59,32 +59,32 @@ def own_audiences(world: World) -> list[int]:
     return [int(segment["id"]) for segment in world.sandbox.segments() if "sourceSegmentId" in segment]
 
 
-def go_elsewhere(world: World) -> int:
-    """The sync feeds another audience from now on, by its id."""
+def switch_audience(world: World) -> int:
+    """Configure another audience for the sync, by its id, and return that id."""
     other = create_audience(world.sandbox)
     world.changes = {"audience": {"type": "user", "id": other}}
     return other
 
 
-def test_a_deleted_audience_is_an_error_that_offers_a_fresh_one(world: World) -> None:
-    """A run into an audience that was deleted sends nothing and names --recreate; with that, a new one is filled."""
+def test_a_deleted_audience_is_an_error_that_suggests_recreate(world: World) -> None:
+    """A run to a deleted audience sends nothing and suggests --recreate, which fills a new audience."""
     world.fill(people(1, 2))
     world.run()
-    delete(world, world.segment)
+    delete_audience(world, world.segment)
     world.fill(people(2, 3))
     for attempt in (world.run, world.retry, world.plan):
         with pytest.raises(ConfigurationError, match="--recreate"):
             attempt()
     report = world.run(recreate=True)
     assert (report.status, report.planned) == (RunStatus.SUCCEEDED, OperationCounts(add=2))
-    holds(world, world.segment, people(2, 3))
+    check_members(world, world.segment, people(2, 3))
     world.fill(people(3, 4))
     assert world.run().planned == OperationCounts(add=1, remove=1)
-    holds(world, world.segment, people(3, 4))
+    check_members(world, world.segment, people(3, 4))
 
 
-def test_recreate_fills_one_fresh_audience_however_often_it_is_cut_off(world: World) -> None:
-    """A worker that dies behind the creation has made one audience, and the next --recreate fills that one."""
+def test_an_interrupted_recreate_creates_only_one_audience(world: World) -> None:
+    """A worker that dies after it created the audience leaves one audience, and the next --recreate fills that one."""
     world.fill(people(1, 2))
     world.run()
     (first,) = own_audiences(world)
@@ -93,36 +93,36 @@ def test_recreate_fills_one_fresh_audience_however_often_it_is_cut_off(world: Wo
         with dies_at("promote"):
             world.run(recreate=True)
     assert world.run().planned == OperationCounts()
-    holds(world, first, people(1, 2))
+    check_members(world, first, people(1, 2))
     world.run(recreate=True)
     assert len(own_audiences(world)) == 2
-    holds(world, own_audiences(world)[1], people(1, 2))
+    check_members(world, own_audiences(world)[1], people(1, 2))
     world.run(recreate=True)
     assert len(own_audiences(world)) == 3
 
 
-def test_a_renamed_destination_knows_the_fresh_audience(world: World) -> None:
-    """After --recreate and a renaming of the destination, the sync goes on with the fresh audience, not the old one."""
+def test_a_renamed_destination_keeps_the_recreated_audience(world: World) -> None:
+    """After --recreate and a new name for the destination, the sync continues with the new audience."""
     world.fill(people(1, 2))
     world.run()
     world.run(recreate=True)
     world.destination_name = "renamed"
     world.fill(people(2, 3))
     assert world.run().planned == OperationCounts(add=1, remove=1)
-    holds(world, own_audiences(world)[1], people(2, 3))
+    check_members(world, own_audiences(world)[1], people(2, 3))
 
 
-def test_recreate_needs_an_audience_of_our_own(world: World) -> None:
-    """An audience that is named by its id cannot be made anew; nothing is touched."""
+def test_recreate_needs_an_audience_that_the_sync_created(world: World) -> None:
+    """An audience that is configured by its id cannot be recreated; nothing changes."""
     world.fill(people(1))
-    go_elsewhere(world)
+    switch_audience(world)
     with pytest.raises(ConfigurationError, match=r"audience\.id"):
         world.run(recreate=True)
     assert len(world.sandbox.segments()) == 1
 
 
-def test_another_type_needs_a_fresh_audience(world: World) -> None:
-    """A sync of users that becomes one of companies is refused, and --recreate gives it an audience of that type."""
+def test_another_type_needs_a_new_audience(world: World) -> None:
+    """A user sync that becomes a company sync is refused, and --recreate creates an audience of that type."""
     world.fill(people(1))
     world.run()
     world.changes = {
@@ -137,39 +137,39 @@ def test_another_type_needs_a_fresh_audience(world: World) -> None:
     (report,) = purge(world)
     assert report.delivered == OperationCounts(remove=1)
     users, companies = own_audiences(world)
-    holds(world, users, NOBODY)
+    check_members(world, users, NO_MEMBERS)
     assert set(world.sandbox.members(companies)) == {(("companyName", "Acme"),)}
 
 
-def test_what_stays_in_the_old_audience_is_told_and_purged(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    """A sync that goes over to another audience says how many stay in the old one; a purge removes just those."""
+def test_members_in_the_old_audience_are_logged_and_purged(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """A sync that changes its audience logs how many members stay in the old one; a purge removes exactly those."""
     world.fill(people(1, 2, 3))
     world.run()
     old = world.segment
-    other = go_elsewhere(world)
+    other = switch_audience(world)
     world.fill(people(3, 4))
     caplog.clear()
     world.run()
-    told = caplog.text
-    assert "--purge" in told
-    assert f"{{'{old}': 3}}" in told
-    holds(world, old, people(1, 2, 3))
+    log = caplog.text
+    assert "--purge" in log
+    assert f"{{'{old}': 3}}" in log
+    check_members(world, old, people(1, 2, 3))
     (report,) = purge(world)
     assert (report.status, report.delivered) == (RunStatus.SUCCEEDED, OperationCounts(remove=3))
-    holds(world, old, NOBODY)
-    holds(world, other, people(3, 4))
+    check_members(world, old, NO_MEMBERS)
+    check_members(world, other, people(3, 4))
     assert purge(world) == []
     world.fill(people(4, 5))
     assert world.run().planned == OperationCounts(add=1, remove=1)
-    holds(world, other, people(4, 5))
+    check_members(world, other, people(4, 5))
 
 
-def test_a_purge_that_is_put_off_goes_on(world: World) -> None:
-    """REMOVEs of a purge that LinkedIn does not take wait through ordinary runs, and the next purge sends them."""
+def test_a_deferred_purge_continues(world: World) -> None:
+    """REMOVEs of a purge that LinkedIn does not accept wait during ordinary runs, and the next purge sends them."""
     world.fill(people(1, 2))
     world.run()
     old = world.segment
-    other = go_elsewhere(world)
+    other = switch_audience(world)
     world.run()
     world.sandbox.inject(Fault("503", on="users", times=0, action="REMOVE"))
     (report,) = purge(world)
@@ -180,17 +180,17 @@ def test_a_purge_that_is_put_off_goes_on(world: World) -> None:
         assert world.run().status is RunStatus.SUCCEEDED
     (report,) = purge(world)
     assert report.delivered == OperationCounts(remove=2)
-    holds(world, old, NOBODY)
-    holds(world, other, people(2, 5))
+    check_members(world, old, NO_MEMBERS)
+    check_members(world, other, people(2, 5))
 
 
 @pytest.mark.parametrize("step", ["promote", "deliver", "finished"])
-def test_a_purge_whose_worker_dies_is_finished_by_the_next(world: World, step: str) -> None:
-    """Whatever a dead purge had not sent is sent by the next one, though an ordinary run came in between."""
+def test_the_next_purge_finishes_one_whose_worker_died(world: World, step: str) -> None:
+    """The next purge sends what a dead purge did not send, also after an ordinary run between them."""
     world.fill(people(1, 2))
     world.run()
     old = world.segment
-    other = go_elsewhere(world)
+    other = switch_audience(world)
     world.run()
 
     with dies_at(step):
@@ -199,12 +199,12 @@ def test_a_purge_whose_worker_dies_is_finished_by_the_next(world: World, step: s
     world.run()
     purge(world)
     assert purge(world) == []
-    holds(world, old, NOBODY)
-    holds(world, other, people(2, 3))
+    check_members(world, old, NO_MEMBERS)
+    check_members(world, other, people(2, 3))
 
 
-def test_a_run_that_died_into_an_audience_is_gone_on_with_when_the_sync_comes_back(world: World) -> None:
-    """A worker dies behind its promotion, the sync goes elsewhere and comes back: nothing of that run is forgotten."""
+def test_a_dead_run_is_continued_when_the_sync_returns_to_its_audience(world: World) -> None:
+    """A run whose worker died after it promoted loses no operation, though the sync left the audience in between."""
     world.fill(people(1, 2))
     world.run()
     own = world.segment
@@ -212,36 +212,36 @@ def test_a_run_that_died_into_an_audience_is_gone_on_with_when_the_sync_comes_ba
     world.fill(people(2, 3))
     with dies_at("deliver"):
         world.run()
-    go_elsewhere(world)
+    switch_audience(world)
     world.run()
     world.run()
     world.changes = {}
     world.run()
-    holds(world, own, people(2, 3))
+    check_members(world, own, people(2, 3))
 
 
-def test_a_retry_pass_that_died_elsewhere_takes_no_snapshot_with_it(world: World) -> None:
-    """A retry pass shares its snapshot with the promoted run: cleaning up behind a dead one leaves that alone."""
+def test_cleaning_up_a_dead_retry_pass_keeps_the_snapshot(world: World) -> None:
+    """A retry pass shares its snapshot with the promoted run, so the cleanup after a dead pass keeps that table."""
     world.fill(people(1, 2))
     world.run()
     own = world.segment
 
     with dies_at("promote"):
         world.retry()
-    go_elsewhere(world)
+    switch_audience(world)
     world.run()
     world.changes = {}
     world.fill(people(2, 3))
     assert world.run().planned == OperationCounts(add=1, remove=1)
-    holds(world, own, people(2, 3))
+    check_members(world, own, people(2, 3))
 
 
-def test_a_purged_audience_can_be_fed_again(world: World) -> None:
-    """A sync that comes back to an audience that was purged, or half of it, adds everybody and removes the rest."""
+def test_a_purged_audience_can_be_filled_again(world: World) -> None:
+    """A sync that returns to a purged or half purged audience adds every member and removes the remaining old ones."""
     world.fill(people(1, 2))
     world.run()
     own = world.segment
-    other = go_elsewhere(world)
+    other = switch_audience(world)
     world.run()
     world.sandbox.inject(Fault("refuse_elements", on="users", times=0, action="REMOVE", indices=(0,)))
     (report,) = purge(world)
@@ -250,16 +250,16 @@ def test_a_purged_audience_can_be_fed_again(world: World) -> None:
     world.changes = {}
     world.fill(people(3))
     world.run(full=True)
-    holds(world, own, people(3))
-    holds(world, other, people(1, 2))
+    check_members(world, own, people(3))
+    check_members(world, other, people(1, 2))
 
 
-def test_an_audience_that_was_deleted_is_forgotten_by_a_purge(world: World) -> None:
-    """Where the old audience is gone from LinkedIn, a purge says so once and keeps nothing of it."""
+def test_a_purge_drops_the_state_of_a_deleted_audience(world: World) -> None:
+    """When the old audience no longer exists at LinkedIn, a purge reports that once and drops its tables."""
     world.fill(people(1, 2))
     world.run()
-    delete(world, world.segment)
-    go_elsewhere(world)
+    delete_audience(world, world.segment)
+    switch_audience(world)
     world.run()
     (report,) = purge(world)
     assert report.status is RunStatus.SUCCEEDED
@@ -274,8 +274,8 @@ def test_an_audience_that_was_deleted_is_forgotten_by_a_purge(world: World) -> N
     assert len(tables) == 1
 
 
-def test_a_purge_reaches_the_destination_of_old(world: World) -> None:
-    """An audience at a destination that the sync has left is purged there while it is configured, else told of."""
+def test_a_purge_reaches_an_audience_of_a_removed_destination(world: World) -> None:
+    """An audience of a destination that is no longer configured is purged through the new one of the same account."""
     world.fill(people(1, 2))
     world.run()
     old = world.segment
@@ -283,33 +283,33 @@ def test_a_purge_reaches_the_destination_of_old(world: World) -> None:
     world.account = {"account_id": 507404993, "source_platform": "PARTNER_API"}
     world.run()
     assert len(own_audiences(world)) == 2
-    # The old destination's name is gone, but the audience is still on the account of the new one.
+    # The name of the old destination is no longer configured, but the new destination has the same account.
     (report,) = purge(world)
     assert report.delivered == OperationCounts(remove=2)
-    holds(world, old, NOBODY)
+    check_members(world, old, NO_MEMBERS)
 
 
-def test_an_old_audience_out_of_reach_is_told_of(world: World) -> None:
-    """One whose destination is not configured any more, and that the new one cannot see, is named with what to do."""
+def test_a_purge_reports_an_old_audience_that_it_cannot_reach(world: World) -> None:
+    """The purge of an audience whose destination is removed and unknown to the new one fails and names the remedy."""
     world.fill(people(1, 2))
     world.run()
     old = world.segment
-    go_elsewhere(world)
+    switch_audience(world)
     world.destination_name = "second"
     world.run()
-    delete(world, old)
+    delete_audience(world, old)
     (report,) = purge(world)
     assert report.status is RunStatus.FAILED
     assert f"audience {old}" in str(report.reason)
     assert "destinations.ads" in str(report.reason)
 
 
-def test_a_lost_snapshot_of_an_old_audience_is_told_of(world: World) -> None:
-    """A purge that does not know whom to remove says so, and the other old audiences are purged all the same."""
+def test_a_purge_reports_a_lost_snapshot_of_an_old_audience(world: World) -> None:
+    """A purge without the snapshot of an audience fails for that one and still purges the other old audiences."""
     world.fill(people(1, 2))
     world.run()
     world.run(recreate=True)
-    go_elsewhere(world)
+    switch_audience(world)
     world.run()
     (table,) = world.query("select snapshot_table from warehouse_sync.runs where run_id = 1")[0]
     with world.connect() as connection:
@@ -320,23 +320,25 @@ def test_a_lost_snapshot_of_an_old_audience_is_told_of(world: World) -> None:
     assert "delete audience" in str(failed.reason)
 
 
-@pytest.mark.parametrize("wish", ["run", "retry"])
-def test_an_expired_audience_is_filled_whatever_runs_first(world: World, wish: str) -> None:
-    """A retry pass, too, fills an audience that LinkedIn has emptied: its requests would hide that it was."""
+@pytest.mark.parametrize("command", ["run", "retry"])
+def test_an_expired_audience_is_filled_by_runs_and_retries(world: World, command: str) -> None:
+    """A retry pass fills an audience that LinkedIn emptied, as a run does: its requests would hide the expiry."""
     world.fill(people(1, 2, 3))
     world.run()
     world.sandbox.force_status(world.segment, "EXPIRED")
-    report = world.run() if wish == "run" else world.retry()
+    report = world.run() if command == "run" else world.retry()
     assert report.delivered == OperationCounts(add=3)
-    holds(world, world.segment, people(1, 2, 3))
+    check_members(world, world.segment, people(1, 2, 3))
     world.fill(people(2, 3, 4))
     assert world.run().planned == OperationCounts(add=1, remove=1)
-    holds(world, world.segment, people(2, 3, 4))
+    check_members(world, world.segment, people(2, 3, 4))
 
 
 @pytest.mark.parametrize("status", ["ARCHIVED", "FAILED", "ERROR"])
-def test_an_audience_in_a_bad_state_is_warned_of(world: World, caplog: pytest.LogCaptureFixture, status: str) -> None:
-    """A run into an audience that campaigns cannot use says so, with LinkedIn's word, and goes on."""
+def test_an_audience_in_a_bad_state_is_warned_about(
+    world: World, caplog: pytest.LogCaptureFixture, status: str
+) -> None:
+    """A run to an audience that campaigns cannot use logs a warning and continues."""
     world.fill(people(1))
     world.run()
     world.sandbox.force_status(world.segment, status)
@@ -346,8 +348,8 @@ def test_an_audience_in_a_bad_state_is_warned_of(world: World, caplog: pytest.Lo
     assert str(world.segment) in warning
 
 
-def test_the_command_recreates_and_purges_in_one_go(world: World) -> None:
-    """`run SYNC --recreate --purge` reports both: the fresh audience filled, the old one emptied."""
+def test_one_command_recreates_and_purges(world: World) -> None:
+    """`run SYNC --recreate --purge` reports both: the new audience is filled, the old one is emptied."""
     world.fill(people(1, 2))
     assert world.config
     assert call(world.folder, "run").code == 0
@@ -356,20 +358,20 @@ def test_the_command_recreates_and_purges_in_one_go(world: World) -> None:
     assert answer.code == 0
     delivered = [report["delivered"] for report in answer.json]
     assert delivered == [{"add": 2, "remove": 0}, {"add": 0, "remove": 2}]
-    old, fresh = own_audiences(world)
-    holds(world, old, NOBODY)
-    holds(world, fresh, people(2, 3))
+    old, new = own_audiences(world)
+    check_members(world, old, NO_MEMBERS)
+    check_members(world, new, people(2, 3))
     refused = call(world.folder, "run", "--all", "--purge")
     assert refused.code == 2
     assert "one sync" in refused.err
 
 
-def test_status_tells_what_was_left(world: World) -> None:
-    """`status` goes on saying how many members stay in the old audience, until they are purged."""
+def test_status_reports_members_left_in_an_old_audience(world: World) -> None:
+    """`status` reports how many members stay in the old audience, until they are purged."""
     world.fill(people(1, 2))
     world.run()
     old = world.segment
-    go_elsewhere(world)
+    switch_audience(world)
     world.run()
     for _ in range(2):
         assert sync_status(world.config, SYNC).left == {str(old): 2}
@@ -380,7 +382,7 @@ def test_status_tells_what_was_left(world: World) -> None:
 
 
 def test_a_schema_of_an_older_release_is_not_read(world: World) -> None:
-    """Verbs that only read say that the state is to be migrated, rather than show a sync that never ran."""
+    """Commands that only read report that the state needs a migration; they do not show a sync that never ran."""
     world.fill(people(1))
     world.run()
     with world.connect() as connection:

@@ -1,4 +1,4 @@
-"""Bad input is refused with exit 2: the message names the place and the remedy, and nothing was touched anywhere."""
+"""Bad input is refused with exit code 2: the message names the place and the remedy, and nothing was changed."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from warehouse_sync.errors import ConfigurationError, WarehouseUnavailable
 from warehouse_sync.operations import RunStatus
 from warehouse_sync.run.run import run_sync
 
-ACCOUNT, VIEWED_ACCOUNT, STRANGE_ACCOUNT = 507404993, 507404994, 111
-MAPPED = "select id, email, device, first_name, country from people"
+ACCOUNT, VIEWED_ACCOUNT, UNKNOWN_ACCOUNT = 507404993, 507404994, 111
+MAPPED_QUERY = "select id, email, device, first_name, country from people"
 
 
 pytestmark = pytest.mark.usefixtures("impatient")
@@ -36,31 +36,31 @@ pytestmark = pytest.mark.usefixtures("impatient")
 @pytest.fixture
 def world(warehouse_url: str, tmp_path: Path) -> Iterator[World]:
     with sandbox() as running:
-        yield furnished(World(warehouse_url, running, tmp_path))
+        yield with_people(World(warehouse_url, running, tmp_path))
 
 
 @pytest.fixture
 def duckdb_world(tmp_path: Path) -> Iterator[World]:
     with sandbox() as running:
-        yield furnished(World(f"duckdb:///{tmp_path}/warehouse.duckdb", running, tmp_path))
+        yield with_people(World(f"duckdb:///{tmp_path}/warehouse.duckdb", running, tmp_path))
 
 
 @pytest.fixture
-def unopened(tmp_path: Path) -> Iterator[World]:
-    """A world whose warehouse is not there: whoever opens it leaves a trace, or fails in another way."""
+def unopened_world(tmp_path: Path) -> Iterator[World]:
+    """Yield a world whose warehouse file does not exist, and check that nothing opened it or called the sandbox."""
     with sandbox() as running:
         yield World(f"duckdb:///{tmp_path}/warehouse.duckdb", running, tmp_path)
         assert [path.name for path in tmp_path.iterdir() if path.is_file()] in ([], ["config.yaml"])
         assert running.requests() == []
 
 
-def furnished(world: World) -> World:
+def with_people(world: World) -> World:
     world.fill([{"id": number, "email": f"person{number}@example.com"} for number in range(3)])
     return world
 
 
 def footprint(world: World) -> dict[str, Any]:
-    """All that a run could leave behind: schemas, tables, rows, files, audiences, requests that change something."""
+    """Return all that a run could leave: schemas, tables, rows, files, audiences and requests that change something."""
     system = "('pg_catalog', 'pg_toast', 'information_schema')"
     return {
         "schemas": sorted(
@@ -87,48 +87,48 @@ def footprint(world: World) -> dict[str, Any]:
 
 
 @contextmanager
-def untouched(world: World) -> Iterator[None]:
+def check_unchanged(world: World) -> Iterator[None]:
     before = footprint(world)
     yield
     assert footprint(world) == before
 
 
-def refused(world: World, do: Callable[[], Any], *patterns: str) -> ConfigurationError:
-    """What `do` raises: a ConfigurationError that matches the patterns and holds no secret."""
+def expect_refusal(world: World, do: Callable[[], Any], *patterns: str) -> ConfigurationError:
+    """Return the ConfigurationError that `do` must raise; check that it matches the patterns and holds no secret."""
     with pytest.raises(ConfigurationError) as caught:
         do()
     message = str(caught.value)
     for pattern in patterns:
         assert re.search(pattern, message), f"{pattern} not in: {message}"
-    assert no_secret_in(message, world)
+    assert has_no_secret(message, world)
     return caught.value
 
 
-def no_secret_in(text: str, world: World) -> bool:
+def has_no_secret(text: str, world: World) -> bool:
     account = world.written["destinations"]["ads"]
     given = [account.get(key) for key in ("client_secret", "refresh_token", "access_token")]
-    # `sandbox` is a word of its own; every other secret must not appear.
+    # `sandbox` is also an ordinary word in messages; every other secret must not appear.
     secrets = [
         secret for secret in (*given, sa.make_url(world.url).password) if secret not in (None, "sandbox", "postgres")
     ]
     return not any(secret in text for secret in secrets)
 
 
-def refused_by_run_and_plan(world: World, broken: World, *patterns: str) -> None:
-    """Run and plan both refuse `broken` with these words, say that nothing was done, and do nothing to `world`."""
-    with untouched(world):
-        error = refused(broken, broken.run, *patterns, "Nothing was (touched|sent)")
+def expect_refusal_by_run_and_plan(world: World, broken: World, *patterns: str) -> None:
+    """Check that run and plan refuse `broken` with these patterns, report that nothing was done, and change nothing."""
+    with check_unchanged(world):
+        error = expect_refusal(broken, broken.run, *patterns, "Nothing was (touched|sent)")
         assert error.report.status is RunStatus.FAILED
         assert error.report.reason == str(error)
         assert error.report.run_id is None
-        refused(broken, broken.plan, *patterns)
+        expect_refusal(broken, broken.plan, *patterns)
 
 
 # --- the configuration itself
 
 
-def changed(written: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration with values set at YAML paths."""
+def with_changes(written: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the configuration with values set at YAML paths."""
     written = deepcopy(written)
     for path, value in changes.items():
         *above, last = path.split(".")
@@ -176,13 +176,15 @@ def changed(written: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, An
         pytest.param("warehouses.analytics.url", "mysql://host/db", "duckdb.*//host/database", id="another warehouse"),
     ],
 )
-def test_a_wrong_key_or_value_is_told_at_its_place(unopened: World, path: str, value: Any, advice: str) -> None:
-    """File, line, YAML path and remedy of the one thing that is wrong; nothing is opened or asked before that."""
-    world = unopened
+def test_a_wrong_key_or_value_is_reported_at_its_place(
+    unopened_world: World, path: str, value: Any, advice: str
+) -> None:
+    """The error names file, line, YAML path and remedy, before anything is opened or requested."""
+    world = unopened_world
     file = world.folder / "config.yaml"
-    text = yaml.safe_dump(changed(world.written, {path: value}), sort_keys=False)
+    text = yaml.safe_dump(with_changes(world.written, {path: value}), sort_keys=False)
     file.write_text(text)
-    error = refused(world, lambda: load_config(file), advice)
+    error = expect_refusal(world, lambda: load_config(file), advice)
     (problem,) = error.problems
     assert problem.path is not None
     assert path == problem.path or problem.path.startswith(f"{path}.")
@@ -191,27 +193,29 @@ def test_a_wrong_key_or_value_is_told_at_its_place(unopened: World, path: str, v
     assert str(problem).startswith(f"{file}:{problem.line}: {problem.path}: ")
 
 
-def test_all_that_is_wrong_is_told_at_once(unopened: World) -> None:
-    """One edit can mend a whole configuration: every problem is in the one message."""
+def test_all_problems_are_reported_at_once(unopened_world: World) -> None:
+    """One message lists every problem, so that one edit can correct the whole configuration."""
     wrong = {"syncs.people.enabled": "perhaps", "syncs.people.warehouse": "nope", "destinations.ads.api_version": "x"}
-    file = unopened.folder / "config.yaml"
-    file.write_text(yaml.safe_dump(changed(unopened.written, wrong)))
-    error = refused(unopened, lambda: load_config(file))
+    file = unopened_world.folder / "config.yaml"
+    file.write_text(yaml.safe_dump(with_changes(unopened_world.written, wrong)))
+    error = expect_refusal(unopened_world, lambda: load_config(file))
     assert {problem.path for problem in error.problems} == set(wrong)
 
 
-def test_a_name_that_is_defined_twice(unopened: World) -> None:
-    """Whether in one file or in two of a folder, the second place is told, and the first."""
-    world, folder = unopened, unopened.folder / "configs"
+def test_a_name_that_is_defined_twice_is_refused(unopened_world: World) -> None:
+    """The error names the second place and the first, within one file and across files of a folder."""
+    world, folder = unopened_world, unopened_world.folder / "configs"
     folder.mkdir()
     text = yaml.safe_dump(world.written, sort_keys=False)
     twice = folder / "a.yaml"
     twice.write_text(text + f"  {SYNC}: {{}}\n")
-    refused(world, lambda: load_config(twice), rf"^{twice}:\d+: syncs\.{SYNC}: defined twice, first at {twice}:\d+")
+    expect_refusal(
+        world, lambda: load_config(twice), rf"^{twice}:\d+: syncs\.{SYNC}: defined twice, first at {twice}:\d+"
+    )
     twice.write_text(text)
     again = folder / "b.yml"
     again.write_text(f"syncs:\n  {SYNC}: {{}}\n")
-    refused(world, lambda: load_config(folder), rf"^{again}:2: syncs\.{SYNC}: .*{twice}:\d+")
+    expect_refusal(world, lambda: load_config(folder), rf"^{again}:2: syncs\.{SYNC}: .*{twice}:\d+")
 
 
 @pytest.mark.parametrize(
@@ -221,13 +225,13 @@ def test_a_name_that_is_defined_twice(unopened: World) -> None:
         pytest.param(b"syncs:\n  a: {b: 1\nc: 2\n", r":3: .*", id="not YAML"),
         pytest.param(b"syncs:\n\ta: 1\n", r":2: .*", id="a tab"),
         pytest.param(b"syncs: \xff\xfe", "UTF-8", id="not text"),
-        pytest.param(b"just words", "mapping", id="no mapping"),
+        pytest.param(b"just words", "mapping", id="not a mapping"),
         pytest.param(b"a: &a [*a, *a]", "unknown key|itself|alias", id="an alias of itself"),
         pytest.param(b"syncs: !!python/object/apply:os.getcwd []", "tag", id="a Python tag"),
     ],
 )
-def test_a_file_that_is_no_configuration(tmp_path: Path, content: bytes | None, advice: str) -> None:
-    """An unreadable file, or one that is not YAML, is named with what is wrong with it."""
+def test_a_file_that_is_not_a_configuration(tmp_path: Path, content: bytes | None, advice: str) -> None:
+    """The error names the unreadable or invalid file and says what is wrong with it."""
     file = tmp_path / "config.yaml"
     if content is not None:
         file.write_bytes(content)
@@ -237,21 +241,21 @@ def test_a_file_that_is_no_configuration(tmp_path: Path, content: bytes | None, 
     assert list(tmp_path.iterdir()) == ([] if content is None else [file])
 
 
-def test_a_folder_without_configuration(tmp_path: Path) -> None:
-    """An empty folder is an error, not an empty configuration that does nothing for ever."""
+def test_a_folder_without_a_configuration_is_refused(tmp_path: Path) -> None:
+    """An empty folder is an error, not an empty configuration."""
     with pytest.raises(ConfigurationError, match=re.escape(str(tmp_path))):
         load_config(tmp_path)
 
 
-def test_a_sync_that_is_not_there(unopened: World) -> None:
-    """Its name is told with the known ones."""
-    refused(unopened, lambda: run_sync(unopened.config, "peple"), "'peple'; did you mean people")
+def test_an_unknown_sync_is_refused(unopened_world: World) -> None:
+    """The error names the unknown sync and suggests a known one."""
+    expect_refusal(unopened_world, lambda: run_sync(unopened_world.config, "peple"), "'peple'; did you mean people")
 
 
 # --- the warehouse
 
 
-def closed_port() -> int:
+def find_closed_port() -> int:
     with socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -265,14 +269,14 @@ def closed_port() -> int:
         pytest.param({"database": "nowhere"}, 'database "nowhere" does not exist', id="unknown database"),
     ],
 )
-def test_a_postgres_that_refuses_us(postgres: Server, tmp_path: Path, part: dict[str, Any], advice: str) -> None:
-    """The address without user and password, the server's reason and what to check."""
+def test_a_postgres_that_refuses_the_login(postgres: Server, tmp_path: Path, part: dict[str, Any], advice: str) -> None:
+    """The error has the address without user and password, the reason of the server and what to check."""
     with postgres.database() as url, sandbox() as running:
-        world = furnished(World(url, running, tmp_path))
+        world = with_people(World(url, running, tmp_path))
         wrong = sa.make_url(url).set(**part)
         broken = replace(world, url=wrong.render_as_string(hide_password=False))
         place = rf"warehouses\.analytics\.url: cannot connect to postgresql\+psycopg://.*{wrong.host}:{wrong.port}/"
-        refused_by_run_and_plan(world, broken, place, advice, "check the address, the user, the password")
+        expect_refusal_by_run_and_plan(world, broken, place, advice, "check the address, the user, the password")
         assert running.requests() == []
 
 
@@ -282,8 +286,8 @@ def test_a_postgres_that_refuses_us(postgres: Server, tmp_path: Path, part: dict
     ids=["closed port", "unknown host"],
 )
 def test_a_postgres_that_does_not_answer(tmp_path: Path, part: dict[str, Any], advice: str) -> None:
-    """That may pass: the run failed, with exit code 1, so that whoever scheduled it tries again."""
-    url = sa.make_url("postgresql+psycopg://ann@127.0.0.1/db").set(**{"port": closed_port(), **part})
+    """An unreachable server may return: the run fails with exit code 1, so that a scheduler tries again."""
+    url = sa.make_url("postgresql+psycopg://ann@127.0.0.1/db").set(**{"port": find_closed_port(), **part})
     with sandbox() as running:
         world = World(url.render_as_string(hide_password=False), running, tmp_path)
         for verb in ("run", "plan"):
@@ -297,23 +301,23 @@ def test_a_postgres_that_does_not_answer(tmp_path: Path, part: dict[str, Any], a
 
 
 def test_a_message_shows_no_user_of_the_warehouse(tmp_path: Path) -> None:
-    """Users are e-mail addresses on some servers, so the address in a message comes without the user."""
-    url = f"postgresql+psycopg://ann.smith%40corp.example:pass-phrase@127.0.0.1:{closed_port()}/db"
+    """The address in a message has no user name, because on some servers it is an e-mail address."""
+    url = f"postgresql+psycopg://ann.smith%40corp.example:pass-phrase@127.0.0.1:{find_closed_port()}/db"
     with sandbox() as running, pytest.raises(WarehouseUnavailable) as caught:
         World(url, running, tmp_path).run()
     assert "ann.smith" not in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", ["missing", "not a database", "a folder"])
-def test_a_duckdb_file_that_is_none(duckdb_world: World, kind: str) -> None:
-    """A wrong path makes no empty file: it is told."""
+def test_a_path_that_is_no_duckdb_file_is_refused(duckdb_world: World, kind: str) -> None:
+    """A wrong path is an error and creates no empty file."""
     world, path = duckdb_world, duckdb_world.folder / "other.duckdb"
     if kind == "not a database":
         path.write_text("person@example.com is no database\n" * 200)
     if kind == "a folder":
         path.mkdir()
     broken = replace(world, url=f"duckdb:///{path}")
-    refused_by_run_and_plan(world, broken, rf"warehouses\.analytics\.url: .*{path}")
+    expect_refusal_by_run_and_plan(world, broken, rf"warehouses\.analytics\.url: .*{path}")
     assert world.sandbox.requests() == []
 
 
@@ -335,33 +339,38 @@ def test_a_duckdb_file_that_is_none(duckdb_world: World, kind: str) -> None:
             "select email, device, first_name, country from people", r"model\.primary_key", "no column id", id="no key"
         ),
         pytest.param(
-            f"{MAPPED}; drop table people", "model", "more than one statement; a model is one SELECT", id="two"
+            f"{MAPPED_QUERY}; drop table people",
+            "model",
+            "more than one statement; a model is one SELECT",
+            id="two statements",
         ),
-        pytest.param("select 1) as model; drop table people; --", "model", "more than one statement", id="a way out"),
+        pytest.param("select 1) as model; drop table people; --", "model", "more than one statement", id="injection"),
         pytest.param("delete from people", "model", "syntax error", id="no SELECT"),
         pytest.param("-- nothing", "model", "it is empty; a model is one SELECT", id="only a comment"),
         pytest.param("select * from people where email = $1", "model", "model", id="a parameter"),
     ],
 )
-def test_a_query_that_does_not_work(world: World, sql: str, place: str, advice: str) -> None:
-    """It is tried before anything else; the message names the sync's key and what the warehouse says."""
+def test_an_invalid_query_is_refused(world: World, sql: str, place: str, advice: str) -> None:
+    """An invalid query is refused before anything else; the error names the key and quotes the warehouse."""
     broken = replace(world, changes={"model": {"sql": sql, "primary_key": "id"}})
-    refused_by_run_and_plan(world, broken, rf"syncs\.people\.{place}: ", advice)
+    expect_refusal_by_run_and_plan(world, broken, rf"syncs\.people\.{place}: ", advice)
     assert world.sandbox.requests() == []
 
 
-def test_a_column_that_is_there_twice(world: World) -> None:
-    """Which one is meant cannot be known."""
+def test_a_mapped_column_that_occurs_twice_is_refused(world: World) -> None:
+    """A mapped column that the query yields twice is ambiguous."""
     sql = "select *, 'DE' as country from people"
     broken = replace(world, changes={"model": {"sql": sql, "primary_key": "id"}})
-    refused_by_run_and_plan(world, broken, r"syncs\.people\.fields\.country: the query has 2 columns named country")
+    expect_refusal_by_run_and_plan(
+        world, broken, r"syncs\.people\.fields\.country: the query has 2 columns named country"
+    )
 
 
-def test_all_missing_columns_are_told_at_once(world: World) -> None:
-    """Two wrong columns are two lines of one message."""
+def test_all_missing_columns_are_reported_at_once(world: World) -> None:
+    """One message has a line for each missing column."""
     broken = replace(world, changes={"model": {"sql": "select id, device from people", "primary_key": "id"}})
-    with untouched(world):
-        error = refused(
+    with check_unchanged(world):
+        error = expect_refusal(
             broken, broken.run, r"identifiers\.sha256_email: .*", r"fields\.first_name: .*", r"fields\.country: .*"
         )
     assert len(str(error).splitlines()) == 4
@@ -370,48 +379,50 @@ def test_all_missing_columns_are_told_at_once(world: World) -> None:
 # --- the destination
 
 
-def test_an_audience_id_that_does_not_exist(world: World) -> None:
-    """A wrong audience.id is refused before the first write to the warehouse."""
+def test_an_unknown_audience_id_is_refused(world: World) -> None:
+    """An unknown audience.id is refused before the first write to the warehouse."""
     broken = replace(world, changes={"audience": {"type": "user", "id": 4711}})
-    refused_by_run_and_plan(world, broken, "Audience 4711 does not exist on LinkedIn", r"Take audience\.id out")
+    expect_refusal_by_run_and_plan(world, broken, "Audience 4711 does not exist on LinkedIn", r"Take audience\.id out")
 
 
-def test_a_wrong_audience_id_is_told_at_its_place(duckdb_world: World) -> None:
-    """Of many syncs, the message names the one whose key is wrong."""
+def test_an_unknown_audience_id_is_reported_at_its_place(duckdb_world: World) -> None:
+    """The error names the sync whose key is wrong."""
     broken = replace(duckdb_world, changes={"audience": {"type": "user", "id": 4711}})
-    refused(broken, broken.run, r"syncs\.people\.audience")
+    expect_refusal(broken, broken.run, r"syncs\.people\.audience")
 
 
-def test_an_audience_of_the_other_type(world: World) -> None:
-    """A company audience takes no users: the message names both types."""
+def test_an_audience_of_another_type_is_refused(world: World) -> None:
+    """A company audience is refused for a user sync; the error names both types."""
     number = create_audience(world.sandbox, "COMPANY")
     broken = replace(world, changes={"audience": {"type": "user", "id": number}})
-    refused_by_run_and_plan(world, broken, f"Audience {number} .* type company", "is user", r"Correct audience\.type")
+    expect_refusal_by_run_and_plan(
+        world, broken, f"Audience {number} .* type company", "is user", r"Correct audience\.type"
+    )
 
 
-def test_an_audience_of_another_account(tmp_path: Path) -> None:
-    """An audience that belongs to another ad account is not taken for ours."""
+def test_an_audience_of_another_account_is_refused(tmp_path: Path) -> None:
+    """An audience that belongs to another ad account is refused."""
     with sandbox(account_ids=frozenset({ACCOUNT, 222})) as running:
-        world = furnished(World(f"duckdb:///{tmp_path}/warehouse.duckdb", running, tmp_path))
+        world = with_people(World(f"duckdb:///{tmp_path}/warehouse.duckdb", running, tmp_path))
         number = create_audience(running, "USER", account=222)
         broken = replace(world, changes={"audience": {"type": "user", "id": number}})
         place = r"destinations\.ads\.account_id"
-        refused_by_run_and_plan(world, broken, f"Audience {number} belongs to another ad account", place)
+        expect_refusal_by_run_and_plan(world, broken, f"Audience {number} belongs to another ad account", place)
 
 
-def test_an_account_that_is_not_ours(warehouse_url: str, tmp_path: Path) -> None:
-    """A 403 names the account, the scope and the roles that would do."""
+def test_an_account_without_permission_is_refused(warehouse_url: str, tmp_path: Path) -> None:
+    """The error for a 403 names the account, the scope and the roles that suffice."""
     with sandbox(unknown_account_find="403") as running:
-        world = furnished(World(warehouse_url, running, tmp_path))
-        broken = replace(world, account={"account_id": STRANGE_ACCOUNT})
-        patterns = (str(STRANGE_ACCOUNT), r"Check destinations\.ads\.account_id", "rw_dmp_segments", "CAMPAIGN_MANAGER")
-        refused_by_run_and_plan(world, broken, *patterns)
+        world = with_people(World(warehouse_url, running, tmp_path))
+        broken = replace(world, account={"account_id": UNKNOWN_ACCOUNT})
+        patterns = (str(UNKNOWN_ACCOUNT), r"Check destinations\.ads\.account_id", "rw_dmp_segments", "CAMPAIGN_MANAGER")
+        expect_refusal_by_run_and_plan(world, broken, *patterns)
 
 
-def test_an_account_that_may_only_be_viewed(world: World) -> None:
-    """A VIEWER is refused when the audience is to be made: no member is sent, and of the run only its row stays."""
+def test_a_viewer_of_the_account_is_refused(world: World) -> None:
+    """A VIEWER is refused when the audience is created: no member is sent, and only the row of the run stays."""
     broken = replace(world, account={"account_id": VIEWED_ACCOUNT})
-    error = refused(
+    error = expect_refusal(
         broken, broken.run, r"Check destinations\.ads\.account_id", "VIEWER is not enough", "Nothing was sent"
     )
     assert error.report.status is RunStatus.FAILED
@@ -429,36 +440,38 @@ def test_an_account_that_may_only_be_viewed(world: World) -> None:
     assert broken.run().status is RunStatus.SUCCEEDED
 
 
-def test_a_dead_api_version(duckdb_world: World) -> None:
-    """426 names the key to change, since no waiting helps."""
+def test_a_retired_api_version_is_refused(duckdb_world: World) -> None:
+    """The error for a 426 names the key to change, because waiting does not help."""
     broken = replace(duckdb_world, account={"api_version": "202511"})
-    refused_by_run_and_plan(
+    expect_refusal_by_run_and_plan(
         duckdb_world, broken, "does not serve API version 202511", r"Set destinations\.ads\.api_version to"
     )
 
 
-def test_a_dead_refresh_token(duckdb_world: World) -> None:
-    """A refresh token that has ended or was revoked is named as such, and where the new one goes."""
+def test_an_expired_refresh_token_is_refused(duckdb_world: World) -> None:
+    """The error says that the refresh token expired or was revoked, and names the key for a new one."""
     duckdb_world.sandbox.revoke_refresh_token()
-    refused_by_run_and_plan(
+    expect_refusal_by_run_and_plan(
         duckdb_world, duckdb_world, "Refresh Token Expired", r"Authorise .* again", r"destinations\.ads\.refresh_token"
     )
 
 
-def test_a_wrong_client_secret(duckdb_world: World) -> None:
-    """A refusal of the app itself names its three keys."""
+def test_a_wrong_client_secret_is_refused(duckdb_world: World) -> None:
+    """The error for refused app credentials names their keys."""
     broken = replace(duckdb_world, account={"client_secret": "wrong-client-secret"})
     keys = r"Check destinations\.ads\.client_id, destinations\.ads\.client_secret"
-    refused_by_run_and_plan(duckdb_world, broken, "Oauth Refresh Failed", "invalid_client", keys)
+    expect_refusal_by_run_and_plan(duckdb_world, broken, "Oauth Refresh Failed", "invalid_client", keys)
 
 
-def test_a_dead_access_token(duckdb_world: World) -> None:
-    """An access token without a refresh token cannot be renewed: the operator is told to put in another."""
-    token = "dead-access-token-of-somebody"
+def test_an_expired_access_token_is_refused(duckdb_world: World) -> None:
+    """Without a refresh token an expired access token cannot be renewed; the error names the key for a new one."""
+    token = "dead-access-token-of-someone"
     broken = replace(
         duckdb_world, account={"access_token": token, **dict.fromkeys(("refresh_token", "client_id", "client_secret"))}
     )
-    refused_by_run_and_plan(duckdb_world, broken, "does not take the access token", r"destinations\.ads\.access_token")
+    expect_refusal_by_run_and_plan(
+        duckdb_world, broken, "does not take the access token", r"destinations\.ads\.access_token"
+    )
 
 
 # --- the command line
@@ -481,11 +494,11 @@ def test_a_dead_access_token(duckdb_world: World) -> None:
     ],
 )
 def test_the_command_exits_with_2(duckdb_world: World, changes: dict[str, Any], expected: str) -> None:
-    """`run` says what is wrong on standard error, without a traceback or a secret, and exits with 2."""
+    """`run` prints the problem on standard error, without a traceback or a secret, and exits with 2."""
     world = duckdb_world
     file = world.folder / "config.yaml"
-    file.write_text(yaml.safe_dump(changed(world.written, changes)))
-    with untouched(world):
+    file.write_text(yaml.safe_dump(with_changes(world.written, changes)))
+    with check_unchanged(world):
         done = subprocess.run(
             [sys.executable, "-m", "warehouse_sync", "--config", str(file), "run"],
             capture_output=True,
