@@ -1,10 +1,10 @@
-"""The test that holds the product: for any history of data, faults and crashes, once runs get through, all is well.
+"""The main test of the product: after any history of data, faults and crashes, calm runs make the audience equal.
 
-HISTORIES=n       so many of them on DuckDB, a quarter as many on PostgreSQL; default 8, in `make test-all` 24
-SEED=n            which ones; the same n gives the same ones
-REPRODUCE=v:blob  only the one that failed: version and blob as Hypothesis printed them behind @reproduce_failure
+HISTORIES=n       the number of histories on DuckDB, a quarter of it on PostgreSQL; default 8, in `make test-all` 24
+SEED=n            the seed: the same n gives the same histories
+REPRODUCE=v:blob  only the history that failed: version and blob as Hypothesis printed them in @reproduce_failure
 
-Long runs, with figures: PYTHONPATH=tests python -m harness.histories.machine --histories 2000 --seed 7
+Long runs, with statistics: PYTHONPATH=tests python -m harness.histories.machine --histories 2000 --seed 7
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ SEED = int(os.environ.get("SEED", "0"))
 REPRODUCE = os.environ.get("REPRODUCE")
 
 GROUPS = 64
-"""Independent histories of data that each history carries."""
+"""The number of independent groups of rows in each history."""
 
 
 def test_any_history_ends_equal(warehouse_url: str, tmp_path: Path) -> None:
-    """After calm runs the audience equals the query, and nobody was ever added who was not in it."""
+    """After calm runs the audience equals the query, and no member was ever added that was not in the query."""
     histories = HISTORIES if warehouse_url.startswith("duckdb") else max(1, HISTORIES // 4)
     with bench(warehouse_url, tmp_path, near=True, groups=GROUPS) as place:
         tally = run_histories(place, histories, number=SEED, blob=REPRODUCE)
-    told(tally)
+    print_tally(tally)
     assert tally["histories"] >= histories or REPRODUCE
 
 
 @pytest.mark.skipif(REPRODUCE is not None, reason="one history is reproduced")
 def test_any_history_ends_equal_over_sockets(warehouse_url: str, tmp_path: Path) -> None:
-    """The same over real HTTP, with a real file, and with the migrations in each history."""
+    """The promise also holds over real HTTP, with a real file, and with the migrations in each history."""
     histories = max(3, HISTORIES // 10)
     with bench(warehouse_url, tmp_path, near=False, groups=4) as place:
         tally = run_histories(place, histories, number=SEED + 1)
-    told(tally)
+    print_tally(tally)
     assert tally["run succeeded"] >= histories
 
 
-def told(tally: Tally) -> None:
-    """The figures, for whoever runs pytest with -s."""
+def print_tally(tally: Tally) -> None:
+    """Print the statistics, to be read with `pytest -s`."""
     print(f"\n{tally.told()}")  # noqa: T201
