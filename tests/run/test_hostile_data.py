@@ -1,4 +1,4 @@
-"""Hostile data, columns and names: no run crashes, nothing is sent wrongly, and whatever is left out is told."""
+"""Hostile data, columns and names: no run crashes, nothing wrong is sent, and all that is left out is reported."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def is_duckdb(world: World) -> bool:
 
 
 def held(world: World) -> set[str]:
-    """The hashes of addresses that the audience holds."""
+    """Return the hashes of addresses that the audience holds."""
     return {value for member in world.holds("elements") for _, value in member}
 
 
@@ -42,12 +42,12 @@ def hashed(*addresses: str) -> set[str]:
 
 
 def snapshot(world: World, columns: str) -> list[sa.Row[Any]]:
-    """These columns of the newest snapshot's members, by their key."""
+    """Return these columns of the members in the newest snapshot, in the order of their key."""
     (table,) = world.query("select snapshot_table from warehouse_sync.runs order by run_id desc limit 1")[0]
     return list(world.query(f"select {columns} from warehouse_sync.{table} where reason is null order by primary_key"))
 
 
-def asking(world: World, sql: str, **changes: Any) -> World:
+def with_query(world: World, sql: str, **changes: Any) -> World:
     return replace(world, changes={"model": {"sql": sql, "primary_key": "id"}, **EMAIL_ONLY, **changes})
 
 
@@ -78,8 +78,8 @@ ADDRESSES: dict[str, str | None] = {
 }
 
 
-def test_hostile_texts(world: World) -> None:
-    """Addresses come out clean or are set aside, plain fields keep to the wire's limits, the log to short keys."""
+def test_hostile_texts_are_normalised_or_rejected(world: World) -> None:
+    """Addresses are normalised or rejected, plain fields respect the limits of LinkedIn, and logged keys are short."""
     rows = [
         {"id": place, "email": text, "device": None, "first_name": text.replace("@", " "), "country": text[:3]}
         for place, text in enumerate(ADDRESSES)
@@ -115,17 +115,17 @@ def test_hostile_texts(world: World) -> None:
 
 
 @pytest.mark.parametrize("warehouse_url", ["duckdb"], indirect=True)
-def test_texts_with_nul(world: World) -> None:
-    """In DuckDB a text may hold NUL: it is nothing, in addresses, fields, lists and keys; it never reaches the wire."""
+def test_nul_is_removed_from_texts(world: World) -> None:
+    """NUL, which a text in DuckDB may hold, is removed from addresses, fields, lists and keys, and never sent."""
     texts = "chr(0) || 'ann@ex' || chr(0) || 'ample.com' as email, 'An' || chr(0) || 'n' as name, 'k' || chr(0) as id"
-    nul = asking(world, f"select {texts}", fields={"first_name": "name"})
+    nul = with_query(world, f"select {texts}", fields={"first_name": "name"})
     assert nul.run().members == 1
     assert held(nul) == hashed("ann@example.com")
     assert [tuple(row) for row in snapshot(nul, "first_name, primary_key")] == [("Ann", "k")]
 
 
-def test_values_of_any_type(world: World) -> None:
-    """Numbers, dates, arrays, JSON and the rest are text in fields and name rows as primary keys; NULL keys too."""
+def test_values_of_any_type_are_cast_to_text(world: World) -> None:
+    """Values of every type become text in fields, and every type, also NULL, can be a primary key."""
     duckdb = is_duckdb(world)
     types = {
         "k_nan": "cast('NaN' as double precision)",
@@ -139,15 +139,15 @@ def test_values_of_any_type(world: World) -> None:
         "k_decimal": "cast(1.50 as decimal(9, 2))",
         "k_blob": "cast('\\xff\\x00' as blob)" if duckdb else "cast('\\xff00' as bytea)",
         "k_time": "interval '1 day'",
-        "k_enum": "cast('calm' as enum('calm', 'odd'))" if duckdb else "cast('calm' as mood)",
+        "k_enum": "cast('calm' as enum('calm', 'wild'))" if duckdb else "cast('calm' as mood)",
         "k_null": "cast(null as integer)",
     }
     with world.connect() as connection:
         if not duckdb:
-            connection.exec_driver_sql("create type mood as enum ('calm', 'odd')")
+            connection.exec_driver_sql("create type mood as enum ('calm', 'wild')")
             connection.exec_driver_sql("create type pair as (a integer, b text)")
         columns = ", ".join(f"{sql} as {name}" for name, sql in types.items())
-        connection.exec_driver_sql(f"create table odd as select 'ann@example.com' as email, {columns}")
+        connection.exec_driver_sql(f"create table typed as select 'ann@example.com' as email, {columns}")
     fields = {
         "first_name": "k_nan",
         "last_name": "k_array",
@@ -155,18 +155,18 @@ def test_values_of_any_type(world: World) -> None:
         "company": "k_blob",
         "country": "k_bool",
     }
-    odd = replace(
+    typed = replace(
         world,
         changes={
-            "model": {"sql": "select * from odd union all select * from odd", "primary_key": list(types)},
+            "model": {"sql": "select * from typed union all select * from typed", "primary_key": list(types)},
             "identifiers": {"sha256_email": "email", "google_aid": "k_uuid"},
             "fields": fields,
         },
     )
-    report = odd.run()
+    report = typed.run()
     assert (report.status, report.rows, report.members) == (RunStatus.SUCCEEDED, 2, 1)
-    assert odd.plan().rejections == {"country:not_a_country_code": 2}
-    (row,) = snapshot(odd, "first_name, title, google_aid, primary_key")
+    assert typed.plan().rejections == {"country:not_a_country_code": 2}
+    (row,) = snapshot(typed, "first_name, title, google_aid, primary_key")
     assert (row.first_name.lower(), row.title, row.google_aid) == (
         "nan",
         '{"a": [1]}',
@@ -177,8 +177,8 @@ def test_values_of_any_type(world: World) -> None:
 
 
 @pytest.mark.parametrize("warehouse_url", ["postgres"], indirect=True)
-def test_columns_of_many_collations(world: World) -> None:
-    """A column's own collation neither stops the run nor merges two members; PostgreSQL has some that could."""
+def test_collations_do_not_merge_members(world: World) -> None:
+    """The collation of a column neither fails the run nor merges two members, as some in PostgreSQL would."""
     with world.connect() as connection:
         connection.exec_driver_sql(
             "create collation loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
@@ -199,14 +199,14 @@ def test_columns_of_many_collations(world: World) -> None:
     assert len(world.query("select 1 from warehouse_sync.sync_log where outcome = 'rejected'")) == 2
 
 
-def test_a_key_that_cannot_be_sorted(world: World) -> None:
-    """PostgreSQL has no order for json: such a primary key is refused at its sync, before anything is written."""
+def test_a_key_that_cannot_be_sorted_is_refused(world: World) -> None:
+    """A primary key of type json, which PostgreSQL cannot sort, is refused before anything is written."""
     if is_duckdb(world):
         pytest.skip("DuckDB sorts every type")
     with pytest.raises(
         ConfigurationError, match=r"syncs\.people\.model: .*ordering operator .*json.*Nothing was touched"
     ):
-        asking(world, "select '1'::json as id, 'ann@example.com' as email").run()
+        with_query(world, "select '1'::json as id, 'ann@example.com' as email").run()
     assert world.query("select 1 from information_schema.schemata where schema_name = 'warehouse_sync'") == []
 
 
@@ -224,8 +224,8 @@ LISTS = {
 }
 
 
-def test_hostile_lists(world: World) -> None:
-    """What is no list that can be read is left out and counted, never sent in pieces."""
+def test_values_that_are_no_list_are_left_out(world: World) -> None:
+    """A value that cannot be read as a list is left out and counted, never sent in part."""
     with world.connect() as connection:
         connection.execute(sa.text("create table firms (id integer, name text, industries text)"))
         rows = [{"id": place, "name": f"Firm {place}", "list": text} for place, text in enumerate(LISTS)]
@@ -243,15 +243,15 @@ def test_hostile_lists(world: World) -> None:
     assert world.sandbox.violations() == []
 
 
-def test_many_rows_with_one_identity(world: World) -> None:
-    """Any number of rows makes one member, and any number of rejected rows a handful of reasons."""
+def test_many_rows_with_one_identity_are_one_member(world: World) -> None:
+    """Many rows with one identity give one member, and many rejected rows a few counted reasons."""
     count = int(os.environ.get("WAREHOUSE_SYNC_HOSTILE_ROWS", "20000"))
     series = f"select g.n as id, 'ann@example.com' as email from generate_series(1, {count}) as g(n)"
-    report = asking(world, series).run()
+    report = with_query(world, series).run()
     assert (report.rows, report.members, report.delivered.add) == (count, 1, 1)
     (row,) = snapshot(world, "primary_key, query_rows")
     assert tuple(row) == ("1", count)
-    rejected = asking(world, series.replace("'ann@example.com'", "cast(g.n as text)"))
+    rejected = with_query(world, series.replace("'ann@example.com'", "cast(g.n as text)"))
     assert rejected.plan().rejections == {"no_identifier": count, "sha256_email:not_an_address": count}
     assert rejected.run().rejected == count
     assert held(rejected) == set()
@@ -262,8 +262,8 @@ def test_many_rows_with_one_identity(world: World) -> None:
     ["cast('secret' || n as integer)", "1 / (n - 2)", "cast('2026-02-3' || n as date)"],
     ids=["cast", "zero", "date"],
 )
-def test_a_view_that_raises_for_one_row(world: World, cell: str) -> None:
-    """The run fails before anything is sent; the message has the step, and no value."""
+def test_a_view_that_fails_for_one_row_fails_the_run(world: World, cell: str) -> None:
+    """The run fails before anything is sent; the message names the step and holds no value."""
     if is_duckdb(world) and cell.startswith("1 /"):
         cell = "case when n = 2 then error('secret') else 1 end"
     with world.connect() as connection:
@@ -302,26 +302,26 @@ COLUMNS = [
 ]
 
 
-def test_columns_of_any_name(world: World) -> None:
-    """Whatever its columns are called, each one goes to the field that it is mapped to, and the mapping may cross."""
-    sandboxed, names = world, iter(COLUMNS)
-    for turn, group in enumerate(zip(names, names, names, names, strict=True)):
+def test_columns_may_have_any_name(world: World) -> None:
+    """A column with any name is sent in the field that it is mapped to, also where the mapping swaps two names."""
+    base, names = world, iter(COLUMNS)
+    for index, group in enumerate(zip(names, names, names, names, strict=True)):
         email, first, last, key = group
         quoted = ['"' + name.replace('"', '""') + '"' for name in group]
-        values = [f"'n{turn}@example.com'", f"'{turn} first'", f"'{turn} last'", f"'{turn} key'"]
+        values = [f"'n{index}@example.com'", f"'{index} first'", f"'{index} last'", f"'{index} key'"]
         columns = ", ".join(f"{value} as {name}" for value, name in zip(values, quoted, strict=True))
-        odd = replace(
-            sandboxed,
+        custom = replace(
+            base,
             changes={
                 "model": {"sql": f"select {columns} -- ; :x %", "primary_key": key},
                 "identifiers": {"sha256_email": email},
                 "fields": {"first_name": last, "last_name": first},
             },
         )
-        assert odd.run().status is RunStatus.SUCCEEDED, group
-        (row,) = snapshot(odd, "first_name, last_name, primary_key")
-        assert tuple(row) == (f"{turn} last", f"{turn} first", f"{turn} key"), group
-        assert held(odd) == hashed(f"n{turn}@example.com"), group
+        assert custom.run().status is RunStatus.SUCCEEDED, group
+        (row,) = snapshot(custom, "first_name, last_name, primary_key")
+        assert tuple(row) == (f"{index} last", f"{index} first", f"{index} key"), group
+        assert held(custom) == hashed(f"n{index}@example.com"), group
 
 
 @pytest.mark.parametrize(
@@ -335,41 +335,43 @@ def test_columns_of_any_name(world: World) -> None:
     ],
     ids=["mapped", "not mapped", "renamed", "upper", "lower"],
 )
-def test_a_column_name_that_comes_twice(world: World, sql: str, column: str, expected: str | None) -> None:
-    """Mapped, it is refused since nobody knows which one is meant; beside the mapping it disturbs nothing."""
-    twice = asking(world, sql, identifiers={"sha256_email": column})
+def test_a_column_name_that_occurs_twice(world: World, sql: str, column: str, expected: str | None) -> None:
+    """A repeated column name is refused where it is mapped, because it is ambiguous, and ignored elsewhere."""
+    repeated = with_query(world, sql, identifiers={"sha256_email": column})
     if expected is None:
         message = r"syncs\.people\.identifiers\.sha256_email: the query has 2 columns named email"
         with pytest.raises(ConfigurationError, match=message):
-            twice.run()
+            repeated.run()
     else:
-        assert twice.run().members == 1
-        assert held(twice) == hashed(expected)
+        assert repeated.run().members == 1
+        assert held(repeated) == hashed(expected)
 
 
 @pytest.mark.parametrize("sql", ["select", "select 1, 'ann@example.com'", 'select 1 as id, 2 as "ann@example.com"'])
-def test_a_query_without_the_columns(world: World, sql: str) -> None:
-    """Without columns, with nameless ones, or with an address for a name, it is refused, and no address is repeated."""
+def test_a_query_without_the_mapped_columns_is_refused(world: World, sql: str) -> None:
+    """A query without columns, or with unnamed ones, is refused, and the message repeats no address."""
     with pytest.raises(ConfigurationError, match=r"syncs\.people\.(model|identifiers)") as caught:
-        asking(world, sql).run()
+        with_query(world, sql).run()
     assert "ann@" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     "end", [" -- ; drop table people", "; -- done", " /* :x % ; */", ", ';--/*:x%' as a, '\\:' as \"%s:\\\"", "\n;\n"]
 )
-def test_a_query_is_taken_as_it_stands(world: World, end: str) -> None:
-    """Comments, semicolons, colons and per cent signs in a query mean what they mean to the server, and no more."""
-    asked = asking(world, "select 1 as id, '%s:x;--@example.com' as email" + end)
-    assert asked.run().members == 1
-    assert held(asked) == hashed("%s:x;--@example.com")
+def test_the_text_of_a_query_is_not_changed(world: World, end: str) -> None:
+    """Comments, semicolons, colons and percent signs in a query mean only what they mean to the server."""
+    custom = with_query(world, "select 1 as id, '%s:x;--@example.com' as email" + end)
+    assert custom.run().members == 1
+    assert held(custom) == hashed("%s:x;--@example.com")
 
 
 # --- names
 
 
-def named(world: World, schema: str, *syncs: str, destination: str = "ads", audience: str = "People") -> Config:
-    """The configuration with these names in it, loaded from the file that commands read."""
+def load_named_config(
+    world: World, schema: str, *syncs: str, destination: str = "ads", audience: str = "People"
+) -> Config:
+    """Return the configuration with these names, loaded from the file that the commands read."""
     written = deepcopy(world.written)
     written["warehouses"] = {destination: {**written["warehouses"]["analytics"], "schema": schema}}
     written["destinations"] = {destination: written["destinations"]["ads"]}
@@ -387,8 +389,8 @@ def named(world: World, schema: str, *syncs: str, destination: str = "ads", audi
     return load_config(file)
 
 
-def command(world: World, *words: str) -> Any:
-    """What a verb prints as JSON; it must end well."""
+def run_command(world: World, *words: str) -> Any:
+    """Return what a command that must succeed prints as JSON."""
     verb, *names = words
     done = CliRunner().invoke(app, ["--config", str(world.folder / "config.yaml"), verb, "--json", *names])
     assert done.exit_code == 0, (words, done.output)
@@ -403,27 +405,27 @@ NAMES: Mapping[str, tuple[str, tuple[str, str]]] = {
 
 
 @pytest.mark.parametrize("kind", NAMES)
-def test_names_of_any_kind_work_in_every_verb(world: World, kind: str) -> None:
-    """Two syncs whose cleaned names are alike run side by side, twice, with whatever characters all names have."""
+def test_names_of_any_kind_work_in_every_command(world: World, kind: str) -> None:
+    """Two syncs whose table names would be equal run side by side, twice, with any characters in all names."""
     schema, syncs = NAMES[kind]
-    config = named(world, schema, *syncs, destination=syncs[0], audience=f"{syncs[1]} \U0001f600"[:200])
+    config = load_named_config(world, schema, *syncs, destination=syncs[0], audience=f"{syncs[1]} \U0001f600"[:200])
     for place in range(2):
         with world.connect() as connection:
             connection.exec_driver_sql(
                 f"create table t{place} as select {place} as id, 'ann{place}@example.com' as email, "
                 "null as device, null as first_name, null as country"
             )
-    assert [plan["planned"]["add"] for plan in command(world, "plan")] == [1, 1]
-    assert command(world, "migrate")
-    assert [run["delivered"]["add"] for run in command(world, "run", "--all")] == [1, 1]
+    assert [plan["planned"]["add"] for plan in run_command(world, "plan")] == [1, 1]
+    assert run_command(world, "migrate")
+    assert [run["delivered"]["add"] for run in run_command(world, "run", "--all")] == [1, 1]
     with world.connect() as connection:
         connection.exec_driver_sql("update t1 set email = 'new@example.com'")
     assert run_sync(config, syncs[0]).delivered == OperationCounts()
     assert run_sync(config, syncs[1]).delivered == OperationCounts(add=1, remove=1)
-    assert command(world, "retry", "--", syncs[0])[0]["status"] == "succeeded"
-    assert [status["members"] for status in command(world, "status")] == [1, 1]
-    assert [len(command(world, "log", "--", name)) for name in syncs] == [1, 3]
-    assert command(world, "validate")["valid"]
+    assert run_command(world, "retry", "--", syncs[0])[0]["status"] == "succeeded"
+    assert [status["members"] for status in run_command(world, "status")] == [1, 1]
+    assert [len(run_command(world, "log", "--", name)) for name in syncs] == [1, 3]
+    assert run_command(world, "validate")["valid"]
     members = [world.sandbox.members(segment["id"]) for segment in world.sandbox.segments()]
     found = [{value for member in each for _, value in member} for each in members]
     assert sorted(found, key=sorted) == sorted([hashed("ann0@example.com"), hashed("new@example.com")], key=sorted)
@@ -442,11 +444,15 @@ def test_names_of_any_kind_work_in_every_verb(world: World, kind: str) -> None:
         ({"audience": "a\u0007"}, "syncs.people.audience.name", "control characters"),
     ],
 )
-def test_names_that_have_no_room(world: World, names: dict[str, Any], path: str, message: str) -> None:
-    """What the state, the warehouse or the audience cannot be called is refused with file, line and path."""
+def test_names_that_are_too_long_or_reserved_are_refused(
+    world: World, names: dict[str, Any], path: str, message: str
+) -> None:
+    """A name that the state, the warehouse or the audience cannot have is refused with file, line and path."""
     syncs = names.get("syncs", [SYNC])
     with pytest.raises(ConfigurationError) as caught:
-        named(world, names.get("schema", "warehouse_sync"), *syncs, audience=names.get("audience", "People"))
+        load_named_config(
+            world, names.get("schema", "warehouse_sync"), *syncs, audience=names.get("audience", "People")
+        )
     (problem,) = caught.value.problems
     assert (problem.path or "").startswith(path)
     assert message in problem.message
@@ -457,10 +463,10 @@ def test_names_that_have_no_room(world: World, names: dict[str, Any], path: str,
 @pytest.mark.parametrize(
     ("schema", "message"), [("a.b", "dot"), ("Temp", "DuckDB's own"), ("WareHouse", "name of the DuckDB file")]
 )
-def test_schemas_that_duckdb_mistakes(world: World, schema: str, message: str) -> None:
-    """DuckDB takes some names for databases, among them the file's; PostgreSQL has no such trouble."""
+def test_schemas_that_duckdb_takes_for_databases_are_refused(world: World, schema: str, message: str) -> None:
+    """Schema names that DuckDB reads as databases, such as the name of its file, are refused on DuckDB only."""
     if is_duckdb(world):
         with pytest.raises(ConfigurationError, match=message):
-            named(world, schema, SYNC)
+            load_named_config(world, schema, SYNC)
     else:
-        named(world, schema, SYNC)
+        load_named_config(world, schema, SYNC)
