@@ -1,6 +1,6 @@
-"""A worker that is killed (kill -9) leaves nothing that anybody has to repair.
+"""A worker that is killed (kill -9) leaves nothing to repair by hand.
 
-Here it is a process as a user starts it, and the lease runs out by itself; test_torture.py has many more kills.
+The worker here is a process as a user starts it, and its lease expires by itself; test_torture.py has many more kills.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from harness.processes.command import call, interrupt, people
 from harness.worlds.world import World, create_audience, sandbox
 
 LEASE = 5.0
-"""Seconds; the shortest that the configuration allows."""
+"""Seconds: the shortest lease that the configuration allows."""
 
 
 @pytest.fixture
@@ -34,8 +34,8 @@ def world(warehouse_url: str, tmp_path: Path) -> Iterator[World]:
 @pytest.mark.parametrize(
     ("warehouse_url", "action"), [("duckdb", "REMOVE"), ("postgres", "ADD")], indirect=["warehouse_url"]
 )
-def test_kill_in_the_middle_of_a_delivery(world: World, action: str) -> None:
-    """Killed while REMOVEs or ADDs are under way: after the lease has run out, the next run ends equal."""
+def test_a_worker_killed_during_delivery(world: World, action: str) -> None:
+    """After a kill during REMOVEs or ADDs, the first run after the lease has expired ends equal."""
     world.fill(people(range(600)))
     assert call(world.folder, "run").code == 0
     rows = people(range(300, 900))
@@ -55,9 +55,9 @@ def test_kill_in_the_middle_of_a_delivery(world: World, action: str) -> None:
     time.sleep(LEASE + 0.5)
     report = call(world.folder, "run", "--json")
     assert report.code == 0, report.err
-    (told,) = json.loads(report.out)
-    assert told["status"] == "succeeded"
-    assert told["planned"]["add"] + told["planned"]["remove"] > 0
+    (result,) = json.loads(report.out)
+    assert result["status"] == "succeeded"
+    assert result["planned"]["add"] + result["planned"]["remove"] > 0
     world.check(rows)
     statuses = [status for (status,) in world.query("select status from warehouse_sync.runs order by run_id")]
     assert statuses == ["succeeded", "failed", "succeeded"]

@@ -1,4 +1,4 @@
-"""The product in one sentence: after each day the audience equals the query, however REMOVE is to be read."""
+"""The promise of the product: after each run the audience equals the query, under every reading of REMOVE."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ company_rows = st.fixed_dictionaries(
 
 
 def clean(rows: Rows) -> Rows:
-    """The rows as the plain reference reads them: without what the mapping leaves out."""
+    """Return the rows for the reference implementation: without the values that the mapping leaves out."""
     zeros = "00000000-0000-0000-0000-000000000000"
     return [
         {
@@ -59,18 +59,18 @@ def clean(rows: Rows) -> Rows:
     ]
 
 
-on_snowflake: defaultdict[str, Iterator[int]] = defaultdict(lambda: count(1))
-"""Examples so far, by the kind of audience."""
+snowflake_examples: defaultdict[str, Iterator[int]] = defaultdict(lambda: count(1))
+"""The number of examples so far, by the type of audience."""
 
 
 @settings(max_examples=rounds(4, 8))
 @given(data=st.data())
-def test_every_day_ends_equal(kind: str, warehouse_url: str, tmp_path: Path, data: st.DataObject) -> None:
-    """Any days, with shared, swapped and missing identifiers and keys, end with the audience equal to the query."""
+def test_every_run_ends_equal(kind: str, warehouse_url: str, tmp_path: Path, data: st.DataObject) -> None:
+    """The audience equals the query after every run, with shared, swapped and missing identifiers and keys."""
     row = user_rows if kind == "user" else company_rows
     days = data.draw(st.lists(st.lists(row, max_size=8), min_size=2, max_size=4))
-    if warehouse_url.startswith("snowflake") and next(on_snowflake[kind]) > rounds(2, 3):
-        return  # Two seconds a run: few examples are for the dialect, the many for the logic.
+    if warehouse_url.startswith("snowflake") and next(snowflake_examples[kind]) > rounds(2, 3):
+        return  # A run takes two seconds: a few examples suffice for the dialect, the logic is tested elsewhere.
     with sandbox() as running:
         world = World(warehouse_url, running, tmp_path, kind)
         world.begin_anew()
@@ -86,8 +86,8 @@ def person(number: int, **more: Any) -> dict[str, Any]:
     return {"id": number, "email": f"person{number}@example.com", **more}
 
 
-def days(world: World, *each: Rows) -> list[OperationCounts]:
-    """Run every day; what each one planned."""
+def run_days(world: World, *each: Rows) -> list[OperationCounts]:
+    """Fill the table and run, for each day; return what each run planned."""
     planned = []
     for rows in each:
         world.fill(rows)
@@ -96,51 +96,51 @@ def days(world: World, *each: Rows) -> list[OperationCounts]:
     return planned
 
 
-def test_a_person_with_two_rows_stays_while_one_row_is_left(world: World) -> None:
-    """A member is a tuple of identifiers, not a row: losing one of two rows removes nobody."""
-    twice = [person(1), {**person(1), "id": 2}]
-    assert days(world, twice, twice[1:]) == [OperationCounts(add=1), OperationCounts()]
+def test_a_member_with_two_rows_stays_while_one_row_remains(world: World) -> None:
+    """A member is a tuple of identifiers, not a row: the loss of one of its two rows removes no member."""
+    both = [person(1), {**person(1), "id": 2}]
+    assert run_days(world, both, both[1:]) == [OperationCounts(add=1), OperationCounts()]
 
 
 def test_a_changed_address_removes_the_old_one(world: World) -> None:
-    """An update of an address is a REMOVE of the old member and an ADD of the new one."""
-    assert days(world, [person(1)], [{"id": 1, "email": "new@example.com"}])[1] == OperationCounts(add=1, remove=1)
+    """A changed address is a REMOVE of the old member and an ADD of the new one."""
+    assert run_days(world, [person(1)], [{"id": 1, "email": "new@example.com"}])[1] == OperationCounts(add=1, remove=1)
 
 
 def test_swapped_addresses_change_nothing(world: World) -> None:
-    """Two people who swap addresses are the same two members."""
+    """Two rows that swap their addresses are the same two members."""
     swapped = [{**person(1), "id": 2}, {**person(2), "id": 1}]
-    assert days(world, [person(1), person(2)], swapped)[1] == OperationCounts()
+    assert run_days(world, [person(1), person(2)], swapped)[1] == OperationCounts()
 
 
-def test_who_shares_a_device_with_a_leaver_is_added_again(world: World) -> None:
-    """REMOVE may take out everybody behind an identifier, so whoever shares one is added again behind it."""
+def test_a_member_that_shares_a_device_with_a_removed_one_is_added_again(world: World) -> None:
+    """REMOVE may remove all members with an identifier, so every member that shares it is added again afterwards."""
     both = [person(1, device=DEVICES[0]), person(2, device=DEVICES[0])]
-    assert days(world, both, both[1:])[1] == OperationCounts(add=1, remove=1)
+    assert run_days(world, both, both[1:])[1] == OperationCounts(add=1, remove=1)
 
 
 def test_new_fields_are_an_add_without_a_remove(world: World) -> None:
-    """A changed first name is sent, and nobody is removed for it."""
-    planned = days(world, [person(1, first_name="Ann")], [person(1, first_name="Bo")])
+    """A changed first name is sent as an ADD, and removes no member."""
+    planned = run_days(world, [person(1, first_name="Ann")], [person(1, first_name="Bo")])
     assert planned[1] == OperationCounts(add=1)
     (fields,) = world.sandbox.members(world.segment, reading="elements").values()
     assert fields["firstName"] == "Bo"
 
 
-def test_everybody_leaves_and_comes_back(world: World) -> None:
-    """An empty query empties the audience (the guard is off here), and it fills again."""
+def test_an_empty_query_empties_the_audience(world: World) -> None:
+    """Without the guard, an empty query empties the audience, and the next query fills it again."""
     some = [person(number) for number in range(5)]
-    assert days(world, some, [], some)[1:] == [OperationCounts(remove=5), OperationCounts(add=5)]
+    assert run_days(world, some, [], some)[1:] == [OperationCounts(remove=5), OperationCounts(add=5)]
 
 
-def test_where_no_row_is_as_it_was_each_member_is_judged_all_the_same(world: World) -> None:
-    """All replaced, all with new fields, one of them alone left among new ones with another field, or another key."""
+def test_members_are_compared_one_by_one_where_no_row_is_unchanged(world: World) -> None:
+    """All members replaced, all with new fields, and one that stays among new ones with another field or key."""
     first = [person(number, device=DEVICES[number % 2]) for number in range(4)]
     others = [person(number, device=DEVICES[number % 2]) for number in range(4, 8)]
     renamed = [{**row, "first_name": "Bo"} for row in others]
     one_renamed = [{**renamed[0], "first_name": "Cy"}, *first[1:]]
     one_under_another_key = [{**one_renamed[0], "id": 99}, *others[1:]]
-    assert days(world, first, others, renamed, one_renamed, one_under_another_key)[1:] == [
+    assert run_days(world, first, others, renamed, one_renamed, one_under_another_key)[1:] == [
         OperationCounts(add=4, remove=4),
         OperationCounts(add=4),
         OperationCounts(add=4, remove=3),
@@ -148,34 +148,34 @@ def test_where_no_row_is_as_it_was_each_member_is_judged_all_the_same(world: Wor
     ]
 
 
-def test_missing_and_duplicate_keys_do_not_matter(world: World) -> None:
-    """The primary key serves the log only: without one, or with the same for all, the mirror is right."""
+def test_missing_and_duplicate_primary_keys_do_not_matter(world: World) -> None:
+    """The audience is right without primary keys and with equal ones, because only the log uses them."""
     rows = [{**person(number), "id": None} for number in range(3)]
     same = [{**person(number), "id": 7} for number in range(2, 6)]
-    days(world, rows, same, rows)
+    run_days(world, rows, same, rows)
 
 
 def test_an_unchanged_query_sends_no_member_request(world: World) -> None:
-    """Nothing changed: nothing is sent to /users."""
-    days(world, [person(1)])
+    """A run of an unchanged query sends nothing to /users."""
+    run_days(world, [person(1)])
     before = len(world.sandbox.requests("users"))
     report = world.run()
     assert report.planned == OperationCounts()
     assert len(world.sandbox.requests("users")) == before == 1
 
 
-def test_a_full_run_adds_all_and_removes_the_stale(world: World) -> None:
-    """--full sends every member and removes who left, in one run; the audience is never empty in between."""
-    days(world, [person(number) for number in range(4)])
+def test_a_full_run_adds_all_members_and_removes_the_stale_ones(world: World) -> None:
+    """--full sends every member and removes those that left the query, in one run."""
+    run_days(world, [person(number) for number in range(4)])
     world.fill([person(number) for number in range(1, 5)])
     report = world.run(full=True)
     assert report.planned == OperationCounts(add=4, remove=1)
     world.check([person(number) for number in range(1, 5)])
 
 
-def test_what_was_in_the_audience_before_us_stays(world: World) -> None:
-    """Members that an existing audience held before are not ours: they are never removed."""
-    days(world, [person(1)])
+def test_earlier_members_of_an_existing_audience_stay(world: World) -> None:
+    """Members that an existing audience held before the first run are never removed."""
+    run_days(world, [person(1)])
     world.changes = {"audience": {"type": "user", "id": world.segment}}
     with world.connect() as connection:
         connection.exec_driver_sql("drop schema warehouse_sync cascade")
@@ -185,8 +185,8 @@ def test_what_was_in_the_audience_before_us_stays(world: World) -> None:
     assert world.holds("elements") == world.expected([person(1), person(2)], "elements")
 
 
-def test_rejected_rows_are_told_once_and_without_their_value(world: World) -> None:
-    """A row that cannot be a member is counted in each run and logged in the first, by its key."""
+def test_rejected_rows_are_logged_once_and_without_their_value(world: World) -> None:
+    """A row that cannot be a member is counted in each run, and logged by its key in the first only."""
     rows = [person(1), {"id": 2}, {"id": 3, "email": "a" * 64}, {"id": 4, "email": "oops"}]
     world.fill(rows)
     reports = [world.run(), world.run()]
@@ -195,8 +195,8 @@ def test_rejected_rows_are_told_once_and_without_their_value(world: World) -> No
     assert sorted(map(tuple, lines)) == [("2", "no_identifier"), ("3", "already_hashed"), ("4", "no_identifier")]
 
 
-def test_data_that_is_hashed_already(world: World) -> None:
-    """hash_pii: false sends hashes as they are, in lower case, and rejects what is none with advice and no value."""
+def test_hashes_are_sent_as_they_are_without_hash_pii(world: World) -> None:
+    """hash_pii: false sends hashes in lower case; it rejects other texts, with advice and without the value."""
     digest = "584C4423C421DF49955759498A71495ABA49B8780EB9387DFF333B6F0982C777"
     world.changes = {"hash_pii": False}
     world.fill([{"id": 1, "email": digest}, {"id": 2, "email": "plain@example.com"}])
@@ -209,9 +209,9 @@ def test_data_that_is_hashed_already(world: World) -> None:
 
 
 def test_a_new_mapping_converges(world: World) -> None:
-    """Another identifier in the mapping: old members go, new ones come, in one plain diff."""
+    """A changed mapping of identifiers removes the old members and adds the new ones in one run."""
     rows = [person(number, device=DEVICES[number]) for number in range(3)]
-    days(world, rows)
+    run_days(world, rows)
     world.changes = {"identifiers": {"sha256_email": "email"}}
     report = world.run()
     assert report.status is RunStatus.SUCCEEDED
@@ -229,9 +229,9 @@ QUERIES = (
 )
 
 
-def test_the_query_is_opaque(world: World) -> None:
-    """Comments, semicolons at the end, colons and per cent signs in the query mean nothing to us."""
+def test_the_text_of_the_query_is_not_interpreted(world: World) -> None:
+    """Comments, semicolons at the end, colons and percent signs in the query reach the warehouse unchanged."""
     for number, sql in enumerate(QUERIES, 1):
         world.changes = {"model": {"sql": sql, "primary_key": "id"}}
-        (planned,) = days(world, [person(number)])
+        (planned,) = run_days(world, [person(number)])
         assert planned == OperationCounts(add=1, remove=int(number > 1))

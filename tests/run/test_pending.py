@@ -1,4 +1,4 @@
-"""What was not delivered is not lost: it waits, is checked against the query, and is sent or dropped."""
+"""Undelivered operations are not lost: they wait, are checked against the query, and are sent or dropped."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def queue(world: World) -> list[tuple[Any, ...]]:
 
 
 def outcomes(world: World, run_id: int | None) -> list[tuple[Any, ...]]:
-    """The sync log's operations of a run."""
+    """Return the operations of a run in the sync log."""
     lines = world.query(f"select operation, outcome, primary_key from warehouse_sync.sync_log where run_id = {run_id}")
     return sorted(tuple(line) for line in lines if line[0])
 
 
-def test_an_outage_defers_everything_and_the_next_run_sends_it(world: World) -> None:
-    """While LinkedIn is down all operations wait; the next run delivers them without a new diff."""
+def test_an_outage_defers_all_operations_and_the_next_run_sends_them(world: World) -> None:
+    """While LinkedIn is down all operations wait; the next run delivers them."""
     world.fill(people(1, 2))
     world.sandbox.inject(Fault("503", on="users", times=0))
     report = world.run()
@@ -62,8 +62,8 @@ def test_an_outage_defers_everything_and_the_next_run_sends_it(world: World) -> 
     world.check(people(1, 2))
 
 
-def test_a_destination_that_takes_nothing_is_given_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a few batches in a row that nobody took, the rest waits without being tried; none is lost."""
+def test_a_run_stops_sending_after_several_failed_batches(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a few failed batches in a row the rest is deferred without a request; no operation is lost."""
     monkeypatch.setattr(LinkedIn, "batch_size", 2)
     world.account = {"max_in_flight": 1}
     world.fill(people(*range(20)))
@@ -81,22 +81,22 @@ def test_a_destination_that_takes_nothing_is_given_up(world: World, monkeypatch:
 
 
 def test_outcomes_of_many_batches_are_each_recorded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With refusals here and there in many small batches, each member's line in the log is its own."""
+    """With some refusals in many small batches, the log has the right outcome for each member."""
     monkeypatch.setattr(LinkedIn, "batch_size", 3)
-    everybody = people(*range(40))
-    world.fill(everybody)
-    bad = {next(iter(member))[1] for member in world.expected(everybody[5:40:7], "elements")}
+    members = people(*range(40))
+    world.fill(members)
+    bad = {next(iter(member))[1] for member in world.expected(members[5:40:7], "elements")}
     world.sandbox.inject(Fault("refuse_batch_named", on="users", times=0, values=frozenset(bad)))
     report = world.run()
     assert (report.rejected, report.delivered) == (5, OperationCounts(add=35))
     refused = {key for _, outcome, key in outcomes(world, report.run_id) if outcome == "rejected"}
-    assert refused == {str(row["id"]) for row in everybody[5:40:7]}
+    assert refused == {str(row["id"]) for row in members[5:40:7]}
     world.sandbox.clear_faults()
-    assert world.holds("elements") == world.expected([r for r in everybody if str(r["id"]) not in refused], "elements")
+    assert world.holds("elements") == world.expected([r for r in members if str(r["id"]) not in refused], "elements")
 
 
-def test_what_a_short_answer_leaves_out_is_sent_again(world: World) -> None:
-    """Elements that LinkedIn neither took nor answered wait, and are in the audience after the next run."""
+def test_elements_missing_from_a_short_answer_are_sent_again(world: World) -> None:
+    """Elements that LinkedIn did not answer are deferred, and are in the audience after the next run."""
     world.fill(people(1, 2, 3))
     world.sandbox.inject(Fault("cut_short", on="users", times=1, count=2))
     report = world.run()
@@ -105,8 +105,8 @@ def test_what_a_short_answer_leaves_out_is_sent_again(world: World) -> None:
     world.check(people(1, 2, 3))
 
 
-def test_a_retry_pass_sends_what_waits_and_runs_no_query(world: World) -> None:
-    """`retry` delivers the queue against the promoted snapshot, whatever the table holds by now."""
+def test_a_retry_pass_sends_the_queue_and_runs_no_query(world: World) -> None:
+    """`retry` delivers the queue against the promoted snapshot, and ignores later changes of the table."""
     world.fill(people(1, 2))
     world.sandbox.inject(Fault("503", on="users", times=0))
     world.run()
@@ -120,7 +120,7 @@ def test_a_retry_pass_sends_what_waits_and_runs_no_query(world: World) -> None:
 
 
 def test_a_retry_pass_does_not_need_the_query(world: World) -> None:
-    """What waits is delivered even while the query is broken."""
+    """The queue is delivered while the query is invalid."""
     world.fill(people(1))
     world.sandbox.inject(Fault("503", on="users", times=0))
     world.run()
@@ -130,8 +130,8 @@ def test_a_retry_pass_does_not_need_the_query(world: World) -> None:
     world.check(people(1))
 
 
-def test_nobody_is_added_who_has_left_the_query(world: World) -> None:
-    """A queued ADD whose row has gone is dropped and never sent."""
+def test_a_pending_add_is_dropped_when_its_row_has_left_the_query(world: World) -> None:
+    """A queued ADD whose row is no longer in the query is dropped and never sent."""
     world.fill(people(1, 2))
     world.sandbox.inject(Fault("503", on="users", times=0))
     world.run()
@@ -143,8 +143,8 @@ def test_nobody_is_added_who_has_left_the_query(world: World) -> None:
     assert [record.elements for record in added] == [1]
 
 
-def test_a_waiting_remove_is_dropped_when_its_member_is_back(world: World) -> None:
-    """A REMOVE that could not be delivered is not sent any more once the person is in the query again."""
+def test_a_pending_remove_is_dropped_when_its_member_returns(world: World) -> None:
+    """A queued REMOVE is not sent once its member is in the query again."""
     world.fill(people(1, 2))
     world.run()
     world.fill(people(1))
@@ -156,8 +156,8 @@ def test_a_waiting_remove_is_dropped_when_its_member_is_back(world: World) -> No
     world.check(people(1, 2))
 
 
-def test_a_late_remove_adds_again_whoever_it_could_hurt(world: World) -> None:
-    """A REMOVE that gets through in a later run is followed by the ADD of those who share an identifier with it."""
+def test_a_late_remove_adds_members_again_that_share_an_identifier(world: World) -> None:
+    """A REMOVE that is delivered in a later run is followed by an ADD of the members that share an identifier."""
     both = [person(1, device=DEVICE), person(2, device=DEVICE)]
     world.fill(both)
     world.run()
@@ -170,8 +170,8 @@ def test_a_late_remove_adds_again_whoever_it_could_hurt(world: World) -> None:
     world.check(both[1:])
 
 
-def test_a_refused_remove_is_dead_and_never_forgotten(world: World) -> None:
-    """A REMOVE that LinkedIn refuses stays listed over later runs until it is sent again and taken."""
+def test_a_refused_remove_is_dead_and_stays_in_the_queue(world: World) -> None:
+    """A REMOVE that LinkedIn refuses stays in the queue over later runs until it is sent again and accepted."""
     world.fill(people(1, 2))
     world.run()
     world.fill(people(1))
@@ -189,8 +189,8 @@ def test_a_refused_remove_is_dead_and_never_forgotten(world: World) -> None:
     world.check(people(1))
 
 
-def test_a_full_run_sends_the_dead_too(world: World) -> None:
-    """--full gives dead REMOVEs another chance."""
+def test_a_full_run_sends_dead_operations(world: World) -> None:
+    """--full sends dead REMOVEs again."""
     world.fill(people(1, 2))
     world.run()
     world.fill(people(1))
@@ -202,7 +202,7 @@ def test_a_full_run_sends_the_dead_too(world: World) -> None:
 
 
 def test_a_refused_add_is_rejected_and_not_sent_again(world: World) -> None:
-    """An ADD that LinkedIn refuses is logged with its reason, and leaves the queue empty."""
+    """An ADD that LinkedIn refuses is logged as rejected, and the queue stays empty."""
     world.fill(people(1, 2))
     world.sandbox.inject(Fault("refuse_elements", on="users", times=0, indices=(0,), action="ADD"))
     report = world.run()
@@ -213,8 +213,8 @@ def test_a_refused_add_is_rejected_and_not_sent_again(world: World) -> None:
     assert world.run().planned == OperationCounts()
 
 
-def test_without_retries_what_failed_is_dead_at_once(world: World) -> None:
-    """retry: {enabled: false}: nothing is sent again by itself, and the run says so."""
+def test_failed_operations_are_dead_at_once_without_retries(world: World) -> None:
+    """With retry: {enabled: false} failed operations are not sent again automatically, and the run reports them."""
     world.changes = {"retry": {"enabled": False}}
     world.fill(people(1))
     world.sandbox.inject(Fault("503", on="users", times=0))
@@ -227,8 +227,8 @@ def test_without_retries_what_failed_is_dead_at_once(world: World) -> None:
     world.check(people(1))
 
 
-def test_what_waits_for_longer_than_max_age_is_dead(world: World) -> None:
-    """An operation that was first deferred longer ago than retry.max_age is given up at its next failure."""
+def test_operations_older_than_max_age_are_dead(world: World) -> None:
+    """An operation that was first deferred longer than retry.max_age ago is dead after its next failure."""
     world.fill(people(1))
     world.sandbox.inject(Fault("503", on="users", times=0))
     world.run()
@@ -238,8 +238,8 @@ def test_what_waits_for_longer_than_max_age_is_dead(world: World) -> None:
     assert queue(world) == [("ADD", "dead", "1", 2)]
 
 
-def test_a_dead_token_in_the_middle_defers_the_rest_and_fails(world: World) -> None:
-    """When LinkedIn revokes the credentials during a run, the run fails and everything waits."""
+def test_a_token_revoked_during_a_run_defers_the_rest_and_fails(world: World) -> None:
+    """When LinkedIn revokes the credentials during a run, the run fails and all open operations wait."""
     world.fill(people(1, 2, 3))
     world.run()
     world.fill(people(1, 2, 3, 4))
@@ -258,7 +258,7 @@ def test_a_dead_token_in_the_middle_defers_the_rest_and_fails(world: World) -> N
     "step", ["take_snapshot", "compute_changes", "ensure_audience", "promote", "deliver", "finished"]
 )
 def test_a_worker_that_dies_at_any_step_leaves_nothing_to_repair(world: World, step: str) -> None:
-    """A run that ends just before one of its steps, without a word: the next run converges all the same."""
+    """After a worker died just before any step of a run, the next run converges."""
     world.fill(people(1, 2, 3))
     world.run()
     world.fill(people(2, 3, 4))
@@ -275,19 +275,17 @@ def test_a_worker_that_dies_at_any_step_leaves_nothing_to_repair(world: World, s
     check_tables(world)
 
 
-def test_a_worker_that_dies_between_answers_and_records_sends_again(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What LinkedIn answered but nobody recorded is sent once more, which changes nothing, and logged once."""
+def test_answers_that_were_not_recorded_are_sent_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An operation whose answer was not recorded is sent again, which changes nothing, and logged once as delivered."""
     world.fill(people(1, 2, 3))
     world.run()
     world.fill(people(2, 3, 4))
 
-    def lost(*_: object) -> None:
+    def fail(*_: object) -> None:
         raise ConnectionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(Recorder, "flush", lost)
+        patch.setattr(Recorder, "flush", fail)
         with pytest.raises(ConnectionError):
             world.run()
     interrupted = world.query("select max(run_id) from warehouse_sync.runs")[0][0]
@@ -298,8 +296,8 @@ def test_a_worker_that_dies_between_answers_and_records_sends_again(
     assert outcomes(world, report.run_id) == [("ADD", "delivered", "4"), ("REMOVE", "delivered", "1")]
 
 
-def test_every_operation_has_one_final_line(world: World) -> None:
-    """Over good and bad days, each planned operation of each run stands in the log exactly once."""
+def test_every_operation_has_one_line_in_the_log(world: World) -> None:
+    """Each planned operation of each run has exactly one line in the log, with and without faults."""
     faults = [None, Fault("503", on="users", times=0), None, Fault("cut_short", on="users", times=1), None]
     for day, fault in enumerate(faults):
         world.fill(people(*range(day, day + 5)))
@@ -316,8 +314,8 @@ def test_every_operation_has_one_final_line(world: World) -> None:
     world.check(people(*range(4, 9)))
 
 
-def test_the_guard_blocks_and_force_passes_once(world: World) -> None:
-    """A run that would remove too many sends nothing and leaves no table; --force carries it out."""
+def test_the_guard_blocks_a_run_and_force_overrides_it_once(world: World) -> None:
+    """A run that would remove too many members sends nothing and leaves no table; --force executes it."""
     world.changes = {"guard": {"max_removed_percent": 30, "ignore_below": 2, "min_members": 1}}
     world.fill(people(*range(10)))
     world.run()
@@ -336,8 +334,8 @@ def test_the_guard_blocks_and_force_passes_once(world: World) -> None:
     assert (report.status, "min_members" in (report.reason or "")) == (RunStatus.BLOCKED, True)
 
 
-def test_two_workers_at_once(world: World) -> None:
-    """A run that finds its sync taken is skipped and touches nothing."""
+def test_a_run_is_skipped_while_another_worker_has_the_lease(world: World) -> None:
+    """A run of a sync whose lease is held is skipped and starts nothing."""
     world.fill(people(1))
     world.run()
     with world.connect() as connection:
@@ -348,8 +346,8 @@ def test_two_workers_at_once(world: World) -> None:
     assert (report.status, report.run_id) == (RunStatus.SKIPPED, None)
 
 
-def test_without_a_fresh_lease_nothing_leaves(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lease is looked at once more before the first byte of each request: a worker may have stood still there."""
+def test_without_a_valid_lease_nothing_is_sent(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lease is checked again before the first byte of each request, because the worker may have been paused."""
     world.fill(people(1, 2))
     world.run()
     world.fill(people(2, 3))
@@ -363,13 +361,13 @@ def test_without_a_fresh_lease_nothing_leaves(world: World, monkeypatch: pytest.
 
 
 def test_a_disabled_sync_is_skipped(world: World) -> None:
-    """enabled: false is not an error."""
+    """A run of a sync with enabled: false is skipped and is not an error."""
     world.changes = {"enabled": False}
     assert world.run().status is RunStatus.SKIPPED
 
 
-def test_another_audience_gets_everybody(world: World) -> None:
-    """A sync that is pointed to another audience fills that one; pointed back to a name, it finds its own again."""
+def test_another_audience_gets_every_member(world: World) -> None:
+    """A sync with another audience fills that one; configured by its name again, it finds the audience it created."""
     world.fill(people(1, 2))
     world.run()
     own = world.segment
@@ -388,8 +386,8 @@ def test_another_audience_gets_everybody(world: World) -> None:
     assert sorted(int(segment["id"]) for segment in world.sandbox.segments()) == sorted([own, other])
 
 
-def test_coming_back_after_long_still_knows_who_is_in_there(world: World) -> None:
-    """The last snapshot of an audience is kept while the sync feeds another one, so that leavers are removed later."""
+def test_a_sync_that_returns_to_an_audience_removes_its_stale_members(world: World) -> None:
+    """The last snapshot of an audience is kept while the sync feeds another, so that it can remove members later."""
     world.fill(people(1, 2))
     world.run()
     own = world.segment
@@ -405,7 +403,7 @@ def test_coming_back_after_long_still_knows_who_is_in_there(world: World) -> Non
 
 
 def test_a_renamed_destination_is_the_same_audience(world: World) -> None:
-    """After renaming the destination in the configuration leavers are still removed."""
+    """After the destination was renamed in the configuration, members that left the query are still removed."""
     world.fill(people(1, 2))
     world.run()
     world.destination_name = "renamed"
@@ -415,7 +413,7 @@ def test_a_renamed_destination_is_the_same_audience(world: World) -> None:
 
 
 def test_an_expired_audience_is_filled_again(world: World) -> None:
-    """When LinkedIn has thrown the audience's data away, the next run sends every member by itself."""
+    """When LinkedIn deleted the data of an expired audience, the next run sends every member again."""
     world.fill(people(1, 2))
     world.run()
     world.sandbox.force_status(world.segment, "EXPIRED")
@@ -423,10 +421,10 @@ def test_an_expired_audience_is_filled_again(world: World) -> None:
     world.check(people(1, 2))
 
 
-def test_a_retry_pass_can_wait_for_what_is_not_due(world: World) -> None:
-    """With due_only, operations whose time has not come are carried along unsent, and sent when it has.
+def test_a_retry_pass_with_due_only_sends_only_what_is_due(world: World) -> None:
+    """With due_only, operations that are not due stay in the queue until they are.
 
-    Where none is due there is no pass, and no row of one.
+    When no operation is due the pass is skipped and leaves no row in `runs`.
     """
     world.fill(people(1, 2))
     world.sandbox.inject(Fault("503", on="users", times=0))
@@ -451,7 +449,7 @@ def test_a_retry_pass_can_wait_for_what_is_not_due(world: World) -> None:
 
 
 def test_a_failure_before_the_commit_point_changes_nothing(world: World) -> None:
-    """A query that fails while it runs leaves the audience, the promoted run and the tables as they were."""
+    """A query that fails during the run changes neither the audience nor the promoted run."""
     world.fill(people(1))
     world.run()
     world.changes = {
@@ -468,16 +466,16 @@ def test_a_failure_before_the_commit_point_changes_nothing(world: World) -> None
 
 
 def test_a_worker_without_its_lease_creates_no_audience(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A first run that stood still between its look and its create, while another worker took over, makes none."""
+    """A first run that was paused before it created the audience, while another worker took over, creates none."""
     world.fill(people(1, 2))
     create, ensure = Segments._create_once, steps.ensure_audience
     leases: list[Lease] = []
 
-    def noted(active: ActiveRun, target: TargetState) -> Audience:
+    def record_lease(active: ActiveRun, target: TargetState) -> Audience:
         leases.append(active.lease)
         return ensure(active, target)
 
-    def late(self: Segments, spec: AudienceSpec) -> Any:
+    def create_late(self: Segments, spec: AudienceSpec) -> Any:
         with monkeypatch.context() as patch:
             patch.setattr(Segments, "_create_once", create)
             with world.connect() as connection:
@@ -486,8 +484,8 @@ def test_a_worker_without_its_lease_creates_no_audience(world: World, monkeypatc
         leases[0]._deadline -= 3600
         return create(self, spec)
 
-    monkeypatch.setattr(steps, "ensure_audience", noted)
-    monkeypatch.setattr(Segments, "_create_once", late)
+    monkeypatch.setattr(steps, "ensure_audience", record_lease)
+    monkeypatch.setattr(Segments, "_create_once", create_late)
     with pytest.raises(LeaseLost):
         world.run()
     world.check(people(1, 2))

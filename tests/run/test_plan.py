@@ -1,4 +1,4 @@
-"""A plan tells what the run would do, and leaves no trace: not in the warehouse, not at the destination."""
+"""A plan reports what the run would do, and changes neither the warehouse nor the destination."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def people(*numbers: int, **more: Any) -> list[dict[str, Any]]:
     return [{"id": number, "email": f"person{number}@example.com", **more} for number in numbers]
 
 
-def everything(world: World) -> dict[str, Any]:
-    """Every table of the database with its rows, and every request that reached the sandbox, reads apart."""
+def read_everything(world: World) -> dict[str, Any]:
+    """Return every table with its rows, the audiences, and every request to the sandbox that is not a read."""
     system = "('pg_catalog', 'pg_toast', 'information_schema')"
     tables = world.query(
         f"select table_schema, table_name from information_schema.tables where table_schema not in {system}"
@@ -52,32 +52,35 @@ def everything(world: World) -> dict[str, Any]:
 
 
 def is_token(request: Any) -> bool:
-    """Fetching an access token is a POST that changes nothing."""
+    """Return whether the request fetches an access token: a POST that changes nothing."""
     return request.operation in ("token", "introspect")
 
 
-def test_a_plan_of_a_sync_that_has_never_run_leaves_nothing(world: World) -> None:
+def test_a_plan_of_a_sync_that_has_never_run_changes_nothing(world: World) -> None:
+    """A plan before the first run reports every member as an ADD and creates no schema."""
     world.fill(people(1, 2, 3))
-    before = everything(world)
+    before = read_everything(world)
     report = world.plan()
     assert report.status is RunStatus.SUCCEEDED
     assert report.planned == OperationCounts(add=3)
-    assert everything(world) == before
+    assert read_everything(world) == before
     assert not any("warehouse_sync" in schema for schema in before["schemas"])
 
 
-def test_a_plan_between_runs_leaves_nothing(world: World) -> None:
+def test_a_plan_between_runs_changes_nothing(world: World) -> None:
+    """A plan after a run reports the changes and leaves warehouse and destination as they were."""
     world.fill(people(1, 2, 3))
     world.run()
     world.fill(people(2, 3, 4))
-    before = everything(world)
+    before = read_everything(world)
     assert before["writes"]
     report = world.plan()
     assert report.planned == OperationCounts(add=1, remove=1)
-    assert everything(world) == before
+    assert read_everything(world) == before
 
 
-def test_a_duckdb_file_is_the_same_to_the_byte(duckdb_world: World) -> None:
+def test_a_plan_does_not_change_the_duckdb_file(duckdb_world: World) -> None:
+    """The bytes of the DuckDB file are the same after a plan, and no file is left beside it."""
     world = duckdb_world
     world.fill(people(1, 2, 3))
     world.run()
@@ -88,8 +91,8 @@ def test_a_duckdb_file_is_the_same_to_the_byte(duckdb_world: World) -> None:
     assert [path.name for path in world.folder.iterdir() if path.name != "config.yaml"] == [file.name]
 
 
-def test_a_plan_is_what_the_run_then_does(world: World) -> None:
-    """Shared devices, rejected rows, changed fields and duplicate rows included."""
+def test_a_plan_equals_the_following_run(world: World) -> None:
+    """A plan equals the next run, with shared devices, rejected rows, changed fields and duplicate rows."""
     first = [*people(1, 2, 3, 4), {"id": 5, "email": "shared@example.com", "device": DEVICE}]
     first.append({"id": 6, "email": "other@example.com", "device": DEVICE})
     second = [*people(2, 4, first_name="New"), *people(3, 3, 9), *first[5:], {"id": 7, "email": "f" * 64}, {"id": 8}]
@@ -104,6 +107,7 @@ def test_a_plan_is_what_the_run_then_does(world: World) -> None:
 
 
 def test_members_to_add_again_are_counted_and_shown(world: World) -> None:
+    """A plan counts the members that share an identifier with a REMOVE and shows them as samples."""
     both = [{"id": n, "email": f"person{n}@example.com", "device": DEVICE} for n in (1, 2)]
     world.fill(both)
     world.run()
@@ -116,7 +120,8 @@ def test_members_to_add_again_are_counted_and_shown(world: World) -> None:
     ]
 
 
-def test_samples_show_no_more_than_the_beginning_of_hashed_identifiers(world: World) -> None:
+def test_samples_show_only_the_start_of_identifiers(world: World) -> None:
+    """Samples hold the first 12 characters of each identifier, and no address and no name."""
     world.fill(people(*range(10), first_name="Ann", country="de", device=DEVICE))
     report = world.plan()
     assert len(report.samples) == 3
@@ -128,8 +133,8 @@ def test_samples_show_no_more_than_the_beginning_of_hashed_identifiers(world: Wo
     assert "example.com" not in str(report)
 
 
-def test_companies_are_shown_by_their_names(duckdb_world: World) -> None:
-    """A company is no person: its name is what an operator knows it by."""
+def test_samples_show_the_names_of_companies(duckdb_world: World) -> None:
+    """Samples of a company audience hold the complete names and domains, which are not personal data."""
     world = duckdb_world
     world.kind = "company"
     world.fill([{"id": 1, "name": "Hypothetical Industries", "domain": "hypothetical.example.com"}])
@@ -140,7 +145,8 @@ def test_companies_are_shown_by_their_names(duckdb_world: World) -> None:
     }
 
 
-def test_a_plan_that_the_guard_would_stop_is_blocked_with_the_reason(world: World) -> None:
+def test_a_plan_that_the_guard_would_stop_is_blocked(world: World) -> None:
+    """A plan of a run that the guard would stop is blocked, with the reason and the planned operations."""
     world.changes["guard"] = {"max_removed_percent": 30, "ignore_below": 1}
     world.fill(people(*range(10)))
     world.run()
@@ -152,13 +158,15 @@ def test_a_plan_that_the_guard_would_stop_is_blocked_with_the_reason(world: Worl
     assert report.planned == OperationCounts(remove=5)
 
 
-def test_a_disabled_sync_is_skipped(duckdb_world: World) -> None:
+def test_a_plan_of_a_disabled_sync_is_skipped(duckdb_world: World) -> None:
+    """A plan of a sync with enabled: false is skipped."""
     duckdb_world.changes["enabled"] = False
     duckdb_world.fill([])
     assert duckdb_world.plan().status is RunStatus.SKIPPED
 
 
-def test_pending_and_dead_work_is_counted(world: World) -> None:
+def test_a_plan_counts_pending_and_dead_operations(world: World) -> None:
+    """A plan counts pending and dead operations, and the next run has the same counts."""
     world.fill(people(1, 2))
     world.run()
     world.sandbox.inject("refuse_elements:users:action=REMOVE:times=0")
@@ -175,7 +183,9 @@ def test_pending_and_dead_work_is_counted(world: World) -> None:
     assert (run.planned, run.deferred, run.dead) == (report.planned, report.deferred, report.dead)
 
 
-def test_what_a_dead_worker_left_is_pending(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_operations_of_a_dead_worker_are_pending(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan counts the operations that a dead worker promoted and did not send as pending."""
+
     def die(*_: Any) -> RunReport:
         raise SystemExit("killed")
 
@@ -188,7 +198,8 @@ def test_what_a_dead_worker_left_is_pending(world: World, monkeypatch: pytest.Mo
     assert (report.planned, report.pending) == (OperationCounts(add=2), 2)
 
 
-def test_requests_and_minutes_follow_the_pace_of_the_destination(duckdb_world: World) -> None:
+def test_a_plan_estimates_requests_and_minutes(duckdb_world: World) -> None:
+    """A plan computes requests and minutes from the batch size and the rate limit of the destination."""
     world = duckdb_world
     world.account["requests_per_minute"] = 2
     world.fill([])
@@ -201,8 +212,8 @@ def test_requests_and_minutes_follow_the_pace_of_the_destination(duckdb_world: W
     assert (report.requests, report.minutes) == (5, 2.5)
 
 
-def test_another_audience_is_planned_from_nothing(duckdb_world: World) -> None:
-    """The next run fills it with everybody; what the old one holds remains there."""
+def test_a_plan_for_another_audience_adds_every_member(duckdb_world: World) -> None:
+    """A plan after the audience was changed adds every member to the new audience."""
     world = duckdb_world
     world.fill(people(1, 2))
     world.run()
@@ -210,13 +221,15 @@ def test_another_audience_is_planned_from_nothing(duckdb_world: World) -> None:
     assert world.plan().planned == OperationCounts(add=2)
 
 
-def test_an_unknown_sync_is_refused(duckdb_world: World) -> None:
+def test_a_plan_of_an_unknown_sync_is_refused(duckdb_world: World) -> None:
+    """A plan of an unknown sync is an error that suggests a known name."""
     duckdb_world.fill([])
     with pytest.raises(ConfigurationError, match="no sync 'poeple'; did you mean people"):
         plan_sync(duckdb_world.config, "poeple")
 
 
 def test_a_plan_publishes_its_phases_up_to_the_changes(duckdb_world: World) -> None:
+    """Listeners of a plan receive the phases audience, snapshot and changes."""
     phases: list[Phase] = []
 
     def listen(_sync: str, event: Event) -> None:
