@@ -1,4 +1,4 @@
-"""Raw personal data stays in the warehouse's own tables: state, logs, messages and reports hold none, nor a secret."""
+"""Raw personal data stays in the tables of the user: state, logs, messages and reports hold none, and no secret."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ COMPANIES = {
 }
 
 Text = tuple[str, str]
-"""Where it stands, and what it says."""
+"""A place and the text that was found there."""
 Row = dict[str, str | None]
 
 
@@ -58,14 +58,14 @@ def digest(number: int) -> str:
     return hashlib.sha256(address(number).encode()).hexdigest()
 
 
-def found(texts: Iterable[Text], *needles: str) -> dict[str, str]:
-    """Places where any of the needles stands, whatever its case, with one of the texts there."""
+def find_places(texts: Iterable[Text], *needles: str) -> dict[str, str]:
+    """Return the places whose text holds any of the needles in any case, each with such a text."""
     wanted = re.compile("|".join(map(re.escape, needles)), re.IGNORECASE)
     return {place: text for place, text in texts if wanted.search(text)}
 
 
 def tables(world: World, schema: str) -> list[Text]:
-    """Every value of every column of every table in the schema."""
+    """Return every value of every column of every table in the schema, with its place."""
     names = world.query(f"select table_name from information_schema.tables where table_schema = '{schema}'")
     return [
         (f"{table}.{column}", str(value))
@@ -77,24 +77,24 @@ def tables(world: World, schema: str) -> list[Text]:
 
 
 @contextmanager
-def listening(said: list[Text]) -> Iterator[None]:
-    """Everything that is logged inside, by whomever and at every level, as it is before any redaction."""
+def collected_logs(texts: list[Text]) -> Iterator[None]:
+    """Collect all that is logged in the block, by every logger and at every level, before redaction."""
 
-    class Ear(logging.Handler):
+    class CollectingHandler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             trace = "".join(traceback.format_exception(*record.exc_info)) if record.exc_info else ""
-            said.append((f"log of {record.name}", record.getMessage() + trace))
+            texts.append((f"log of {record.name}", record.getMessage() + trace))
 
-    def ear(_logger: Any, _method: str, event: Any) -> Any:
-        said.append(("structured log", str(event)))
+    def collect_event(_logger: Any, _method: str, event: Any) -> Any:
+        texts.append(("structured log", str(event)))
         raise structlog.DropEvent
 
     # These two have a level of their own.
     loggers = [logging.getLogger(name) for name in ("", "warehouse_sync", "sqlalchemy")]
     levels, configured = [logger.level for logger in loggers], structlog.get_config()
-    handler = Ear(logging.DEBUG)
+    handler = CollectingHandler(logging.DEBUG)
     structlog.configure(
-        processors=[structlog.contextvars.merge_contextvars, structlog.processors.format_exc_info, ear],
+        processors=[structlog.contextvars.merge_contextvars, structlog.processors.format_exc_info, collect_event],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
     )
     loggers[0].addHandler(handler)
@@ -110,15 +110,21 @@ def listening(said: list[Text]) -> Iterator[None]:
 
 
 @dataclass
-class Life:
-    """A world, and everything that the worker says while it is made to do things."""
+class ObservedWorld:
+    """A world that collects every log line, message and report of the worker.
+
+    Attributes:
+        world: The world.
+        tokens: The access tokens that the sandbox has issued.
+        texts: The collected texts.
+    """
 
     world: World
     tokens: list[str]
-    said: list[Text] = field(default_factory=list)
+    texts: list[Text] = field(default_factory=list)
 
     def fill(self, rows: Sequence[Row]) -> None:
-        """Table `people` holds these rows, all columns text."""
+        """Create table `people` with these rows; all columns are text."""
         names = list(dict.fromkeys(name for row in rows for name in row))
         table = sa.Table("people", sa.MetaData(), *(sa.Column(name, sa.Text) for name in names))
         with self.world.connect() as connection:
@@ -126,29 +132,29 @@ class Life:
             table.create(connection)
             connection.execute(sa.insert(table), [{name: row.get(name) for name in names} for row in rows])
 
-    def do(self, action: Callable[[], Any], *errors: type[WarehouseSyncError]) -> Any:
-        """What `action` returns, or which of the errors it must raise; either is kept with what was logged."""
-        with listening(self.said):
+    def observe(self, action: Callable[[], Any], *errors: type[WarehouseSyncError]) -> Any:
+        """Return the result of `action`, or the error of one of `errors` that it must raise; collect texts of both."""
+        with collected_logs(self.texts):
             try:
                 result = action()
             except WarehouseSyncError as raised:
-                self.said.append(("message", f"{raised}\n{raised!r}\n{raised.args!r}"))
+                self.texts.append(("message", f"{raised}\n{raised!r}\n{raised.args!r}"))
                 result, report = raised, raised.report
             else:
                 report = result
         assert type(result) in errors if errors else not isinstance(result, WarehouseSyncError), result
         for part in report if isinstance(report, list) else [report]:
             if part is not None:
-                self.said.append(("report", json.dumps(part if isinstance(part, dict) else asdict(part), default=str)))
+                self.texts.append(("report", json.dumps(part if isinstance(part, dict) else asdict(part), default=str)))
         return result
 
-    def look(self) -> None:
-        """All that can be asked about a sync is asked."""
+    def read_all(self) -> None:
+        """Run every command that reads the sync: plan, status, log and validate."""
         config = self.world.config
-        self.do(self.world.plan)
-        self.do(lambda: sync_status(config, SYNC))
-        self.do(lambda: sync_log_lines(config, SYNC, failed=False, limit=1000))
-        self.do(lambda: list(validate(config)))
+        self.observe(self.world.plan)
+        self.observe(lambda: sync_status(config, SYNC))
+        self.observe(lambda: sync_log_lines(config, SYNC, failed=False, limit=1000))
+        self.observe(lambda: list(validate(config)))
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -157,21 +163,21 @@ class Life:
 
 
 @pytest.fixture
-def life(
+def observed(
     warehouse_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> Iterator[Life]:
+) -> Iterator[ObservedWorld]:
     make_impatient(monkeypatch)
     monkeypatch.setattr(redaction, "_secrets", redaction.SecretRegistry())
     tokens: list[str] = []
 
-    def minted(length: int) -> str:
+    def record_token(length: int) -> str:
         tokens.append(token_urlsafe(length))
         return tokens[-1]
 
-    monkeypatch.setattr("warehouse_sync.sandbox.tokens.secrets", SimpleNamespace(token_urlsafe=minted))
+    monkeypatch.setattr("warehouse_sync.sandbox.tokens.secrets", SimpleNamespace(token_urlsafe=record_token))
     with sandbox(client_secret=CLIENT_SECRET, refresh_token=REFRESH_TOKEN, echo_values=True) as running:
         account = {"client_secret": CLIENT_SECRET, "refresh_token": REFRESH_TOKEN}
-        yield Life(World(warehouse_url, running, tmp_path, account=account), tokens)
+        yield ObservedWorld(World(warehouse_url, running, tmp_path, account=account), tokens)
 
 
 def person(number: int, **more: str | None) -> Row:
@@ -184,7 +190,7 @@ def person(number: int, **more: str | None) -> Row:
     }
 
 
-AWKWARD_PEOPLE = [
+MALFORMED_PEOPLE = [
     person(30, email=f"{PERSON}30@"),
     person(33, email=f"@{DOMAIN}"),
     person(36, email=f"{PERSON}36 at {DOMAIN}"),
@@ -217,7 +223,7 @@ def company(number: int, **more: str | None) -> Row:
     return row | more
 
 
-AWKWARD_COMPANIES: list[Row] = [
+MALFORMED_COMPANIES: list[Row] = [
     company(30, name=address(30)),
     company(31, name=f"Acme Widgets <{address(31)}>"),
     company(32, email_domain=address(32)),
@@ -233,50 +239,54 @@ AWKWARD_COMPANIES: list[Row] = [
 ]
 
 
-def live_through(
-    life: Life, make: Callable[..., Row], awkward: list[Row], endpoint: str, value_of: Callable[[int], str]
+def run_scenario(
+    observed: ObservedWorld,
+    make: Callable[..., Row],
+    malformed: list[Row],
+    endpoint: str,
+    value_of: Callable[[int], str],
 ) -> None:
-    """Days on which everything happens that makes the worker speak, remember or complain."""
-    world, box = life.world, life.world.sandbox
+    """Run a scenario in which the worker logs, stores and reports all it can: faults, failed queries, retries."""
+    world, box = observed.world, observed.world.sandbox
     model = world.changes["model"]
 
-    life.fill([make(number) for number in range(20)] + awkward)
-    life.do(world.plan)
-    assert life.do(world.run).status is RunStatus.SUCCEEDED
-    life.look()
+    observed.fill([make(number) for number in range(20)] + malformed)
+    observed.observe(world.plan)
+    assert observed.observe(world.run).status is RunStatus.SUCCEEDED
+    observed.read_all()
 
     for number, kind in enumerate(("refuse_elements", "refuse_batch_named", "refuse_batch_silent"), 50):
         box.inject(Fault(kind, on=endpoint, action="ADD", values=frozenset({value_of(number)})))
     box.inject(Fault("refuse_elements", on=endpoint, action="REMOVE", values=frozenset({value_of(0)})))
-    life.fill([make(number) for number in (*range(5, 20), *range(50, 56))])
-    refused = life.do(world.run)
+    observed.fill([make(number) for number in (*range(5, 20), *range(50, 56))])
+    refused = observed.observe(world.run)
     assert (refused.status, refused.dead, refused.rejected) == (RunStatus.INCOMPLETE, 1, 4)
     box.clear_faults()
 
     box.inject(Fault("503", on=endpoint, times=0))
-    life.fill([make(number) for number in (*range(8, 20), *range(50, 60))] + awkward)
-    assert life.do(world.run).deferred > 0
-    assert life.do(world.retry).status is RunStatus.INCOMPLETE
-    life.look()
+    observed.fill([make(number) for number in (*range(8, 20), *range(50, 60))] + malformed)
+    assert observed.observe(world.run).deferred > 0
+    assert observed.observe(world.retry).status is RunStatus.INCOMPLETE
+    observed.read_all()
     box.clear_faults()
-    assert life.do(lambda: world.run(full=True)).status is RunStatus.SUCCEEDED
+    assert observed.observe(lambda: world.run(full=True)).status is RunStatus.SUCCEEDED
 
     for sql in FAILING_QUERIES:
         world.changes["model"] = {**model, "sql": sql}
-        life.do(world.run, QueryFailed, ConfigurationError)
-    life.do(world.plan, ConfigurationError)
+        observed.observe(world.run, QueryFailed, ConfigurationError)
+    observed.observe(world.plan, ConfigurationError)
     world.changes["model"] = model
 
     box.inject(Fault("65601", on=endpoint, times=0))
-    life.fill([make(number) for number in (*range(10, 20), *range(60, 64))])
-    life.do(world.run, AuthenticationFailed)
+    observed.fill([make(number) for number in (*range(10, 20), *range(60, 64))])
+    observed.observe(world.run, AuthenticationFailed)
     box.clear_faults()
 
     world.changes["model"] = {**model, "primary_key": ["email", "name" if endpoint == "companies" else "login"]}
-    life.fill([make(number) for number in (*range(10, 20), *range(70, 74))] + awkward)
-    assert life.do(world.run).status is RunStatus.SUCCEEDED
+    observed.fill([make(number) for number in (*range(10, 20), *range(70, 74))] + malformed)
+    assert observed.observe(world.run).status is RunStatus.SUCCEEDED
     box.revoke_refresh_token()
-    life.do(world.run, ConfigurationError)
+    observed.observe(world.run, ConfigurationError)
 
 
 CONSTANT = "query.constant@query-domain.example"
@@ -289,86 +299,93 @@ FAILING_QUERIES = (
 )
 
 
-def check(life: Life, capfd: pytest.CaptureFixture[str], hashed: list[str]) -> None:
-    """Nothing raw and no secret is in the state, in what was said, or at the destination; and the search can find."""
-    world = life.world
+def check(observed: ObservedWorld, capfd: pytest.CaptureFixture[str], hashed: list[str]) -> None:
+    """Check that state, texts and destination hold no raw data and no secret, and that the search finds such data."""
+    world = observed.world
     state = tables(world, "warehouse_sync")
-    said = [*life.said, ("output", "".join(capfd.readouterr()))]
-    ours = [text for text in said if not text[0].startswith("log of ")]
-    libraries = [text for text in said if text[0].startswith("log of ")]
-    assert {"structured log", "message", "report", "log of sqlalchemy.engine.Engine"} <= {place for place, _ in said}
+    texts = [*observed.texts, ("output", "".join(capfd.readouterr()))]
+    ours = [text for text in texts if not text[0].startswith("log of ")]
+    libraries = [text for text in texts if text[0].startswith("log of ")]
+    assert {"structured log", "message", "report", "log of sqlalchemy.engine.Engine"} <= {place for place, _ in texts}
 
-    assert found(state, PERSON, DOMAIN, "@", *life.secrets) == {}
-    assert found(ours, PERSON, DOMAIN, CONSTANT, "@", *life.secrets) == {}
+    assert find_places(state, PERSON, DOMAIN, "@", *observed.secrets) == {}
+    assert find_places(ours, PERSON, DOMAIN, CONSTANT, "@", *observed.secrets) == {}
     # The text of our SQL holds patterns with an at sign.
-    assert found(libraries, PERSON, DOMAIN, *life.secrets) == {}
+    assert find_places(libraries, PERSON, DOMAIN, *observed.secrets) == {}
     held = [("audience", str(list(world.sandbox.members(world.segment).items())))]
-    assert found(held, PERSON, DOMAIN, "@") == {}
+    assert find_places(held, PERSON, DOMAIN, "@") == {}
 
-    told = [text for text in state if text[0].endswith(("message", "reason"))]
-    spoken = [text for text in said if text[0] in ("message", "structured log")]
-    assert any("refused by LinkedIn" in text for _, text in told)
-    assert found([*told, *spoken], "Annabella", "Smithson", "Acme Widgets", digest(50), digest(51), digest(52)) == {}
+    logged = [text for text in state if text[0].endswith(("message", "reason"))]
+    shown = [text for text in texts if text[0] in ("message", "structured log")]
+    assert any("refused by LinkedIn" in text for _, text in logged)
+    assert (
+        find_places([*logged, *shown], "Annabella", "Smithson", "Acme Widgets", digest(50), digest(51), digest(52))
+        == {}
+    )
 
     for value in hashed:
-        assert found(state, value), "the state holds hashes"
+        assert find_places(state, value), "the state must hold hashes"
     own = tables(world, "main" if world.url.startswith("duckdb") else "public")
     for needle in (PERSON, DOMAIN, "@"):
-        assert found(own, needle), f"the search must find {needle} where it is"
-    heard: list[Text] = []
-    with listening(heard):
+        assert find_places(own, needle), f"the search must find {needle} in the tables of the user"
+    collected: list[Text] = []
+    with collected_logs(collected):
         logging.getLogger("some.library").debug("a row: %s", address(1))
         structlog.get_logger().debug("an event", mail=address(1))
-    assert set(found(heard, PERSON)) == {"log of some.library", "structured log"}
+    assert set(find_places(collected, PERSON)) == {"log of some.library", "structured log"}
 
 
-def test_nothing_raw_leaves_the_warehouse_of_users(life: Life, capfd: pytest.CaptureFixture[str]) -> None:
-    """Days of joiners, leavers, refusals, outages, dead tokens and failing queries: only hashes and plain fields."""
-    life.world.changes = {**USERS, "model": {"sql": "select * from people", "primary_key": "email"}}
-    live_through(life, person, AWKWARD_PEOPLE, "users", digest)
-    check(life, capfd, hashed=[digest(10), hashlib.sha512(address(10).encode()).hexdigest()])
+def test_no_raw_data_of_users_leaves_the_warehouse(observed: ObservedWorld, capfd: pytest.CaptureFixture[str]) -> None:
+    """Through refusals, outages, expired tokens and failing queries, only hashes and plain fields leave the tables."""
+    observed.world.changes = {**USERS, "model": {"sql": "select * from people", "primary_key": "email"}}
+    run_scenario(observed, person, MALFORMED_PEOPLE, "users", digest)
+    check(observed, capfd, hashed=[digest(10), hashlib.sha512(address(10).encode()).hexdigest()])
 
 
-def test_nothing_raw_leaves_the_warehouse_of_companies(life: Life, capfd: pytest.CaptureFixture[str]) -> None:
-    """The same for companies, whose names, pages, towns and industries may hold an address by mistake."""
-    life.world.kind = "company"
-    life.world.changes = {**COMPANIES, "model": {"sql": "select * from people", "primary_key": "email"}}
-    live_through(life, company, AWKWARD_COMPANIES, "companies", lambda number: f"Acme Widgets {number}")
-    check(life, capfd, hashed=[digest(10)])
+def test_no_raw_data_of_companies_leaves_the_warehouse(
+    observed: ObservedWorld, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """No address leaves the tables that names, pages, cities or industries of companies hold by mistake."""
+    observed.world.kind = "company"
+    observed.world.changes = {**COMPANIES, "model": {"sql": "select * from people", "primary_key": "email"}}
+    run_scenario(observed, company, MALFORMED_COMPANIES, "companies", lambda number: f"Acme Widgets {number}")
+    check(observed, capfd, hashed=[digest(10)])
 
 
-def test_addresses_that_should_have_been_hashes(life: Life, capfd: pytest.CaptureFixture[str]) -> None:
-    """hash_pii: false on a column of plain addresses rejects every row and keeps none of them."""
-    life.world.changes = {
+def test_plain_addresses_are_rejected_without_hash_pii(
+    observed: ObservedWorld, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """hash_pii: false on a column of plain addresses rejects every row and stores no address."""
+    observed.world.changes = {
         **USERS,
         "identifiers": {"sha256_email": "email"},
         "model": {"sql": "select * from people", "primary_key": ["login", "number"]},
         "hash_pii": False,
     }
-    life.fill([person(number) for number in range(5)] + [person(38, email=digest(38))] + AWKWARD_PEOPLE[:3])
-    report = life.do(life.world.run)
+    observed.fill([person(number) for number in range(5)] + [person(38, email=digest(38))] + MALFORMED_PEOPLE[:3])
+    report = observed.observe(observed.world.run)
     assert (report.members, report.rejected) == (1, 8)
-    life.look()
-    state = tables(life.world, "warehouse_sync")
-    assert found(state, "not_hashed")
-    assert found([*state, *life.said], PERSON, DOMAIN) == {}
+    observed.read_all()
+    state = tables(observed.world, "warehouse_sync")
+    assert find_places(state, "not_hashed")
+    assert find_places([*state, *observed.texts], PERSON, DOMAIN) == {}
 
 
-def test_a_page_address_that_holds_an_address_in_disguise(life: Life) -> None:
-    """A percent-encoded e-mail address in a web address is one all the same: the value is left out."""
-    life.world.kind = "company"
-    life.world.changes = {**COMPANIES, "model": {"sql": "select * from people", "primary_key": "email"}}
-    life.fill([company(1, page=f"https://www.linkedin.com/company/acme?mail={PERSON}1%40{DOMAIN}")])
-    life.do(life.world.run)
-    assert found(tables(life.world, "warehouse_sync"), PERSON, DOMAIN) == {}
+def test_a_page_url_with_an_encoded_address_is_left_out(observed: ObservedWorld) -> None:
+    """A URL that holds a percent-encoded e-mail address is left out."""
+    observed.world.kind = "company"
+    observed.world.changes = {**COMPANIES, "model": {"sql": "select * from people", "primary_key": "email"}}
+    observed.fill([company(1, page=f"https://www.linkedin.com/company/acme?mail={PERSON}1%40{DOMAIN}")])
+    observed.observe(observed.world.run)
+    assert find_places(tables(observed.world, "warehouse_sync"), PERSON, DOMAIN) == {}
 
 
-def test_a_traceback_holds_no_value_of_a_row(life: Life) -> None:
-    """Schedulers print an exception with its causes; the driver's message, which quotes the row, is not among them."""
-    life.world.changes = {
+def test_a_traceback_holds_no_value_of_a_row(observed: ObservedWorld) -> None:
+    """A traceback, which schedulers print, does not hold the message of the driver, which quotes the row."""
+    observed.world.changes = {
         **USERS,
         "model": {"sql": "select * from people where cast(email as integer) > 0", "primary_key": "email"},
     }
-    life.fill([person(1)])
-    error = life.do(life.world.run, QueryFailed)
-    assert found([("traceback", "".join(traceback.format_exception(error)))], PERSON, DOMAIN, "@") == {}
+    observed.fill([person(1)])
+    error = observed.observe(observed.world.run, QueryFailed)
+    assert find_places([("traceback", "".join(traceback.format_exception(error)))], PERSON, DOMAIN, "@") == {}

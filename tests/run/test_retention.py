@@ -1,4 +1,4 @@
-"""Retention without a run."""
+"""Retention that is applied without a run."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def count(world: World, what: str) -> Any:
     return world.query(f"select count(*) from warehouse_sync.{what}")[0][0]
 
 
-def test_what_is_too_old_is_dropped(world: World) -> None:
-    """Log lines by age, snapshots by number, tables of a run whose worker died; the next run finds all it needs."""
+def test_old_log_lines_and_tables_are_dropped(world: World) -> None:
+    """Retention drops old log lines, surplus snapshots and tables of dead runs, and keeps what the next run needs."""
     for last in (1, 2, 3, 4):
         world.fill(people(range(last)))
         world.run()
@@ -70,8 +70,8 @@ def test_what_is_too_old_is_dropped(world: World) -> None:
     world.check(people(range(2, 6)))
 
 
-def test_not_while_the_sync_runs(world: World) -> None:
-    """Whoever has the lease is left alone; and where there are no tables none are made."""
+def test_retention_does_nothing_while_the_sync_runs(world: World) -> None:
+    """Retention does nothing while a worker has the lease, and creates no tables where there are none."""
     world.fill(people(range(3)))
     assert not apply_retention(world.config, SYNC)
     world.run()
@@ -88,8 +88,8 @@ def test_not_while_the_sync_runs(world: World) -> None:
     assert apply_retention(config, SYNC)
 
 
-def test_a_sync_that_never_ran(world: World) -> None:
-    """It has nothing to drop, and that is no mistake."""
+def test_retention_of_a_sync_that_never_ran(world: World) -> None:
+    """Retention of a sync that never ran drops nothing and succeeds."""
     world.fill(people(range(3)))
     world.run()
     world.changes["warehouse"] = "analytics"

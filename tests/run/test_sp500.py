@@ -1,4 +1,4 @@
-"""The main job on real input: six days of the S&P 500, from PostgreSQL into a company audience."""
+"""The main task on real input: six days of the S&P 500, from PostgreSQL to a company audience."""
 
 from __future__ import annotations
 
@@ -44,20 +44,26 @@ Members = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Day:
-    """One file: its date, its rows, and the members that they make, by name, worked out in plain Python."""
+    """One file of the index.
+
+    Attributes:
+        date: The date of the file.
+        rows: The rows of the file.
+    """
 
     date: str
     rows: list[dict[str, str]]
 
     @property
     def members(self) -> Members:
+        """The expected members with their fields, by company name, computed in Python."""
         found: dict[str, Mapping[str, Any]] = {}
         for row in sorted(self.rows, key=lambda row: row["Symbol"]):
             city, _, state = row["Headquarters Location"].partition(", ")
             fields = {"industries": [row["GICS Sector"]], "city": city, "stockSymbol": row["Symbol"]}
             if state:
                 fields["state"] = state
-            # The first symbol speaks for a company with several.
+            # Of a company with several symbols the first one is used.
             found.setdefault(company(row["Security"]), fields)
         return found
 
@@ -72,7 +78,7 @@ def company(security: str) -> str:
 def days() -> list[Day]:
     files = sorted(FOLDER.glob("*.csv"))
     if len(files) < 2:
-        pytest.skip(f"NO S&P 500 DATA, the main job on real input does not run: no CSV files in {FOLDER}")
+        pytest.skip(f"NO S&P 500 DATA, the main task on real input is not tested: no CSV files in {FOLDER}")
     days = []
     for file in files:
         with file.open(encoding="utf-8", newline="") as lines:
@@ -88,7 +94,7 @@ def world(postgres: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def load(world: World, day: Day) -> None:
-    """Table sp500 holds the file as it is."""
+    """Create table sp500 with the rows of the file."""
     names = {name: name.lower().replace(" ", "_").replace("-", "_") for name in day.rows[0]}
     table = sa.Table("sp500", sa.MetaData(), *(sa.Column(name, sa.Text) for name in names.values()))
     with world.connect() as connection:
@@ -98,7 +104,7 @@ def load(world: World, day: Day) -> None:
 
 
 def held(world: World) -> Members:
-    """The companies that the audience holds, by name, with their fields."""
+    """Return the fields of the companies in the audience, by name."""
     found = {}
     for ((kind, name),), fields in world.sandbox.members(world.segment, reading="elements").items():
         assert kind == "companyName"
@@ -106,8 +112,8 @@ def held(world: World) -> Members:
     return found
 
 
-def test_every_day_ends_equal_and_tells_who_joined_and_left(world: World, days: list[Day]) -> None:
-    """After each day the audience is the index, with sector and headquarters; the report counts joiners and leavers."""
+def test_every_day_ends_equal_and_reports_the_changes(world: World, days: list[Day]) -> None:
+    """After each day the audience equals the index with all fields, and the report counts the changes."""
     before: Members = {}
     for day in days:
         load(world, day)
@@ -117,9 +123,9 @@ def test_every_day_ends_equal_and_tells_who_joined_and_left(world: World, days: 
         moved = {name for name in now.keys() & before.keys() if now[name] != before[name]}
         print(  # noqa: T201 - to be read with `pytest -s`
             f"{day.date}: {len(day.rows)} rows, {len(now)} members",
-            f"joined ({len(joined)}): {', '.join(sorted(joined)) if before else 'everybody'}",
-            f"left ({len(left)}): {', '.join(sorted(left)) or 'nobody'}",
-            f"changed ({len(moved)}): {', '.join(sorted(moved)) or 'nobody'}",
+            f"joined ({len(joined)}): {', '.join(sorted(joined)) if before else 'all'}",
+            f"left ({len(left)}): {', '.join(sorted(left)) or 'none'}",
+            f"changed ({len(moved)}): {', '.join(sorted(moved)) or 'none'}",
             sep="\n  ",
         )
         assert report.status is RunStatus.SUCCEEDED
@@ -142,7 +148,7 @@ def test_every_day_ends_equal_and_tells_who_joined_and_left(world: World, days: 
 
 
 def test_an_unchanged_day_sends_nothing(world: World, days: list[Day]) -> None:
-    """The same file loaded again, in another order: no request to /companies."""
+    """A file that is loaded again in another order sends no request to /companies."""
     load(world, days[0])
     world.run()
     sent = len(world.sandbox.requests("companies"))
@@ -152,11 +158,11 @@ def test_an_unchanged_day_sends_nothing(world: World, days: list[Day]) -> None:
     assert len(world.sandbox.requests("companies")) == sent
 
 
-def test_the_days_hold_what_makes_them_hard(days: list[Day]) -> None:
-    """The real input has companies with two rows, joiners, leavers, renames by case alone, and odd headquarters."""
+def test_the_input_has_the_difficult_cases(days: list[Day]) -> None:
+    """The input has companies with two rows, changes, renames by case alone, and irregular headquarters."""
     for day in days:
-        twice = [name for name in day.members if sum(company(row["Security"]) == name for row in day.rows) > 1]
-        assert twice == ["Fox Corporation", "Alphabet Inc.", "News Corp"]
+        with_two_rows = [name for name in day.members if sum(company(row["Security"]) == name for row in day.rows) > 1]
+        assert with_two_rows == ["Fox Corporation", "Alphabet Inc.", "News Corp"]
     pairs = list(pairwise(days))
     for earlier, later in pairs:
         assert earlier.members.keys() - later.members.keys()
@@ -170,8 +176,8 @@ def test_the_days_hold_what_makes_them_hard(days: list[Day]) -> None:
     assert any(row["Headquarters Location"].count(",") != 1 for day in days for row in day.rows)
 
 
-def test_half_an_index_is_blocked(world: World, days: list[Day]) -> None:
-    """The guard, as it is by default, stops a file that was cut off halfway; nobody is removed."""
+def test_half_of_a_file_is_blocked(world: World, days: list[Day]) -> None:
+    """The default guard stops the run of a truncated file, and no member is removed."""
     load(world, days[0])
     world.run()
     load(world, Day("half", days[0].rows[:250]))

@@ -1,4 +1,4 @@
-"""What a run asks of the warehouse: statements are what some warehouses are paid by, and what keeps a run waiting."""
+"""The statements of a run: some warehouses charge for them, and a run waits for each."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from warehouse_sync.operations import RunStatus
 from warehouse_sync.warehouses.base import Warehouse
 
 FEW, MANY = (10_000, 1_000_000) if os.environ.get("WAREHOUSE_SYNC_MILLION") else (2_000, 12_000)
-"""In the suite as few as tell one batch from several; the million takes minutes, most of them at the sandbox."""
+"""Numbers of rows: the small ones give one batch and several; the million takes minutes, mostly in the sandbox."""
 
 
 @contextmanager
 def before_each_statement(note: Callable[..., None]) -> Iterator[None]:
-    """Within the block `note` is called with whatever any warehouse of this process is about to be sent."""
+    """Call `note` before each statement that this process sends to a warehouse in the block."""
     sa.event.listen(sa.Engine, "before_cursor_execute", note)
     try:
         yield
@@ -33,8 +33,8 @@ def before_each_statement(note: Callable[..., None]) -> Iterator[None]:
 
 
 @contextmanager
-def counted() -> Iterator[list[str]]:
-    """The statements of all warehouses of this process, as they are sent."""
+def collected_statements() -> Iterator[list[str]]:
+    """Collect the statements that this process sends to warehouses in the block."""
     statements: list[str] = []
 
     def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
@@ -45,7 +45,7 @@ def counted() -> Iterator[list[str]]:
 
 
 def people(world: World, count: int, first: int = 1) -> None:
-    """Table `people` holds so many rows, made in the warehouse."""
+    """Create table `people` with `count` rows in the warehouse."""
     with world.connect() as connection:
         connection.execute(sa.text("drop table if exists people"))
         connection.execute(
@@ -58,13 +58,13 @@ def people(world: World, count: int, first: int = 1) -> None:
 
 
 def run(world: World) -> list[str]:
-    with counted() as statements:
+    with collected_statements() as statements:
         assert world.run().status is RunStatus.SUCCEEDED
     return statements
 
 
-def of_three_runs(world: World, count: int) -> list[list[str]]:
-    """The statements of a first run, of one after which half the members are others, and of one without changes."""
+def statements_of_three_runs(world: World, count: int) -> list[list[str]]:
+    """Return the statements of a first run, of a run that replaces half of the members, and of one without changes."""
     world.begin_anew()
     with sandbox() as linkedin:
         fresh = replace(world, sandbox=linkedin)
@@ -75,17 +75,17 @@ def of_three_runs(world: World, count: int) -> list[list[str]]:
 
 
 def test_the_number_of_statements_does_not_grow_with_the_rows(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """But for what is written by the clock, a run of many members takes as many statements as one of few."""
+    """A run of many members sends as many statements as one of few, apart from those written at intervals."""
     make_impatient(monkeypatch, read_timeout=30.0, retry_timeout=60.0)
     monkeypatch.setattr(Warehouse, "record_interval", math.inf)
     world.home["lease"] = "600s"
-    few, many = of_three_runs(world, FEW), of_three_runs(world, MANY)
+    few, many = statements_of_three_runs(world, FEW), statements_of_three_runs(world, MANY)
     assert [len(statements) for statements in few] == [len(statements) for statements in many]
     assert max(map(len, few)) < 80
 
 
-def test_outcomes_are_written_by_the_clock(world: World, impatient: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While batches are answered, what came of them is written once an interval and once at the end."""
+def test_outcomes_are_written_at_intervals(world: World, impatient: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """During the delivery, outcomes are written once in each interval and once at the end."""
     interval = 0.5
     monkeypatch.setattr(Warehouse, "record_interval", interval)
     monkeypatch.setattr(LinkedIn, "batch_size", 2)
@@ -100,12 +100,12 @@ def test_outcomes_are_written_by_the_clock(world: World, impatient: None, monkey
 
 @contextmanager
 def plans_of_changes() -> Iterator[dict[str, list[str]]]:
-    """How the server would make the changes of the next runs: as it is told to, and left to itself."""
-    plans: dict[str, list[str]] = {"told": [], "left to itself": []}
+    """Collect the plans of the statement that creates the changes: with the settings of the worker, and without."""
+    plans: dict[str, list[str]] = {"with settings": [], "without settings": []}
 
     def note(connection: sa.Connection, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
-        words = " ".join(statement.split())
-        if not words.startswith("CREATE TABLE") or "changes_" not in words.split(" AS ")[0]:
+        text = " ".join(statement.split())
+        if not text.startswith("CREATE TABLE") or "changes_" not in text.split(" AS ")[0]:
             return
         driver: Any = connection.connection.driver_connection
         with driver.cursor() as cursor:
@@ -121,15 +121,15 @@ def plans_of_changes() -> Iterator[dict[str, list[str]]]:
 
 
 @pytest.mark.parametrize("warehouse_url", ["postgres"], indirect=True)
-def test_who_left_or_joined_is_not_looked_up_one_by_one(world: World) -> None:
-    """The planner takes all who left or joined for one row; whole tables are joined all the same, or it takes hours."""
+def test_changes_are_computed_without_nested_loops(world: World) -> None:
+    """The planner estimates one changed row; the worker disables nested loops, with which a large run takes hours."""
     people(world, 3)
     run(world)
     with world.connect() as connection:
         connection.execute(sa.text("update people set email = 'q' || id || '@example.com' where id = 2"))
     with plans_of_changes() as plans:
         run(world)
-    (told,), (left_to_itself,) = plans.values()
-    assert "Nested Loop" in left_to_itself, "tables as small as these are no test of it any more"
-    assert "Nested Loop" not in told
-    assert "Hash" in told or "Merge" in told
+    (with_settings,), (without_settings,) = plans.values()
+    assert "Nested Loop" in without_settings, "these tables are too small for the test"
+    assert "Nested Loop" not in with_settings
+    assert "Hash" in with_settings or "Merge" in with_settings
