@@ -151,11 +151,11 @@ def test_messages_hold_the_value_only_when_told_to_echo() -> None:
 def test_the_key_of_an_element_is_the_same_whatever_order_its_identifiers_have() -> None:
     pairs = [("SHA256_EMAIL", SHA256), ("GOOGLE_AID", "x")]
     batch = parse_batch([user(*pairs), user(*reversed(pairs)), user(*pairs, *pairs)], check_user, SETTINGS)
-    assert {key for _, _, key, _ in batch.good} == {(("GOOGLE_AID", "x"), ("SHA256_EMAIL", SHA256))}
+    assert {key for _, _, key, _ in batch.valid} == {(("GOOGLE_AID", "x"), ("SHA256_EMAIL", SHA256))}
 
 
 def test_an_element_without_identifiers_is_known_by_its_names() -> None:
     batch = parse_batch([user(firstName="Ada", lastName="Lovelace", title="Countess")], check_user, SETTINGS)
-    [(_, _, key, fields)] = batch.good
+    [(_, _, key, fields)] = batch.valid
     assert key == (("NAME", "Ada Lovelace"),)
     assert fields["title"] == "Countess"

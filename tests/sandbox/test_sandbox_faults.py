@@ -6,7 +6,7 @@ import pytest
 
 from warehouse_sync.errors import ConfigurationError
 from warehouse_sync.sandbox import Fault
-from warehouse_sync.sandbox.faults import KINDS, FaultBook
+from warehouse_sync.sandbox.faults import KINDS, FaultRegistry
 
 
 @pytest.mark.parametrize(
@@ -56,8 +56,8 @@ def test_every_kind_can_be_written_as_text(kind: str) -> None:
 
 
 def strikes(fault: Fault, requests: int, seed: int = 0, values: set[str] | None = None) -> list[bool]:
-    book = FaultBook(seed, [fault])
-    return [bool(book.strike("users", "ADD", values or set(), None)) for _ in range(requests)]
+    book = FaultRegistry(seed, [fault])
+    return [bool(book.trigger("users", "ADD", values or set(), None)) for _ in range(requests)]
 
 
 def test_a_fault_strikes_once_unless_told_otherwise() -> None:
@@ -80,9 +80,9 @@ def test_chance_is_repeated_by_the_same_seed() -> None:
 
 
 def test_a_fault_strikes_only_its_operation_and_action() -> None:
-    book = FaultBook(0, [Fault("503", on="segments"), Fault("500", on="users", action="REMOVE")])
-    assert book.strike("companies", "ADD", set(), None) == []
-    assert book.strike("users", "ADD", set(), None) == []
-    assert [fault.kind for fault in book.strike("create", None, set(), None)] == ["503"]
-    assert [fault.kind for fault in book.strike("users", "REMOVE", set(), None)] == ["500"]
-    assert book.current() == []
+    book = FaultRegistry(0, [Fault("503", on="segments"), Fault("500", on="users", action="REMOVE")])
+    assert book.trigger("companies", "ADD", set(), None) == []
+    assert book.trigger("users", "ADD", set(), None) == []
+    assert [fault.kind for fault in book.trigger("create", None, set(), None)] == ["503"]
+    assert [fault.kind for fault in book.trigger("users", "REMOVE", set(), None)] == ["500"]
+    assert book.active() == []

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warehouse_sync.sandbox.members import ElementKey, MemberBook, Reading
+from warehouse_sync.sandbox.members import ElementKey, Reading, SegmentMembers
 
 IDENTIFIERS = [("SHA256_EMAIL", letter) for letter in "abc"] + [("GOOGLE_AID", letter) for letter in "xy"]
 KEYS = st.sets(st.sampled_from(IDENTIFIERS), min_size=1, max_size=3).map(lambda chosen: tuple(sorted(chosen)))
@@ -17,8 +17,8 @@ STEPS = st.lists(st.tuples(st.sampled_from(["ADD", "REMOVE"]), KEYS, FIELDS), ma
 Step = tuple[str, ElementKey, dict[str, Any]]
 
 
-def book_after(steps: list[Step]) -> MemberBook:
-    book = MemberBook()
+def book_after(steps: list[Step]) -> SegmentMembers:
+    book = SegmentMembers()
     for action, key, fields in steps:
         if action == "ADD":
             book.add([(key, fields)])
@@ -36,7 +36,7 @@ def test_identifiers_reading_removes_exactly_the_named_identifiers(steps: list[S
                 model[identifier] = fields
             else:
                 model.pop(identifier, None)
-    held = book_after(steps).held(Reading.IDENTIFIERS)
+    held = book_after(steps).members(Reading.IDENTIFIERS)
     assert held == {(identifier,): fields for identifier, fields in model.items()}
 
 
@@ -48,7 +48,7 @@ def test_elements_reading_removes_exactly_the_element_with_these_identifiers(ste
             model[key] = fields
         else:
             model.pop(key, None)
-    assert book_after(steps).held(Reading.ELEMENTS) == model
+    assert book_after(steps).members(Reading.ELEMENTS) == model
 
 
 @given(STEPS)
@@ -59,22 +59,22 @@ def test_persons_reading_removes_every_element_that_shares_an_identifier(steps: 
             model[key] = fields
         else:
             model = {held: kept for held, kept in model.items() if set(held).isdisjoint(key)}
-    assert book_after(steps).held(Reading.PERSONS) == model
+    assert book_after(steps).members(Reading.PERSONS) == model
 
 
 def test_the_readings_differ_where_two_members_share_an_identifier() -> None:
     email, device, other = IDENTIFIERS[0], IDENTIFIERS[3], IDENTIFIERS[4]
-    book = MemberBook()
+    book = SegmentMembers()
     book.add([((device, email), {}), ((other, email), {})])
     book.remove([(device, email)])
-    assert set(book.held(Reading.IDENTIFIERS)) == {(other,)}
-    assert set(book.held(Reading.ELEMENTS)) == {(other, email)}
-    assert set(book.held(Reading.PERSONS)) == set()
+    assert set(book.members(Reading.IDENTIFIERS)) == {(other,)}
+    assert set(book.members(Reading.ELEMENTS)) == {(other, email)}
+    assert set(book.members(Reading.PERSONS)) == set()
 
 
 def test_wiping_leaves_nobody_under_any_reading() -> None:
     book = book_after([("ADD", (IDENTIFIERS[0],), {})])
-    book.wipe()
-    assert [book.held(reading) for reading in Reading] == [{}, {}, {}]
+    book.clear()
+    assert [book.members(reading) for reading in Reading] == [{}, {}, {}]
     book.add([((IDENTIFIERS[0],), {})])
     assert len(book) == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from warehouse_sync.sandbox.state import RequestRecord, violations
+from warehouse_sync.sandbox.state import RequestRecord, find_violations
 
 
 def record(action: str, started: int, finished: int | None, segment: int = 1) -> RequestRecord:
@@ -13,26 +13,29 @@ def record(action: str, started: int, finished: int | None, segment: int = 1) ->
 
 
 def test_removes_that_are_answered_before_the_first_add_are_no_violation() -> None:
-    assert violations([record("REMOVE", 1, 3), record("REMOVE", 2, 4), record("ADD", 5, 7), record("ADD", 6, 8)]) == []
+    assert (
+        find_violations([record("REMOVE", 1, 3), record("REMOVE", 2, 4), record("ADD", 5, 7), record("ADD", 6, 8)])
+        == []
+    )
 
 
 def test_an_add_during_a_remove_is_a_violation() -> None:
-    [sentence] = violations([record("REMOVE", 1, 4), record("ADD", 3, 5)])
+    [sentence] = find_violations([record("REMOVE", 1, 4), record("ADD", 3, 5)])
     assert "request 3" in sentence
     assert "request 1" in sentence
 
 
 def test_an_add_during_a_remove_without_end_is_a_violation() -> None:
-    assert len(violations([record("REMOVE", 1, None), record("ADD", 3, 5)])) == 1
+    assert len(find_violations([record("REMOVE", 1, None), record("ADD", 3, 5)])) == 1
 
 
 def test_an_add_to_another_segment_is_no_violation() -> None:
-    assert violations([record("REMOVE", 1, 4), record("ADD", 3, 5, segment=2)]) == []
+    assert find_violations([record("REMOVE", 1, 4), record("ADD", 3, 5, segment=2)]) == []
 
 
 def test_a_remove_that_its_client_gave_up_is_no_violation() -> None:
-    assert violations([replace(record("REMOVE", 1, 4), abandoned=True), record("ADD", 3, 5)]) == []
+    assert find_violations([replace(record("REMOVE", 1, 4), abandoned=True), record("ADD", 3, 5)]) == []
 
 
 def test_a_request_that_mixes_both_is_a_violation() -> None:
-    assert len(violations([record("ADD+REMOVE", 1, 2)])) == 1
+    assert len(find_violations([record("ADD+REMOVE", 1, 2)])) == 1

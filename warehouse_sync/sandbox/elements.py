@@ -10,7 +10,7 @@ from typing import Any
 from warehouse_sync.sandbox.members import NO_FIELDS, ElementKey, Fields, Identifier
 from warehouse_sync.sandbox.settings import SandboxSettings
 
-REQUIRED = "field is required but not found and has no default value"
+MISSING_FIELD = "field is required but not found and has no default value"
 HEX_LENGTHS = {"SHA256_EMAIL": 64, "SHA512_EMAIL": 128}
 LOWER_HEX, ANY_HEX = re.compile(r"[0-9a-f]*"), re.compile(r"[0-9a-fA-F]*")
 ORGANIZATION_URN = re.compile(r"urn:li:organization:\d+")
@@ -19,8 +19,8 @@ BARE_DOMAIN = re.compile(r"[^\s/:@?#.]+(\.[^\s/:@?#.]+)*")
 USER_FIELD_LENGTHS = {"firstName": 35, "lastName": 35, "title": 50, "company": 50}
 COMPANY_FIELD_LENGTHS = {"stockSymbol": 5, "city": 50, "state": 50, "postalCode": 20}
 COMPANY_IDENTIFIERS = ("companyName", "companyEmailDomain", "companyWebsiteDomain", "companyPageUrl", "organizationUrn")
-PAGE_URL_LENGTH = 100
-INDUSTRIES, INDUSTRY_LENGTH = 3, 50
+MAX_PAGE_URL_LENGTH = 100
+MAX_INDUSTRIES, MAX_INDUSTRY_LENGTH = 3, 50
 
 NOT_FIELDS = frozenset({"action", "userIds"})
 USER_KEYS = frozenset({"action", "userIds", "country", *USER_FIELD_LENGTHS})
@@ -43,7 +43,7 @@ class ElementProblem(Exception):
 class ParsedBatch:
     """A batch after its checks: what the good elements ask for, and what is wrong with the others, by index."""
 
-    good: list[tuple[int, str, ElementKey, Fields]] = field(default_factory=list)
+    valid: list[tuple[int, str, ElementKey, Fields]] = field(default_factory=list)
     problems: dict[int, ElementProblem] = field(default_factory=dict)
 
 
@@ -55,22 +55,22 @@ def parse_batch(elements: list[Any], check: Check, settings: SandboxSettings) ->
     batch = ParsedBatch()
     for index, element in enumerate(elements):
         try:
-            action = action_of(element)
+            action = read_action(element)
             key, fields = check(element, settings)
         except ElementProblem as problem:
             batch.problems[index] = problem
         else:
-            batch.good.append((index, action, key, fields))
+            batch.valid.append((index, action, key, fields))
     return batch
 
 
-def action_of(element: Any) -> str:
+def read_action(element: Any) -> str:
     """ADD or REMOVE. Raises ElementProblem."""
     if not isinstance(element, dict):
         raise ElementProblem("/", "an element must be an object")
     action = element.get("action")
     if action is None:
-        raise ElementProblem("/action", REQUIRED)
+        raise ElementProblem("/action", MISSING_FIELD)
     if action not in ("ADD", "REMOVE"):
         raise ElementProblem("/action", "is not a member of the enumeration [ADD, REMOVE]")
     return str(action)
@@ -91,7 +91,7 @@ def check_user(element: dict[str, Any], settings: SandboxSettings) -> tuple[Elem
             elif name == "country":
                 _check_country(value, settings)
     if identifiers:
-        return _key(identifiers), fields
+        return _element_key(identifiers), fields
     names = [name for name in (fields.get("firstName"), fields.get("lastName")) if name is not None and name.strip()]
     if len(names) != 2:
         raise ElementProblem("/userIds", "without a valid user ID, firstName and lastName must be provided")
@@ -117,14 +117,14 @@ def check_company(element: dict[str, Any], settings: SandboxSettings) -> tuple[E
         elif name == "country":
             _check_country(value, settings)
         elif name == "industries":
-            if not isinstance(value, list) or len(value) > INDUSTRIES:
-                raise ElementProblem("/industries", f"must be an array of at most {INDUSTRIES} items")
+            if not isinstance(value, list) or len(value) > MAX_INDUSTRIES:
+                raise ElementProblem("/industries", f"must be an array of at most {MAX_INDUSTRIES} items")
             for industry in value:
-                _check_text(name, industry, INDUSTRY_LENGTH, settings)
+                _check_text(name, industry, MAX_INDUSTRY_LENGTH, settings)
         fields[name] = value
     if not identifiers:
         raise ElementProblem("/", f"at least one of {', '.join(COMPANY_IDENTIFIERS)} must be provided")
-    return _key(identifiers), fields
+    return _element_key(identifiers), fields
 
 
 def identifier_values(element: Any) -> set[str]:
@@ -137,7 +137,7 @@ def identifier_values(element: Any) -> set[str]:
     return {value for value in values if isinstance(value, str)}
 
 
-def _key(identifiers: list[Identifier]) -> ElementKey:
+def _element_key(identifiers: list[Identifier]) -> ElementKey:
     return tuple(identifiers) if len(identifiers) == 1 else tuple(sorted(set(identifiers)))
 
 
@@ -168,7 +168,7 @@ def _user_identifiers(user_ids: Any, settings: SandboxSettings) -> list[Identifi
 
 
 def _check_company_identifier(name: str, value: Any, settings: SandboxSettings) -> None:
-    _check_text(name, value, PAGE_URL_LENGTH if name == "companyPageUrl" else None, settings)
+    _check_text(name, value, MAX_PAGE_URL_LENGTH if name == "companyPageUrl" else None, settings)
     if not value.strip():
         raise ElementProblem(f"/{name}", "must not be blank")
     if name == "organizationUrn" and not ORGANIZATION_URN.fullmatch(value):

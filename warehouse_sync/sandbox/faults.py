@@ -59,20 +59,20 @@ ERROR_REPLIES: Mapping[str, Mapping[str, Any]] = {
 
 HTML_BODY = b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>"
 
-BEFORE = frozenset({"slow", "reset_before"})
-AFTER = frozenset({"reset_after", "timeout_after", "bad_json"})
-SHORT = frozenset({"short_answer", "cut_short"})
+EARLY_FAULTS = frozenset({"slow", "reset_before"})
+LATE_FAULTS = frozenset({"reset_after", "timeout_after", "bad_json"})
+SHORT_ANSWERS = frozenset({"short_answer", "cut_short"})
 REFUSALS = frozenset({"refuse_elements", "refuse_batch_named", "refuse_batch_indices", "refuse_batch_silent"})
-BATCHES_ONLY = REFUSALS | SHORT
-KINDS = tuple(sorted({*ERROR_REPLIES, "502", "not_found", *BEFORE, *AFTER, *SHORT, *REFUSALS}))
+BATCH_FAULTS = REFUSALS | SHORT_ANSWERS
+KINDS = tuple(sorted({*ERROR_REPLIES, "502", "not_found", *EARLY_FAULTS, *LATE_FAULTS, *SHORT_ANSWERS, *REFUSALS}))
 
-GROUPS: Mapping[str, frozenset[str]] = {
+OPERATION_GROUPS: Mapping[str, frozenset[str]] = {
     "segments": frozenset({"create", "find", "get", "update", "delete", "destinations"}),
     "any": frozenset(
         {"users", "companies", "create", "find", "get", "update", "delete", "destinations", "token", "introspect"},
     ),
 }
-OPERATIONS = tuple(sorted({*GROUPS, *GROUPS["any"]}))
+OPERATIONS = tuple(sorted({*OPERATION_GROUPS, *OPERATION_GROUPS["any"]}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,26 +119,26 @@ class Fault:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise _wrong(f"unknown fault {self.kind!r}; known are {', '.join(KINDS)}")
+            raise _invalid_fault(f"unknown fault {self.kind!r}; known are {', '.join(KINDS)}")
         if self.on not in OPERATIONS:
-            raise _wrong(f"unknown operation {self.on!r} of a fault; known are {', '.join(OPERATIONS)}")
+            raise _invalid_fault(f"unknown operation {self.on!r} of a fault; known are {', '.join(OPERATIONS)}")
         if self.action not in (None, "ADD", "REMOVE"):
-            raise _wrong("the action of a fault must be ADD or REMOVE")
+            raise _invalid_fault("the action of a fault must be ADD or REMOVE")
 
     @property
-    def limit(self) -> int | None:
+    def max_triggers(self) -> int | None:
         """How often it strikes at most; None is without end."""
         if self.times is None:
             return None if self.values or self.probability < 1 else 1
         return self.times or None
 
-    def befalls(self, operation: str, action: str | None) -> bool:
+    def matches(self, operation: str, action: str | None) -> bool:
         """Whether it can strike a request of this operation and action."""
         if self.action is not None and self.action != action:
             return False
-        if self.kind in BATCHES_ONLY and operation not in ("users", "companies"):
+        if self.kind in BATCH_FAULTS and operation not in ("users", "companies"):
             return False
-        return operation in GROUPS.get(self.on, (self.on,))
+        return operation in OPERATION_GROUPS.get(self.on, (self.on,))
 
     @classmethod
     def parse(cls, text: str) -> Fault:
@@ -156,7 +156,7 @@ class Fault:
         options = [part.partition("=") for part in parts if "=" in part]
         words = [part for part in parts if "=" not in part]
         if not words or len(words) > 2:
-            raise _wrong(f"cannot read the fault {text!r}; write kind:on:option=value, as in 503:users:times=3")
+            raise _invalid_fault(f"cannot read the fault {text!r}; write kind:on:option=value, as in 503:users:times=3")
         content: dict[str, Any] = {name.strip(): value.strip() for name, _, value in options}
         content["kind"] = words[0]
         if len(words) == 2:
@@ -170,68 +170,68 @@ class Fault:
         content: dict[str, Any] = {}
         for name, value in options.items():
             if name not in known:
-                raise _wrong(f"unknown option {name!r} of a fault; known are {', '.join(sorted(known))}")
+                raise _invalid_fault(f"unknown option {name!r} of a fault; known are {', '.join(sorted(known))}")
             try:
                 content[name] = _convert(name, value)
             except (TypeError, ValueError) as error:
-                raise _wrong(f"the option {name} of a fault cannot be {value!r}") from error
+                raise _invalid_fault(f"the option {name} of a fault cannot be {value!r}") from error
         if "kind" not in content:
-            raise _wrong(f"a fault needs a kind; known are {', '.join(KINDS)}")
+            raise _invalid_fault(f"a fault needs a kind; known are {', '.join(KINDS)}")
         return cls(**content)
 
 
-class FaultBook:
+class FaultRegistry:
     """The faults that are set now, and their counting. Thread-safe; the random choice follows from `seed`."""
 
     def __init__(self, seed: int, faults: Iterable[Fault] = ()) -> None:
         self._random = random.Random(seed)  # noqa: S311  repeatable, not secret
         self._lock = threading.Lock()
-        self._seen: list[list[Any]] = [[fault, 0, 0] for fault in faults]  # fault, matching requests, strikes so far
+        self._entries: list[list[Any]] = [[fault, 0, 0] for fault in faults]  # fault, matching requests, strikes so far
 
     def add(self, fault: Fault) -> None:
         """Have this fault from the next request on, beside those that are set."""
         with self._lock:
-            self._seen.append([fault, 0, 0])
+            self._entries.append([fault, 0, 0])
 
     def clear(self) -> None:
         """Have no fault any more."""
         with self._lock:
-            self._seen.clear()
+            self._entries.clear()
 
-    def current(self) -> list[Fault]:
+    def active(self) -> list[Fault]:
         """The faults that can still strike."""
         with self._lock:
-            return [fault for fault, _, _ in self._seen]
+            return [fault for fault, _, _ in self._entries]
 
-    def strike(self, operation: str, action: str | None, values: set[str], own: Fault | None) -> list[Fault]:
+    def trigger(self, operation: str, action: str | None, values: set[str], own: Fault | None) -> list[Fault]:
         """The faults that befall this request, counted as struck.
 
         values: the identifier values in the request. own: the fault that the request asked for itself.
         """
         struck: list[Fault] = []
         with self._lock:
-            for entry in self._seen:
+            for entry in self._entries:
                 fault: Fault = entry[0]
-                if not fault.befalls(operation, action):
+                if not fault.matches(operation, action):
                     continue
                 if fault.values and not fault.indices and fault.values.isdisjoint(values):
                     continue
                 entry[1] += 1
-                if entry[1] <= fault.after or not self._chosen(fault):
+                if entry[1] <= fault.after or not self._is_drawn(fault):
                     continue
                 entry[2] += 1
                 struck.append(fault)
-            self._seen = [entry for entry in self._seen if entry[0].limit is None or entry[2] < entry[0].limit]
-            if own is not None and self._chosen(own):
+            self._entries = [entry for entry in self._entries if entry[0].limit is None or entry[2] < entry[0].limit]
+            if own is not None and self._is_drawn(own):
                 struck.append(replace(own, on="any"))
         return struck
 
-    def needs_values(self) -> bool:
+    def depends_on_values(self) -> bool:
         """Whether any fault looks at the values of a request."""
         with self._lock:
-            return any(fault.values for fault, _, _ in self._seen)
+            return any(fault.values for fault, _, _ in self._entries)
 
-    def _chosen(self, fault: Fault) -> bool:
+    def _is_drawn(self, fault: Fault) -> bool:
         return fault.probability >= 1 or self._random.random() < fault.probability
 
 
@@ -261,5 +261,5 @@ def _convert(name: str, value: Any) -> Any:
     return frozenset(str(item) for item in items) if name == "values" else tuple(int(item) for item in items)
 
 
-def _wrong(message: str) -> ConfigurationError:
+def _invalid_fault(message: str) -> ConfigurationError:
     return ConfigurationError(Problem(message, path="fault"))

@@ -30,7 +30,7 @@ class Reading(StrEnum):
     PERSONS = "persons"
 
 
-class MemberBook:
+class SegmentMembers:
     """The members of one segment under all three readings at once.
 
     A key holds sorted, distinct identifiers. Fields are those of the last ADD. Not thread-safe.
@@ -41,11 +41,11 @@ class MemberBook:
         self.elements: dict[ElementKey, Fields] = {}
         self.persons: dict[ElementKey, Fields] = {}
         # Which elements share an identifier: mostly a single one, and a set for each would double the memory.
-        self._sharing: dict[Identifier, ElementKey | set[ElementKey]] = {}
+        self._keys_by_identifier: dict[Identifier, ElementKey | set[ElementKey]] = {}
 
     def add(self, elements: Iterable[tuple[ElementKey, Fields]]) -> None:
         """Hold these elements; one that is held already takes the new fields."""
-        identifiers, sharing, held, persons = self.identifiers, self._sharing, self.elements, self.persons
+        identifiers, sharing, held, persons = self.identifiers, self._keys_by_identifier, self.elements, self.persons
         for key, fields in elements:
             for identifier in key:
                 identifiers[identifier] = fields
@@ -63,26 +63,26 @@ class MemberBook:
             self.elements.pop(key, None)
             for identifier in key:
                 self.identifiers.pop(identifier, None)
-                for shared in _keys(self._sharing.pop(identifier, ())):
+                for shared in _as_keys(self._keys_by_identifier.pop(identifier, ())):
                     self._forget_person(shared)
 
     def _forget_person(self, key: ElementKey) -> None:
         self.persons.pop(key, None)
         for identifier in key:
-            others = self._sharing.get(identifier)
+            others = self._keys_by_identifier.get(identifier)
             if isinstance(others, set):
                 others.discard(key)
             if others == key or not others:
-                self._sharing.pop(identifier, None)
+                self._keys_by_identifier.pop(identifier, None)
 
-    def wipe(self) -> None:
+    def clear(self) -> None:
         """Hold nobody any more."""
         self.identifiers.clear()
         self.elements.clear()
         self.persons.clear()
-        self._sharing.clear()
+        self._keys_by_identifier.clear()
 
-    def held(self, reading: Reading) -> dict[ElementKey, Fields]:
+    def members(self, reading: Reading) -> dict[ElementKey, Fields]:
         """Who is held under `reading`, with fields; an identifier counts as an element of its own."""
         if reading is Reading.IDENTIFIERS:
             return {(identifier,): fields for identifier, fields in self.identifiers.items()}
@@ -92,7 +92,7 @@ class MemberBook:
         return len(self.elements)
 
 
-def _keys(sharing: ElementKey | set[ElementKey]) -> Iterable[ElementKey]:
+def _as_keys(sharing: ElementKey | set[ElementKey]) -> Iterable[ElementKey]:
     if isinstance(sharing, set):
         return sharing
     return (sharing,) if sharing else ()

@@ -10,14 +10,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from warehouse_sync.sandbox import sidechannel
-from warehouse_sync.sandbox.faults import GROUPS, Fault, FaultBook
+from warehouse_sync.sandbox.faults import OPERATION_GROUPS, Fault, FaultRegistry
+from warehouse_sync.sandbox.http_messages import Request
 from warehouse_sync.sandbox.members import ElementKey, Fields, Reading
+from warehouse_sync.sandbox.router import Answer, Router
 from warehouse_sync.sandbox.segment import STATUSES
 from warehouse_sync.sandbox.server import SandboxServer
-from warehouse_sync.sandbox.service import Answer, Service
 from warehouse_sync.sandbox.settings import SandboxSettings
-from warehouse_sync.sandbox.state import RequestRecord, SandboxState, violations
-from warehouse_sync.sandbox.wire import Request
+from warehouse_sync.sandbox.state import RequestRecord, SandboxState, find_violations
 
 
 class Sandbox:
@@ -33,8 +33,8 @@ class Sandbox:
     def __init__(self, settings: SandboxSettings | None = None, now: Callable[[], float] = time.time) -> None:
         self.settings = settings or SandboxSettings()
         self._state = SandboxState(self.settings, now)
-        self._faults = FaultBook(self.settings.seed, self.settings.faults)
-        self._service = Service(self._state, self._faults, self._sleep)
+        self._faults = FaultRegistry(self.settings.seed, self.settings.faults)
+        self._router = Router(self._state, self._faults, self._sleep)
         self._server: SandboxServer | None = None
         self._thread: threading.Thread | None = None
 
@@ -52,7 +52,9 @@ class Sandbox:
     def start(self) -> Self:
         """Listen and answer in threads of our own. Raises OSError when the port is taken."""
         if self._server is None:
-            self._server = SandboxServer((self.settings.host, self.settings.port), self._answer, self._state.tick)
+            self._server = SandboxServer(
+                (self.settings.host, self.settings.port), self._answer, self._state.next_event_number
+            )
             self._thread = threading.Thread(
                 target=self._server.serve_forever,
                 kwargs={"poll_interval": 0.05},
@@ -97,8 +99,8 @@ class Sandbox:
         """
         with self._state.lock:
             segment = self._state.segments[int(segment_id)]
-            segment.settle(self._state.now())
-            return segment.members.held(Reading(reading))
+            segment.advance(self._state.now())
+            return segment.members.members(Reading(reading))
 
     def segments(self) -> list[dict[str, Any]]:
         """All segments as the API shows them, with `status` and `members` (elements held) on top."""
@@ -106,20 +108,20 @@ class Sandbox:
             now = self._state.now()
             shown = []
             for segment in self._state.segments.values():
-                segment.settle(now)
+                segment.advance(now)
                 held = {"status": segment.status(now), "members": len(segment.members)}
                 shown.append(segment.as_entity(now) | held)
             return shown
 
     def requests(self, kind: str | None = None) -> list[RequestRecord]:
         """The log of API and token requests in order of their start; `kind` is an operation or a group of a fault."""
-        operations = None if kind is None else GROUPS.get(kind, frozenset({kind}))
+        operations = None if kind is None else OPERATION_GROUPS.get(kind, frozenset({kind}))
         records = [record for record in list(self._state.log) if operations is None or record.operation in operations]
         return sorted((replace(record) for record in records), key=lambda record: record.started)
 
     def violations(self) -> list[str]:
         """What the client did that is safe under no reading of REMOVE, one sentence each; empty when it did well."""
-        return violations(self.requests())
+        return find_violations(self.requests())
 
     def inject(self, fault: Fault | str) -> None:
         """Have this fault from the next request on. A text is parsed; raises ConfigurationError."""
@@ -131,7 +133,7 @@ class Sandbox:
 
     def faults(self) -> list[Fault]:
         """The faults that can still strike."""
-        return self._faults.current()
+        return self._faults.active()
 
     def force_status(self, segment_id: int | str, status: str) -> None:
         """Put a segment into a status until its next write; EXPIRED wipes its members.
@@ -143,10 +145,10 @@ class Sandbox:
             raise ValueError(f"status must be one of {', '.join(STATUSES)}")
         with self._state.lock:
             segment, now = self._state.segments[int(segment_id)], self._state.now()
-            segment.settle(now)
+            segment.advance(now)
             if status == "ARCHIVED" and segment.status(now) == "EXPIRED":
                 raise ValueError("an EXPIRED segment is not ARCHIVED before it has been written to")
-            segment.force(status, now)
+            segment.force_status(status, now)
 
     def set_writable(self, account_id: int, writable: bool) -> None:
         """Give or take the write role on an account; without it writes answer 403."""
@@ -166,7 +168,7 @@ class Sandbox:
     def _answer(self, request: Request) -> Answer:
         if request.path.startswith(sidechannel.PREFIX):
             return Answer(sidechannel.answer(self, request))
-        return self._service.answer(request)
+        return self._router.answer(request)
 
     def _sleep(self, seconds: float) -> None:
         server = self._server

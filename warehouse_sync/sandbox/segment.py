@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from warehouse_sync.sandbox.members import ElementKey, Fields, MemberBook
+from warehouse_sync.sandbox.members import ElementKey, Fields, SegmentMembers
 from warehouse_sync.sandbox.settings import DAY, SandboxSettings
 
 STATUSES = ("BUILDING", "READY", "UPDATING", "ARCHIVED", "EXPIRED", "FAILED", "ERROR")
-COUNTED_FOR = 7 * DAY
+COUNT_PERIOD = 7 * DAY
 """matchedCount and inputCount look back this far."""
 
 
@@ -37,13 +37,13 @@ class Segment:
     description: str | None = None
     access_policy: str | None = None
     destinations: dict[str, float] = field(default_factory=dict)
-    members: MemberBook = field(default_factory=MemberBook)
+    members: SegmentMembers = field(default_factory=SegmentMembers)
     last_modified: float = 0.0
     last_active: float = 0.0
     first_added: float | None = None
     last_written: float = 0.0
-    forced: str | None = None
-    _input: deque[tuple[float, int, int]] = field(default_factory=deque)
+    forced_status: str | None = None
+    _added_counts: deque[tuple[float, int, int]] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
         self.last_modified = self.last_active = self.created_at
@@ -53,43 +53,43 @@ class Segment:
         """The number in the account's URN."""
         return int(self.account.rpartition(":")[2])
 
-    def settle(self, now: float) -> None:
+    def advance(self, now: float) -> None:
         """Let the time pass that has passed: expire an idle segment, forget counts that are too old."""
-        if self.forced != "EXPIRED" and now - self.last_active >= self.settings.expire_after:
-            self.force("EXPIRED", now)
-        while self._input and self._input[0][0] <= now - COUNTED_FOR:
-            self._input.popleft()
+        if self.forced_status != "EXPIRED" and now - self.last_active >= self.settings.expire_after:
+            self.force_status("EXPIRED", now)
+        while self._added_counts and self._added_counts[0][0] <= now - COUNT_PERIOD:
+            self._added_counts.popleft()
 
     def status(self, now: float) -> str:
         """The status of its destination."""
-        if self.forced is not None:
-            return self.forced
+        if self.forced_status is not None:
+            return self.forced_status
         if self.first_added is None or now < self.first_added + self.settings.build_seconds:
             building = "BUILDING"
         else:
             building = "UPDATING" if now < self.last_written + self.settings.update_seconds else "READY"
         return "ARCHIVED" if now - self.last_active >= self.settings.archive_after else building
 
-    def force(self, status: str, now: float) -> None:
+    def force_status(self, status: str, now: float) -> None:
         """Put it into `status` until the next write; EXPIRED wipes the members."""
-        self.forced = status
+        self.forced_status = status
         if status == "EXPIRED":
-            self.members.wipe()
-            self._input.clear()
+            self.members.clear()
+            self._added_counts.clear()
             self.first_added = None
         elif status in ("BUILDING", "READY", "UPDATING"):
             self.last_active = now
 
     def apply(self, adds: Sequence[tuple[ElementKey, Fields]], removes: Sequence[ElementKey], now: float) -> None:
         """Take a batch: REMOVEs and ADDs that passed their checks."""
-        if self.forced not in ("FAILED", "ERROR"):
-            self.forced = None
+        if self.forced_status not in ("FAILED", "ERROR"):
+            self.forced_status = None
         self.members.remove(removes)
         self.members.add(adds)
         if adds:
             unmatched = self.settings.unmatched_values
             missed = sum(all(value in unmatched for _, value in key) for key, _ in adds) if unmatched else 0
-            self._input.append((now, len(adds), len(adds) - missed))
+            self._added_counts.append((now, len(adds), len(adds) - missed))
             if self.first_added is None:
                 self.first_added = now
         self.last_written = self.last_active = self.last_modified = now
@@ -111,7 +111,7 @@ class Segment:
             "accessPolicy": self.access_policy,
             "description": self.description,
             "sourceSegmentId": self.source_segment_id,
-            "inputCount": None if building else sum(count for _, count, _ in self._input),
+            "inputCount": None if building else sum(count for _, count, _ in self._added_counts),
         }
         return entity | {name: value for name, value in optional.items() if value is not None}
 
@@ -127,7 +127,7 @@ class Segment:
         }
         if status != "BUILDING":
             destination["audienceSize"] = len(self.members)
-            destination["matchedCount"] = sum(matched for _, _, matched in self._input)
+            destination["matchedCount"] = sum(matched for _, _, matched in self._added_counts)
         return destination
 
 

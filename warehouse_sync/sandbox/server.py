@@ -15,10 +15,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from warehouse_sync.sandbox.service import Answer
-from warehouse_sync.sandbox.wire import Refusal, Reply, Request
+from warehouse_sync.sandbox.http_messages import Refusal, Reply, Request
+from warehouse_sync.sandbox.router import Answer
 
-MAX_BODY = 64 * 1024 * 1024
+MAX_BODY_BYTES = 64 * 1024 * 1024
 JOIN_SECONDS = 5.0
 
 
@@ -33,14 +33,14 @@ class SandboxServer(ThreadingHTTPServer):
         self,
         address: tuple[str, int],
         answer: Callable[[Request], Answer],
-        tick: Callable[[], int],
+        next_event_number: Callable[[], int],
     ) -> None:
         self.answer = answer
-        self.tick = tick
+        self.next_event_number = next_event_number
         self.stopping = threading.Event()
         self._connections: dict[threading.Thread, socket.socket] = {}
         self._connections_lock = threading.Lock()
-        super().__init__(address, Handler)
+        super().__init__(address, ConnectionHandler)
 
     def sleep(self, seconds: float) -> None:
         """Wait so many seconds, or until the server stops."""
@@ -83,7 +83,7 @@ class SandboxServer(ThreadingHTTPServer):
             thread.join(JOIN_SECONDS)
 
 
-class Handler(BaseHTTPRequestHandler):
+class ConnectionHandler(BaseHTTPRequestHandler):
     """One connection."""
 
     server: SandboxServer
@@ -97,7 +97,7 @@ class Handler(BaseHTTPRequestHandler):
         if not self.raw_requestline:
             self.close_connection = True
             return
-        started = self.server.tick()
+        started = self.server.next_event_number()
         if not self.parse_request():
             return
         request = self._read(started)
@@ -120,7 +120,7 @@ class Handler(BaseHTTPRequestHandler):
         elif length is None and self.command in ("POST", "PUT", "PATCH"):
             self.close_connection = True
         size = int(length or 0)
-        if size > MAX_BODY:
+        if size > MAX_BODY_BYTES:
             self.close_connection = True
             self._send(Reply(413, Refusal(413, "The body is too large").body()))
             return None
@@ -138,7 +138,7 @@ class Handler(BaseHTTPRequestHandler):
             has_length=length is not None,
             target=self.path,
             started=started,
-            gone=self._client_is_gone,
+            client_disconnected=self._client_is_gone,
         )
 
     def _client_is_gone(self) -> bool:

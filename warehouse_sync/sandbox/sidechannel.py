@@ -10,14 +10,14 @@ import orjson
 
 from warehouse_sync.errors import ConfigurationError
 from warehouse_sync.sandbox.faults import Fault
+from warehouse_sync.sandbox.http_messages import Refusal, Reply, Request
 from warehouse_sync.sandbox.members import ElementKey, Fields, Reading
 from warehouse_sync.sandbox.state import RequestRecord
-from warehouse_sync.sandbox.wire import Refusal, Reply, Request
 
 PREFIX = "/_sandbox/"
 
 
-class Controls(Protocol):
+class SandboxControls(Protocol):
     """What the side channel reads and changes; `Sandbox` has it all and documents it."""
 
     @property
@@ -46,7 +46,7 @@ class Controls(Protocol):
     def revoke_refresh_token(self) -> None: ...
 
 
-def answer(sandbox: Controls, request: Request) -> Reply:
+def answer(sandbox: SandboxControls, request: Request) -> Reply:
     """The reply to a request whose path starts with PREFIX.
 
     GET    state                        segments, violations, faults and the number of requests
@@ -68,8 +68,8 @@ def answer(sandbox: Controls, request: Request) -> Reply:
         return Reply.json(400, {"status": 400, "message": str(error)})
 
 
-def _answer(sandbox: Controls, request: Request, rooms: list[str]) -> Reply:
-    match request.method, rooms:
+def _answer(sandbox: SandboxControls, request: Request, path: list[str]) -> Reply:
+    match request.method, path:
         case "GET", ["state"]:
             return Reply.json(200, _state(sandbox))
         case "GET", ["requests"]:
@@ -79,16 +79,16 @@ def _answer(sandbox: Controls, request: Request, rooms: list[str]) -> Reply:
             return _members(sandbox, int(segment_id), request.query.get("reading", Reading.ELEMENTS))
         case "POST", ["segments", segment_id, "status"] if segment_id.isdecimal():
             try:
-                sandbox.force_status(int(segment_id), str(_options(request).get("status")))
+                sandbox.force_status(int(segment_id), str(_read_object(request).get("status")))
             except ValueError as error:
                 raise Refusal(400, str(error)) from None
             return Reply(204)
         case "POST", ["accounts", account_id, "role"] if account_id.isdecimal():
-            sandbox.set_writable(int(account_id), bool(_options(request).get("writable")))
+            sandbox.set_writable(int(account_id), bool(_read_object(request).get("writable")))
             return Reply(204)
         case "POST", ["faults"]:
             content = request.json()
-            for fault in [_fault(each) for each in (content if isinstance(content, list) else [content])]:
+            for fault in [_parse_fault(each) for each in (content if isinstance(content, list) else [content])]:
                 sandbox.inject(fault)
             return Reply(204)
         case "DELETE", ["faults"]:
@@ -96,13 +96,13 @@ def _answer(sandbox: Controls, request: Request, rooms: list[str]) -> Reply:
             return Reply(204)
         case "POST", ["tokens", "revoke"]:
             sandbox.revoke_access_tokens()
-            if request.body and _options(request).get("refresh"):
+            if request.body and _read_object(request).get("refresh"):
                 sandbox.revoke_refresh_token()
             return Reply(204)
     raise Refusal(404, f"The sandbox has no {request.method} {request.path}")
 
 
-def _state(sandbox: Controls) -> dict[str, Any]:
+def _state(sandbox: SandboxControls) -> dict[str, Any]:
     return {
         "url": sandbox.url,
         "segments": sandbox.segments(),
@@ -112,7 +112,7 @@ def _state(sandbox: Controls) -> dict[str, Any]:
     }
 
 
-def _members(sandbox: Controls, segment_id: int, reading: str) -> Reply:
+def _members(sandbox: SandboxControls, segment_id: int, reading: str) -> Reply:
     if reading not in list(Reading):
         raise Refusal(400, f"reading must be one of {', '.join(Reading)}")
     held = sandbox.members(segment_id, reading)
@@ -123,14 +123,14 @@ def _members(sandbox: Controls, segment_id: int, reading: str) -> Reply:
     return Reply(200, orjson.dumps({"count": len(members), "reading": reading, "members": members}))
 
 
-def _options(request: Request) -> Mapping[str, Any]:
+def _read_object(request: Request) -> Mapping[str, Any]:
     content = request.json()
     if not isinstance(content, dict):
         raise Refusal(400, "The body must be a JSON object")
     return content
 
 
-def _fault(content: Any) -> Fault:
+def _parse_fault(content: Any) -> Fault:
     if isinstance(content, dict) and content.keys() == {"fault"}:
         content = content["fault"]
     if isinstance(content, str):

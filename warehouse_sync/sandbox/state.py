@@ -9,14 +9,14 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from warehouse_sync.sandbox.http_messages import Refusal
 from warehouse_sync.sandbox.segment import Segment
 from warehouse_sync.sandbox.settings import DAY, SandboxSettings
-from warehouse_sync.sandbox.tokens import TokenBook
-from warehouse_sync.sandbox.wire import Refusal
+from warehouse_sync.sandbox.tokens import TokenStore
 
 FIRST_SEGMENT_ID = 10804
 MINUTE = 60.0
-LOGGED_REQUESTS = 200_000
+MAX_LOGGED_REQUESTS = 200_000
 
 THROTTLED = "Resource level throttle limit for calls to this resource is reached."
 
@@ -53,16 +53,16 @@ class SandboxState:
         self.settings = settings
         self.now = now
         self.lock = threading.RLock()
-        self.tokens = TokenBook(settings, now())
+        self.tokens = TokenStore(settings, now())
         self.segments: dict[int, Segment] = {}
         self.writable_accounts = set(settings.account_ids)
-        self.log: deque[RequestRecord] = deque(maxlen=LOGGED_REQUESTS)
+        self.log: deque[RequestRecord] = deque(maxlen=MAX_LOGGED_REQUESTS)
         self._events = itertools.count(1)
         self._segment_ids = itertools.count(FIRST_SEGMENT_ID)
         self._recent: dict[tuple[str, str], deque[float]] = {}
         self._daily: dict[tuple[str, str, int], int] = {}
 
-    def tick(self) -> int:
+    def next_event_number(self) -> int:
         """The next place among all starts and ends of requests."""
         return next(self._events)
 
@@ -75,7 +75,7 @@ class SandboxState:
         segment = self.segments.get(segment_id)
         if segment is None:
             raise Refusal(404, f"Could not find DMP segment with ID {segment_id}")
-        segment.settle(self.now())
+        segment.advance(self.now())
         return segment
 
     def count_call(self, member: str, endpoint: str) -> None:
@@ -99,7 +99,7 @@ class SandboxState:
             self._daily[today] = used + 1
 
 
-def violations(log: list[RequestRecord]) -> list[str]:
+def find_violations(log: list[RequestRecord]) -> list[str]:
     """What a client did that is safe under no reading of REMOVE, one sentence each; empty when it did well.
 
     A request must not mix ADD and REMOVE, and no ADD may start while a REMOVE to the same segment is under way.

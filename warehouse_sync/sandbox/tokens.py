@@ -5,10 +5,10 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
+from warehouse_sync.sandbox.http_messages import Refusal
 from warehouse_sync.sandbox.settings import SandboxSettings
-from warehouse_sync.sandbox.wire import Refusal
 
-MEMBER = "urn:li:person:sandbox"
+MEMBER_URN = "urn:li:person:sandbox"
 TOKEN_BYTES = 360
 """Makes access tokens of about 500 characters, the length that LinkedIn tells clients to expect."""
 
@@ -22,7 +22,7 @@ class Token:
     valid_from: float
     expires: float
     scopes: tuple[str, ...]
-    member: str = MEMBER
+    member: str = MEMBER_URN
     revoked: bool = False
 
     def status(self, now: float) -> str:
@@ -32,7 +32,7 @@ class Token:
         return "active" if now < self.expires else "expired"
 
 
-class TokenBook:
+class TokenStore:
     """All tokens that were ever issued. Not thread-safe."""
 
     def __init__(self, settings: SandboxSettings, now: float) -> None:
@@ -47,7 +47,7 @@ class TokenBook:
         book[value] = token
         return token
 
-    def bearer(self, header: str | None, now: float) -> Token:
+    def authenticate(self, header: str | None, now: float) -> Token:
         """The live token of an Authorization header. Raises Refusal(401)."""
         scheme, _, value = (header or "").partition(" ")
         if scheme.lower() != "bearer" or not value.strip():
@@ -73,7 +73,7 @@ class TokenBook:
         value = secrets.token_urlsafe(TOKEN_BYTES)
         return self._issue(self._access, value, now, self._settings.token_propagation, life), refresh
 
-    def look_up(self, value: str) -> Token | None:
+    def find(self, value: str) -> Token | None:
         """Any token by its value."""
         return self._access.get(value) or self._refresh.get(value)
 

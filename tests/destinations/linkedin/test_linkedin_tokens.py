@@ -34,7 +34,7 @@ def deliver_all(linkedin: LinkedIn, audience: Audience) -> list[list[str]]:
 
 def after(sandbox: Sandbox, requests: int, action: str) -> None:
     """Let the sandbox do `action` as soon as it has seen so many requests for members."""
-    taken = sandbox._service.answer
+    taken = sandbox._router.answer
     done: list[str] = []
 
     def answer(request: object) -> object:
@@ -43,7 +43,7 @@ def after(sandbox: Sandbox, requests: int, action: str) -> None:
             getattr(sandbox, action)()
         return taken(request)  # type: ignore[arg-type]
 
-    sandbox._service.answer = answer  # type: ignore[method-assign,assignment]
+    sandbox._router.answer = answer  # type: ignore[method-assign,assignment]
 
 
 def held(sandbox: Sandbox, audience: Audience) -> set[str]:

@@ -122,7 +122,7 @@ class HistoryWorld(World):
         """The operator has a refresh token that works."""
         book, now = self.sandbox._state.tokens, self.sandbox._state.now()
         held = str(self.account.get("refresh_token", self.sandbox.settings.refresh_token))
-        token = book.look_up(held)
+        token = book.find(held)
         if token is None or token.status(now) != "active":
             self.account["refresh_token"] = f"sandbox-refresh-{len(book._refresh)}"
             book._issue(

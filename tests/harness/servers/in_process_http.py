@@ -18,8 +18,8 @@ from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 
 from warehouse_sync.sandbox import Sandbox, SandboxSettings
-from warehouse_sync.sandbox.service import Answer
-from warehouse_sync.sandbox.wire import Request
+from warehouse_sync.sandbox.http_messages import Request
+from warehouse_sync.sandbox.router import Answer
 
 ADDRESS = "http://127.0.0.1:1"
 """Where the sandbox claims to be; the same each time, so that a configuration is read once."""
@@ -48,7 +48,7 @@ class NearSandbox(Sandbox):
 
     def tick(self) -> int:
         """The next place among all starts and ends of requests."""
-        return self._state.tick()
+        return self._state.next_event_number()
 
     def _sleep(self, seconds: float) -> None:
         if seconds >= _waiting.patience:
@@ -95,7 +95,7 @@ class Adapter(BaseAdapter):
             body=bytes(body),
             target=f"{parts.path}?{parts.query}" if parts.query else parts.path,
             started=sandbox.tick(),
-            gone=lambda: _waiting.gone,
+            client_disconnected=lambda: _waiting.gone,
         )
         answer = sandbox.answer(asked, timeout[1])
         if answer is None:

@@ -12,8 +12,8 @@ from typing import Any
 import requests
 
 from warehouse_sync.sandbox import Sandbox, SandboxSettings
-from warehouse_sync.sandbox.service import Answer
-from warehouse_sync.sandbox.wire import Refusal, Request
+from warehouse_sync.sandbox.http_messages import Refusal, Request
+from warehouse_sync.sandbox.router import Answer
 
 PATIENCE = 30.0
 ACCOUNT = 507404993

@@ -6,15 +6,15 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from warehouse_sync.sandbox.elements import REQUIRED
+from warehouse_sync.sandbox.elements import MISSING_FIELD
+from warehouse_sync.sandbox.http_messages import Refusal, Reply, Request
 from warehouse_sync.sandbox.segment import Segment
 from warehouse_sync.sandbox.state import SandboxState
-from warehouse_sync.sandbox.wire import Refusal, Reply, Request
 
 ACCOUNT_URN = re.compile(r"urn:li:sponsoredAccount:(\d+)")
-TYPES = frozenset({"USER", "COMPANY", "USER_LIST_UPLOAD", "COMPANY_LIST_UPLOAD"})
+SEGMENT_TYPES = frozenset({"USER", "COMPANY", "USER_LIST_UPLOAD", "COMPANY_LIST_UPLOAD"})
 REQUIRED_FIELDS = ("account", "name", "type", "sourcePlatform", "destinations")
-MUTABLE = {"name": "name", "description": "description", "sourceSegmentId": "source_segment_id"}
+MUTABLE_FIELDS = {"name": "name", "description": "description", "sourceSegmentId": "source_segment_id"}
 OPTIONAL_FIELDS = frozenset({"description", "sourceSegmentId", "accessPolicy"})
 DEFAULT_COUNT = 10
 
@@ -24,16 +24,18 @@ def create(state: SandboxState, request: Request) -> tuple[str, Segment]:
     settings = state.settings
     if request.method_header not in ("", "CREATE"):
         raise Refusal(400, f"Method {request.method_header} is not supported on dmpSegments")
-    body = _object(request)
+    body = _read_object(request)
     missing = [name for name in REQUIRED_FIELDS if body.get(name) is None]
     if missing:
-        raise Refusal(settings.missing_field_status, "".join(f"ERROR :: /{name} :: {REQUIRED}\n" for name in missing))
+        raise Refusal(
+            settings.missing_field_status, "".join(f"ERROR :: /{name} :: {MISSING_FIELD}\n" for name in missing)
+        )
     unknown = body.keys() - OPTIONAL_FIELDS.union(REQUIRED_FIELDS)
     if unknown and settings.unknown_fields == "refuse":
         raise Refusal(422, f"ERROR :: /{min(unknown)} :: unrecognized field found but not allowed\n")
     _check_texts(state, body)
-    account_id = _account_id(body["account"])
-    if body["type"] not in TYPES:
+    account_id = _parse_account_urn(body["account"])
+    if body["type"] not in SEGMENT_TYPES:
         raise Refusal(400, "ERROR :: /type :: is not a member of the enumeration\n")
     if body["sourcePlatform"] not in settings.source_platforms:
         raise Refusal(400, "ERROR :: /sourcePlatform :: is not a member of the enumeration\n")
@@ -78,11 +80,11 @@ def find(state: SandboxState, request: Request) -> Reply:
         raise Refusal(400, "The finder q=account is the only one")
     if not query.get("account"):
         raise Refusal(400, "Parameter 'account' is required")
-    account_id = _account_id(query["account"])
+    account_id = _parse_account_urn(query["account"])
     settings = state.settings
     known = settings.account_ids | settings.viewer_account_ids | settings.test_account_ids
     if account_id not in known and settings.unknown_account_find == "403":
-        raise _denied("dmpSegments.FINDER-account")
+        raise _access_denied("dmpSegments.FINDER-account")
     now = state.now()
     found = [
         segment
@@ -92,11 +94,11 @@ def find(state: SandboxState, request: Request) -> Reply:
         and query.get("sourcePlatform") in (None, segment.source_platform)
         and query.get("sourceSegmentId") in (None, segment.source_segment_id)
     ]
-    start, count = _number(query, "start", 0), _number(query, "count", DEFAULT_COUNT)
+    start, count = _read_number(query, "start", 0), _read_number(query, "count", DEFAULT_COUNT)
     unpaged = "start" not in query and "count" not in query and settings.unpaged_find == "all"
     shown = found if unpaged else found[start : start + count]
     for segment in shown:
-        segment.settle(now)
+        segment.advance(now)
     paging = {"start": start, "count": count, "links": [], "total": len(found)}
     return Reply.json(200, {"paging": paging, "elements": [segment.as_entity(now) for segment in shown]})
 
@@ -112,16 +114,16 @@ def update(state: SandboxState, request: Request, segment_id: int) -> Reply:
         raise Refusal(400, "X-RestLi-Method must be PARTIAL_UPDATE")
     segment = state.segment(segment_id)
     check_write_role(state, segment.account_id, "dmpSegments.PARTIAL_UPDATE")
-    body = _object(request)
+    body = _read_object(request)
     patch = body.get("patch")
     if not isinstance(patch, dict) or patch.keys() != {"$set"} or not isinstance(patch["$set"], dict):
         raise Refusal(400, 'The body must be {"patch":{"$set":{…}}}')
     values: dict[str, Any] = patch["$set"]
-    immutable = values.keys() - MUTABLE.keys() - {"accessPolicy"}
+    immutable = values.keys() - MUTABLE_FIELDS.keys() - {"accessPolicy"}
     if immutable:
         raise Refusal(400, f"ERROR :: /{min(immutable)} :: field cannot be changed\n")
     _check_texts(state, values)
-    for name, attribute in MUTABLE.items():
+    for name, attribute in MUTABLE_FIELDS.items():
         if name in values:
             setattr(segment, attribute, values[name])
     segment.last_modified = segment.last_active = state.now()
@@ -140,7 +142,7 @@ def add_destination(state: SandboxState, request: Request, segment_id: int) -> t
     """Add LINKEDIN to the destinations, again is no error; the name for the created-id header. Raises Refusal."""
     segment = state.segment(segment_id)
     check_write_role(state, segment.account_id, "dmpSegments.destinations.CREATE")
-    if _object(request) != {"destination": "LINKEDIN"}:
+    if _read_object(request) != {"destination": "LINKEDIN"}:
         raise Refusal(400, "ERROR :: /destination :: the only accepted value is LINKEDIN\n")
     segment.destinations.setdefault("LINKEDIN", state.now())
     return "LINKEDIN", segment
@@ -157,14 +159,14 @@ def get_destination(state: SandboxState, segment_id: int, name: str) -> Reply:
 def check_write_role(state: SandboxState, account_id: int, resource: str) -> None:
     """The member may write to this account. Raises Refusal(403)."""
     if account_id not in state.writable_accounts:
-        raise _denied(resource)
+        raise _access_denied(resource)
 
 
-def _denied(resource: str) -> Refusal:
+def _access_denied(resource: str) -> Refusal:
     return Refusal(403, f"Not enough permissions to access: {resource}", "ACCESS_DENIED", 100)
 
 
-def _object(request: Request) -> dict[str, Any]:
+def _read_object(request: Request) -> dict[str, Any]:
     body = request.json()
     if not isinstance(body, dict):
         raise Refusal(400, "The body must be a JSON object")
@@ -180,14 +182,14 @@ def _check_texts(state: SandboxState, values: Mapping[str, Any]) -> None:
         raise Refusal(400, "ERROR :: /name :: is blank or too long\n", "FIELD_LENGTH_TOO_LONG")
 
 
-def _account_id(urn: str) -> int:
+def _parse_account_urn(urn: str) -> int:
     match = ACCOUNT_URN.fullmatch(urn)
     if match is None:
         raise Refusal(400, "ERROR :: /account :: must be urn:li:sponsoredAccount:<number>\n")
     return int(match.group(1))
 
 
-def _number(query: Mapping[str, str], name: str, default: int) -> int:
+def _read_number(query: Mapping[str, str], name: str, default: int) -> int:
     text = query.get(name, str(default))
     if not text.isdecimal():
         raise Refusal(400, f"Parameter '{name}' must be a number")

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import parse_qs
 
+from warehouse_sync.sandbox.http_messages import Reply, Request
 from warehouse_sync.sandbox.settings import SandboxSettings
-from warehouse_sync.sandbox.tokens import TokenBook
-from warehouse_sync.sandbox.wire import Reply, Request
+from warehouse_sync.sandbox.tokens import TokenStore
 
 
-def grant(request: Request, settings: SandboxSettings, tokens: TokenBook, now: float) -> Reply:
+def issue_token(request: Request, settings: SandboxSettings, tokens: TokenStore, now: float) -> Reply:
     """`POST /oauth/v2/accessToken`."""
-    form = _form(request)
+    form = _read_form(request)
     if isinstance(form, Reply):
         return form
     for name in ("grant_type", "client_id", "client_secret"):
@@ -35,9 +35,9 @@ def grant(request: Request, settings: SandboxSettings, tokens: TokenBook, now: f
     return Reply.json(200, content)
 
 
-def introspect(request: Request, settings: SandboxSettings, tokens: TokenBook, now: float) -> Reply:
+def introspect_token(request: Request, settings: SandboxSettings, tokens: TokenStore, now: float) -> Reply:
     """`POST /oauth/v2/introspectToken`, for access and refresh tokens; times in seconds since the epoch."""
-    form = _form(request)
+    form = _read_form(request)
     if isinstance(form, Reply):
         return form
     for name in ("token", "client_id", "client_secret"):
@@ -45,7 +45,7 @@ def introspect(request: Request, settings: SandboxSettings, tokens: TokenBook, n
             return _error(400, "invalid_request", f"A required parameter {name!r} is missing")
     if refused := _check_client(form, settings):
         return refused
-    token = tokens.look_up(form["token"])
+    token = tokens.find(form["token"])
     if token is None:
         return Reply.json(200, {"active": False})
     status = token.status(now)
@@ -64,7 +64,7 @@ def introspect(request: Request, settings: SandboxSettings, tokens: TokenBook, n
     )
 
 
-def _form(request: Request) -> dict[str, str] | Reply:
+def _read_form(request: Request) -> dict[str, str] | Reply:
     if request.method != "POST":
         return _error(405, "invalid_request", "Only POST is allowed")
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from warehouse_sync.errors import ConfigurationError
-from warehouse_sync.sandbox import batches, oauth, segments
+from warehouse_sync.sandbox import batch_endpoints, oauth_endpoints, segment_endpoints
 from warehouse_sync.sandbox.elements import identifier_values
-from warehouse_sync.sandbox.faults import Fault, FaultBook, error_reply
+from warehouse_sync.sandbox.faults import Fault, FaultRegistry, error_reply
+from warehouse_sync.sandbox.http_messages import Refusal, Reply, Request
 from warehouse_sync.sandbox.state import RequestRecord, SandboxState
-from warehouse_sync.sandbox.wire import Refusal, Reply, Request
 
-VERSION = re.compile(r"\d{6}")
+VERSION_PATTERN = re.compile(r"\d{6}")
 ROUTES: tuple[tuple[re.Pattern[str], dict[str, str]], ...] = (
     (re.compile(r"/oauth/v2/accessToken"), {"*": "token"}),
     (re.compile(r"/oauth/v2/introspectToken"), {"*": "introspect"}),
@@ -23,7 +23,7 @@ ROUTES: tuple[tuple[re.Pattern[str], dict[str, str]], ...] = (
     (re.compile(r"/rest/dmpSegments/(\d+)/companies"), {"*": "companies"}),
     (re.compile(r"/rest/dmpSegments/(\d+)/destinations(?:/(\w+))?"), {"*": "destinations"}),
 )
-SCOPE = "rw_dmp_segments"
+REQUIRED_SCOPE = "rw_dmp_segments"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +44,20 @@ class Route:
     known_path: bool = False
 
 
-class Service:
+class Router:
     """Answers API and token requests by the contract. Thread-safe.
 
     sleep: waits so many seconds; a test may replace it.
     """
 
-    def __init__(self, state: SandboxState, faults: FaultBook, sleep: Callable[[float], object]) -> None:
+    def __init__(self, state: SandboxState, faults: FaultRegistry, sleep: Callable[[float], object]) -> None:
         self._state = state
         self._faults = faults
         self._sleep = sleep
 
     def answer(self, request: Request) -> Answer:
         """The answer to one request, which is in the log from its start."""
-        route = route_of(request)
+        route = find_route(request)
         record = RequestRecord(
             request.method,
             request.target if route.operation == "find" else request.path,
@@ -75,18 +75,18 @@ class Service:
 
     def _answer(self, request: Request, route: Route, record: RequestRecord) -> Answer:
         values: set[str] = set()
-        if route.operation in batches.CHECKS:
-            elements = batches.elements_of(request)
+        if route.operation in batch_endpoints.CHECKS:
+            elements = batch_endpoints.read_elements(request)
             record.elements = None if elements is None else len(elements)
-            record.action = batches.actions_of(elements)
-            if self._faults.needs_values():
+            record.action = batch_endpoints.summarise_actions(elements)
+            if self._faults.depends_on_values():
                 values = {value for element in elements or () for value in identifier_values(element)}
         try:
             asked = request.headers.get("x-sandbox-fault")
             own = None if asked is None else Fault.parse(asked)
         except ConfigurationError as error:
             return Answer(self._refuse(request, Refusal(400, f"X-Sandbox-Fault: {error}")))
-        faults = self._faults.strike(route.operation, record.action, values, own)
+        faults = self._faults.trigger(route.operation, record.action, values, own)
         record.faults = tuple(fault.kind for fault in faults)
 
         for fault in faults:
@@ -105,14 +105,14 @@ class Service:
         except Refusal as refusal:
             reply = self._refuse(request, refusal)
         self._finish(request, record)
-        return self._after(faults, reply)
+        return self._apply_late_faults(faults, reply)
 
     def _finish(self, request: Request, record: RequestRecord) -> None:
-        record.abandoned = request.gone()
-        record.finished = self._state.tick()
+        record.abandoned = request.client_disconnected()
+        record.finished = self._state.next_event_number()
 
     @staticmethod
-    def _after(faults: list[Fault], reply: Reply) -> Answer:
+    def _apply_late_faults(faults: list[Fault], reply: Reply) -> Answer:
         delay = sum(fault.seconds for fault in faults if fault.kind == "timeout_after")
         for fault in faults:
             if fault.kind == "reset_after":
@@ -124,46 +124,46 @@ class Service:
     def _handle(self, request: Request, route: Route, faults: list[Fault]) -> Reply:
         state = self._state
         if route.operation in ("token", "introspect"):
-            handler = oauth.grant if route.operation == "token" else oauth.introspect
+            handler = oauth_endpoints.issue_token if route.operation == "token" else oauth_endpoints.introspect_token
             with state.lock:
                 return handler(request, state.settings, state.tokens, state.now())
         with state.lock:
-            token = state.tokens.bearer(request.headers.get("authorization"), state.now())
+            token = state.tokens.authenticate(request.headers.get("authorization"), state.now())
         self._check_headers(request)
         if not route.operation:
             status = 405 if route.known_path else 404
             raise Refusal(status, f"No virtual resource found for {request.method} {request.path}")
         state.count_call(token.member, route.operation)
-        if SCOPE not in token.scopes:
+        if REQUIRED_SCOPE not in token.scopes:
             resource = f"dmpSegments.{route.operation.upper()}.{request.headers['linkedin-version']}"
             raise Refusal(403, f"Not enough permissions to access: {resource}", "ACCESS_DENIED", 100)
-        if route.operation in batches.CHECKS:
+        if route.operation in batch_endpoints.CHECKS:
             if request.method != "POST":
                 raise Refusal(405, f"{request.method} is not supported on {route.operation}")
             assert route.segment_id is not None
-            return batches.take(state, request, route.segment_id, route.operation, faults)
+            return batch_endpoints.apply_batch(state, request, route.segment_id, route.operation, faults)
         with state.lock:
             return self._handle_segment(request, route)
 
     def _handle_segment(self, request: Request, route: Route) -> Reply:
         state, segment_id = self._state, route.segment_id
         if route.operation == "find":
-            return segments.find(state, request)
+            return segment_endpoints.find(state, request)
         if route.operation == "create":
-            created, _ = segments.create(state, request)
+            created, _ = segment_endpoints.create(state, request)
             return self._created(request, created, f"/dmpSegments/{created}")
         assert segment_id is not None
         if route.operation == "get":
-            return segments.get(state, segment_id)
+            return segment_endpoints.get(state, segment_id)
         if route.operation == "update":
-            return segments.update(state, request, segment_id)
+            return segment_endpoints.update(state, request, segment_id)
         if route.operation == "delete":
-            return segments.delete(state, segment_id)
+            return segment_endpoints.delete(state, segment_id)
         if request.method == "POST" and route.name is None:
-            created, _ = segments.add_destination(state, request, segment_id)
+            created, _ = segment_endpoints.add_destination(state, request, segment_id)
             return self._created(request, created, f"/dmpSegments/{segment_id}/destinations/{created}")
         if request.method == "GET" and route.name is not None:
-            return segments.get_destination(state, segment_id, route.name)
+            return segment_endpoints.get_destination(state, segment_id, route.name)
         raise Refusal(405, f"{request.method} is not supported here")
 
     def _check_headers(self, request: Request) -> None:
@@ -172,7 +172,7 @@ class Service:
         if version is None:
             message = "A version must be present. Please specify a version by adding the LinkedIn-Version header."
             raise Refusal(settings.missing_version_status, message, "VERSION_MISSING")
-        if not VERSION.fullmatch(version) or version not in settings.versions:
+        if not VERSION_PATTERN.fullmatch(version) or version not in settings.versions:
             raise Refusal(426, f"Requested version {version}01 is not active", "NONEXISTENT_VERSION")
         protocol = request.headers.get("x-restli-protocol-version", "1.0.0")
         if protocol not in ("1.0.0", "2.0.0"):
@@ -186,14 +186,14 @@ class Service:
             raise Refusal(415, "The body must be application/json")
 
     def _created(self, request: Request, created: str, location: str) -> Reply:
-        name = "x-restli-id" if _speaks_2(request) else "X-LinkedIn-Id"
+        name = "x-restli-id" if _uses_protocol_2(request) else "X-LinkedIn-Id"
         return Reply(201, headers=((name, created), ("Location", location)))
 
     def _refuse(self, request: Request, refusal: Refusal) -> Reply:
         return self._with_error_headers(request, Reply(refusal.status, refusal.body()), None)
 
     def _with_error_headers(self, request: Request, reply: Reply, retry_after: float | None) -> Reply:
-        marker = "X-RestLi-Error-Response" if _speaks_2(request) else "X-LinkedIn-Error-Response"
+        marker = "X-RestLi-Error-Response" if _uses_protocol_2(request) else "X-LinkedIn-Error-Response"
         headers = [(marker, "true")]
         if reply.status == 429 and retry_after is None:
             retry_after = self._state.settings.retry_after
@@ -202,7 +202,7 @@ class Service:
         return replace(reply, headers=(*reply.headers, *headers))
 
 
-def route_of(request: Request) -> Route:
+def find_route(request: Request) -> Route:
     """Where the request goes, by method and path."""
     for pattern, operations in ROUTES:
         match = pattern.fullmatch(request.path)
@@ -215,5 +215,5 @@ def route_of(request: Request) -> Route:
     return Route()
 
 
-def _speaks_2(request: Request) -> bool:
+def _uses_protocol_2(request: Request) -> bool:
     return request.headers.get("x-restli-protocol-version", "1.0.0").startswith("2")

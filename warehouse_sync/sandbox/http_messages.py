@@ -71,17 +71,17 @@ class Request:
     has_length: bool = True
     target: str = ""
     started: int = 0
-    gone: Callable[[], bool] = lambda: False
-    _content: Any = field(default=None, init=False)
+    client_disconnected: Callable[[], bool] = lambda: False
+    _json: Any = field(default=None, init=False)
 
     def json(self) -> Any:
         """The body as JSON. Raises Refusal(400) when it is not."""
-        if self._content is None:
+        if self._json is None:
             try:
-                self._content = orjson.loads(self.body)
+                self._json = orjson.loads(self.body)
             except orjson.JSONDecodeError as error:
                 raise Refusal(400, "Cannot parse the request entity as JSON") from error
-        return self._content
+        return self._json
 
     @property
     def method_header(self) -> str:

@@ -8,27 +8,27 @@ from typing import Any
 import orjson
 
 from warehouse_sync.sandbox.elements import (
-    REQUIRED,
+    MISSING_FIELD,
     Check,
     ElementProblem,
     ParsedBatch,
-    action_of,
     check_company,
     check_user,
     identifier_values,
     parse_batch,
+    read_action,
 )
-from warehouse_sync.sandbox.faults import SHORT, Fault
-from warehouse_sync.sandbox.segments import check_write_role
+from warehouse_sync.sandbox.faults import SHORT_ANSWERS, Fault
+from warehouse_sync.sandbox.http_messages import Refusal, Reply, Request
+from warehouse_sync.sandbox.segment_endpoints import check_write_role
 from warehouse_sync.sandbox.settings import SandboxSettings
 from warehouse_sync.sandbox.state import SandboxState
-from warehouse_sync.sandbox.wire import Refusal, Reply, Request
 
 CHECKS: dict[str, tuple[Check, str]] = {"users": (check_user, "USER"), "companies": (check_company, "COMPANY")}
-CREATED = {"status": 201}
+CREATED_RESULT = {"status": 201}
 
 
-def elements_of(request: Request) -> list[Any] | None:
+def read_elements(request: Request) -> list[Any] | None:
     """The elements of a batch body, None where there are none to be read; raises nothing."""
     try:
         body = request.json()
@@ -38,13 +38,13 @@ def elements_of(request: Request) -> list[Any] | None:
     return elements if isinstance(elements, list) else None
 
 
-def actions_of(elements: list[Any] | None) -> str | None:
+def summarise_actions(elements: list[Any] | None) -> str | None:
     """ADD, REMOVE or ADD+REMOVE: what the elements ask for, as far as it can be read."""
     found = [element.get("action") for element in elements or () if isinstance(element, dict)]
     return "+".join(action for action in ("ADD", "REMOVE") if action in found) or None
 
 
-def take(
+def apply_batch(
     state: SandboxState,
     request: Request,
     segment_id: int,
@@ -64,52 +64,52 @@ def take(
         if segment.status(state.now()) == "EXPIRED" and settings.expired_writes == "refuse":
             raise Refusal(400, f"DMP segment {segment_id} is EXPIRED")
     single = request.method_header in ("", "CREATE")
-    elements = _single(request) if single else _batch(request, settings)
+    elements = _read_single(request) if single else _read_batch(request, settings)
     parsed = parse_batch(elements, check, settings)
     refused = {index: (400, str(problem)) for index, problem in parsed.problems.items()}
     if refused and (single or not settings.partial_validation):
-        raise Refusal(422, _named({index: message for index, (_, message) in refused.items()}))
+        raise Refusal(422, _format_problems({index: message for index, (_, message) in refused.items()}))
     for fault in faults:
-        refused |= _refused_by(fault, elements, settings)
+        refused |= _refuse_by_fault(fault, elements, settings)
     cut = sum(fault.count for fault in faults if fault.kind == "cut_short")
     lost = dict.fromkeys(range(max(0, len(elements) - cut), len(elements)), (0, ""))
     _apply(state, segment_id, parsed, refused | lost)
     if single:
         return Reply(201)
-    results: list[Any] = [CREATED] * len(elements)
+    results: list[Any] = [CREATED_RESULT] * len(elements)
     for index, (status, message) in refused.items():
         error: dict[str, Any] = {"status": status, "message": message}
         if settings.batch_index:
             error["batchIndex"] = index
         results[index] = {"status": status, "error": error}
     for fault in faults:
-        if fault.kind in SHORT:
+        if fault.kind in SHORT_ANSWERS:
             results = results[: max(0, len(results) - fault.count)]
     return Reply(200, orjson.dumps({"elements": results}))
 
 
-def _single(request: Request) -> list[Any]:
+def _read_single(request: Request) -> list[Any]:
     body = request.json()
     try:
-        action_of(body)
+        read_action(body)
     except ElementProblem as problem:
         raise Refusal(422, f"{problem}\n") from problem
     return [body]
 
 
-def _batch(request: Request, settings: SandboxSettings) -> list[Any]:
+def _read_batch(request: Request, settings: SandboxSettings) -> list[Any]:
     if request.method_header != "BATCH_CREATE":
         raise Refusal(400, f"Method {request.method_header} is not supported here")
     body = request.json()
     if not isinstance(body, dict) or not isinstance(body.get("elements"), list):
-        raise Refusal(400, f"ERROR :: /elements :: {REQUIRED}\n")
+        raise Refusal(400, f"ERROR :: /elements :: {MISSING_FIELD}\n")
     elements: list[Any] = body["elements"]
     if len(elements) > settings.batch_limit:
         raise Refusal(400, f"A batch has at most {settings.batch_limit} elements, this one has {len(elements)}")
     return elements
 
 
-def _refused_by(fault: Fault, elements: list[Any], settings: SandboxSettings) -> dict[int, tuple[int, str]]:
+def _refuse_by_fault(fault: Fault, elements: list[Any], settings: SandboxSettings) -> dict[int, tuple[int, str]]:
     """Elements that this fault refuses alone, with status and message. Raises Refusal where it refuses the batch."""
 
     def echoed(index: int) -> str:
@@ -130,7 +130,10 @@ def _refused_by(fault: Fault, elements: list[Any], settings: SandboxSettings) ->
         return {index: (fault.status, f"The element is not accepted{echoed(index)}") for index in sorted(bad)}
     if fault.kind == "refuse_batch_named":
         raise Refusal(
-            422, _named({index: f"ERROR :: / :: the element is not accepted{echoed(index)}" for index in sorted(bad)})
+            422,
+            _format_problems(
+                {index: f"ERROR :: / :: the element is not accepted{echoed(index)}" for index in sorted(bad)}
+            ),
         )
     if fault.kind == "refuse_batch_indices":
         listed = ", ".join(map(str, sorted(bad)))
@@ -138,12 +141,12 @@ def _refused_by(fault: Fault, elements: list[Any], settings: SandboxSettings) ->
     raise Refusal(400, "Bad request")
 
 
-def _named(messages: dict[int, str]) -> str:
+def _format_problems(messages: dict[int, str]) -> str:
     return "".join(f"Index: {index}, {message}\n" for index, message in messages.items())
 
 
 def _apply(state: SandboxState, segment_id: int, parsed: ParsedBatch, refused: dict[int, tuple[int, str]]) -> None:
-    good = [each for each in parsed.good if each[0] not in refused] if refused else parsed.good
+    good = [each for each in parsed.valid if each[0] not in refused] if refused else parsed.valid
     adds = [(key, fields) for _, action, key, fields in good if action == "ADD"]
     removes = [key for _, action, key, _ in good if action == "REMOVE"]
     if not good:
