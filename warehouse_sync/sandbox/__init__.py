@@ -1,7 +1,7 @@
-"""A LinkedIn of your own: an HTTP server that keeps the contract of LinkedIn's audience API strictly.
+"""The sandbox: an HTTP server that implements the contract of LinkedIn's audience API strictly.
 
-LinkedIn offers no sandbox. Tests, the demo and a user's CI run against this one. It knows nothing of the rest of
-warehouse_sync, so that it can bear witness to what was really sent.
+LinkedIn offers no sandbox. Tests, the demo and users' CI run against this one. It does not depend on the rest of
+warehouse_sync, so that it is an independent witness of what was sent.
 """
 
 from warehouse_sync.sandbox.faults import Fault

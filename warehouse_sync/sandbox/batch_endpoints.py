@@ -1,4 +1,4 @@
-"""`/users` and `/companies` of a segment: batches of ADD and REMOVE, all-or-nothing or element by element."""
+"""`/users` and `/companies` of a segment: batches of ADD and REMOVE, refused as a whole or element by element."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CREATED_RESULT = {"status": 201}
 
 
 def read_elements(request: Request) -> list[Any] | None:
-    """The elements of a batch body, None where there are none to be read; raises nothing."""
+    """Return the elements of a batch; None if the body has none. Never raises."""
     try:
         body = request.json()
     except Refusal:
@@ -39,7 +39,7 @@ def read_elements(request: Request) -> list[Any] | None:
 
 
 def summarise_actions(elements: list[Any] | None) -> str | None:
-    """ADD, REMOVE or ADD+REMOVE: what the elements ask for, as far as it can be read."""
+    """Return ADD, REMOVE or ADD+REMOVE: the actions of the elements; None if they have none."""
     found = [element.get("action") for element in elements or () if isinstance(element, dict)]
     return "+".join(action for action in ("ADD", "REMOVE") if action in found) or None
 
@@ -51,7 +51,18 @@ def apply_batch(
     kind: str,
     faults: Sequence[Fault],
 ) -> Reply:
-    """Apply a batch, or the single element of a plain CREATE. Raises Refusal; then nothing was applied."""
+    """Apply a batch, or the single element of a plain CREATE.
+
+    Args:
+        state: The sandbox.
+        request: The request.
+        segment_id: The segment that its path names.
+        kind: The endpoint, `users` or `companies`.
+        faults: The faults that happen to the request.
+
+    Raises:
+        Refusal: The batch is refused, and nothing was applied.
+    """
     settings = state.settings
     with state.lock:
         segment = state.segment(segment_id)
@@ -110,7 +121,7 @@ def _read_batch(request: Request, settings: SandboxSettings) -> list[Any]:
 
 
 def _refuse_by_fault(fault: Fault, elements: list[Any], settings: SandboxSettings) -> dict[int, tuple[int, str]]:
-    """Elements that this fault refuses alone, with status and message. Raises Refusal where it refuses the batch."""
+    """Return the elements that a fault refuses, with status and message; raise Refusal if it refuses the batch."""
 
     def echoed(index: int) -> str:
         return f": {orjson.dumps(elements[index]).decode()}" if settings.echo_values else ""
@@ -136,8 +147,8 @@ def _refuse_by_fault(fault: Fault, elements: list[Any], settings: SandboxSetting
             ),
         )
     if fault.kind == "refuse_batch_indices":
-        listed = ", ".join(map(str, sorted(bad)))
-        raise Refusal(400, f"Incorrect elements information provided. Bad elements, indices [{listed}] (0-indexed)")
+        indices = ", ".join(map(str, sorted(bad)))
+        raise Refusal(400, f"Incorrect elements information provided. Bad elements, indices [{indices}] (0-indexed)")
     raise Refusal(400, "Bad request")
 
 

@@ -1,4 +1,4 @@
-"""Checks of the elements of a batch, and what each one says about whom. Pure."""
+"""Check and parse the elements of a batch. Pure."""
 
 from __future__ import annotations
 
@@ -28,7 +28,12 @@ COMPANY_KEYS = frozenset({"action", "industries", "country", *COMPANY_FIELD_LENG
 
 
 class ElementProblem(Exception):
-    """What is wrong with one element: the path in it, and the message."""
+    """An element is invalid.
+
+    Attributes:
+        path: The path of the invalid value in the element.
+        message: What is wrong.
+    """
 
     def __init__(self, path: str, message: str) -> None:
         super().__init__(message)
@@ -41,7 +46,12 @@ class ElementProblem(Exception):
 
 @dataclass(slots=True)
 class ParsedBatch:
-    """A batch after its checks: what the good elements ask for, and what is wrong with the others, by index."""
+    """A batch after its checks.
+
+    Attributes:
+        valid: Index, action, key and fields of each valid element.
+        problems: The problems of the other elements, by index.
+    """
 
     valid: list[tuple[int, str, ElementKey, Fields]] = field(default_factory=list)
     problems: dict[int, ElementProblem] = field(default_factory=dict)
@@ -51,7 +61,7 @@ Check = Callable[[dict[str, Any], SandboxSettings], tuple[ElementKey, Fields]]
 
 
 def parse_batch(elements: list[Any], check: Check, settings: SandboxSettings) -> ParsedBatch:
-    """Check every element with `check`; nothing is raised."""
+    """Check every element with `check`. Never raises."""
     batch = ParsedBatch()
     for index, element in enumerate(elements):
         try:
@@ -65,7 +75,7 @@ def parse_batch(elements: list[Any], check: Check, settings: SandboxSettings) ->
 
 
 def read_action(element: Any) -> str:
-    """ADD or REMOVE. Raises ElementProblem."""
+    """Return the action of an element, ADD or REMOVE; raise ElementProblem if it has none."""
     if not isinstance(element, dict):
         raise ElementProblem("/", "an element must be an object")
     action = element.get("action")
@@ -77,7 +87,7 @@ def read_action(element: Any) -> str:
 
 
 def check_user(element: dict[str, Any], settings: SandboxSettings) -> tuple[ElementKey, Fields]:
-    """An element of `/users`. Raises ElementProblem."""
+    """Return key and fields of an element of `/users`; raise ElementProblem if it is invalid."""
     if not element.keys() <= USER_KEYS:
         _check_unknown(element, USER_KEYS, settings)
     identifiers = _user_identifiers(element.get("userIds"), settings)
@@ -99,7 +109,7 @@ def check_user(element: dict[str, Any], settings: SandboxSettings) -> tuple[Elem
 
 
 def check_company(element: dict[str, Any], settings: SandboxSettings) -> tuple[ElementKey, Fields]:
-    """An element of `/companies`. Raises ElementProblem."""
+    """Return key and fields of an element of `/companies`; raise ElementProblem if it is invalid."""
     if not element.keys() <= COMPANY_KEYS:
         _check_unknown(element, COMPANY_KEYS, settings)
     identifiers: list[Identifier] = []
@@ -128,7 +138,7 @@ def check_company(element: dict[str, Any], settings: SandboxSettings) -> tuple[E
 
 
 def identifier_values(element: Any) -> set[str]:
-    """The values by which an element names somebody, good or bad; what cannot be read is left out."""
+    """Return the identifier values of an element, valid or not; ignore what cannot be read."""
     if not isinstance(element, dict):
         return set()
     user_ids = element.get("userIds")

@@ -1,4 +1,4 @@
-"""Faults that the sandbox can be told to have, by setting, on the command line or for one request."""
+"""Faults: errors that the sandbox makes on request, by setting, on the command line or for one request."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ ERROR_REPLIES: Mapping[str, Mapping[str, Any]] = {
     "503": {"status": 503, "code": "UNDER_MAINTENANCE", "message": "Service Unavailable"},
     "504": {"status": 504, "code": "GATEWAY_TIMEOUT", "message": "Gateway Timeout"},
 }
-"""Kinds that answer an error instead of handling the request; beside them `502`, in HTML, and `not_found`."""
+"""Faults that answer with an error and do not handle the request. `502`, in HTML, and `not_found` do so too."""
 
 HTML_BODY = b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>"
 
@@ -77,13 +77,13 @@ OPERATIONS = tuple(sorted({*OPERATION_GROUPS, *OPERATION_GROUPS["any"]}))
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that goes wrong.
+    """One fault and the requests that it affects.
 
     kind            what happens
     503 …           that HTTP status, the request is not applied: `401`, `403`, `408`, `409`, `423`, `426`, `429`,
                     `429_daily`, `429_infrastructure`, `500`, `502` (in HTML), `503`, `504`
     65600 …         401 with that service error code: `65600`, `65601`, `65602`
-    not_found       404 as for a segment that is not there yet
+    not_found       404, as for a segment that does not exist yet
     reset_before    the connection is reset, the request is not applied
     reset_after     the request is applied, then the connection is reset
     slow            `seconds` pass before the request is applied
@@ -94,14 +94,25 @@ class Fault:
     refuse_elements       bad elements are refused alone with `status`, the others are applied
     refuse_batch_named    422 for the whole batch, naming the bad elements in `Index: n` lines; nothing is applied
     refuse_batch_indices  400 for the whole batch, naming them as `indices [n] (0-indexed)`; nothing is applied
-    refuse_batch_silent   400 for the whole batch, naming nobody; nothing is applied
+    refuse_batch_silent   400 for the whole batch, naming no element; nothing is applied
 
-    on: the operation or group of operations that it befalls. action: only batches of this action (ADD, REMOVE).
-    times: how often; 0 is without end. None is once, or without end when `values` or a `probability` is given.
-    after: so many matching requests go through first. probability: of each matching request.
-    retry_after: seconds in a `Retry-After` header. seconds: of `slow` and `timeout_after`.
-    Elements are bad whose index is in `indices` or that hold one of the identifier `values`; with `values` alone, a
-    request without any of them is left alone. With neither, the first element is bad.
+    An element is bad if its index is in `indices` or it has one of the identifier `values`. With neither of the two,
+    the first element is bad.
+
+    Attributes:
+        kind: What happens; one of the kinds above.
+        on: The operation or group of operations that it affects.
+        times: How often it happens; 0 is without limit. None is once, or without limit if `values` or a `probability`
+            is given.
+        after: The number of matching requests that succeed first.
+        probability: The probability for each matching request.
+        action: Only batches of this action, ADD or REMOVE, are affected.
+        retry_after: Seconds in a `Retry-After` header.
+        seconds: The delay of `slow` and `timeout_after`.
+        count: The number of elements of `short_answer` and `cut_short`.
+        indices: Indexes of bad elements, counted from 0.
+        values: Identifier values of bad elements. Without `indices`, only requests with one of them are affected.
+        status: The status of elements that `refuse_elements` refuses.
     """
 
     kind: str
@@ -127,13 +138,13 @@ class Fault:
 
     @property
     def max_triggers(self) -> int | None:
-        """How often it strikes at most; None is without end."""
+        """Return how often it happens at most; None is without limit."""
         if self.times is None:
             return None if self.values or self.probability < 1 else 1
         return self.times or None
 
     def matches(self, operation: str, action: str | None) -> bool:
-        """Whether it can strike a request of this operation and action."""
+        """Return whether it affects requests of this operation and action."""
         if self.action is not None and self.action != action:
             return False
         if self.kind in BATCH_FAULTS and operation not in ("users", "companies"):
@@ -142,10 +153,12 @@ class Fault:
 
     @classmethod
     def parse(cls, text: str) -> Fault:
-        """A fault from `kind[:on][:option=value]…`, as in `503:users:times=3`; lists are separated by `|`.
+        """Parse `kind[:on][:option=value]…`, as in `503:users:times=3`; lists are separated by `|`.
 
-        A part without `=` after the first option belongs to the value before it, so that values may hold colons.
-        Raises ConfigurationError.
+        A part without `=` after the first option belongs to the value before it, so that values may contain colons.
+
+        Raises:
+            ConfigurationError: The text describes no fault.
         """
         parts: list[str] = []
         for part in text.strip().split(":"):
@@ -165,8 +178,12 @@ class Fault:
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> Fault:
-        """A fault from the names and values of its options; texts are converted. Raises ConfigurationError."""
-        known = {each.name for each in fields(cls)}
+        """Create a fault from the names and values of its options; texts are converted.
+
+        Raises:
+            ConfigurationError: An option is unknown or invalid.
+        """
+        known = {option.name for option in fields(cls)}
         content: dict[str, Any] = {}
         for name, value in options.items():
             if name not in known:
@@ -180,63 +197,81 @@ class Fault:
         return cls(**content)
 
 
+@dataclass(slots=True)
+class _ActiveFault:
+    """A fault, how many requests matched it and how often it happened."""
+
+    fault: Fault
+    matches: int = 0
+    triggers: int = 0
+
+    @property
+    def is_used_up(self) -> bool:
+        return self.fault.max_triggers is not None and self.triggers >= self.fault.max_triggers
+
+
 class FaultRegistry:
-    """The faults that are set now, and their counting. Thread-safe; the random choice follows from `seed`."""
+    """The faults that are active, and how often they happened. Thread-safe."""
 
     def __init__(self, seed: int, faults: Iterable[Fault] = ()) -> None:
+        """Activate `faults`; equal seeds give equal random choices."""
         self._random = random.Random(seed)  # noqa: S311  repeatable, not secret
         self._lock = threading.Lock()
-        self._entries: list[list[Any]] = [[fault, 0, 0] for fault in faults]  # fault, matching requests, strikes so far
+        self._entries = [_ActiveFault(fault) for fault in faults]
 
     def add(self, fault: Fault) -> None:
-        """Have this fault from the next request on, beside those that are set."""
+        """Activate another fault from the next request on."""
         with self._lock:
-            self._entries.append([fault, 0, 0])
+            self._entries.append(_ActiveFault(fault))
 
     def clear(self) -> None:
-        """Have no fault any more."""
+        """Deactivate all faults."""
         with self._lock:
             self._entries.clear()
 
     def active(self) -> list[Fault]:
-        """The faults that can still strike."""
+        """Return the faults that can still happen."""
         with self._lock:
-            return [fault for fault, _, _ in self._entries]
+            return [entry.fault for entry in self._entries]
 
     def trigger(self, operation: str, action: str | None, values: set[str], own: Fault | None) -> list[Fault]:
-        """The faults that befall this request, counted as struck.
+        """Return the faults that happen to a request, and count them.
 
-        values: the identifier values in the request. own: the fault that the request asked for itself.
+        Args:
+            operation: The operation of the request.
+            action: The action of its batch: ADD, REMOVE or ADD+REMOVE.
+            values: The identifier values in the request.
+            own: The fault that the request itself asks for.
         """
-        struck: list[Fault] = []
+        triggered: list[Fault] = []
         with self._lock:
             for entry in self._entries:
-                fault: Fault = entry[0]
+                fault = entry.fault
                 if not fault.matches(operation, action):
                     continue
                 if fault.values and not fault.indices and fault.values.isdisjoint(values):
                     continue
-                entry[1] += 1
-                if entry[1] <= fault.after or not self._is_drawn(fault):
+                entry.matches += 1
+                if entry.matches <= fault.after or not self._is_drawn(fault):
                     continue
-                entry[2] += 1
-                struck.append(fault)
-            self._entries = [entry for entry in self._entries if entry[0].limit is None or entry[2] < entry[0].limit]
+                entry.triggers += 1
+                triggered.append(fault)
+            self._entries = [entry for entry in self._entries if not entry.is_used_up]
             if own is not None and self._is_drawn(own):
-                struck.append(replace(own, on="any"))
-        return struck
+                triggered.append(replace(own, on="any"))
+        return triggered
 
     def depends_on_values(self) -> bool:
-        """Whether any fault looks at the values of a request."""
+        """Return whether any active fault depends on the values of a request."""
         with self._lock:
-            return any(fault.values for fault, _, _ in self._entries)
+            return any(entry.fault.values for entry in self._entries)
 
     def _is_drawn(self, fault: Fault) -> bool:
         return fault.probability >= 1 or self._random.random() < fault.probability
 
 
 def error_reply(fault: Fault, segment_id: int | None) -> tuple[int, bytes, str] | None:
-    """Status, body and content type of a fault that answers an error, else None."""
+    """Return status, body and content type of a fault that answers with an error; None for other faults."""
     if fault.kind == "502":
         return 502, HTML_BODY, "text/html"
     if fault.kind == "not_found":

@@ -1,4 +1,4 @@
-"""Requests and replies of the sandbox as data, and the refusals that become error replies."""
+"""HTTP requests and replies of the sandbox as data, and refusals, which become error replies."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ import orjson
 
 
 class Refusal(Exception):
-    """The request is answered with this error body.
+    """A request is answered with an error.
 
-    code and service_error_code are left out of the body when None, as LinkedIn leaves them out.
+    Attributes:
+        status: The HTTP status.
+        message: The message in the error body.
+        code: The `code` in the body; left out if None, as LinkedIn does.
+        service_error_code: The `serviceErrorCode` in the body; left out if None.
     """
 
     def __init__(
@@ -29,7 +33,7 @@ class Refusal(Exception):
         self.service_error_code = service_error_code
 
     def body(self) -> bytes:
-        """The error body, keys in the order in which LinkedIn's samples show them."""
+        """Return the error body, with its keys in the order of LinkedIn's samples."""
         content: dict[str, Any] = {"status": self.status}
         if self.service_error_code is not None:
             content["serviceErrorCode"] = self.service_error_code
@@ -41,7 +45,7 @@ class Refusal(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What goes back: status, body and headers beyond length, type and trace."""
+    """An HTTP reply. The server adds the headers for length, type and tracing."""
 
     status: int
     body: bytes = b""
@@ -50,17 +54,24 @@ class Reply:
 
     @classmethod
     def json(cls, status: int, content: Any, headers: tuple[tuple[str, str], ...] = ()) -> Reply:
-        """A reply with `content` as its JSON body."""
+        """Return a reply with `content` as its JSON body."""
         return cls(status, orjson.dumps(content), headers)
 
 
 @dataclass(slots=True)
 class Request:
-    """One request as it came in, its body read in full.
+    """One HTTP request, with its whole body.
 
-    path: without the query, percent-encoding kept. target: with it. headers: names in lower case.
-    has_length: Content-Length was there.
-    started: place among all starts and ends of requests that the sandbox saw. gone: whether the client hung up.
+    Attributes:
+        method: The HTTP method.
+        path: The path without the query, percent-encoded as it was sent.
+        query: The parameters of the query.
+        headers: The headers; names are in lower case.
+        body: The body.
+        has_length: Whether it had a Content-Length.
+        target: The path with the query.
+        started: Its number among all starts and ends of requests.
+        client_disconnected: Returns whether the client has closed the connection.
     """
 
     method: str
@@ -75,7 +86,7 @@ class Request:
     _json: Any = field(default=None, init=False)
 
     def json(self) -> Any:
-        """The body as JSON. Raises Refusal(400) when it is not."""
+        """Return the body, parsed as JSON; raise Refusal(400) if it is not JSON."""
         if self._json is None:
             try:
                 self._json = orjson.loads(self.body)
@@ -85,5 +96,5 @@ class Request:
 
     @property
     def method_header(self) -> str:
-        """`X-RestLi-Method`, upper-cased; empty when absent."""
+        """Return `X-RestLi-Method` in upper case; empty if it is missing."""
         return self.headers.get("x-restli-method", "").upper()

@@ -1,12 +1,14 @@
-"""What a segment holds, under every reading of REMOVE that LinkedIn leaves open. Pure.
+"""The members of a segment, under each of the three possible meanings of REMOVE. Pure.
 
-    reading       a segment is               REMOVE takes out
+LinkedIn does not document what a REMOVE removes. So a client must be right under every reading:
+
+    reading       a segment is               REMOVE removes
     identifiers   a set of identifiers       the identifiers that it names
     elements      a set of elements          the element with exactly these identifiers
     persons       a set of elements          every element that shares any identifier with it
 
-An identifier is (idType, idValue) for users and (field, value) for companies. An element without any identifier is
-known by its names, as ("NAME", "first last").
+An identifier is (idType, idValue) for users and (field, value) for companies. An element without identifiers is
+identified by its names, as ("NAME", "first last").
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ NO_FIELDS: Fields = {}
 
 
 class Reading(StrEnum):
-    """Which of the three readings of REMOVE is looked at."""
+    """What a REMOVE is taken to mean."""
 
     IDENTIFIERS = "identifiers"
     ELEMENTS = "elements"
@@ -31,42 +33,42 @@ class Reading(StrEnum):
 
 
 class SegmentMembers:
-    """The members of one segment under all three readings at once.
+    """The members of one segment under all three readings at once. Not thread-safe.
 
-    A key holds sorted, distinct identifiers. Fields are those of the last ADD. Not thread-safe.
+    A key consists of sorted, distinct identifiers. Fields are those of the last ADD.
     """
 
     def __init__(self) -> None:
         self.identifiers: dict[Identifier, Fields] = {}
         self.elements: dict[ElementKey, Fields] = {}
         self.persons: dict[ElementKey, Fields] = {}
-        # Which elements share an identifier: mostly a single one, and a set for each would double the memory.
+        # The elements with an identifier. Mostly it is one, and a set for each would double the memory.
         self._keys_by_identifier: dict[Identifier, ElementKey | set[ElementKey]] = {}
 
     def add(self, elements: Iterable[tuple[ElementKey, Fields]]) -> None:
-        """Hold these elements; one that is held already takes the new fields."""
-        identifiers, sharing, held, persons = self.identifiers, self._keys_by_identifier, self.elements, self.persons
+        """Add elements; one that exists already gets the new fields."""
+        identifiers, keys_by_identifier = self.identifiers, self._keys_by_identifier
         for key, fields in elements:
             for identifier in key:
                 identifiers[identifier] = fields
-                others = sharing.setdefault(identifier, key)
+                others = keys_by_identifier.setdefault(identifier, key)
                 if isinstance(others, set):
                     others.add(key)
                 elif others != key:
-                    sharing[identifier] = {others, key}
-            held[key] = fields
-            persons[key] = fields
+                    keys_by_identifier[identifier] = {others, key}
+            self.elements[key] = fields
+            self.persons[key] = fields
 
     def remove(self, keys: Iterable[ElementKey]) -> None:
-        """Take these out, each reading in its own way; what is not held is no error."""
+        """Remove elements, each reading in its own way; an unknown element is no error."""
         for key in keys:
             self.elements.pop(key, None)
             for identifier in key:
                 self.identifiers.pop(identifier, None)
-                for shared in _as_keys(self._keys_by_identifier.pop(identifier, ())):
-                    self._forget_person(shared)
+                for sharing in _as_keys(self._keys_by_identifier.pop(identifier, ())):
+                    self._remove_person(sharing)
 
-    def _forget_person(self, key: ElementKey) -> None:
+    def _remove_person(self, key: ElementKey) -> None:
         self.persons.pop(key, None)
         for identifier in key:
             others = self._keys_by_identifier.get(identifier)
@@ -76,14 +78,14 @@ class SegmentMembers:
                 self._keys_by_identifier.pop(identifier, None)
 
     def clear(self) -> None:
-        """Hold nobody any more."""
+        """Remove all members."""
         self.identifiers.clear()
         self.elements.clear()
         self.persons.clear()
         self._keys_by_identifier.clear()
 
     def members(self, reading: Reading) -> dict[ElementKey, Fields]:
-        """Who is held under `reading`, with fields; an identifier counts as an element of its own."""
+        """Return the members under `reading`, with their fields; an identifier counts as one element."""
         if reading is Reading.IDENTIFIERS:
             return {(identifier,): fields for identifier, fields in self.identifiers.items()}
         return dict(self.elements if reading is Reading.ELEMENTS else self.persons)
@@ -92,7 +94,7 @@ class SegmentMembers:
         return len(self.elements)
 
 
-def _as_keys(sharing: ElementKey | set[ElementKey]) -> Iterable[ElementKey]:
-    if isinstance(sharing, set):
-        return sharing
-    return (sharing,) if sharing else ()
+def _as_keys(keys: ElementKey | set[ElementKey]) -> Iterable[ElementKey]:
+    if isinstance(keys, set):
+        return keys
+    return (keys,) if keys else ()

@@ -1,4 +1,4 @@
-"""The OAuth endpoints: a new access token for a refresh token, and introspection. POST with form bodies only."""
+"""The OAuth endpoints: a new access token for a refresh token, and introspection. Both take a POST with a form."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from warehouse_sync.sandbox.tokens import TokenStore
 
 
 def issue_token(request: Request, settings: SandboxSettings, tokens: TokenStore, now: float) -> Reply:
-    """`POST /oauth/v2/accessToken`."""
+    """Answer `POST /oauth/v2/accessToken`."""
     form = _read_form(request)
     if isinstance(form, Reply):
         return form
@@ -36,7 +36,7 @@ def issue_token(request: Request, settings: SandboxSettings, tokens: TokenStore,
 
 
 def introspect_token(request: Request, settings: SandboxSettings, tokens: TokenStore, now: float) -> Reply:
-    """`POST /oauth/v2/introspectToken`, for access and refresh tokens; times in seconds since the epoch."""
+    """Answer `POST /oauth/v2/introspectToken`, for access and refresh tokens; times in seconds since the epoch."""
     form = _read_form(request)
     if isinstance(form, Reply):
         return form

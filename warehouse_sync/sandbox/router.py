@@ -1,4 +1,4 @@
-"""From a request to its answer: route, faults, headers, quota, handler."""
+"""Answer requests: find the route, apply faults, check headers and quota, call the endpoint."""
 
 from __future__ import annotations
 
@@ -28,7 +28,12 @@ REQUIRED_SCOPE = "rw_dmp_segments"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the server does with the connection: send `reply` after `delay` seconds, or reset it when there is none."""
+    """What the server does with a connection.
+
+    Attributes:
+        reply: The reply to send; None resets the connection.
+        delay: Seconds to wait before that.
+    """
 
     reply: Reply | None
     delay: float = 0.0
@@ -36,7 +41,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where a request goes; operation is empty for what the API does not know."""
+    """The operation that a request asks for.
+
+    Attributes:
+        operation: The operation; empty if the API has none for this method and path.
+        segment_id: The segment that the path names.
+        name: The destination that the path names.
+        known_path: Whether the API has this path.
+    """
 
     operation: str = ""
     segment_id: int | None = None
@@ -45,18 +57,22 @@ class Route:
 
 
 class Router:
-    """Answers API and token requests by the contract. Thread-safe.
-
-    sleep: waits so many seconds; a test may replace it.
-    """
+    """Answers API and token requests as the contract says. Thread-safe."""
 
     def __init__(self, state: SandboxState, faults: FaultRegistry, sleep: Callable[[float], object]) -> None:
+        """Create a router.
+
+        Args:
+            state: The state of the sandbox.
+            faults: The active faults.
+            sleep: Waits for a number of seconds.
+        """
         self._state = state
         self._faults = faults
         self._sleep = sleep
 
     def answer(self, request: Request) -> Answer:
-        """The answer to one request, which is in the log from its start."""
+        """Answer one request. The log contains it from its start."""
         route = find_route(request)
         record = RequestRecord(
             request.method,
@@ -82,11 +98,11 @@ class Router:
             if self._faults.depends_on_values():
                 values = {value for element in elements or () for value in identifier_values(element)}
         try:
-            asked = request.headers.get("x-sandbox-fault")
-            own = None if asked is None else Fault.parse(asked)
+            own_fault_text = request.headers.get("x-sandbox-fault")
+            own_fault = None if own_fault_text is None else Fault.parse(own_fault_text)
         except ConfigurationError as error:
             return Answer(self._refuse(request, Refusal(400, f"X-Sandbox-Fault: {error}")))
-        faults = self._faults.trigger(route.operation, record.action, values, own)
+        faults = self._faults.trigger(route.operation, record.action, values, own_fault)
         record.faults = tuple(fault.kind for fault in faults)
 
         for fault in faults:
@@ -95,8 +111,8 @@ class Router:
         for fault in faults:
             if fault.kind == "reset_before":
                 return Answer(None)
-            if (broken := error_reply(fault, route.segment_id)) is not None:
-                status, body, content_type = broken
+            if (reply_parts := error_reply(fault, route.segment_id)) is not None:
+                status, body, content_type = reply_parts
                 return Answer(
                     self._with_error_headers(request, Reply(status, body, (), content_type), fault.retry_after)
                 )
@@ -203,7 +219,7 @@ class Router:
 
 
 def find_route(request: Request) -> Route:
-    """Where the request goes, by method and path."""
+    """Return the route of a request, by method and path."""
     for pattern, operations in ROUTES:
         match = pattern.fullmatch(request.path)
         if match is None:

@@ -1,4 +1,4 @@
-"""The sandbox as a thing to start, look into and break."""
+"""The sandbox: start it, inspect it, and make it fail."""
 
 from __future__ import annotations
 
@@ -21,16 +21,21 @@ from warehouse_sync.sandbox.state import RequestRecord, SandboxState, find_viola
 
 
 class Sandbox:
-    """A LinkedIn of your own: the audience API under `/rest`, OAuth under `/oauth`, a side channel under `/_sandbox`.
+    """A local LinkedIn: the audience API under `/rest`, OAuth under `/oauth`, a side channel under `/_sandbox`.
 
-    It keeps nothing on disk. `now` gives seconds since the epoch; a test may pass a clock that it moves itself. All
-    methods may be called from any thread, also while it is not started.
+    It keeps nothing on disk. All methods may be called from any thread, also while it is not started.
 
         with Sandbox() as sandbox:
             requests.get(f"{sandbox.url}/rest/dmpSegments", …)
     """
 
     def __init__(self, settings: SandboxSettings | None = None, now: Callable[[], float] = time.time) -> None:
+        """Create a sandbox that is not started yet.
+
+        Args:
+            settings: Its settings; the defaults follow LinkedIn.
+            now: Returns seconds since the epoch; a test may pass its own clock.
+        """
         self.settings = settings or SandboxSettings()
         self._state = SandboxState(self.settings, now)
         self._faults = FaultRegistry(self.settings.seed, self.settings.faults)
@@ -50,7 +55,7 @@ class Sandbox:
         self.stop()
 
     def start(self) -> Self:
-        """Listen and answer in threads of our own. Raises OSError when the port is taken."""
+        """Listen and answer in separate threads; raise OSError if the port is in use."""
         if self._server is None:
             self._server = SandboxServer(
                 (self.settings.host, self.settings.port), self._answer, self._state.next_event_number
@@ -65,7 +70,7 @@ class Sandbox:
         return self
 
     def stop(self) -> None:
-        """Cut every connection and end every thread; what was held stays to be looked at. May be repeated."""
+        """Close every connection and end every thread. The content can still be inspected. May be repeated."""
         server, thread = self._server, self._thread
         self._server = self._thread = None
         if server is not None and thread is not None:
@@ -73,7 +78,7 @@ class Sandbox:
             thread.join()
 
     def serve_forever(self) -> None:
-        """Start unless started, and return when `stop` is called or on KeyboardInterrupt."""
+        """Start if necessary, and wait until `stop` is called or Ctrl-C is pressed."""
         self.start()
         thread = self._thread
         try:
@@ -86,16 +91,21 @@ class Sandbox:
 
     @property
     def url(self) -> str:
-        """The base of API and OAuth addresses alike. Raises RuntimeError while it is not started."""
+        """Return the base of the API and OAuth addresses; raise RuntimeError if it is not started."""
         if self._server is None:
             raise RuntimeError("the sandbox is not started")
         host = "127.0.0.1" if self.settings.host in ("", "0.0.0.0") else self.settings.host  # noqa: S104
         return f"http://{host}:{self._server.server_address[1]}"
 
     def members(self, segment_id: int | str, reading: Reading | str = Reading.ELEMENTS) -> dict[ElementKey, Fields]:
-        """Whom a segment holds under `reading`: sorted identifiers, (idType or field, value) each, with their fields.
+        """Return the members of a segment: a key of sorted identifiers, each (idType or field, value), with its fields.
 
-        Under `identifiers` every key holds a single identifier. Raises KeyError for an unknown segment.
+        Args:
+            segment_id: The number of the segment.
+            reading: What a REMOVE is taken to mean. Under `identifiers` every key has a single identifier.
+
+        Raises:
+            KeyError: There is no such segment.
         """
         with self._state.lock:
             segment = self._state.segments[int(segment_id)]
@@ -103,7 +113,7 @@ class Sandbox:
             return segment.members.members(Reading(reading))
 
     def segments(self) -> list[dict[str, Any]]:
-        """All segments as the API shows them, with `status` and `members` (elements held) on top."""
+        """Return all segments as the API shows them, with the additional keys `status` and `members` (their number)."""
         with self._state.lock:
             now = self._state.now()
             shown = []
@@ -114,32 +124,37 @@ class Sandbox:
             return shown
 
     def requests(self, kind: str | None = None) -> list[RequestRecord]:
-        """The log of API and token requests in order of their start; `kind` is an operation or a group of a fault."""
+        """Return the log of API and token requests in the order of their start.
+
+        Args:
+            kind: Only requests of this operation or group of operations, as in `Fault.on`.
+        """
         operations = None if kind is None else OPERATION_GROUPS.get(kind, frozenset({kind}))
         records = [record for record in list(self._state.log) if operations is None or record.operation in operations]
         return sorted((replace(record) for record in records), key=lambda record: record.started)
 
     def violations(self) -> list[str]:
-        """What the client did that is safe under no reading of REMOVE, one sentence each; empty when it did well."""
+        """Return what the client did that is unsafe under every reading of REMOVE, one sentence each."""
         return find_violations(self.requests())
 
     def inject(self, fault: Fault | str) -> None:
-        """Have this fault from the next request on. A text is parsed; raises ConfigurationError."""
+        """Activate a fault from the next request on; raise ConfigurationError if its text is invalid."""
         self._faults.add(Fault.parse(fault) if isinstance(fault, str) else fault)
 
     def clear_faults(self) -> None:
-        """Have no fault any more."""
+        """Deactivate all faults."""
         self._faults.clear()
 
     def faults(self) -> list[Fault]:
-        """The faults that can still strike."""
+        """Return the faults that can still happen."""
         return self._faults.active()
 
     def force_status(self, segment_id: int | str, status: str) -> None:
-        """Put a segment into a status until its next write; EXPIRED wipes its members.
+        """Set the status of a segment until its next write; EXPIRED deletes its members.
 
-        Raises KeyError for an unknown segment, ValueError for an unknown status, and for ARCHIVED where the segment is
-        EXPIRED: that comes behind it, and only a write leads back.
+        Raises:
+            KeyError: There is no such segment.
+            ValueError: The status is unknown, or ARCHIVED for an EXPIRED segment, which only a write can change.
         """
         if status not in STATUSES:
             raise ValueError(f"status must be one of {', '.join(STATUSES)}")
@@ -151,17 +166,17 @@ class Sandbox:
             segment.force_status(status, now)
 
     def set_writable(self, account_id: int, writable: bool) -> None:
-        """Give or take the write role on an account; without it writes answer 403."""
+        """Grant or remove the write role on an account; without it writes answer 403."""
         with self._state.lock:
             (self._state.writable_accounts.add if writable else self._state.writable_accounts.discard)(account_id)
 
     def revoke_access_tokens(self) -> None:
-        """Every access token issued so far answers 65601 from now on; a refresh gives a good one."""
+        """Revoke every access token issued so far: they answer 65601, and a refresh gives a valid one."""
         with self._state.lock:
             self._state.tokens.revoke_access_tokens()
 
     def revoke_refresh_token(self) -> None:
-        """The refresh token answers invalid_grant from now on."""
+        """Revoke the refresh token: it answers invalid_grant."""
         with self._state.lock:
             self._state.tokens.revoke_refresh_tokens()
 

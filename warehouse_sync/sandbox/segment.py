@@ -1,10 +1,10 @@
-"""One segment: its description, its members and its status over time.
+"""A DMP segment: its description, its members and its status over time.
 
     BUILDING --build_seconds after the first ADD--> READY --a write--> UPDATING --update_seconds--> READY
-    any of them --archive_after idle--> ARCHIVED --expire_after idle--> EXPIRED (members wiped)
+    any of them --archive_after idle--> ARCHIVED --expire_after idle--> EXPIRED (members deleted)
     ARCHIVED --a write--> UPDATING        EXPIRED --a write--> BUILDING        FAILED, ERROR: until changed by hand
 
-Idle means neither a batch nor an update of the segment came in. All times are seconds since the epoch.
+Idle means that no batch and no update of the segment arrived. All times are in seconds since the epoch.
 """
 
 from __future__ import annotations
@@ -19,12 +19,32 @@ from warehouse_sync.sandbox.settings import DAY, SandboxSettings
 
 STATUSES = ("BUILDING", "READY", "UPDATING", "ARCHIVED", "EXPIRED", "FAILED", "ERROR")
 COUNT_PERIOD = 7 * DAY
-"""matchedCount and inputCount look back this far."""
+"""Seconds for which matchedCount and inputCount count an element."""
 
 
 @dataclass(slots=True)
 class Segment:
-    """A DMP segment; `settle` must be called with the present time before it is looked at."""
+    """A DMP segment. Call `advance` with the current time before reading it.
+
+    Attributes:
+        id: The number of the segment.
+        account: The URN of its account.
+        type: What its members are, such as USER or COMPANY.
+        name: Its name.
+        source_platform: The platform that created it.
+        created: When it was created.
+        settings: The settings of the sandbox.
+        source_segment_id: Its id at the platform.
+        description: Its description.
+        access_policy: PRIVATE, or None.
+        destinations: When each destination was added, by name.
+        members: Its members.
+        last_modified: The time of the last change.
+        last_active: The time from which idle time counts.
+        first_added: The time of the first ADD; None before.
+        last_written: The time of the last batch.
+        forced_status: A status that holds until the next write, set by hand or EXPIRED; None if it follows the times.
+    """
 
     id: int
     account: str
@@ -50,18 +70,18 @@ class Segment:
 
     @property
     def account_id(self) -> int:
-        """The number in the account's URN."""
+        """Return the number in the account's URN."""
         return int(self.account.rpartition(":")[2])
 
     def advance(self, now: float) -> None:
-        """Let the time pass that has passed: expire an idle segment, forget counts that are too old."""
+        """Apply the passage of time: expire an idle segment and drop old counts."""
         if self.forced_status != "EXPIRED" and now - self.last_active >= self.settings.expire_after:
             self.force_status("EXPIRED", now)
         while self._added_counts and self._added_counts[0][0] <= now - COUNT_PERIOD:
             self._added_counts.popleft()
 
     def status(self, now: float) -> str:
-        """The status of its destination."""
+        """Return the status of its destinations."""
         if self.forced_status is not None:
             return self.forced_status
         if self.first_added is None or now < self.first_added + self.settings.build_seconds:
@@ -71,7 +91,7 @@ class Segment:
         return "ARCHIVED" if now - self.last_active >= self.settings.archive_after else building
 
     def force_status(self, status: str, now: float) -> None:
-        """Put it into `status` until the next write; EXPIRED wipes the members."""
+        """Set the status until the next write; EXPIRED deletes the members."""
         self.forced_status = status
         if status == "EXPIRED":
             self.members.clear()
@@ -81,7 +101,7 @@ class Segment:
             self.last_active = now
 
     def apply(self, adds: Sequence[tuple[ElementKey, Fields]], removes: Sequence[ElementKey], now: float) -> None:
-        """Take a batch: REMOVEs and ADDs that passed their checks."""
+        """Apply the valid REMOVEs and ADDs of a batch."""
         if self.forced_status not in ("FAILED", "ERROR"):
             self.forced_status = None
         self.members.remove(removes)
@@ -95,7 +115,7 @@ class Segment:
         self.last_written = self.last_active = self.last_modified = now
 
     def as_entity(self, now: float) -> dict[str, Any]:
-        """What GET and the finder show; numbers are absent while it is BUILDING."""
+        """Return the segment as GET and the finder show it; without counts while it is BUILDING."""
         building = self.status(now) == "BUILDING"
         entity: dict[str, Any] = {
             "created": _milliseconds(self.created_at),
@@ -116,7 +136,7 @@ class Segment:
         return entity | {name: value for name, value in optional.items() if value is not None}
 
     def as_destination(self, name: str, now: float) -> dict[str, Any]:
-        """One entry of `destinations`."""
+        """Return one entry of `destinations`."""
         status = self.status(now)
         destination: dict[str, Any] = {
             "created": _milliseconds(self.destinations[name]),

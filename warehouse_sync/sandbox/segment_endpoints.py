@@ -1,4 +1,7 @@
-"""`/rest/dmpSegments`: create, find, get, update, delete and destinations."""
+"""`/rest/dmpSegments`: create, find, get, update and delete segments, and their destinations.
+
+Each function raises Refusal if the request is refused.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ DEFAULT_COUNT = 10
 
 
 def create(state: SandboxState, request: Request) -> tuple[str, Segment]:
-    """Make a segment; the id that goes into the created-id header, and the segment. Raises Refusal."""
+    """Create a segment. Return the id for the created-id header, and the segment."""
     settings = state.settings
     if request.method_header not in ("", "CREATE"):
         raise Refusal(400, f"Method {request.method_header} is not supported on dmpSegments")
@@ -46,14 +49,14 @@ def create(state: SandboxState, request: Request) -> tuple[str, Segment]:
     if account_id in settings.test_account_ids:
         raise Refusal(400, "Test accounts cannot have segments", "SEGMENT_CREATION_NOT_ALLOWED_FOR_TEST_ACCOUNTS")
     check_write_role(state, account_id, "dmpSegments.CREATE")
-    siblings = [each for each in state.segments.values() if each.account == body["account"]]
+    siblings = [segment for segment in state.segments.values() if segment.account == body["account"]]
     if len(siblings) >= settings.segment_cap:
         message = f"The account has reached its maximum of {settings.segment_cap} segments"
         raise Refusal(429, message, "SEGMENT_LIMIT_EXCEEDED")
     source_id = body.get("sourceSegmentId")
     if settings.duplicate_source_segment == "409" and source_id is not None:
-        same = (body["sourcePlatform"], source_id)
-        if any((each.source_platform, each.source_segment_id) == same for each in siblings):
+        source = (body["sourcePlatform"], source_id)
+        if any((sibling.source_platform, sibling.source_segment_id) == source for sibling in siblings):
             raise Refusal(409, "A segment with this sourceSegmentId exists", "CONFLICT")
     now = state.now()
     segment = Segment(
@@ -74,7 +77,7 @@ def create(state: SandboxState, request: Request) -> tuple[str, Segment]:
 
 
 def find(state: SandboxState, request: Request) -> Reply:
-    """The finder `q=account`, filters joined by AND. Raises Refusal."""
+    """Answer the finder `q=account`; a segment must match all filters."""
     query = request.query
     if query.get("q") != "account":
         raise Refusal(400, "The finder q=account is the only one")
@@ -104,12 +107,12 @@ def find(state: SandboxState, request: Request) -> Reply:
 
 
 def get(state: SandboxState, segment_id: int) -> Reply:
-    """One segment. Raises Refusal."""
+    """Answer with one segment."""
     return Reply.json(200, state.segment(segment_id).as_entity(state.now()))
 
 
 def update(state: SandboxState, request: Request, segment_id: int) -> Reply:
-    """PARTIAL_UPDATE of name, description and sourceSegmentId. Raises Refusal."""
+    """Change name, description and sourceSegmentId by PARTIAL_UPDATE."""
     if request.method_header != "PARTIAL_UPDATE":
         raise Refusal(400, "X-RestLi-Method must be PARTIAL_UPDATE")
     segment = state.segment(segment_id)
@@ -131,7 +134,7 @@ def update(state: SandboxState, request: Request, segment_id: int) -> Reply:
 
 
 def delete(state: SandboxState, segment_id: int) -> Reply:
-    """The segment and everything tied to it go. Raises Refusal."""
+    """Delete a segment with its members."""
     segment = state.segment(segment_id)
     check_write_role(state, segment.account_id, "dmpSegments.DELETE")
     del state.segments[segment_id]
@@ -139,7 +142,7 @@ def delete(state: SandboxState, segment_id: int) -> Reply:
 
 
 def add_destination(state: SandboxState, request: Request, segment_id: int) -> tuple[str, Segment]:
-    """Add LINKEDIN to the destinations, again is no error; the name for the created-id header. Raises Refusal."""
+    """Add LINKEDIN to the destinations if it is missing. Return the name for the created-id header, and the segment."""
     segment = state.segment(segment_id)
     check_write_role(state, segment.account_id, "dmpSegments.destinations.CREATE")
     if _read_object(request) != {"destination": "LINKEDIN"}:
@@ -149,7 +152,7 @@ def add_destination(state: SandboxState, request: Request, segment_id: int) -> t
 
 
 def get_destination(state: SandboxState, segment_id: int, name: str) -> Reply:
-    """Status and counts of one destination. Raises Refusal."""
+    """Answer with status and counts of one destination."""
     segment = state.segment(segment_id)
     if name not in segment.destinations:
         raise Refusal(404, f"Could not find destination {name} of DMP segment {segment_id}")
@@ -157,7 +160,7 @@ def get_destination(state: SandboxState, segment_id: int, name: str) -> Reply:
 
 
 def check_write_role(state: SandboxState, account_id: int, resource: str) -> None:
-    """The member may write to this account. Raises Refusal(403)."""
+    """Raise Refusal(403) unless the member may write to this account."""
     if account_id not in state.writable_accounts:
         raise _access_denied(resource)
 

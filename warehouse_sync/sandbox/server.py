@@ -1,4 +1,4 @@
-"""The sockets of the sandbox: HTTP/1.1 with keep-alive, whole replies in one send, resets on demand."""
+"""The HTTP server of the sandbox: HTTP/1.1 with keep-alive, each reply in one send, connection resets on demand."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ JOIN_SECONDS = 5.0
 
 
 class SandboxServer(ThreadingHTTPServer):
-    """Listens from the moment it is made; `close` ends every connection and thread."""
+    """A server that listens as soon as it is created. `close` ends every connection and thread."""
 
     daemon_threads = True
     allow_reuse_address = True
@@ -43,11 +43,11 @@ class SandboxServer(ThreadingHTTPServer):
         super().__init__(address, ConnectionHandler)
 
     def sleep(self, seconds: float) -> None:
-        """Wait so many seconds, or until the server stops."""
+        """Wait for a number of seconds, or until the server stops."""
         self.stopping.wait(seconds)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve one connection in a thread of its own that `close` can end."""
+        """Serve one connection in its own thread, which `close` can end."""
         thread = threading.Thread(
             target=self._serve_connection,
             args=(request, client_address),
@@ -66,25 +66,25 @@ class SandboxServer(ThreadingHTTPServer):
                 self._connections.pop(threading.current_thread(), None)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is nothing to report; anything else is a fault of the sandbox, to be seen."""
+        """Print errors of the sandbox itself; ignore that a client disconnected."""
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):
             super().handle_error(request, client_address)
 
     def close(self) -> None:
-        """Stop listening, cut every connection, end every thread. `serve_forever` must have been started."""
+        """Stop listening, close every connection and end every thread. `serve_forever` must have been started."""
         self.stopping.set()
         self.shutdown()
         self.server_close()
         with self._connections_lock:
             open_connections = dict(self._connections)
         for thread, connection in open_connections.items():
-            with contextlib.suppress(OSError):  # the client may have been faster
+            with contextlib.suppress(OSError):  # the client may have closed it already
                 connection.shutdown(socket.SHUT_RDWR)
             thread.join(JOIN_SECONDS)
 
 
 class ConnectionHandler(BaseHTTPRequestHandler):
-    """One connection."""
+    """The handler of one connection."""
 
     server: SandboxServer
     protocol_version = "HTTP/1.1"
@@ -92,7 +92,7 @@ class ConnectionHandler(BaseHTTPRequestHandler):
     rbufsize = 256 * 1024
 
     def handle_one_request(self) -> None:
-        """Read one request and answer it, whatever its method is."""
+        """Read one request and answer it, with any method."""
         self.raw_requestline = self.rfile.readline(65537)
         if not self.raw_requestline:
             self.close_connection = True
@@ -116,7 +116,7 @@ class ConnectionHandler(BaseHTTPRequestHandler):
         length = headers.get("content-length")
         if "transfer-encoding" in headers or (length is not None and not length.isdecimal()):
             length = None
-            self.close_connection = True  # the body cannot be told from the next request
+            self.close_connection = True  # the end of the body is unknown
         elif length is None and self.command in ("POST", "PUT", "PATCH"):
             self.close_connection = True
         size = int(length or 0)
@@ -138,10 +138,10 @@ class ConnectionHandler(BaseHTTPRequestHandler):
             has_length=length is not None,
             target=self.path,
             started=started,
-            client_disconnected=self._client_is_gone,
+            client_disconnected=self._client_has_disconnected,
         )
 
-    def _client_is_gone(self) -> bool:
+    def _client_has_disconnected(self) -> bool:
         try:
             waiting: bytes = self.connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -168,11 +168,11 @@ class ConnectionHandler(BaseHTTPRequestHandler):
         self.connection.sendall(head + (b"" if self.command == "HEAD" else reply.body))
 
     def _reset(self) -> None:
-        """End the connection so that the client sees a reset, not an end."""
+        """Close the connection so that the client sees a reset."""
         self.close_connection = True
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.rfile.close()
         self.connection.close()
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the name is the base class's
-        """Nothing: the log of requests is the side channel's."""
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+        """Log nothing here; the side channel shows the log of requests."""

@@ -1,7 +1,7 @@
-"""Every switch of the sandbox.
+"""The settings of the sandbox.
 
-What the destination's contract could not verify is a switch here, so that a client can be tried under each answer.
-All times are in seconds.
+Where the contract of LinkedIn leaves a question open, there is a setting, so that a client can be tested with each
+answer. All times are in seconds.
 """
 
 from __future__ import annotations
@@ -16,57 +16,63 @@ DAY = 86400.0
 
 @dataclass(frozen=True, slots=True)
 class SandboxSettings:
-    """How the sandbox answers; the defaults follow the documented or most likely behaviour of LinkedIn.
+    """How the sandbox answers. The defaults follow the documented or most likely behaviour of LinkedIn.
 
-    Where:
-    host, port: what it listens on; port 0 takes a free one.
+    Attributes:
+        host: The address that it listens on.
+        port: The port that it listens on; 0 takes a free one.
 
-    Who:
-    account_ids: sponsored accounts that the member may write to.
-    viewer_account_ids: accounts on which the member is a VIEWER only. test_account_ids: LinkedIn test accounts.
-    client_id, client_secret, refresh_token: what the token endpoint takes. access_token: valid from the start.
-    scopes: what every access token carries. source_platforms: what `sourcePlatform` may be.
+        account_ids: Sponsored accounts that the member may write to.
+        viewer_account_ids: Accounts on which the member is a VIEWER only.
+        test_account_ids: LinkedIn test accounts.
+        client_id: The client that the token endpoint accepts.
+        client_secret: The secret of the client.
+        refresh_token: The refresh token that is valid from the start.
+        access_token: The access token that is valid from the start.
+        scopes: The scopes of every access token.
+        source_platforms: The values that `sourcePlatform` may have.
 
-    Tokens:
-    token_life, refresh_token_life: from their issue; a refresh never renews the latter.
-    token_propagation: a freshly minted token is refused with 65601 for this long.
-    refresh_repeats_refresh_token: the refresh reply carries `refresh_token` and `refresh_token_expires_in`.
-    refresh_kills_old_tokens: a refresh revokes the access tokens minted before.
+        token_life: Lifetime of an access token, from its issue.
+        refresh_token_life: Lifetime of the refresh token, from its issue; a refresh does not extend it.
+        token_propagation: How long a new access token is refused with 65601.
+        refresh_repeats_refresh_token: The answer to a refresh has `refresh_token` and `refresh_token_expires_in`.
+        refresh_kills_old_tokens: A refresh revokes the access tokens issued before.
 
-    Headers:
-    versions: live API versions, YYYYMM. missing_version_status: the answer to a request without a version.
-    check_content_type: a write that is not application/json gets 415.
-    retry_after: seconds in a `Retry-After` header of every 429; None sends none.
+        versions: Active API versions, YYYYMM.
+        missing_version_status: The status of the answer to a request without a version.
+        check_content_type: A write that is not application/json gets 415.
+        retry_after: Seconds in the `Retry-After` header of every 429; None sends no header.
 
-    Segments:
-    ready_after: how long `/users` and `/companies` answer 404 for a new segment.
-    find_after: how long the finder overlooks a new segment.
-    segment_cap: segments per account; a further one gets 429 SEGMENT_LIMIT_EXCEEDED.
-    missing_field_status: the answer to a create without a required field.
-    duplicate_source_segment: a second create with the same sourceSegmentId makes a second segment, or gets 409.
-    unpaged_find: the finder without start and count answers all segments, or the first ten.
-    unknown_account_find: the finder answers an empty list for an account that is not ours, or 403.
-    name_max_length: in characters; None is unlimited.
-    build_seconds: BUILDING to READY, from the first ADD. update_seconds: UPDATING to READY, from each later write.
-    archive_after, expire_after: idle time to ARCHIVED, and to EXPIRED, which wipes the members.
-    expired_writes: a write to an EXPIRED segment is taken and builds it anew, or gets 400.
+        ready_after: How long `/users` and `/companies` answer 404 for a new segment.
+        find_after: How long the finder does not return a new segment.
+        segment_cap: Segments per account; creating more gets 429 SEGMENT_LIMIT_EXCEEDED.
+        missing_field_status: The status of the answer to a create without a required field.
+        duplicate_source_segment: A second create with the same sourceSegmentId creates a second segment, or gets 409.
+        unpaged_find: Without start and count the finder returns all segments, or the first ten.
+        unknown_account_find: For an account without access the finder returns an empty list, or 403.
+        name_max_length: In characters; None is unlimited.
+        build_seconds: Time from BUILDING to READY, after the first ADD.
+        update_seconds: Time from UPDATING to READY, after each later write.
+        archive_after: Idle time until ARCHIVED.
+        expire_after: Idle time until EXPIRED, which deletes the members.
+        expired_writes: A write to an EXPIRED segment is accepted and builds it again, or gets 400.
 
-    Elements:
-    batch_limit: elements per request; more get 400 and nothing is applied.
-    partial_validation: a bad element is refused alone; off, the whole batch gets 422 and nothing is applied.
-    id_types: what `idType` may be. uppercase_hex: hashes may be upper-case.
-    bare_domains: company domains must have no scheme, path or white space.
-    unknown_fields: an element or a create body with a field outside the contract is refused, or taken.
-    batch_index: a refused element's error names its position in `batchIndex`.
-    echo_values: the messages of refused elements repeat the offending value, as a careless server would.
-    unmatched_values: identifier values behind which nobody stands; they count in inputCount only.
+        batch_limit: Elements per request; a larger batch gets 400 and nothing is applied.
+        partial_validation: Refuse only the bad elements; otherwise the whole batch gets 422 and nothing is applied.
+        id_types: The values that `idType` may have.
+        uppercase_hex: Hashes may be in upper case.
+        bare_domains: Company domains must have no scheme, path or white space.
+        unknown_fields: An element or a create with a field outside the contract is refused, or accepted.
+        batch_index: The error of a refused element has its position in `batchIndex`.
+        echo_values: Messages about refused elements repeat the bad value, as a careless server would.
+        unmatched_values: Identifier values of persons whom LinkedIn does not know; only inputCount counts them.
 
-    Limits:
-    users_per_minute, companies_per_minute: requests per member in any 60 s.
-    daily_quota: requests per member and endpoint until 00:00 UTC; None is unlimited.
+        users_per_minute: Requests to `/users` per member in any 60 s.
+        companies_per_minute: Requests to `/companies` per member in any 60 s.
+        daily_quota: Requests per member and endpoint until 00:00 UTC; None is unlimited.
 
-    Faults:
-    faults: set from the start. seed: of the random choice of faults with a probability.
+        faults: The faults that are active from the start.
+        seed: The seed of random choices for faults with a probability.
     """
 
     host: str = "127.0.0.1"
@@ -76,7 +82,7 @@ class SandboxSettings:
     viewer_account_ids: frozenset[int] = frozenset({507404994})
     test_account_ids: frozenset[int] = frozenset({507404995})
     client_id: str = "sandbox"
-    client_secret: str = "sandbox"  # noqa: S105  the sandbox guards nothing
+    client_secret: str = "sandbox"  # noqa: S105 - the sandbox protects nothing
     refresh_token: str = "sandbox-refresh"  # noqa: S105
     access_token: str = "sandbox-access"  # noqa: S105
     scopes: tuple[str, ...] = ("r_ads", "rw_ads", "rw_dmp_segments")

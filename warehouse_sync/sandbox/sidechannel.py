@@ -1,4 +1,4 @@
-"""`/_sandbox/…`: what the sandbox shows and lets be changed beside the API, without authentication."""
+"""The side channel `/_sandbox/…`: inspect and control the sandbox over HTTP, without authentication."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PREFIX = "/_sandbox/"
 
 
 class SandboxControls(Protocol):
-    """What the side channel reads and changes; `Sandbox` has it all and documents it."""
+    """What the side channel reads and changes. `Sandbox` implements and documents it."""
 
     @property
     def url(self) -> str: ...
@@ -47,14 +47,14 @@ class SandboxControls(Protocol):
 
 
 def answer(sandbox: SandboxControls, request: Request) -> Reply:
-    """The reply to a request whose path starts with PREFIX.
+    """Answer a request whose path starts with PREFIX.
 
     GET    state                        segments, violations, faults and the number of requests
     GET    requests[?kind=…]            the log
     GET    segments/{id}/members        ?reading=identifiers|elements|persons (default elements)
     POST   segments/{id}/status         {"status": …}
-    POST   accounts/{id}/role           {"writable": false} takes the write role away
-    POST   faults                       {"fault": "503:users:times=3"} or a fault's options, or a list of either
+    POST   accounts/{id}/role           {"writable": false} removes the write role
+    POST   faults                       {"fault": "503:users:times=3"}, the options of a fault, or a list of these
     DELETE faults
     POST   tokens/revoke                {"refresh": true} revokes the refresh token too
     """

@@ -1,4 +1,4 @@
-"""Everything that the sandbox remembers: tokens, segments, used quota and the log of requests."""
+"""The state of the sandbox: tokens, segments, used quota and the log of requests."""
 
 from __future__ import annotations
 
@@ -23,13 +23,21 @@ THROTTLED = "Resource level throttle limit for calls to this resource is reached
 
 @dataclass(slots=True)
 class RequestRecord:
-    """One request in the log; nothing of it identifies a member or a token.
+    """One request in the log. It contains nothing that identifies a member or a token.
 
-    operation: users, companies, create, find, get, update, delete, destinations, token or introspect.
-    status: None while it is under way or when the connection was reset instead of an answer.
-    action: ADD, REMOVE or `ADD+REMOVE`. faults: kinds of the faults that befell it. at: seconds since the epoch.
-    started, finished: places among all starts and ends of requests; finished is when it was applied or refused.
-    abandoned: the client had hung up by then.
+    Attributes:
+        method: The HTTP method.
+        path: The path; for the finder with its query.
+        operation: users, companies, create, find, get, update, delete, destinations, token or introspect.
+        started: The number of its start among all starts and ends of requests.
+        at: When it started, in seconds since the epoch.
+        segment_id: The segment that the path names.
+        status: The status of the answer; None without an answer, or if the connection was reset.
+        elements: The number of elements in the batch.
+        action: ADD, REMOVE or `ADD+REMOVE`.
+        faults: The kinds of the faults that happened to it.
+        finished: The number of its end, when it was applied or refused, among all starts and ends of requests.
+        abandoned: Whether the client had closed the connection by then.
     """
 
     method: str
@@ -47,7 +55,7 @@ class RequestRecord:
 
 
 class SandboxState:
-    """What survives a request. Hold `lock` while touching segments or tokens."""
+    """What the sandbox keeps between requests. Hold `lock` while using segments or tokens."""
 
     def __init__(self, settings: SandboxSettings, now: Callable[[], float]) -> None:
         self.settings = settings
@@ -63,15 +71,15 @@ class SandboxState:
         self._daily: dict[tuple[str, str, int], int] = {}
 
     def next_event_number(self) -> int:
-        """The next place among all starts and ends of requests."""
+        """Return the next number for a start or end of a request."""
         return next(self._events)
 
     def next_segment_id(self) -> int:
-        """An id that no segment ever had."""
+        """Return an id that no segment had before."""
         return next(self._segment_ids)
 
     def segment(self, segment_id: int) -> Segment:
-        """The segment as of now. Raises Refusal(404)."""
+        """Return a segment as it is now; raise Refusal(404) if there is none."""
         segment = self.segments.get(segment_id)
         if segment is None:
             raise Refusal(404, f"Could not find DMP segment with ID {segment_id}")
@@ -81,7 +89,8 @@ class SandboxState:
     def count_call(self, member: str, endpoint: str) -> None:
         """Count one call against the quotas of this member and endpoint.
 
-        Raises Refusal(429), and counts nothing, when a quota is used up.
+        Raises:
+            Refusal: A quota is used up (429); the call is not counted.
         """
         now = self.now()
         settings = self.settings
@@ -100,10 +109,10 @@ class SandboxState:
 
 
 def find_violations(log: list[RequestRecord]) -> list[str]:
-    """What a client did that is safe under no reading of REMOVE, one sentence each; empty when it did well.
+    """Return what a client did that is unsafe under every reading of REMOVE, one sentence each.
 
-    A request must not mix ADD and REMOVE, and no ADD may start while a REMOVE to the same segment is under way.
-    A REMOVE on which the client had hung up is not held against it: to the client it was over.
+    A request must not mix ADD and REMOVE, and no ADD may start while a REMOVE to the same segment is in progress.
+    A REMOVE whose connection the client had closed is ignored: for the client it had ended.
     """
     found = [
         f"The {record.operation} request {record.started} to segment {record.segment_id} mixes ADD and REMOVE."

@@ -1,4 +1,4 @@
-"""Access and refresh tokens: their issue, their life and their revocation."""
+"""Access and refresh tokens: issue, lifetime and revocation."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from warehouse_sync.sandbox.settings import SandboxSettings
 
 MEMBER_URN = "urn:li:person:sandbox"
 TOKEN_BYTES = 360
-"""Makes access tokens of about 500 characters, the length that LinkedIn tells clients to expect."""
+"""Gives access tokens of about 500 characters, the length that LinkedIn documents."""
 
 
 @dataclass(slots=True)
 class Token:
-    """One access or refresh token, refused until `valid_from`. Times in seconds since the epoch."""
+    """One access or refresh token; it is refused before `valid_from`. Times are in seconds since the epoch."""
 
     value: str
     issued: float
@@ -26,14 +26,14 @@ class Token:
     revoked: bool = False
 
     def status(self, now: float) -> str:
-        """`active`, `expired` or `revoked`."""
+        """Return `active`, `expired` or `revoked`."""
         if self.revoked:
             return "revoked"
         return "active" if now < self.expires else "expired"
 
 
 class TokenStore:
-    """All tokens that were ever issued. Not thread-safe."""
+    """All tokens that were issued. Not thread-safe."""
 
     def __init__(self, settings: SandboxSettings, now: float) -> None:
         self._settings = settings
@@ -48,7 +48,7 @@ class TokenStore:
         return token
 
     def authenticate(self, header: str | None, now: float) -> Token:
-        """The live token of an Authorization header. Raises Refusal(401)."""
+        """Return the active token of an Authorization header; raise Refusal(401) if there is none."""
         scheme, _, value = (header or "").partition(" ")
         if scheme.lower() != "bearer" or not value.strip():
             raise Refusal(401, "Empty oauth2_access_token", "EMPTY_ACCESS_TOKEN", 401)
@@ -63,7 +63,7 @@ class TokenStore:
         return token
 
     def refresh(self, value: str, now: float) -> tuple[Token, Token] | None:
-        """A new access token and the refresh token behind it; None when that is unknown, revoked or expired."""
+        """Return a new access token and its refresh token; None if that is unknown, revoked or expired."""
         refresh = self._refresh.get(value)
         if refresh is None or refresh.status(now) != "active":
             return None
@@ -74,15 +74,15 @@ class TokenStore:
         return self._issue(self._access, value, now, self._settings.token_propagation, life), refresh
 
     def find(self, value: str) -> Token | None:
-        """Any token by its value."""
+        """Return the access or refresh token with this value; None if there is none."""
         return self._access.get(value) or self._refresh.get(value)
 
     def revoke_access_tokens(self) -> None:
-        """Every access token issued so far is refused from now on."""
+        """Revoke every access token issued so far."""
         for token in self._access.values():
             token.revoked = True
 
     def revoke_refresh_tokens(self) -> None:
-        """Every refresh token is refused from now on."""
+        """Revoke every refresh token."""
         for token in self._refresh.values():
             token.revoked = True
