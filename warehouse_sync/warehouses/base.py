@@ -1,6 +1,6 @@
-"""A complete warehouse in plain SQLAlchemy Core. The other modules hold only what one engine does differently.
+"""The base class of all warehouses, in plain SQLAlchemy Core; each engine overrides only what differs.
 
-All SQL of a run is made of these pieces, so that it is the same everywhere; the user's query enters in `model()` only.
+The user's query enters our SQL in `Warehouse.model()` only.
 """
 
 from __future__ import annotations
@@ -21,32 +21,43 @@ from warehouse_sync.warehouses.tables import Tables
 
 
 def driver_message(message: str) -> str:
-    """A driver's message on one line, without secrets and addresses, ready to stand inside a sentence of ours."""
+    """Return the message of a driver on one line, without secrets, addresses and a final full stop."""
     return redact(" ".join(message.split())).rstrip(".!?")
 
 
 def select_operations(changes: sa.TableClause, text: Text, after: Any, last: Any) -> sa.Select[int, str]:
-    """`seq` and `text` of the operations with `after` < seq <= `last`; in any order."""
+    """Return a SELECT of `seq` and `text` of the operations with `after` < seq <= `last`, in any order."""
     seq = sa.cast(changes.c.seq, sa.BigInteger)
     return sa.select(seq, text).where(changes.c.seq > after, changes.c.seq <= last)
 
 
 class ModelColumn(NamedTuple):
-    """A column of the user's query. name: as the query says it. inside: as it is called inside of `model()`."""
+    """A column of the user's query.
+
+    Attributes:
+        name: The name that the query gives it.
+        inner_name: The name under which `Warehouse.model()` yields it.
+
+    """
 
     name: str
     inner_name: str
 
 
 class Warehouse(Tables):
-    """One warehouse of the configuration, open from `open()` to `close()`.
+    """A warehouse of the configuration, open from `open()` to `close()`; thread-safe.
 
-    Thread-safe. `name` is its name in the configuration, `schema` the home of the worker's own tables, `lease` the
-    seconds after which a silent worker loses its sync.
+    Attributes:
+        name: Its name in the configuration.
+        schema: The schema of the worker's own tables.
+        lease_seconds: The seconds after which a worker that does not renew its lease loses it.
+        url: The address, with the credentials.
+        engine: The SQLAlchemy engine.
+
     """
 
     record_interval = 5.0
-    """Seconds between two writes of outcomes while a run delivers; few and large, as each one costs a round trip."""
+    """Seconds between two writes of outcomes during delivery: few and large writes, as each costs a round trip."""
 
     dialect = Dialect()
     """The SQL expressions of the engine."""
@@ -64,23 +75,25 @@ class Warehouse(Tables):
         self._connected: set[sa.Connection] = set()
 
     def create_engine(self) -> sa.Engine:
-        """The engine; parameters never appear in its messages."""
+        """Return the engine; its messages never contain parameters."""
         return sa.create_engine(self.url, hide_parameters=True)
 
     @property
     def exclusive_resource(self) -> str | None:
-        """What only one run of this process may use at a time; None where runs do not get into each other's way."""
+        """The resource that only one run of this process may use at a time; None where runs do not conflict."""
         return None
 
     def create_database(self) -> bool:
-        """The database exists afterwards where it is a file of our own to make; True: it was made, empty."""
+        """Create the database if it is a file that does not exist yet; return whether it was created."""
         return False
 
     def open(self) -> None:
         """Connect for the first time.
 
-        Raises ConfigurationError when the warehouse refuses us: nothing was touched, and somebody has to look.
-        Raises WarehouseUnavailable when it does not answer, or when another process holds it.
+        Raises:
+            ConfigurationError: The warehouse refuses the connection; the operator must act. Nothing was touched.
+            WarehouseUnavailable: The warehouse does not answer, or another process holds it.
+
         """
         try:
             with self.engine.connect() as connection:
@@ -95,15 +108,15 @@ class Warehouse(Tables):
             ) from None
 
     def is_unreachable(self, error: sa.exc.DBAPIError) -> bool:
-        """Whether a connection failed because no server answered, which may pass; else we were refused."""
+        """Return whether a connection failed because no server answered, which may pass; False: it was refused."""
         return False
 
     def check_server(self, connection: sa.Connection) -> None:
-        """Raise ConfigurationError when the server is set up so that hashes would come out wrong."""
+        """Raise ConfigurationError when the settings of the server would lead to wrong hashes."""
         connection.execute(sa.select(1))
 
     def close(self) -> None:
-        """Give back all connections."""
+        """Close all connections."""
         self.engine.dispose()
 
     @property
@@ -114,9 +127,16 @@ class Warehouse(Tables):
 
     @contextmanager
     def connect(self, action: str) -> Iterator[sa.Connection]:
-        """A connection whose errors are told as "could not <doing>"; what is not committed is rolled back.
+        """Yield a connection whose errors read "could not <action>"; roll back at the end what is not committed.
 
-        The driver's own error is cut off: it quotes rows, and whoever logs an exception logs its causes.
+        The driver's own error is removed from the chain: it quotes rows, and a logged exception includes its causes.
+
+        Args:
+            action: What is done, as an infinitive, such as "read the last run".
+
+        Raises:
+            WarehouseSyncError: As `translate_error` returns it.
+
         """
         try:
             with self.engine.connect() as connection:
@@ -129,106 +149,126 @@ class Warehouse(Tables):
             raise self.translate_error(error, action) from None
 
     def interrupt(self) -> None:
-        """Break off the statements that are under way, from another thread: they fail in their own. Never raises."""
+        """Cancel the running statements from another thread; they fail in their own threads. Never raises."""
         for connection in list(self._connected):
             with suppress(Exception):
                 self.cancel(connection.connection.dbapi_connection)
 
     def cancel(self, driver: Any) -> None:
-        """Break off what a connection of the driver executes, if it does; it may go on where there is no way to."""
+        """Cancel the statement that a connection of the driver executes, if any and if the driver can."""
 
     @contextmanager
     def write(self, action: str) -> Iterator[sa.Connection]:
-        """A transaction for the worker's own small tables, one at a time in this process; commits at the end."""
+        """Yield a transaction for the worker's own small tables, one at a time in this process; commit at the end."""
         with self._writing, self.connect(action) as connection, connection.begin():
             yield connection
 
     def translate_error(self, error: sa.exc.DBAPIError, action: str) -> WarehouseSyncError:
-        """The error as the operator should read it."""
+        """Return the error that the operator reads: "could not <action>", and why."""
         if error.connection_invalidated or isinstance(error, sa.exc.InterfaceError):
             return self.connection_lost(action)
         return QueryFailed(f"warehouse {self.name}: could not {action}: {self.describe_error(error)}")
 
     def connection_lost(self, action: str) -> WarehouseUnavailable:
-        """The error for a connection that went away."""
+        """Return the error for a lost connection."""
         return WarehouseUnavailable(
             f"warehouse {self.name}: the connection to {self.address} was lost, could not {action}. "
-            "Nothing is lost: the next run goes on from what was recorded."
+            "Nothing is lost: the next run continues from what was recorded."
         )
 
     def describe_error(self, error: sa.exc.DBAPIError) -> str:
-        """The driver's message without values of rows. Engines that know their messages say more."""
+        """Return the driver's message without values of rows; by default only the name of the error."""
         return type(error.orig).__name__
 
     @property
     def version(self) -> str:
-        """Of the engine that takes the hashes; known once the warehouse is open."""
+        """The version of the engine that computes the hashes; known once the warehouse is open."""
         return ".".join(map(str, getattr(self.engine.dialect, "server_version_info", None) or ()))
 
     def tag_session(self, sync: str, run: int | None = None) -> None:
-        """What is asked from now on is done for this run; for engines whose histories tell what for."""
+        """Tag all further statements with the sync and the run, on engines whose query history shows tags."""
 
-    # --- rights
+    # --- permissions
 
     @property
     def role(self) -> str | None:
-        """Who the worker is to the warehouse; None where the URL does not say it, or where there are no roles."""
+        """The role of the worker; None where the URL does not name it, or where there are no roles."""
         return self.url.username
 
     def grant_statements(self, role: str, tables: Sequence[tuple[str, ...]], *, may_create_schema: bool) -> list[str]:
-        """The statements by which an administrator gives `role` what runs need, and nothing else.
+        """Return the statements by which an administrator grants `role` exactly what runs need; connect to nothing.
 
-        tables: what is read, in parts. may_create_schema: the role makes the schema of the worker's own tables itself;
-        otherwise it is made here. Empty where the warehouse knows no roles. Nothing is connected to.
+        Args:
+            role: The role of the worker.
+            tables: The tables that the queries read, each as its name's parts.
+            may_create_schema: The role creates the schema of the worker's own tables itself; otherwise the statements
+                create it.
+
+        Returns:
+            The statements; none where the warehouse has no roles.
+
         """
         return []
 
     # --- the user's query
 
     def model(self, sql: str) -> sa.TextClause:
-        """The user's query as something to select from.
+        """Return the user's query as a FROM clause.
 
-        It is opaque: a colon or a per cent sign in it means nothing to us, and it ends in a newline so that a trailing
-        comment does not swallow the bracket.
+        The query is opaque: a colon or a per cent sign in it has no meaning. The newline after it keeps a trailing
+        comment from swallowing the bracket.
         """
         return self.literal_sql("(\n" + sql + "\n) AS model")
 
     def model_columns(self, sql: str) -> list[ModelColumn]:
-        """The query's columns, in order, without reading a row. Raises QueryFailed as the server does."""
+        """Return the columns of the query, in order, without reading a row.
+
+        Raises:
+            QueryFailed: The server refuses the query.
+
+        """
         with self.connect("read the columns of the query") as connection:
             result = connection.execute(sa.select(sa.text("*")).select_from(self.model(sql)).where(sa.false()))
             names = list(result.keys())
         return [ModelColumn(name, name) for name in names]
 
     def check_select(self, connection: sa.Connection, select: sa.Select[Any]) -> None:
-        """The server takes the statement, the types of the user's columns included; no row is read."""
+        """Let the server check the statement, including the types of the user's columns, without reading a row."""
         connection.execute(select.limit(0))
 
     def literal_sql(self, sql: str) -> sa.TextClause:
-        """SQL that reaches the server as it stands: a colon in it opens no parameter."""
+        """Return SQL that reaches the server unchanged: a colon in it starts no parameter."""
         return sa.text(sql.replace(":", r"\:"))
 
     def quote(self, *names: str) -> str:
-        """Names for `verbatim()` and the user's SQL, each one quoted as it stands."""
-        # Not the dialect's own quoting: some double per cent signs, which `verbatim()` does once more.
+        """Return the names quoted and joined by dots, for `literal_sql()` and the user's SQL."""
+        # Not by SQLAlchemy's dialect: some double per cent signs, which `literal_sql()` does too.
         return ".".join('"' + name.replace('"', '""') + '"' for name in names)
 
     def table_name(self, parts: Sequence[str]) -> str:
-        """A table that the configuration names, for the user's SQL; parts as `config_values.table_parts` tells them."""
+        """Return the name of a table of the configuration for the user's SQL, from the parts of `table_parts()`."""
         return self.quote(*parts)
 
     def prepare_hashing(self, connection: sa.Connection, algorithms: Sequence[str]) -> None:
-        """Called once per connection before `hash_text` is used on it, for engines that lack an algorithm."""
+        """Prepare a connection for `Dialect.hash_text`, once, on engines that lack an algorithm."""
 
     # --- elements
 
     def stream_elements(
         self, connection: sa.Connection, changes: sa.TableClause, text: Text, after: int, last: int, size: int
     ) -> Generator[Elements, None, None]:
-        """The `text` of the operations with `after` < seq <= `last`, in pieces of `size`, fetched when asked for.
+        """Yield the elements of the operations with `after` < seq <= `last`, in batches of `size`, fetched on demand.
 
-        text: of elements.element_text(). Each piece begins where the one before it has ended: where an operation is
-        missing, or there twice, the pieces end.
+        Each batch continues where the one before ended. Where a `seq` is missing or occurs twice, the stream ends.
+
+        Args:
+            connection: A connection that does nothing else meanwhile.
+            changes: The changes of a run.
+            text: The element of an operation, from `element_sql.element_text()`.
+            after: The last `seq` before the stream.
+            last: The last `seq` of the stream.
+            size: The largest number of elements in a batch.
+
         """
         select = select_operations(changes, text, after, last).order_by(changes.c.seq)
         result = connection.execution_options(stream_results=True, yield_per=size).execute(select)

@@ -1,4 +1,4 @@
-"""Elements compiled to SQL: the operations of a table of changes as JSON texts, made where the values are."""
+"""Elements in SQL: the warehouse turns the operations of a run into JSON texts."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from warehouse_sync.operations import SEPARATOR
 from warehouse_sync.warehouses.dialect import Dialect, Text
 
 NEEDS_NO_ESCAPING = frozenset({Normaliser.EMAIL, Normaliser.DEVICE_ID, Normaliser.COUNTRY, Normaliser.PREFIXED_NUMBER})
-"""Normalisers whose values (an EMAIL is a hash) hold letters, digits, hyphens and colons only: nothing to escape."""
+"""Normalisers whose values (an EMAIL is a hash) have only letters, digits, hyphens and colons: nothing to escape."""
 
 
 def element_text(dialect: Dialect, changes: sa.TableClause, element: ElementTemplate) -> Text:
-    """The operation of a row of `changes` as JSON, with SEPARATOR behind it."""
+    """Return the operation of a row of `changes` as JSON, followed by SEPARATOR."""
     parts = [_literal("{" + _members(element.constants))]
     for name, items in element.lists.items():
         parts += _list_json(dialect, changes, name, items)
@@ -25,21 +25,21 @@ def element_text(dialect: Dialect, changes: sa.TableClause, element: ElementTemp
 
 
 def _list_json(dialect: Dialect, changes: sa.TableClause, name: str, items: tuple[ItemTemplate, ...]) -> list[Text]:
-    """The list's parts, each of them NULL or empty when there is no item."""
-    is_there = sa.or_(*(changes.c[item.field.name].is_not(None) for item in items))
+    """Return the parts of the list, each NULL or empty when there is no item."""
+    has_items = sa.or_(*(changes.c[item.field.name].is_not(None) for item in items))
     each = [
         _value_json(dialect, changes, "{" + _members(item.constants) + f",{_json(item.name)}:", item.field, "}")
         for item in items
     ]
     return [
-        sa.case((is_there, _literal(f",{_json(name)}:["))),
+        sa.case((has_items, _literal(f",{_json(name)}:["))),
         dialect.concat(*each, comma=True),
-        sa.case((is_there, _literal("]"))),
+        sa.case((has_items, _literal("]"))),
     ]
 
 
 def _value_json(dialect: Dialect, changes: sa.TableClause, before: str, field: Field, after: str) -> Text:
-    """The value as JSON between two texts; NULL when there is none."""
+    """Return the value as JSON between two texts; NULL when there is no value."""
     value: Text = changes.c[field.name]
     if field.normaliser in NEEDS_NO_ESCAPING:
         before, after = before + '"', '"' + after
@@ -47,7 +47,7 @@ def _value_json(dialect: Dialect, changes: sa.TableClause, before: str, field: F
         value = sa.func.nullif(value, _literal("[]"))
     else:
         value = dialect.json_text(value)
-    # As few pieces as possible: the engine copies what it has so far for each.
+    # As few parts as possible: the engine copies the text so far for each.
     text = _literal(before) + value
     return text + _literal(after) if after else text
 
@@ -61,5 +61,5 @@ def _json(text: str) -> str:
 
 
 def _literal(text: str) -> Text:
-    # Part of the statement: as a parameter it would have to be told its type at each place.
+    # In the statement's text: a parameter would need a cast at each place.
     return sa.literal(text, sa.Text, literal_execute=True)

@@ -1,7 +1,7 @@
-"""Normalisers compiled to SQL: what a value becomes, or why it is left out.
+"""Normalisers in SQL: what a value becomes, or why it is left out.
 
-Three steps per field, so that each names the result of the one before instead of repeating it: `clean` takes the
-query's column, `problem` and `value` the cleaned value.
+There are three functions per field, so that each uses the result of the one before instead of repeating its
+expression: `clean` takes the column of the query, `problem` and `value` take the cleaned value.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from warehouse_sync.warehouses.dialect import Dialect, Text
 from warehouse_sync.warehouses.unicode import WHITE_SPACE
 
 CONTAINS_EMAIL = f"[^@{WHITE_SPACE}](@|%40)[^@{WHITE_SPACE}]+[.][^@{WHITE_SPACE}]"
-"""An address anywhere in a text, percent-encoded in a URL too."""
+"""Matches an e-mail address anywhere in a text, also percent-encoded in a URL."""
 
 HEXADECIMAL = "^[0-9a-f]+$"
 HASH_LENGTHS = {"sha256": 64, "sha512": 128}
@@ -47,25 +47,25 @@ JSON_ARRAY = (
 """A flat JSON array that every engine can read: no NUL and no half of a surrogate pair, which PostgreSQL refuses."""
 
 JSON_START = r"^[ \t\n\r]*[\[{]"
-"""What looks like JSON, or like an array as PostgreSQL writes it, and is no comma-separated text."""
+"""Matches what looks like JSON, or like an array of PostgreSQL, and not like comma-separated text."""
 
 NOT_A_LIST = "not_a_list"
 
 MAX_EMAIL_LENGTH = 320
-"""Characters: 64 in front of the at sign, 255 behind it."""
+"""Characters: 64 before the at sign, 255 after it."""
 
 MAX_HOST_LENGTH = 253
 
 MAX_TEXT_LENGTH = 1000
-"""Characters of a text whose field has no limit of its own: one row must not fill a request."""
+"""Characters of a text whose field has no limit: one row must not fill a request."""
 
 REJECTING_PROBLEMS = ("already_hashed", "not_hashed")
-"""Problems of one value that reject its whole row: the operator's setting and the data contradict each other."""
+"""Problems of one value that reject the whole row: the setting `hash_pii` and the data contradict each other."""
 
 NO_IDENTIFIER = "no_identifier"
 
 MAX_KEY_LENGTH = 200
-"""Characters of a primary key that stands in the log as it is; a longer one does as its hash."""
+"""Characters of a primary key in the log; of a longer one the log has the hash."""
 
 TEST_VECTORS = (
     ("Testing@Testing.com", "584c4423c421df49955759498a71495aba49b8780eb9387dff333b6f0982c777"),
@@ -73,18 +73,18 @@ TEST_VECTORS = (
     ("\u0130\u03a3@\u00c4.\u00c9", "35c00c58b96be79bb694e6e3c321fe4bb41126ee0c94a4a6b19a49c86ee9d532"),
     ("O'\\Neil@example.com", "6a4240eadf98c3aa3218bf3929c208b803b08c01728b0454f742cf485ef18ead"),
 )
-"""Addresses and the SHA-256 they must have: case, white space, dotless and final letters, quote and backslash."""
+"""Addresses and their SHA-256: they check case, white space, dotted and final letters, quote and backslash."""
 
 
 def clean(dialect: Dialect, field: Field, column: sa.ColumnElement[Any]) -> Text:
-    """The query's column as normalised text; NULL when absent."""
+    """Return the column of the query as normalised text; NULL when the value is absent."""
     text = dialect.to_text(column)
     cleaned: Text
     match field.normaliser:
         case Normaliser.TEXT_LIST:
             return dialect.text_list(column, field)
         case Normaliser.EMAIL:
-            # Nearly all addresses are visible ASCII, which is told by one look.
+            # Nearly all addresses are visible ASCII, which one search finds out.
             cleaned = sa.case(
                 (dialect.matches(text, "^[!-~]+$"), dialect.lower_ascii(text)),
                 else_=dialect.lower(dialect.remove_white_space(text)),
@@ -101,9 +101,15 @@ def clean(dialect: Dialect, field: Field, column: sa.ColumnElement[Any]) -> Text
 def problem(
     dialect: Dialect, field: Field, cleaned: Text, *, hash_pii: bool, suspicious: sa.ColumnElement[bool]
 ) -> Text:
-    """Why a cleaned value is left out; NULL when nothing is wrong with it, or when it is absent.
+    """Return why a cleaned value is left out; NULL when it has no problem, or when it is absent.
 
-    suspicious: `may_hold_address` of the row; without it no plain field is searched for an address.
+    Args:
+        dialect: The SQL of the warehouse.
+        field: The field.
+        cleaned: The result of `clean`.
+        hash_pii: Whether the query yields plain addresses, to be hashed here.
+        suspicious: The result of `may_contain_address` for the row: only such rows are searched for addresses.
+
     """
     length = sa.func.length(cleaned)
     match field.normaliser:
@@ -115,14 +121,14 @@ def problem(
                 (length > MAX_EMAIL_LENGTH, "too_long"),
                 (~is_address, "not_an_address"),
             )
-            # Nearly all are short addresses, and are not looked at any closer.
+            # Nearly all are short addresses and need no closer check.
             return sa.case((~is_address | (dialect.byte_length(cleaned) > MAX_EMAIL_LENGTH), found))
         case Normaliser.EMAIL:
             assert field.hash is not None
             is_hash = (length == HASH_LENGTHS[field.hash]) & dialect.matches(cleaned, HEXADECIMAL)
             return _first_problem((~is_hash, "not_hashed"))
         case Normaliser.DEVICE_ID:
-            # Counted patterns such as [0-9a-f]{12} make PostgreSQL four times as slow.
+            # Patterns with counts such as [0-9a-f]{12} make PostgreSQL four times as slow.
             is_id = (
                 dialect.matches(cleaned, "^[0-9a-f-]+$")
                 & (sa.func.length(sa.func.replace(cleaned, "-", "")) == DEVICE_ID_DIGITS)
@@ -155,7 +161,7 @@ def problem(
 
 
 def value(dialect: Dialect, field: Field, cleaned: Text, *, hash_pii: bool) -> Text:
-    """What is sent for a cleaned value that has no problem; NULL when it is absent."""
+    """Return what is sent for a cleaned value that has no problem; NULL when it is absent."""
     match field.normaliser:
         case Normaliser.EMAIL if hash_pii:
             assert field.hash is not None
@@ -167,7 +173,7 @@ def value(dialect: Dialect, field: Field, cleaned: Text, *, hash_pii: bool) -> T
         case Normaliser.COUNTRY:
             return dialect.upper_ascii(cleaned)
         case Normaliser.TEXT if field.max_length is not None and field.length_policy is LengthPolicy.TRUNCATE:
-            # Few are as long, and counting characters looks at each.
+            # Few are that long, and counting characters reads each of them.
             is_long = (dialect.byte_length(cleaned) > field.max_length) & (sa.func.length(cleaned) > field.max_length)
             return sa.case((is_long, sa.func.left(cleaned, field.max_length)), else_=cleaned)
         case _:
@@ -175,13 +181,16 @@ def value(dialect: Dialect, field: Field, cleaned: Text, *, hash_pii: bool) -> T
 
 
 def may_contain_address(dialect: Dialect, texts: Sequence[Text]) -> sa.ColumnElement[bool]:
-    """Whether EMAIL_WITHIN can be found in any of the texts: one look at all of them, as nearly no row has any."""
-    together = dialect.concat(*texts)
-    return together.contains("@") | together.contains("%40", autoescape=True)
+    """Return whether CONTAINS_EMAIL may match any of the texts, by a cheap search: hardly any row has a match."""
+    combined = dialect.concat(*texts)
+    return combined.contains("@") | combined.contains("%40", autoescape=True)
 
 
 def _is_address(text: Text) -> sa.ColumnElement[bool]:
-    """Something, an at sign, and two or more labels with dots between; by LIKE, a tenth of a regular expression."""
+    """Return whether `text` is a local part, an at sign and two or more labels with dots between them.
+
+    LIKE takes a tenth of the time of a regular expression.
+    """
     return text.like("_%@_%._%") & sa.and_(*(~text.like(wrong) for wrong in ("%@%@%", "%@.%", "%@%..%", "%.")))
 
 
@@ -191,12 +200,19 @@ def _prefixed_number_pattern(field: Field) -> str:
 
 
 def _first_problem(*problems: tuple[sa.ColumnElement[bool], str]) -> Text:
-    """The first problem that holds. No condition holds for an absent value: it is NULL there."""
+    """Return the first problem whose condition is true; for an absent value every condition is NULL."""
     return sa.case(*((condition, sa.literal(name, sa.Text)) for condition, name in problems))
 
 
 def reject_reason(fields: AudienceFields, cleaned: Mapping[str, Text], problems: Mapping[str, Text]) -> Text:
-    """Why a row cannot be a member; NULL when it can. Both by the names of the fields that are mapped."""
+    """Return why a row cannot be a member; NULL when it can.
+
+    Args:
+        fields: The fields of the audience.
+        cleaned: The results of `clean`, by name of the mapped fields.
+        problems: The results of `problem`, by name of the mapped fields.
+
+    """
     mapped = [field for field in fields.identifiers if field.name in cleaned]
     cases = [
         (problems[field.name] == reason, sa.literal(reason, sa.Text))
@@ -204,16 +220,16 @@ def reject_reason(fields: AudienceFields, cleaned: Mapping[str, Text], problems:
         for field in mapped
         if field.hash
     ]
-    nobody = sa.and_(*(cleaned[field.name].is_(None) | problems[field.name].is_not(None) for field in mapped))
-    return sa.case(*cases, (nobody, sa.literal(NO_IDENTIFIER, sa.Text)))
+    none_left = sa.and_(*(cleaned[field.name].is_(None) | problems[field.name].is_not(None) for field in mapped))
+    return sa.case(*cases, (none_left, sa.literal(NO_IDENTIFIER, sa.Text)))
 
 
 def describe_left_out(dialect: Dialect, problems: Mapping[str, Text]) -> Text:
-    """The fields whose values are left out, each with its problem: `name:problem` and a space; NULL without any."""
-    told = dialect.concat(
+    """Return `name:problem` and a space for each field whose value is left out; NULL when there is none."""
+    description = dialect.concat(
         *(
             sa.case((found.is_not(None), sa.literal(f"{name}:", sa.Text) + found + " "))
             for name, found in problems.items()
         )
     )
-    return sa.case((sa.or_(*(found.is_not(None) for found in problems.values())), told))
+    return sa.case((sa.or_(*(found.is_not(None) for found in problems.values())), description))

@@ -1,4 +1,4 @@
-"""The worker's own tables and views: how most engines make and drop them, and number their rows."""
+"""How most engines create, drop and number the worker's own tables and views."""
 
 from __future__ import annotations
 
@@ -8,41 +8,46 @@ from contextlib import contextmanager
 import sqlalchemy as sa
 
 MEMBER_NUMBER = "line"
-"""The column of a snapshot that numbers its members, where the engine has to be told to number them."""
+"""The column of a snapshot with the numbers of its members, on engines that do not number rows by themselves."""
 
 
 class Tables:
-    """What a warehouse does with the tables of its schema. None of it commits."""
+    """The operations of a warehouse on the tables of its schema. None of them commits.
+
+    Attributes:
+        schema: The schema of the worker's own tables.
+
+    """
 
     schema: str
 
     def has_schema(self, connection: sa.Connection) -> bool:
-        """Whether the schema of the worker's own tables is there."""
+        """Return whether the schema of the worker's own tables exists."""
         return sa.inspect(connection).has_schema(self.schema)
 
     def has_table(self, connection: sa.Connection, name: str) -> bool:
-        """Whether one of the worker's own tables is there."""
+        """Return whether one of the worker's own tables exists."""
         return sa.inspect(connection).has_table(name, schema=self.schema)
 
     def create_schema(self, connection: sa.Connection) -> None:
-        """Make the schema of the worker's own tables unless it is there."""
+        """Create the schema of the worker's own tables unless it exists."""
         if not self.has_schema(connection):
             connection.execute(sa.schema.CreateSchema(self.schema, if_not_exists=True))
 
     def prepare_migrations(self) -> None:
-        """Called before Alembic is used, for dialects that it does not know by itself."""
+        """Register the engine with Alembic, where Alembic does not know it by itself."""
 
     @contextmanager
     def lock_migrations(self, connection: sa.Connection) -> Iterator[None]:
-        """Within this block no other worker migrates; for engines that let several in at a time."""
+        """Keep other workers from migrating within this block, on engines that several processes use at a time."""
         yield
 
     def serialise_writers(self, connection: sa.Connection, table: sa.Table) -> None:
-        """Until this transaction ends others that come here wait; for engines that do not keep keys unique."""
+        """Make other transactions that call this wait for the end of this one, on engines without unique keys."""
 
     @contextmanager
     def prefer_full_joins(self, connection: sa.Connection) -> Iterator[None]:
-        """Within this block rows are not looked up one by one, however few of them the engine expects to be looked up.
+        """Keep the engine from nested-loop joins within this block, however few rows it expects.
 
         For engines that plan by estimates. It belongs to a transaction, which a failure must end.
         """
@@ -57,60 +62,73 @@ class Tables:
         temporary: bool = False,
         ordered_by: str = "",
     ) -> None:
-        """`table` holds the rows of `select`. A temporary one is gone with the connection.
+        """Create `table` from the rows of `select`.
 
-        ordered_by: a column by whose windows the table is read; for engines that find rows by where they lie. What is
-        made so is read once or twice and dropped after the next run.
+        Args:
+            connection: A connection.
+            table: The name and the schema of the new table.
+            select: Its rows.
+            temporary: Drop the table with the connection.
+            ordered_by: A column by whose ranges the table is read, for engines that find rows by their position. Such
+                a table is read once or twice and dropped after the next run.
+
         """
         connection.execute(sa.CreateTableAs(select, table.name, schema=table.schema, temporary=temporary))
 
     def create_view_as(
         self, connection: sa.Connection, view: sa.TableClause, select: sa.SelectBase, *, temporary: bool = False
     ) -> None:
-        """`view` shows the rows of `select`. A temporary one is gone with the connection."""
+        """Create a view of `select`; a temporary one is dropped with the connection."""
         connection.execute(sa.CreateView(select, view.name, schema=view.schema, temporary=temporary))
 
     def create_numbered_table(
         self, connection: sa.Connection, table: sa.TableClause, select: sa.SelectBase, *, temporary: bool = False
     ) -> None:
-        """`table` shows the rows of `select` in any order, and their numbers as `seq`.
+        """Create `table` from the rows of `select` in any order, with their numbers as `seq`.
 
-        They run from 1 without gaps once that is committed; before, only their order is right. What is made so is read
-        once or twice and dropped after the next run. A temporary one is gone with the connection.
+        The numbers run from 1 without gaps once the transaction is committed; before, only their order is right. Such
+        a table is read once or twice and dropped after the next run; a temporary one is dropped with the connection.
         """
         raise NotImplementedError
 
     def append_numbered_rows(self, connection: sa.Connection, table: sa.TableClause, select: sa.SelectBase) -> None:
-        """`table`, which this transaction has made by `create_numbered`, shows these rows too, behind those before."""
+        """Append rows to `table`, which this transaction has created by `create_numbered_table`."""
         raise NotImplementedError
 
     def member_number(self, is_member: sa.ColumnElement[bool]) -> sa.ColumnElement[int] | None:
-        """What a snapshot keeps as LINE if its members shall be numbered, from 1 and without gaps.
+        """Return what a snapshot stores as MEMBER_NUMBER: numbers of its members from 1 without gaps.
 
-        None for engines that number rows by themselves, or none cheaper than writing the snapshot once more.
+        Returns:
+            None for engines that number rows by themselves, or not more cheaply than by writing the snapshot again.
+
         """
         return None
 
     def stored_member_number(self, *, all_members: bool) -> sa.ColumnElement[int] | None:
-        """The number of each member, the same in each statement, in a snapshot that was made to be numbered.
+        """Return the number of each member in a stored snapshot, the same in each statement.
 
-        all_members: it has no other rows. None where there are no such numbers.
+        Args:
+            all_members: All rows of the snapshot are members.
+
+        Returns:
+            None where there are no such numbers.
+
         """
         return None
 
     def analyse(self, connection: sa.Connection, table: sa.TableClause, *columns: str, ordered_by: str = "") -> None:
-        """Called once behind `create_table_as`: whatever the engine needs to find rows and to plan joins well."""
+        """Give the engine what it needs to find rows and to plan joins; called once after `create_table_as`."""
 
     def row_id(self, table: str) -> sa.ColumnElement[int]:
-        """What tells a row of the table, which the statement knows by this name, from all others in a transaction."""
+        """Return what identifies a row of the table, which the statement knows by this name, within a transaction."""
         raise NotImplementedError
 
     def drop_created_table(self, connection: sa.Connection, table: sa.TableClause) -> None:
-        """What this transaction has made by `create_table_as` is gone."""
+        """Drop a table that this transaction has created by `create_table_as`."""
         connection.execute(sa.schema.DropTable(sa.Table(table.name, sa.MetaData(), schema=table.schema)))
 
     def drop_table(self, connection: sa.Connection, name: str) -> None:
-        """One of the worker's own tables or views is gone afterwards, whether it was there or not."""
+        """Drop one of the worker's own tables or views, if it exists."""
         table = sa.Table(name, sa.MetaData(), schema=self.schema)
         may_be_view = self.stored_member_number(all_members=True) is not None
         is_view = may_be_view and name in sa.inspect(connection).get_view_names(self.schema)

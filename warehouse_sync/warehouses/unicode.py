@@ -1,7 +1,7 @@
-"""White space, invisible characters and lower case, code point by code point, the same on every warehouse for ever.
+"""White space, invisible characters and lower case, code point by code point, the same on every warehouse.
 
 Engines disagree about both (locale, ICU and libc versions, Turkish dotless i, final sigma), and an e-mail address that
-is lower-cased in two ways has two hashes. So both are written out here, frozen at Unicode 14.
+is lower-cased in two ways has two hashes. So both are listed here, fixed at Unicode 14.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ WHITE_SPACE = (
 INVISIBLE = "\xad\u061c\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
 """Soft hyphen, zero width space, word joiner, byte order mark, marks of the writing direction.
 
-They come along with copied text and nobody sees them. The joiners U+200C and U+200D are not here: words need them.
+They come with copied text unnoticed. The joiners U+200C and U+200D are not here: some scripts need them.
 """
 
 TRIMMED_CHARACTERS = WHITE_SPACE + INVISIBLE
-"""What is no part of a value: taken off both ends of a text, and out of an e-mail address altogether."""
+"""What is not part of a value: removed at both ends of a text, and everywhere in an e-mail address."""
 
 # fmt: off
 _LOWERCASE_RANGES = (
@@ -76,7 +76,7 @@ _LOWERCASE_RANGES = (
 
 @cache
 def case_mapping() -> tuple[str, str]:
-    """All cased letters, A to Z first, and their lower-case letters at the same places."""
+    """Return all upper-case letters, A to Z first, and their lower-case letters at the same positions."""
     upper = [*range(ord("A"), ord("Z") + 1)]
     lower = [*range(ord("a"), ord("z") + 1)]
     for first, last, step, distance in _LOWERCASE_RANGES:

@@ -1,4 +1,4 @@
-"""How DuckDB reads and hashes values."""
+"""DuckDB's SQL expressions."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from warehouse_sync.warehouses.unicode import TRIMMED_CHARACTERS
 
 
 class DuckDBDialect(Dialect):
-    """The part of a DuckDB warehouse that speaks of values."""
+    """The expressions that DuckDB writes differently."""
 
     def utc_now(self, plus: float | sa.ColumnElement[Any] = 0) -> sa.ColumnElement[Any]:
-        # AT TIME ZONE needs the ICU extension, which not every build carries.
+        # AT TIME ZONE needs the ICU extension, which not every build has.
         now = sa.func.make_timestamp(sa.func.epoch_us(sa.func.get_current_timestamp()))
         return now + self.seconds(plus)
 
@@ -25,7 +25,7 @@ class DuckDBDialect(Dialect):
         return sa.func.to_seconds(sa.cast(count, sa.Double))
 
     def matches(self, value: Text, pattern: str) -> sa.ColumnElement[bool]:
-        # DuckDB's ~ matches the whole text.
+        # DuckDB's operator ~ matches the whole text only.
         return sa.func.regexp_matches(value, pattern)
 
     def extract(self, value: Text, pattern: str) -> Text:
@@ -35,17 +35,17 @@ class DuckDBDialect(Dialect):
         return _without_nul(super().to_text(column))
 
     def trim(self, value: Text) -> Text:
-        # Looking is several times as fast as trimming, and few values want it.
+        # A search is several times as fast as trim(), and few values need it.
         blank_at_an_end = self.matches(value, f"^[{TRIMMED_CHARACTERS}]|[{TRIMMED_CHARACTERS}]$")
         return sa.case((blank_at_an_end, super().trim(value)), else_=value)
 
     def remove_white_space(self, value: Text) -> Text:
-        # Looking first, as in base.py; replacing is several times as fast as translate() here.
+        # A search first, as in the base class; here replacing is several times as fast as translate().
         replaced = sa.func.regexp_replace(value, f"[{TRIMMED_CHARACTERS}]+", "", "g")
         return sa.case((self.matches(value, f"[{TRIMMED_CHARACTERS}]"), replaced), else_=value)
 
     def encode_value(self, name: str, value: Text) -> Text:
-        # Each || copies what stands before it; concat() allocates once.
+        # Each || copies the text before it; concat() allocates once.
         length = sa.cast(sa.func.length(value), sa.Text)
         named = self.concat(sa.literal(f"{name}=", sa.Text), length, sa.literal(":", sa.Text), value, sa.literal(";"))
         return sa.case((value.is_not(None), named))
@@ -54,16 +54,16 @@ class DuckDBDialect(Dialect):
         return sa.func.strlen(value)
 
     def lower(self, value: Text) -> Text:
-        # Already code point by code point and free of locales: equal to letters.py for all of Unicode.
+        # It works code point by code point without a locale: equal to unicode.py for all of Unicode.
         return sa.func.lower(value)
 
     def hash_text(self, value: Text, algorithm: str) -> Text:
         return sa.Function(algorithm, value, type_=sa.Text())
 
     def change_digest(self, own: Mapping[str, Text], others: Mapping[str, Text]) -> sa.ColumnElement[Any]:
-        # A third of SHA-256's cost, and no secret: what is sent plainly, and hashes, go into it.
-        together = self.concat(self.encode_values(own), sa.literal("|", sa.Text), self.encode_values(others))
-        return sa.cast(sa.func.md5(together), sa.Uuid)
+        # MD5 costs a third of SHA-256, and nothing here is secret: hashes, and values that are sent as text.
+        encoded = self.concat(self.encode_values(own), sa.literal("|", sa.Text), self.encode_values(others))
+        return sa.cast(sa.func.md5(encoded), sa.Uuid)
 
     def list_to_text(self, column: sa.ColumnElement[Any]) -> Text:
         return sa.cast(sa.func.to_json(column), sa.Text)
@@ -72,7 +72,7 @@ class DuckDBDialect(Dialect):
         return sa.func.hash(sa.literal(salt, sa.Text), *texts)
 
     def pack_columns(self, values: Mapping[str, sa.ColumnElement[Any]]) -> sa.ColumnElement[Any]:
-        # Where a struct is NULL its fields are written all the same; a list that is NULL has no items.
+        # The fields of a NULL struct are stored all the same; a NULL list has no items.
         named = (sa.column(name).op(":=")(value) for name, value in values.items())
         return sa.func.list_value(sa.func.struct_pack(*named))
 
@@ -88,7 +88,7 @@ class DuckDBDialect(Dialect):
             (self.matches(text, JSON_ARRAY), sa.cast(sa.cast(text, sa.JSON), texts)),
             (~self.matches(text, JSON_START), sa.func.string_split(text, ",")),
         )
-        # Items of a JSON column may hold NUL, written as an escape.
+        # Items of a JSON column may contain NUL, written as an escape.
         plain = (
             rf"lambda item: regexp_replace(item, '^[{TRIMMED_CHARACTERS}]+|[{TRIMMED_CHARACTERS}]+$|\x00+', '', 'g')"
         )
@@ -106,6 +106,6 @@ class DuckDBDialect(Dialect):
 
 
 def _without_nul(value: sa.ColumnElement[Any]) -> Text:
-    """DuckDB's texts may hold NUL; no other engine's can, and nobody knows what a destination makes of it."""
+    """Remove NUL characters: no other engine has them in texts, and a destination may not accept them."""
     nul = sa.func.chr(0)
     return sa.case((sa.func.contains(value, nul), sa.func.replace(value, nul, "")), else_=value)

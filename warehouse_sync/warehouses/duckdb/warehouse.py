@@ -1,4 +1,4 @@
-"""DuckDB: an embedded file, one process at a time."""
+"""DuckDB: an embedded database file, used by one process at a time."""
 
 from __future__ import annotations
 
@@ -23,23 +23,28 @@ from warehouse_sync.warehouses.dialect import Text
 from warehouse_sync.warehouses.duckdb.dialect import DuckDBDialect
 
 LOCK_TIMEOUT = 10.0
-"""Seconds to wait for another process to let go of the file before it is named to the operator."""
+"""Seconds to wait for another process to close the file before the run fails and names the process."""
 
 DEFAULT_MEMORY_LIMIT = 512_000_000
-"""Bytes that the engine may use unless it is told otherwise; what does not fit goes to a folder beside the file."""
+"""Bytes that the engine may use by default; what does not fit goes to a folder next to the file."""
 
 ROWS_SUFFIX = "_rows"
-"""How the name of the table ends whose rows a view shows with their numbers."""
+"""The suffix of the table behind a numbered view: see `DuckDB.create_numbered_table`."""
 
 ROW_NUMBER = sa.literal_column("rowid", sa.BigInteger) + 1
-"""Of a table from which nothing was ever deleted: so rows stay where they are. A window would take a single thread."""
+"""The number of a row in a table from which no row was ever deleted. row_number() would run in a single thread."""
 
 SAFE_ERROR_KINDS = ("Parser Error", "Catalog Error", "Binder Error", "Permission Error")
-"""Errors whose text is about the query, not about the values in it."""
+"""Kinds of errors whose messages describe the query, not the values of rows."""
 
 
 class DuckDB(Warehouse):
-    """A DuckDB file. It is held open from `open()` to `close()` and locks out every other process meanwhile."""
+    """A DuckDB file. From `open()` to `close()` no other process can open it.
+
+    Attributes:
+        memory_limit: The number of bytes that the engine may use.
+
+    """
 
     dialect = DuckDBDialect()
 
@@ -53,9 +58,9 @@ class DuckDB(Warehouse):
     )
 
     def __init__(
-        self, name: str, url: str, schema: str, lease: float, memory_limit: int = DEFAULT_MEMORY_LIMIT
+        self, name: str, url: str, schema: str, lease_seconds: float, memory_limit: int = DEFAULT_MEMORY_LIMIT
     ) -> None:
-        super().__init__(name, url, schema, lease)
+        super().__init__(name, url, schema, lease_seconds)
         self.memory_limit = memory_limit
         self._anchor: sa.Connection | None = None
 
@@ -78,18 +83,18 @@ class DuckDB(Warehouse):
 
     @property
     def exclusive_resource(self) -> str:
-        # Writers of one process get into conflicts, whichever connections they have.
+        # Writers of one process conflict, on whichever connections.
         return str(self.path.resolve())
 
     def open(self) -> None:
         if not self.path.exists():
             raise ConfigurationError(
                 f"warehouses.{self.name}.url: there is no file {self.path}. Nothing was touched; check the path, or "
-                "let `warehouse-sync migrate` make the file if it shall hold only the worker's own tables."
+                "let `warehouse-sync migrate` create the file if it is only for the worker's own tables."
             )
         try:
             self._anchor = self._connect()
-            # Of its own accord it takes four fifths of the machine.
+            # By default it takes four fifths of the memory.
             self._anchor.exec_driver_sql(f"SET memory_limit = '{self.memory_limit}B'")
         except sa.exc.DBAPIError as error:
             if _is_file_lock(error):
@@ -107,7 +112,7 @@ class DuckDB(Warehouse):
             duckdb.connect(str(self.path)).close()
         except (OSError, duckdb.Error) as error:
             raise ConfigurationError(
-                f"warehouses.{self.name}.url: cannot make the file {self.path}: {redact(str(error))}. "
+                f"warehouses.{self.name}.url: cannot create the file {self.path}: {redact(str(error))}. "
                 "Nothing was touched."
             ) from None
         return True
@@ -138,7 +143,7 @@ class DuckDB(Warehouse):
             try:
                 yield connection
             except BaseException:
-                # A statement that a signal broke off runs on in the engine's threads, and closing would wait for it.
+                # After a signal the statement continues in the engine's threads, and closing would wait for it.
                 with contextlib.suppress(Exception):
                     connection.connection.dbapi_connection.interrupt()  # type: ignore[union-attr]
                 raise
@@ -147,7 +152,7 @@ class DuckDB(Warehouse):
         driver.interrupt()
 
     def prepare_migrations(self) -> None:
-        # The dialect registers itself with Alembic only where that was imported before the engine was made.
+        # The driver registers itself with Alembic only if Alembic was imported before the engine was created.
         import duckdb_sqlalchemy.alembic_impl  # noqa: F401
 
     def translate_error(self, error: sa.exc.DBAPIError, action: str) -> WarehouseSyncError:
@@ -159,30 +164,30 @@ class DuckDB(Warehouse):
         message = str(error.orig)
         kind = message.split(":", 1)[0]
         if kind in SAFE_ERROR_KINDS or isinstance(error.orig, duckdb.IOException):
-            # The part behind LINE quotes the query, which may hold constants about people.
+            # The part after LINE quotes the query, which may contain personal data as constants.
             return driver_message(message.split("\nLINE ")[0])
         return f"{kind} (the message is not shown because it may hold values of rows)"
 
     def model_columns(self, sql: str) -> list[ModelColumn]:
-        # Of two columns with one name (whatever the case), a bracket renames the second. DESCRIBE tells what was said.
-        inside = super().model_columns(sql)
+        # A subquery renames the second of two columns with the same name (in any case); DESCRIBE has the given names.
+        columns = super().model_columns(sql)
         described = self.literal_sql(f"(DESCRIBE (\n{sql}\n)) AS described")
         with self.connect("read the columns of the query") as connection:
             names = connection.scalars(sa.select(sa.text("column_name")).select_from(described)).all()
-        return [ModelColumn(name, column.inner_name) for name, column in zip(names, inside, strict=True)]
+        return [ModelColumn(name, column.inner_name) for name, column in zip(names, columns, strict=True)]
 
     def check_select(self, connection: sa.Connection, select: sa.Select[Any]) -> None:
-        # Every type here has a text and an order, and planning such a statement takes a tenth of a second.
+        # Every type can be cast to text and sorted, and planning such a statement takes a tenth of a second.
         pass
 
     def stream_elements(
         self, connection: sa.Connection, changes: sa.TableClause, text: Text, after: int, last: int, size: int
     ) -> Generator[Elements, None, None]:
-        # Rows come as they lie in the table, which was written in order. Nobody promises that, and sorting would hold
-        # all of them at once: so it is done only from where the order breaks.
+        # Rows come in the order of the table, which was written in order. The engine does not guarantee that, and a
+        # sort would hold all rows in memory: so the rest is sorted only from where the order breaks.
         unsorted = select_operations(changes, text, after, last)
-        with contextlib.closing(_read_batches(connection, unsorted, size)) as pieces:
-            for seqs, elements in pieces:
+        with contextlib.closing(_read_batches(connection, unsorted, size)) as batches:
+            for seqs, elements in batches:
                 if seqs != memoryview(array("q", range(after + 1, after + 1 + len(elements)))):
                     break
                 after += len(elements)
@@ -199,24 +204,24 @@ class DuckDB(Warehouse):
         temporary: bool = False,
         ordered_by: str = "",
     ) -> None:
-        with _compression(connection, lasting=not ordered_by):
+        with _compression(connection, permanent=not ordered_by):
             super().create_table_as(connection, table, select, temporary=temporary, ordered_by=ordered_by)
 
     def create_numbered_table(
         self, connection: sa.Connection, table: sa.TableClause, select: sa.SelectBase, *, temporary: bool = False
     ) -> None:
         rows = _numbered_rows_table(table, select)
-        with _compression(connection, lasting=False):
+        with _compression(connection, permanent=False):
             super().create_table_as(connection, rows, select, temporary=temporary)
         self.create_view_as(connection, table, sa.select(ROW_NUMBER.label("seq"), *rows.c), temporary=temporary)
 
     def append_numbered_rows(self, connection: sa.Connection, table: sa.TableClause, select: sa.SelectBase) -> None:
         rows = _numbered_rows_table(table, select)
-        with _compression(connection, lasting=False):
+        with _compression(connection, permanent=False):
             connection.execute(sa.insert(rows).from_select(list(rows.c), select))
 
     def has_table(self, connection: sa.Connection, name: str) -> bool:
-        # A view stays when what it shows is dropped, and nothing can be read from it.
+        # A view survives the drop of its table, and nothing can be read from it then.
         try:
             connection.execute(sa.select(sa.text("*")).select_from(sa.table(name, schema=self.schema)).limit(0))
         except sa.exc.ProgrammingError as error:
@@ -239,43 +244,43 @@ class DuckDB(Warehouse):
         if "sha512" not in algorithms:
             return
         driver = connection.connection.dbapi_connection
-        # DuckDB has no sha512(). The function runs in the engine, on its vectors, and belongs to the file:
-        # another connection of this process may have registered it.
+        # DuckDB has no sha512(). The function runs inside the engine, on its vectors, and belongs to the file:
+        # another connection of this process may have registered it already.
         with contextlib.suppress(duckdb.CatalogException):
             driver.create_function("sha512", _sha512, ["VARCHAR"], "VARCHAR", type="arrow")  # type: ignore[union-attr]
 
 
 def _numbered_rows_table(view: sa.TableClause, select: sa.SelectBase) -> sa.TableClause:
-    """The table whose rows `view` shows with their numbers; it has the columns of `select`."""
+    """Return the table behind a numbered view, with the columns of `select`."""
     return sa.table(
         view.name + ROWS_SUFFIX, *(sa.column(column.name) for column in select.selected_columns), schema=view.schema
     )
 
 
 @contextlib.contextmanager
-def _compression(connection: sa.Connection, *, lasting: bool) -> Iterator[None]:
-    """Within this block rows are put into a table that lasts, or is read once and soon dropped."""
-    # Finding the best compression for each column costs as much as making the rows. One that suits texts takes a
-    # quarter more room; what is read once and soon dropped needs none.
-    connection.exec_driver_sql(f"SET force_compression = '{'fsst' if lasting else 'uncompressed'}'")
+def _compression(connection: sa.Connection, *, permanent: bool) -> Iterator[None]:
+    """Set the compression for a table that stays, or for one that is read once and soon dropped."""
+    # Choosing the best compression per column costs as much as computing the rows. A fixed one for texts takes a
+    # quarter more space; a table that is read once and soon dropped needs none.
+    connection.exec_driver_sql(f"SET force_compression = '{'fsst' if permanent else 'uncompressed'}'")
     yield
-    # Not after a failure: what a signal broke off runs on, and this would wait for it.
+    # Not after a failure: after a signal the statement continues, and this would wait for it.
     connection.exec_driver_sql("SET force_compression = 'auto'")
 
 
 def _read_batches(
     connection: sa.Connection, select: sa.Select[int, str], size: int
 ) -> Generator[tuple[memoryview, Elements], None, None]:
-    """The rows of `select`, numbers of 64 bits and texts, in pieces of at most `size`.
+    """Yield the rows of `select`, 64-bit numbers and texts, in batches of at most `size`.
 
-    They are read by Arrow: a million texts are a few pieces of memory that nothing has to be made of.
+    Arrow reads a million texts as a few buffers, without a Python object per row.
     """
     import pyarrow
 
     statement = str(select.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True}))
     driver: Any = connection.connection.dbapi_connection
     try:
-        # Of a relation rows come while the statement is executed; what execute() returns is complete before.
+        # sql() yields rows while the statement runs; execute() would compute all of them first.
         with driver.sql(statement).to_arrow_reader(size) as reader:
             for rows in reader:
                 for start in range(0, len(rows), size):
@@ -286,12 +291,12 @@ def _read_batches(
 
 def _to_elements(rows: Any, text: Any) -> tuple[memoryview, Elements]:
     seqs, elements = rows.columns
-    if elements.type != text:  # Settings of the engine choose between forms of text.
+    if elements.type != text:  # Settings of the engine choose between text types.
         elements = elements.cast(text)
     numbers = memoryview(seqs.buffers()[1]).cast("q")[seqs.offset :][: len(seqs)]
     bounds = memoryview(elements.buffers()[1]).cast("i")[elements.offset :][: len(elements) + 1]
-    octets = memoryview(elements.buffers()[2])[bounds[0] : bounds[-1]]
-    return numbers, Elements(octets, len(elements))
+    data = memoryview(elements.buffers()[2])[bounds[0] : bounds[-1]]
+    return numbers, Elements(data, len(elements))
 
 
 def _is_file_lock(error: Exception) -> bool:

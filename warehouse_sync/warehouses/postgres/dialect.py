@@ -1,4 +1,4 @@
-"""How PostgreSQL reads and hashes values."""
+"""PostgreSQL's SQL expressions."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from warehouse_sync.warehouses.unicode import case_mapping
 
 
 class PostgreSQLDialect(Dialect):
-    """The part of a PostgreSQL warehouse that speaks of values."""
+    """The expressions that PostgreSQL writes differently."""
 
     def concat(self, *parts: Text, comma: bool = False) -> Text:
         if comma:
             return super().concat(*parts, comma=True)
-        # concat() makes a new text of each of its arguments first.
+        # concat() first copies each of its arguments.
         known = [part if isinstance(part, sa.BindParameter) else sa.func.coalesce(part, "") for part in parts]
         return functools.reduce(operator.add, known)
 
@@ -31,7 +31,7 @@ class PostgreSQLDialect(Dialect):
         return sa.func.make_interval(0, 0, 0, 0, 0, 0, sa.cast(count, sa.Double))
 
     def to_text(self, column: sa.ColumnElement[Any]) -> Text:
-        # The column's own collation may be one that regular expressions refuse, or that clashes with another column's.
+        # Regular expressions refuse some collations, and two columns may have collations that conflict.
         return sa.collate(super().to_text(column), "C")
 
     def lower_ascii(self, value: Text) -> Text:
@@ -42,15 +42,15 @@ class PostgreSQLDialect(Dialect):
         return sa.func.upper(sa.collate(value, "C"))
 
     def trim(self, value: Text) -> Text:
-        # Looking at both ends is three times as fast as trimming, and few values want it. There is no blank among the
-        # code points 33 to 131; told by one comparison each, as for two the end would be looked for twice.
+        # Checking both ends is three times as fast as trim(), and few values need it. None of the code points 33 to
+        # 131 is trimmed. abs() makes it one comparison per end; with two, ascii() would be evaluated twice.
         ends = sa.func.ascii(value), sa.func.ascii(sa.func.right(value, 1))
         visible = (sa.func.abs(end - sa.literal(82, sa.Integer)) < sa.literal(50, sa.Integer) for end in ends)
         return sa.case((sa.and_(*visible), value), else_=super().trim(value))
 
     def lower(self, value: Text) -> Text:
         # translate() compares each character with each letter of its list, which takes a quarter of a millisecond for
-        # an address; a regular expression tells in a microsecond that there is nothing to do.
+        # an address; a regular expression finds out in a microsecond that there is nothing to do.
         upper, lower = (letters[26:] for letters in case_mapping())
         folded = self.lower_ascii(value)
         return sa.case((self.matches(folded, f"[{upper}]"), sa.func.translate(folded, upper, lower)), else_=folded)
@@ -65,7 +65,7 @@ class PostgreSQLDialect(Dialect):
         return sa.cast(sa.func.encode(octets, "hex"), sa.Uuid)
 
     def change_digest(self, own: Mapping[str, Text], others: Mapping[str, Text]) -> sa.ColumnElement[Any]:
-        # Two independent hashes of each value, which takes an eighth of SHA-256's time.
+        # Two independent 64-bit hashes of each value take an eighth of the time of SHA-256.
         pairs = {**own, **others}
         halves = (
             _combine(_hash(text, f"fingerprint {half} {name}", 0) for name, text in pairs.items())
@@ -83,8 +83,8 @@ class PostgreSQLDialect(Dialect):
         )
 
     def text_list(self, column: sa.ColumnElement[Any], field: Field) -> Text:
-        # A column of type json may hold escapes and numbers that the server stores but cannot read (NUL, half a
-        # surrogate pair, 1e400000). to_jsonb would raise; so whatever has an escape is looked at before it is read.
+        # A column of type json may contain escapes and numbers that the server stores but cannot read (NUL, half a
+        # surrogate pair, 1e400000). to_jsonb would raise an error, so a value with an escape is checked first.
         json = sa.func.to_json(column)
         octets = sa.cast(json, sa.Text)
         escaped = sa.func.strpos(octets, "\\u") > 0
@@ -113,26 +113,27 @@ class PostgreSQLDialect(Dialect):
         return sa.case((unreadable, sa.literal(NOT_A_LIST, sa.Text)), else_=found)
 
     def evaluated_once(self, select: sa.Select[Any], name: str) -> sa.Subquery:
-        # The planner merges plain subqueries into the query above and repeats each expression wherever it is named:
-        # hashing a snapshot took thirty times as long. For an OFFSET that is a number it would do without parallel
-        # workers; of NULL it knows that it skips nothing.
+        # The planner merges plain subqueries into the outer query and repeats each expression wherever it is used:
+        # hashing a snapshot took thirty times as long. OFFSET prevents that. An OFFSET with a number would disable
+        # parallel workers; OFFSET NULL does not.
         return select.offset(sa.null()).subquery(name)
 
     def row_number(self) -> sa.ColumnElement[int]:
-        # Without an order the usual frame is all rows, which would be kept until the last has come.
+        # Without an ORDER BY the default frame is all rows, which the server would keep until the last one.
         return sa.func.row_number().over(rows=(None, 0))
 
 
-def _hash(text: Text, seed: str, nothing: int) -> sa.ColumnElement[int]:
-    """64 bits of the text, others for each seed; `nothing` where it is NULL."""
-    found = sa.func.hashtextextended(text, sa.literal(_seed(seed), sa.BigInteger))
-    return sa.func.coalesce(found, sa.literal(nothing, sa.BigInteger))
+def _hash(text: Text, seed: str, null_hash: int) -> sa.ColumnElement[int]:
+    """Return a 64-bit hash of the text, different for each seed; `null_hash` where the text is NULL."""
+    hashed = sa.func.hashtextextended(text, sa.literal(_seed(seed), sa.BigInteger))
+    return sa.func.coalesce(hashed, sa.literal(null_hash, sa.BigInteger))
 
 
 def _combine(hashes: Iterable[sa.ColumnElement[int]]) -> sa.ColumnElement[int]:
-    return functools.reduce(lambda all_before, one: all_before.op("#")(one), hashes)
+    """Return the bitwise XOR of the hashes."""
+    return functools.reduce(lambda combined, hashed: combined.op("#")(hashed), hashes)
 
 
 def _seed(purpose: str) -> int:
-    """A bigint of its own for each purpose."""
+    """Return a 64-bit number that is different for each purpose."""
     return int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:8], "big", signed=True)

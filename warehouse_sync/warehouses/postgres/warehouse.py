@@ -1,4 +1,4 @@
-"""PostgreSQL 13 and later."""
+"""PostgreSQL, version 13 or later."""
 
 from __future__ import annotations
 
@@ -20,21 +20,19 @@ from warehouse_sync.warehouses.postgres.dialect import PostgreSQLDialect
 from warehouse_sync.warehouses.tables import MEMBER_NUMBER
 
 WORK_MEM_KB = 64 * 1024
-"""Kilobytes that a sort or a join of ours may use on the server."""
+"""Kilobytes that one of our sorts or joins may use on the server."""
 
 SAFE_SQLSTATE_CLASSES = ("08", "28", "2B", "3D", "3F", "42", "53", "57")
-"""SQLSTATE classes whose messages speak of names, rights and resources, not of values."""
-
+"""SQLSTATE classes whose messages describe names, permissions and resources, not values of rows."""
 
 LOST_CONNECTION_SQLSTATES = ("08", "25P03", "57P")
-"""SQLSTATEs of a session or a server that went away begin so; without any, libpq itself could not talk to it."""
-
+"""Prefixes of the SQLSTATEs of an ended session or server; an error without SQLSTATE comes from libpq itself."""
 
 UNREACHABLE = re.compile(
     "refused|timeout|timed out|failed to resolve|could not translate|unreachable|No route|reset by peer|closed the "
     "connection|starting up|shutting down|too many clients|recovery mode"
 )
-"""In messages of libpq, and of a server that is not ready yet."""
+"""Messages of libpq, and of a server that is not ready yet."""
 
 
 class PostgreSQL(Warehouse):
@@ -50,11 +48,11 @@ class PostgreSQL(Warehouse):
         numbered_tables=False,
     )
 
-    def __init__(self, name: str, url: str, schema: str, lease: float) -> None:
-        super().__init__(name, url, schema, lease)
-        self.cursor_seconds = lease / 3
-        """How long a statement may stand open while its rows are sent: it is an open transaction, which keeps the
-        server from cleaning up and is ended with the lease. Then it is begun anew behind them."""
+    def __init__(self, name: str, url: str, schema: str, lease_seconds: float) -> None:
+        super().__init__(name, url, schema, lease_seconds)
+        self.cursor_seconds = lease_seconds / 3
+        """Seconds that a statement stays open while its rows are sent; then a new one continues after them. An open
+        statement is an open transaction, which blocks VACUUM and which the server ends after the lease."""
 
     def create_engine(self) -> sa.Engine:
         engine = sa.create_engine(
@@ -68,12 +66,13 @@ class PostgreSQL(Warehouse):
         return engine
 
     def _prepare_session(self, driver: Any, _: Any) -> None:
-        # Not as options of the connection: poolers refuse those.
-        # A worker that stands still keeps its locks for no longer than its lease: another one waits for them.
-        # Compiling expressions as long as ours takes seconds and saves none.
-        # 4 MB, the server's own default, are made for small queries: joins and sorts of a whole audience would go to
-        # disk in dozens of pieces. An administrator's larger setting is kept.
-        # Statistics are taken of columns that hardly repeat a value, of which few rows tell as much as many.
+        # Not as options of the connection: connection poolers refuse those.
+        # idle_in_transaction_session_timeout: a suspended worker keeps its locks, for which others wait, no longer
+        # than its lease.
+        # jit: compiling our long expressions takes seconds and saves none.
+        # work_mem: the default of 4 MB would make joins and sorts of a whole audience go to disk in dozens of parts.
+        # A larger setting of the administrator is kept.
+        # default_statistics_target: our columns hardly repeat a value, so a small sample says as much as a large one.
         driver.execute(
             f"SET idle_in_transaction_session_timeout = {round(self.lease_seconds * 1000)}; SET jit = off; "
             "SET default_statistics_target = 10; "
@@ -84,7 +83,7 @@ class PostgreSQL(Warehouse):
 
     def grant_statements(self, role: str, tables: Sequence[tuple[str, ...]], *, may_create_schema: bool) -> list[str]:
         worker, schema = self.quote(role), self.quote(self.schema)
-        database = self.quote(self.url.database or role)  # As libpq has it.
+        database = self.quote(self.url.database or role)  # As in libpq.
         on_database = "CONNECT, TEMPORARY, CREATE" if may_create_schema else "CONNECT, TEMPORARY"
         own = [f"CREATE SCHEMA IF NOT EXISTS {schema}", f"GRANT USAGE, CREATE ON SCHEMA {schema} TO {worker}"]
         homes = dict.fromkeys(self.quote(table[-2]) for table in tables if len(table) > 1)
@@ -101,7 +100,7 @@ class PostgreSQL(Warehouse):
         yield
 
     def is_unreachable(self, error: sa.exc.DBAPIError) -> bool:
-        # libpq tells neither by a code.
+        # libpq has no code for either.
         return UNREACHABLE.search(str(error.orig)) is not None
 
     def check_server(self, connection: sa.Connection) -> None:
@@ -109,7 +108,7 @@ class PostgreSQL(Warehouse):
         if encoding != "UTF8":
             raise ConfigurationError(
                 f"warehouses.{self.name}.url: the database is encoded in {encoding}, but hashes of e-mail addresses "
-                "are taken from UTF-8. Nothing was touched; use a database with ENCODING 'UTF8'."
+                "are computed from UTF-8. Nothing was touched; use a database with ENCODING 'UTF8'."
             )
 
     def cancel(self, driver: Any) -> None:
@@ -124,7 +123,7 @@ class PostgreSQL(Warehouse):
         cause = error.orig
         state = getattr(cause, "sqlstate", None)
         if state is None:
-            # No answer from a server: the text is libpq's own (no route, refused, password missing).
+            # No answer from a server: the text comes from libpq (no route, refused, password missing).
             return driver_message(str(cause))
         if state[:2] in SAFE_SQLSTATE_CLASSES:
             primary = getattr(getattr(cause, "diag", None), "message_primary", None) or str(cause)
@@ -134,16 +133,17 @@ class PostgreSQL(Warehouse):
     def analyse(self, connection: sa.Connection, table: sa.TableClause, *columns: str, ordered_by: str = "") -> None:
         name = self.quote(*filter(None, (table.schema, table.name)))
         if ordered_by:
-            # Rows lie in this order, so a few bytes for each quarter of a megabyte find any window of them.
+            # The rows are stored in this order, so a few bytes per quarter of a megabyte find any range of them.
             brin = f"CREATE INDEX ON {name} USING brin ({self.quote(ordered_by)}) WITH (pages_per_range = 32)"
             connection.execute(self.literal_sql(brin))
-        # A table made by CREATE TABLE AS has no statistics until autovacuum comes by, and the diff comes first.
+        # CREATE TABLE AS collects no statistics, and the comparison runs before autovacuum does.
         connection.execute(self.literal_sql(f"ANALYZE {name} ({', '.join(map(self.quote, columns))})"))
 
     @contextmanager
     def prefer_full_joins(self, connection: sa.Connection) -> Iterator[None]:
-        # Who is in one table and not in another no statistics tell, and the planner expects a single row of that, be it
-        # a hundred thousand. For a single row a nested loop is as good as a hash; for those it takes hours.
+        # For the rows of one table that another does not have, the planner has no statistics and expects a single row,
+        # also where there are a hundred thousand. For those a nested loop takes hours; for one row a hash join is as
+        # good.
         connection.execute(sa.text("SET LOCAL enable_nestloop = off"))
         yield
         connection.execute(sa.text("SET LOCAL enable_nestloop TO DEFAULT"))
@@ -157,53 +157,53 @@ class PostgreSQL(Warehouse):
     def stream_elements(
         self, connection: sa.Connection, changes: sa.TableClause, text: Text, after: int, last: int, size: int
     ) -> Generator[Elements, None, None]:
-        # Each piece is one row, made by the server, so that the worker has next to nothing to do for it. Its rows are
-        # taken as they lie in the table, which was written in order; from where that does not hold they are sorted.
+        # The server builds each batch as one row, so the worker has hardly any work. It reads the operations in the
+        # order of the table, which was written in order; from where the order breaks the rest is sorted.
         in_order = True
         while in_order and after < last:
             opened = time.monotonic()
             try:
-                with closing(_read_batches(connection, changes, text, after, last, size)) as pieces:
-                    for elements, seqs in pieces:
+                with closing(_read_batches(connection, changes, text, after, last, size)) as batches:
+                    for data, seqs in batches:
                         until = min(after + size, last)
                         expected = array("q", range(after + 1, until + 1))
                         expected.byteswap()
                         in_order = seqs == expected.tobytes()
                         if not in_order:
                             break
-                        after, piece = until, Elements(elements, until - after)
-                        del elements  # They are not to be kept any longer than the piece is.
-                        yield piece
+                        after, elements = until, Elements(data, until - after)
+                        del data  # Only `elements` may keep the memory.
+                        yield elements
                         if time.monotonic() - opened >= self.cursor_seconds:
                             break
             finally:
-                connection.invalidate()  # The server may have ended its session while pieces were sent.
+                connection.invalidate()  # The server may have ended the session while batches were sent.
                 connection.rollback()
         if after < last:
             yield from super().stream_elements(connection, changes, text, after, last, size)
 
 
 def _is_connection_lost(error: sa.exc.StatementError | None) -> bool:
-    """Whether an error means that its connection is of no use any more."""
+    """Return whether an error means that its connection cannot be used any more."""
     state = getattr(getattr(error, "orig", None), "sqlstate", None)
     return isinstance(error, sa.exc.OperationalError) and (state is None or state.startswith(LOST_CONNECTION_SQLSTATES))
 
 
 def _discard_lost_connection(context: sa.engine.ExceptionContext) -> None:
-    # One that broke in the middle of a statement may look whole to the driver: it would be told to roll back, and that
-    # it cannot would be logged with a traceback.
+    # After a break in the middle of a statement the driver may take the connection for sound: a rollback on it would
+    # fail, and the failure would be logged with a traceback.
     context.is_disconnect = context.is_disconnect or _is_connection_lost(context.sqlalchemy_exception)
 
 
 def _read_batches(
     connection: sa.Connection, changes: sa.TableClause, text: Text, after: int, last: int, size: int
 ) -> Generator[tuple[bytes, bytes], None, None]:
-    """For each piece of `size` operations its texts as one, and its numbers, of eight bytes each, in the same order."""
+    """Yield per batch of `size` operations the joined texts, and the numbers of eight bytes each, in the same order."""
     select = _select_batches(changes, text, after, last, size)
     compiled = str(select.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True}))
     driver: Any = connection.connection.driver_connection
     driver_error = connection.dialect.loaded_dbapi.Error
-    # As binary, so that no text is made of the bytes on the way: it would take up to four times the memory.
+    # Binary, so that the bytes are never decoded to text, which would take up to four times the memory.
     cursor = driver.cursor("pieces", binary=True)
     try:
         cursor.execute(compiled, ())
@@ -216,7 +216,10 @@ def _read_batches(
 
 
 def _select_batches(changes: sa.TableClause, text: Text, after: int, last: int, size: int) -> sa.Select[bytes, bytes]:
-    """A lateral join takes one piece after the other through the index; grouped, all would be made before the first."""
+    """Return a SELECT of one row per batch.
+
+    A lateral join reads one batch after the other by the index; GROUP BY would build all before the first.
+    """
     bounds = (sa.literal(number, sa.BigInteger) for number in (after, last - 1, size))
     first = sa.func.generate_series(*bounds).table_valued("after", name="pieces").render_derived()
     until = sa.func.least(first.c.after + sa.literal(size, sa.BigInteger), sa.literal(last, sa.BigInteger))

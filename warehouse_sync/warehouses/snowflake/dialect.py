@@ -1,4 +1,4 @@
-"""Values in Snowflake's SQL: how texts are matched, trimmed, hashed and counted there."""
+"""Snowflake's SQL expressions."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from warehouse_sync.warehouses.normalisers import CONTAINS_EMAIL, JSON_ARRAY, JS
 from warehouse_sync.warehouses.unicode import TRIMMED_CHARACTERS
 
 MAX_LISTED_RANGE = 100
-"""Ranges up to this length are written out as single numbers, so that conditions stay few."""
+"""Ranges up to this length are listed as single numbers, so that there are few conditions."""
 
 
 class SnowflakeDialect(Dialect):
-    """What Snowflake does differently with values; snowflake.py has the rest."""
+    """The expressions that Snowflake writes differently."""
 
     def in_ranges(self, column: sa.ColumnElement[int], ranges: Sequence[tuple[int, int]]) -> sa.ColumnElement[bool]:
-        # Long lists make slow statements, and more than 16,384 of them none: they go beside the statement.
+        # Long lists make slow statements, and more than 16,384 items are refused: the list is one JSON parameter.
         single = [
             number for first, last in ranges if last - first < MAX_LISTED_RANGE for number in range(first, last + 1)
         ]
@@ -40,7 +40,7 @@ class SnowflakeDialect(Dialect):
         return sa.func.dateadd(sa.literal_column("millisecond"), self.seconds(plus), now, type_=sa.DateTime())
 
     def seconds(self, count: float | sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-        """Milliseconds, for DATEADD: there are no intervals to reckon with."""
+        """Return milliseconds, for DATEADD: Snowflake has no interval values."""
         if isinstance(count, int | float):
             return sa.literal(round(count * 1000), sa.BigInteger)
         return sa.cast(count * 1000, sa.BigInteger)
@@ -94,24 +94,24 @@ class SnowflakeDialect(Dialect):
         return sa.func.to_json(sa.func.to_variant(value))
 
     def concat(self, *parts: Text, comma: bool = False) -> Text:
-        # One NULL makes CONCAT and CONCAT_WS as a whole NULL.
+        # CONCAT and CONCAT_WS return NULL if any argument is NULL.
         given = [sa.literal(",", sa.Text, literal_execute=True) + part for part in parts] if comma else parts
-        there = [sa.func.coalesce(part, sa.literal("", sa.Text, literal_execute=True)) for part in given]
-        whole: Text = sa.func.concat(*there)
+        present = [sa.func.coalesce(part, sa.literal("", sa.Text, literal_execute=True)) for part in given]
+        whole: Text = sa.func.concat(*present)
         return sa.func.substr(whole, sa.literal(2, literal_execute=True)) if comma else whole
 
     def row_number(self) -> sa.ColumnElement[int]:
-        # Without an ORDER BY the service refuses it.
+        # Snowflake requires an ORDER BY.
         return sa.func.row_number().over(order_by=sa.null())
 
 
 def _constant(value: str | int) -> sa.ColumnElement[Any]:
-    """Part of the statement's text: a parameter would keep the server from preparing patterns once."""
+    """Return a constant in the statement's text: with a parameter the server could not compile a pattern once."""
     return sa.literal(value, literal_execute=True)
 
 
 def _posix(pattern: str) -> str:
-    """The pattern as an extended regular expression of POSIX: groups that capture, characters instead of escapes."""
+    """Return the pattern as a POSIX extended regular expression: all groups capture, and escapes are characters."""
     characters = re.sub(r"\\x([0-9a-f]{2})", lambda found: chr(int(found[1], 16)), pattern)
     for escape, character in ((r"\t", "\t"), (r"\n", "\n"), (r"\r", "\r"), ("(?:", "(")):
         characters = characters.replace(escape, character)
@@ -119,7 +119,7 @@ def _posix(pattern: str) -> str:
 
 
 def _first_group_number(pattern: str) -> int:
-    """The number that the first capturing group has once all groups capture."""
+    """Return the number of the first capturing group once all groups capture."""
     bare = re.sub(r"\\.|\[(?:\\.|[^\]\\])*\]", "_", pattern)
     before = re.split(r"\((?!\?)", bare, maxsplit=1)[0]
     return before.count("(") + 1

@@ -1,4 +1,4 @@
-"""Connections to Snowflake: what the connector is given, and no statement that can be spared."""
+"""Connections to Snowflake: the arguments of the connector, and no statement that is not needed."""
 
 from __future__ import annotations
 
@@ -10,18 +10,24 @@ import sqlalchemy as sa
 
 
 def make_engine(url: sa.URL, arguments: Mapping[str, Any] | None = None, **options: Any) -> sa.Engine:
-    """An engine for a URL of the configuration; `arguments` are the connector's.
+    """Return an engine for a URL of the configuration.
 
-    `host`, `port` and `protocol` may stand in the URL's query: the dialect takes them as arguments only.
+    `host`, `port` and `protocol` may be in the URL's query: the dialect accepts them as arguments only.
+
+    Args:
+        url: The URL.
+        arguments: Arguments of the connector.
+        options: Options of `sqlalchemy.create_engine`.
+
     """
     given = dict(url.query)
     address: dict[str, Any] = {name: str(given.pop(name)) for name in ("host", "port", "protocol") if name in given}
     connect: dict[str, Any] = {"paramstyle": "qmark", **address, **(arguments or {})}
     if "workload_identity_provider" not in given:
-        connect["platform_detection_timeout_seconds"] = 0  # It asks clouds' metadata services at each login.
+        connect["platform_detection_timeout_seconds"] = 0  # Else it asks the metadata services of clouds at each login.
     engine = sa.create_engine(
         url.set(query=given),
-        # Values go to the server beside the statement: per cent signs mean nothing, and histories hold no values.
+        # Values are sent beside the statement: per cent signs have no meaning, and the query history has no values.
         paramstyle="qmark",
         connect_args=connect,
         hide_parameters=True,
@@ -32,9 +38,9 @@ def make_engine(url: sa.URL, arguments: Mapping[str, Any] | None = None, **optio
 
 
 def _skip_empty_transactions(engine: sa.Engine) -> None:
-    """No COMMIT or ROLLBACK is sent where no transaction is open: a third of all statements of a run would be these.
+    """Send no COMMIT or ROLLBACK where no transaction is open: they would be a third of the statements of a run.
 
-    Reading opens none here, and what makes or drops tables commits by itself.
+    Reading opens no transaction here, and DDL commits by itself.
     """
     writing: weakref.WeakSet[Any] = weakref.WeakSet()
     dialect: Any = engine.dialect
@@ -45,7 +51,7 @@ def _skip_empty_transactions(engine: sa.Engine) -> None:
             writing.add(connection.connection.dbapi_connection)
 
     def end(how: Any, connection: Any) -> None:
-        driver = getattr(connection, "dbapi_connection", connection)  # The pool's cover over it, or itself.
+        driver = getattr(connection, "dbapi_connection", connection)  # The pool's wrapper, or the connection itself.
         if driver in writing:
             how(connection)
             writing.discard(driver)
@@ -56,7 +62,7 @@ def _skip_empty_transactions(engine: sa.Engine) -> None:
 
 
 def login_arguments(private_key: bytes | None, oauth_token: str | None) -> dict[str, Any]:
-    """The connector's arguments for the ways to log in."""
+    """Return the arguments of the connector for a login by key pair or OAuth token."""
     if private_key is not None:
         return {"authenticator": "SNOWFLAKE_JWT", "private_key": private_key}
     if oauth_token is not None:

@@ -1,4 +1,7 @@
-"""Snowflake, through its connector. Each statement takes a tenth of a second, and wakes what is paid by the second."""
+"""Snowflake, through its connector.
+
+Each statement takes a tenth of a second and may resume the virtual warehouse, which is billed by the second.
+"""
 
 from __future__ import annotations
 
@@ -20,25 +23,24 @@ from warehouse_sync.warehouses.snowflake.dialect import SnowflakeDialect
 from warehouse_sync.warehouses.snowflake.engine import login_arguments, make_engine
 
 APPLICATION = "warehouse_sync"
-"""How sessions of ours are named in the account's login and query history."""
+"""The name of our sessions in the login history and the query history of the account."""
 
 SAFE_SQLSTATE_CLASSES = ("02", "08", "0A", "28", "3D", "3F", "42", "57")
-"""SQLSTATE classes whose messages speak of names, rights and resources, not of values."""
+"""SQLSTATE classes whose messages describe names, permissions and resources, not values of rows."""
 
 NO_CURRENT_SCHEMA = (90105, 90106)
 """The session has no current database or schema."""
 
 DOES_NOT_EXIST = (2003, 2043)
-"""The object does not exist, or we may not know of it."""
+"""The object does not exist, or the role may not see it."""
 
 SESSION_OVER = range(390100, 390400)
-"""The session, or the token that it was opened with, is no longer taken."""
-
+"""The session, or the token that it was opened with, is not valid any more."""
 
 ALREADY_EXISTS = 2002
 
 MIGRATION_LOCK_TABLE = "migrating"
-"""The table that is there while a worker migrates: of two who make it, Snowflake lets one go through."""
+"""The table that exists while a worker migrates: of two workers that create it, Snowflake lets one succeed."""
 
 MIGRATION_LOCK_TIMEOUT = 60.0
 """Seconds to wait for another worker that migrates."""
@@ -57,7 +59,7 @@ REGEX_PROBES = (
     ("^[0-9a-f]{4}$", "00ff", True),
     ("^[0-9a-f]{4}$", "x00ff", False),
 )
-"""Patterns, texts, and whether one is found in the other: engines differ in what they make of brackets and escapes."""
+"""Patterns, texts, and whether the pattern matches: engines read brackets and escapes differently."""
 
 
 class Snowflake(Warehouse):
@@ -80,37 +82,47 @@ class Snowflake(Warehouse):
         name: str,
         url: str,
         schema: str,
-        lease: float,
+        lease_seconds: float,
         *,
         private_key: bytes | None = None,
         oauth_token: str | None = None,
     ) -> None:
-        """private_key: DER of PKCS #8, not encrypted. oauth_token: an access token. Without both the URL says how."""
+        """Create the engine.
+
+        Args:
+            name: Its name in the configuration.
+            url: The address.
+            schema: The schema of the worker's own tables.
+            lease_seconds: The seconds after which a worker that does not renew its lease loses it.
+            private_key: The key to log in with: DER of PKCS #8, not encrypted.
+            oauth_token: The access token to log in with. Without both, the URL says how to log in.
+
+        """
         self._login = login_arguments(private_key, oauth_token)
         self._tag = ""
-        # Without quotes, in any case: so it is written in queries by hand, too.
-        super().__init__(name, url, schema.lower(), lease)
+        # Without quotes and in any case, as users write it in their queries.
+        super().__init__(name, url, schema.lower(), lease_seconds)
 
     def create_engine(self) -> sa.Engine:
         arguments = {
             **self._login,
             "application": APPLICATION,
-            # Bounded, so that a lost network ends a run long before its lease would be worth nothing.
+            # Bounded, so that without a network a run ends long before its lease expires.
             "login_timeout": 30,
-            # A session that nobody uses may end, and the virtual warehouse may suspend.
+            # An idle session may end, and the virtual warehouse may suspend.
             "client_session_keep_alive": False,
             "session_parameters": {
-                # Long enough for another worker to commit, short enough not to hang behind one that stands still.
+                # Long enough for another worker to commit, short enough not to wait for a suspended one.
                 "LOCK_TIMEOUT": max(round(self.lease_seconds), 10),
                 "TIMEZONE": "UTC",
                 "CLIENT_TELEMETRY_ENABLED": False,
-                # The forms of keys in the log, whatever the account says.
+                # The formats of keys in the log, independent of the settings of the account.
                 "BINARY_OUTPUT_FORMAT": "HEX",
                 "DATE_OUTPUT_FORMAT": "YYYY-MM-DD",
                 "TIMESTAMP_NTZ_OUTPUT_FORMAT": "YYYY-MM-DD HH24:MI:SS.FF6",
             },
         }
-        # Logging in takes a second, so connections are used again; an hour is well below the life of a session.
+        # A login takes a second, so connections are reused; an hour is well below the lifetime of a session.
         engine = make_engine(self.url, arguments, pool_recycle=3600)
         sa.event.listen(engine, "do_connect", self._log_in_tagged)
         sa.event.listen(engine, "checkout", self._update_tag)
@@ -166,7 +178,7 @@ class Snowflake(Warehouse):
         ]
 
     def is_unreachable(self, error: sa.exc.DBAPIError) -> bool:
-        # A refused login has the same number.
+        # A refused login has the same error number.
         return "HTTP request failed" in str(error.orig)
 
     @property
@@ -208,7 +220,7 @@ class Snowflake(Warehouse):
         return self._exists(connection, "TABLE", connection.dialect.identifier_preparer.format_table(table))
 
     def _exists(self, connection: sa.Connection, kind: str, name: str) -> bool:
-        # The dialect's inspector lists all schemas, and the information schema wants a warehouse that is awake.
+        # SQLAlchemy's inspector lists all schemas, and the information schema needs a running virtual warehouse.
         try:
             connection.exec_driver_sql(f"DESCRIBE {kind} {name}")
         except sa.exc.DBAPIError as error:
@@ -220,7 +232,7 @@ class Snowflake(Warehouse):
     def create_schema(self, connection: sa.Connection) -> None:
         if self.has_schema(connection):
             return
-        # A session goes over to the schema that it creates, and the user's query would look for its tables there.
+        # A session switches to the schema that it creates, and the user's query would search its tables there.
         with self.engine.connect() as other:
             other.execute(sa.schema.CreateSchema(self.schema, if_not_exists=True))
             other.invalidate()
@@ -235,9 +247,9 @@ class Snowflake(Warehouse):
     def lock_migrations(self, connection: sa.Connection) -> Iterator[None]:
         self.create_schema(connection)
         table = sa.table(MIGRATION_LOCK_TABLE, sa.column("since", sa.DateTime), schema=self.schema)
-        patience = time.monotonic() + MIGRATION_LOCK_TIMEOUT
+        deadline = time.monotonic() + MIGRATION_LOCK_TIMEOUT
         while not self._take_migration_lock(table):
-            if time.monotonic() >= patience:
+            if time.monotonic() >= deadline:
                 raise WarehouseUnavailable(
                     f"warehouse {self.name}: another worker has been migrating schema {self.schema} for over a minute. "
                     "Nothing was touched; try again. If none is alive, drop table "
@@ -247,11 +259,11 @@ class Snowflake(Warehouse):
         try:
             yield
         finally:
-            # This commits what the migrations wrote, before others are let in.
+            # This commits what the migrations wrote, before other workers may migrate.
             self.drop_table(connection, MIGRATION_LOCK_TABLE)
 
     def _take_migration_lock(self, table: sa.TableClause) -> bool:
-        # On a connection of its own, since what is done here is committed at once.
+        # On a separate connection, because everything here is committed at once.
         with self.engine.connect() as other:
             try:
                 self.create_table_as(other, table, sa.select(self.dialect.utc_now().label("since")))
@@ -266,14 +278,14 @@ class Snowflake(Warehouse):
             return taken.rowcount == 1
 
     def serialise_writers(self, connection: sa.Connection, table: sa.Table) -> None:
-        # Keys are not kept unique, and inserts do not wait for each other. Updates of one table do.
+        # Keys are not enforced, and inserts do not wait for each other. Updates of one table do.
         column = table.columns[0]
         connection.execute(sa.update(table).values({column: column}))
 
     def model_columns(self, sql: str) -> list[ModelColumn]:
         with self.connect("read the columns of the query") as connection:
             result = connection.execute(sa.select(sa.text("*")).select_from(self.model(sql)).where(sa.false()))
-            # Not the result's own keys: the dialect tells EMAIL as email.
+            # Not the keys of the result: SQLAlchemy's dialect returns EMAIL as email.
             names = [column[0] for column in result.cursor.description] if result.cursor else []
         return [ModelColumn(name, name) for name in names]
 
@@ -290,18 +302,18 @@ class Snowflake(Warehouse):
         ordered_by: str = "",
     ) -> None:
         name = connection.dialect.identifier_preparer.format_table(table)
-        # Transient and without time travel: what is made by each run and dropped soon is kept, and paid for, once.
+        # Transient, without time travel: a table that is dropped soon is stored, and billed, only once.
         kind = f"OR REPLACE TEMPORARY TABLE {name}" if temporary else f"TRANSIENT TABLE {name}"
         body = select.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True})
-        # In order, so that a window of it lies in few micro-partitions.
+        # In order, so that a range of it is in few micro-partitions.
         order = f"\nORDER BY {connection.dialect.identifier_preparer.quote(ordered_by)}" if ordered_by else ""
         connection.exec_driver_sql(f"CREATE {kind} AS\n{body}{order}")
 
     def check_server(self, connection: sa.Connection) -> None:
-        looked_for = [self.dialect.matches(sa.literal(text, sa.Text), pattern) for pattern, text, _ in REGEX_PROBES]
+        matches = [self.dialect.matches(sa.literal(text, sa.Text), pattern) for pattern, text, _ in REGEX_PROBES]
         host = self.dialect.extract(sa.literal("http://www.example.com/", sa.Text), HOST)
-        *found, told = connection.execute(sa.select(*looked_for, host)).one()
-        if list(map(bool, found)) != [expected for *_, expected in REGEX_PROBES] or told != "www.example.com":
+        *found, extracted = connection.execute(sa.select(*matches, host)).one()
+        if list(map(bool, found)) != [expected for *_, expected in REGEX_PROBES] or extracted != "www.example.com":
             raise ConfigurationError(
                 f"warehouses.{self.name}.url: this server reads regular expressions in a way that would take wrong "
                 "values for right ones (its test came out wrong). Nothing was touched; please report this."
@@ -326,12 +338,12 @@ class Snowflake(Warehouse):
 
 
 def _url_identifier(name: str) -> str:
-    """A name of the URL as the service reads it there: without quotes in any case, otherwise as it stands."""
+    """Return a name of the URL quoted as Snowflake reads it: upper-cased if it is plain, otherwise unchanged."""
     return name.upper() if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_$]*", name) else '"' + name.strip('"') + '"'
 
 
 def _quote_part(part: str) -> str:
-    """A part of a table's name as the service reads it: without quotes it is in upper case."""
+    """Return a part of a table's name quoted as Snowflake reads it: without quotes it is in upper case."""
     return '"' + str(part if isinstance(part, QuotedName) else part.upper()).replace('"', '""') + '"'
 
 
