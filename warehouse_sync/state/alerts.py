@@ -1,4 +1,4 @@
-"""What the webhooks were told last of a sync: a column that workers change by comparing it first."""
+"""What the webhooks know of a sync: a column that workers change by compare-and-set."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from warehouse_sync.state.store import State, SyncKey
 from warehouse_sync.state.syncs import ensure_row
 
 MAX_ATTEMPTS = 5
-"""Times that a worker compares again because another one has changed the column in between."""
+"""How often a worker compares, if another one changes the column in between."""
 
 
 def read(state: State, key: SyncKey) -> dict[str, str]:
-    """The state that each webhook knows of the sync; a webhook that is not named knows it as ok."""
+    """Return the state that was last sent, by webhook; a missing webhook knows the sync as ok."""
     return _parse(_read_column(state, key))
 
 
 def compare_and_set(state: State, key: SyncKey, before: dict[str, str], after: dict[str, str]) -> bool:
-    """The webhooks know `after`. False, and nothing has changed, when they do not know just `before`."""
+    """Replace `before` by `after`; return False, without a change, when the column does not hold `before`."""
     if before == after:
         return True
     syncs = state.tables.syncs
@@ -34,17 +34,17 @@ def compare_and_set(state: State, key: SyncKey, before: dict[str, str], after: d
         same = syncs.c.alerted.is_(None) if found is None else syncs.c.alerted == found
         text = json.dumps(after, sort_keys=True) if after else None
         try:
-            with state.warehouse.write("record what the webhooks were told") as connection:
-                done = connection.execute(sa.update(syncs).where(key.match(syncs), same).values(alerted=text))
-                if done.rowcount == 1:
+            with state.warehouse.write("record what was sent to the webhooks") as connection:
+                updated = connection.execute(sa.update(syncs).where(key.match(syncs), same).values(alerted=text))
+                if updated.rowcount == 1:
                     return True
-        except QueryFailed:  # DuckDB's way to say that somebody else writes this row.
+        except QueryFailed:  # DuckDB's error when another connection writes this row.
             continue
     return False
 
 
 def is_outdated(state: State, key: SyncKey, run_id: int | None) -> bool:
-    """Whether a later run of the sync has ended since: then that one tells how the sync stands."""
+    """Return whether a later run of the sync has ended since: then that run's alert counts."""
     if run_id is None:
         return False
     latest = runs.find_latest(state, key)
@@ -53,7 +53,7 @@ def is_outdated(state: State, key: SyncKey, run_id: int | None) -> bool:
 
 def _read_column(state: State, key: SyncKey) -> str | None:
     syncs = state.tables.syncs
-    with state.warehouse.connect("read what the webhooks were told") as connection:
+    with state.warehouse.connect("read what was sent to the webhooks") as connection:
         text: str | None = connection.scalar(sa.select(syncs.c.alerted).where(key.match(syncs)))
     return text
 

@@ -1,4 +1,4 @@
-"""A sync's own row: the audience it owns, the promoted run, the lease."""
+"""The lease of a sync: the right to run it, renewed by a thread, lost when another worker takes over."""
 
 from __future__ import annotations
 
@@ -11,24 +11,27 @@ from contextvars import copy_context
 from types import TracebackType
 
 import sqlalchemy as sa
+import structlog
 
 from warehouse_sync.cancellation import CancelToken
 from warehouse_sync.errors import LeaseLost, WarehouseSyncError
 from warehouse_sync.state.store import State, SyncKey
-from warehouse_sync.state.syncs import ensure_row, log
+from warehouse_sync.state.syncs import ensure_row
+
+log = structlog.get_logger(__name__)
 
 POLL_INTERVAL = 0.2
-"""Seconds until a wish to stop is noticed by whoever waits; a signal handler may not wake them itself."""
+"""Seconds between two checks for a requested stop; a signal handler may not wake a waiting thread itself."""
 
 MIN_REMAINING_TO_START = 2 / 3
-"""Of the lease must be left when a request starts: at the default of 60 s none takes as long, so none outlives it."""
+"""The part of the lease that must remain when a request starts: of the default 60 s, 40, longer than any request."""
 
 MIN_REMAINING_TO_SEND = 1 / 3
-"""Of the lease must be left at the last moment before a request leaves; less means that the worker stood still."""
+"""The part of the lease that must remain right before a request leaves; less means that the worker was suspended."""
 
 
 def _now() -> float:
-    """Seconds that also pass while the machine sleeps, where the system can tell: Linux's monotonic clock stops."""
+    """Return seconds that also count while the machine sleeps, where possible: Linux's monotonic clock stops then."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
@@ -39,7 +42,13 @@ class Lease:
     requests (destinations/base.py): a caller of `wait()` or `require()` before each request never sends without the
     lease. A worker that was suspended learns that it has lost the lease when it wakes.
 
-    context: whose variables the log lines of that thread bear; replaced as more becomes known.
+    Attributes:
+        state: The state schema.
+        key: The sync.
+        token: The number of this lease; each lease of the sync has a larger one.
+        stop: Requests a stop of the run.
+        context: The context variables for the log lines of the thread; replaced when more are known.
+
     """
 
     def __init__(self, state: State, key: SyncKey, token: int, deadline: float, stop: CancelToken) -> None:
@@ -57,11 +66,11 @@ class Lease:
 
     @classmethod
     def take(cls, state: State, key: SyncKey, stop: CancelToken | None = None) -> Lease | None:
-        """The lease, or None while another worker holds it."""
+        """Take the lease; return None while another worker holds it."""
         warehouse, syncs = state.warehouse, state.tables.syncs
         holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"[-100:]
         ensure_row(state, key)
-        asked = _now()
+        started = _now()
         with warehouse.write("take the lease") as connection:
             free = sa.or_(
                 syncs.c.lease_holder.is_(None),
@@ -82,7 +91,7 @@ class Lease:
             ).one()
         if found.lease_holder != holder:
             return None
-        return cls(state, key, int(found.lease_token), asked + warehouse.lease_seconds, stop or CancelToken())
+        return cls(state, key, int(found.lease_token), started + warehouse.lease_seconds, stop or CancelToken())
 
     def __enter__(self) -> Lease:
         self._thread.start()
@@ -96,7 +105,7 @@ class Lease:
         try:
             self.release()
         except WarehouseSyncError as failure:
-            log.warning("lease not given back, it will run out by itself", error=str(failure))
+            log.warning("lease not released, it will expire by itself", error=str(failure))
 
     @property
     def is_cancelled(self) -> bool:
@@ -114,9 +123,10 @@ class Lease:
         return self._cancelled.wait(seconds) or self.stop.requested or not self.permits_request()
 
     def permits_request(self) -> bool:
-        """Whether a request may be started now: the lease is ours for `MIN_REMAINING_TO_START` of its length.
+        """Return whether a request may start now: the lease is ours for `MIN_REMAINING_TO_START` of its length.
 
-        By this machine's clock; renewed if need be. False when another worker has it or the warehouse cannot be asked.
+        By this machine's clock. The lease is renewed if necessary; False when another worker has it or the warehouse
+        cannot be reached.
         """
         with self._renewing:
             if self._lost:
@@ -147,8 +157,8 @@ class Lease:
             )
 
     def renew(self) -> None:
-        """The lease is ours for its full length again. Raises LeaseLost."""
-        asked = _now()
+        """Extend the lease to its full length from now; raise LeaseLost when another worker has taken over."""
+        started = _now()
         try:
             with self.state.fenced(self.key, self.token, "renew the lease"):
                 pass
@@ -156,12 +166,12 @@ class Lease:
             self._lost = True
             self._cancelled.set()
             raise
-        self._deadline = max(self._deadline, asked + self.state.warehouse.lease_seconds)
+        self._deadline = max(self._deadline, started + self.state.warehouse.lease_seconds)
 
     def release(self) -> None:
-        """Another worker can take the lease at once, unless it already has."""
+        """Release the lease, unless another worker has taken it already."""
         syncs = self.state.tables.syncs
-        with self.state.warehouse.write("give back the lease") as connection:
+        with self.state.warehouse.write("release the lease") as connection:
             connection.execute(
                 sa.update(syncs)
                 .where(self.key.match(syncs), syncs.c.lease_token == self.token)
@@ -169,9 +179,9 @@ class Lease:
             )
 
     def _run_heartbeat(self) -> None:
-        every = self.state.warehouse.lease_seconds / 3
-        due = _now() + every
-        while not self._ended.wait(min(POLL_INTERVAL, every)):
+        interval = self.state.warehouse.lease_seconds / 3
+        due = _now() + interval
+        while not self._ended.wait(min(POLL_INTERVAL, interval)):
             if self.stop.requested and not self._cancelled.is_set():
                 self.context.run(self._log_stop)
                 self._cancelled.set()
@@ -179,7 +189,7 @@ class Lease:
                 self.state.warehouse.interrupt()
             if _now() < due:
                 continue
-            due = _now() + every
+            due = _now() + interval
             if not self.context.run(self._renew_or_log):
                 return
 
@@ -187,7 +197,7 @@ class Lease:
         log.warning("stopping: no new request is started, those under way are awaited", why=self.stop.reason)
 
     def _renew_or_log(self) -> bool:
-        """False once the lease is lost."""
+        """Renew the lease; return False once it is lost."""
         try:
             self.renew()
         except LeaseLost:

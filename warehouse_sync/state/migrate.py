@@ -13,14 +13,19 @@ from warehouse_sync.state.tables import SCHEMA_VERSION, VERSION_TABLE
 
 
 def migrations_folder() -> Path:
-    """Where the migrations lie: inside the installed package, or beside it in a checkout."""
+    """Return the folder of the migrations: inside the installed package, or next to it in a checkout."""
     package = Path(__file__).parent.parent
     installed = package / "migrations"
     return installed if installed.is_dir() else package.parent / "migrations"
 
 
 def current_version(state: State) -> str | None:
-    """The version of the state schema; None when there is none yet. Raises StateDamaged when it is not known."""
+    """Return the version of the state schema; None when there is no state schema yet.
+
+    Raises:
+        StateDamaged: The version is not known.
+
+    """
     warehouse = state.warehouse
     with warehouse.connect("read the version of the state schema") as connection:
         if not warehouse.has_schema(connection) or not warehouse.has_table(connection, VERSION_TABLE):
@@ -36,9 +41,11 @@ def current_version(state: State) -> str | None:
 
 
 def is_current(state: State) -> bool:
-    """Whether the state schema is what this release works with; False when there is none or an older one.
+    """Return whether the state schema has the version of this release; False when there is none or an older one.
 
-    Raises ConfigurationError when it is newer: writing to it could damage it.
+    Raises:
+        ConfigurationError: It is newer; writing to it could damage it.
+
     """
     version = current_version(state)
     if version is None or version == SCHEMA_VERSION:
@@ -52,9 +59,11 @@ def is_current(state: State) -> bool:
 
 
 def is_readable(state: State) -> bool:
-    """Whether there is a state schema for those who only read; False when there is none yet.
+    """Return whether there is a state schema to read from; False when there is none yet.
 
-    Raises ConfigurationError when it is of another release.
+    Raises:
+        ConfigurationError: It belongs to another release.
+
     """
     if is_current(state):
         return True
@@ -67,14 +76,14 @@ def is_readable(state: State) -> bool:
 
 
 def known_versions() -> list[str]:
-    """All versions that this release can migrate from, newest first."""
+    """Return all versions that this release can migrate from, newest first."""
     from alembic.script import ScriptDirectory
 
     return [script.revision for script in ScriptDirectory(str(migrations_folder())).walk_revisions()]
 
 
 def migrate(state: State) -> bool:
-    """The state schema is there and current afterwards, and the installation has its id. True: something was done."""
+    """Bring the state schema to the current version, with an installation id; return whether that was needed."""
     if is_current(state):
         return False
     from alembic import command
@@ -82,8 +91,8 @@ def migrate(state: State) -> bool:
 
     warehouse = state.warehouse
     warehouse.prepare_migrations()
-    doing = "migrate the state schema (`warehouse-sync grants` tells the rights that this takes)"
-    with warehouse.write(doing) as connection, warehouse.lock_migrations(connection):
+    action = "migrate the state schema (`warehouse-sync grants` shows the permissions that this needs)"
+    with warehouse.write(action) as connection, warehouse.lock_migrations(connection):
         warehouse.create_schema(connection)
         config = Config()
         config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))

@@ -1,4 +1,4 @@
-"""Runs: their numbers, their rows, and what the promoted one left to do."""
+"""Runs: their numbers and their rows."""
 
 from __future__ import annotations
 
@@ -18,12 +18,30 @@ from warehouse_sync.state.lease import Lease
 from warehouse_sync.state.store import State, SyncKey
 
 MAX_SLUG_LENGTH = 40
-"""Of the sync's part: PostgreSQL cuts names at 63 bytes, and a prefix and a number stand around it."""
+"""Characters of the sync's part of a table name: PostgreSQL cuts names, with prefix and number, at 63 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run as its row tells it. The tables' names are None once retention has dropped them."""
+    """A run, as its row records it.
+
+    Attributes:
+        run_id: Its number, unique in the installation.
+        destination: The name of the destination.
+        kind: What kind of run it is.
+        status: How it stands, or how it ended.
+        members: The number of members in its snapshot.
+        planned_add: The number of ADDs in its changes.
+        last_seq: The number of operations in its changes.
+        watermark: All operations up to this `seq` are accounted for.
+        snapshot_table: The table of its snapshot; None once retention has dropped it.
+        changes_table: The table of its changes; None once retention has dropped it.
+        previous_run: The run that was promoted before it.
+        audience_id: The audience that it was promoted for.
+        promoted: Whether it was promoted.
+        recipe: The hash of what made its members from rows; None when rows were not hashed.
+
+    """
 
     run_id: int
     destination: str
@@ -42,7 +60,7 @@ class Run:
 
     @property
     def not_reused_table(self) -> str | None:
-        """Who was not carried over into the snapshot; it is there from then until the run's changes are."""
+        """The table of the members that the snapshot did not reuse; it exists until the changes of the run do."""
         return self.snapshot_table and "gone_" + self.snapshot_table.removeprefix("snapshot_")
 
     @property
@@ -52,12 +70,12 @@ class Run:
 
     @property
     def may_hold_members(self) -> bool:
-        """Whether its audience holds somebody because of it, if no later run fed that."""
+        """Whether its audience may hold members because of this run, if no later run fed the audience."""
         return self.members > 0 or self.status is not RunStatus.SUCCEEDED
 
 
 def table_slug(key: SyncKey) -> str:
-    """The sync's part of its tables' names: its own name where that is plain, otherwise cleaned and told apart."""
+    """Return the sync's part of its tables' names: its name if that is plain, otherwise cleaned and with a hash."""
     plain = re.fullmatch(rf"[a-z][a-z0-9_]{{0,{MAX_SLUG_LENGTH - 1}}}", key.sync) and not key.audience_key
     if plain:
         return key.sync
@@ -75,9 +93,22 @@ def begin(
     previous: int | None,
     tick: datetime | None = None,
 ) -> Run:
-    """A new run with a number of its own.
+    """Insert the row of a new run, with a new number.
 
-    Its tables are named in its row before they are made, so that what a dead worker leaves can be found.
+    The row names the tables of the run before they exist, so that the tables of a dead worker can be found.
+
+    Args:
+        state: The state schema.
+        lease: The lease of the sync.
+        kind: What kind of run it is.
+        trigger: What started it: manual, schedule or library.
+        config_fingerprint: The hash of the configuration of the sync.
+        previous: The run that is promoted now.
+        tick: The time of the schedule that it runs for.
+
+    Raises:
+        LeaseLost: Another worker has taken over.
+
     """
     number = _take_next_number(state, lease)
     slug = table_slug(lease.key)
@@ -116,36 +147,36 @@ def begin(
 
 
 def _take_next_number(state: State, lease: Lease) -> int:
-    """Run numbers are unique in the installation, so that a table name never comes twice."""
+    """Return a new run number. Numbers are unique in the installation, so that no table name is used twice."""
     installation = state.tables.installation
     while True:
         with state.fenced(lease.key, lease.token, "number the run") as connection:
             last = connection.scalar(sa.select(installation.c.last_run))
             if last is None:
                 raise StateDamaged(f"table {state.warehouse.schema}.installation is empty; restore it from a backup")
-            raised = connection.execute(
+            updated = connection.execute(
                 sa.update(installation).where(installation.c.last_run == last).values(last_run=last + 1)
             )
-            if raised.rowcount == 1:
+            if updated.rowcount == 1:
                 return int(last) + 1
 
 
 def last_run_number(state: State) -> int:
-    """The newest number that a run of any sync was given; 0 before the first."""
+    """Return the largest run number of the installation; 0 before the first run."""
     with state.warehouse.connect("read the newest run's number") as connection:
         return int(connection.scalar(sa.select(state.tables.installation.c.last_run)) or 0)
 
 
 def load(state: State, run_id: int) -> Run:
-    """The row of one run. Raises StateDamaged when it is gone."""
+    """Return a promoted run; raise StateDamaged when its row does not exist."""
     runs = state.tables.runs
     with state.warehouse.connect("read the promoted run") as connection:
         row = connection.execute(sa.select(runs).where(runs.c.run_id == run_id)).one_or_none()
     if row is None:
         raise StateDamaged(
             f"warehouse {state.warehouse.name}: run {run_id} is promoted, but table {state.warehouse.schema}.runs does "
-            "not know it, so whom the audience holds is not known. Nothing was sent. Restore the state schema from a "
-            "backup; or have a fresh audience filled: run the sync once with --recreate, and delete the old one."
+            "not have it, so the members of the audience are not known. Nothing was sent. Restore the state schema "
+            "from a backup; or fill a fresh audience: run the sync once with --recreate, and delete the old one."
         )
     return _parse_row(row)
 
@@ -170,13 +201,18 @@ def _parse_row(row: sa.Row[Any]) -> Run:
 
 
 def update(state: State, lease: Lease, run_id: int, **values: Any) -> None:
-    """The run's row holds these values. Raises LeaseLost."""
+    """Update columns of the run's row; raise LeaseLost when another worker has taken over."""
     with state.fenced(lease.key, lease.token, "record the run") as connection:
         connection.execute(sa.update(state.tables.runs).where(state.tables.runs.c.run_id == run_id).values(**values))
 
 
 def finish(state: State, lease: Lease, run_id: int, tick: datetime | None, **values: Any) -> None:
-    """The run's row holds these values, and the tick that it was run for counts as run. Raises LeaseLost."""
+    """Update columns of the run's row and record the tick that it ran for, in one transaction.
+
+    Raises:
+        LeaseLost: Another worker has taken over.
+
+    """
     with state.fenced(lease.key, lease.token, "record the end of the run") as connection:
         connection.execute(sa.update(state.tables.runs).where(state.tables.runs.c.run_id == run_id).values(**values))
         if tick is not None:
@@ -205,22 +241,22 @@ def promote(state: State, connection: sa.Connection, run_id: int, audience: Audi
 
 
 def find_latest_per_audience(state: State, sync: str) -> list[Run]:
-    """The newest promoted run into each audience that the sync has ever fed, the newest first."""
+    """Return the newest promoted run into each audience that the sync has ever fed, newest first."""
     runs = state.tables.runs
     newest = (
         sa.select(sa.func.max(runs.c.run_id))
         .where(runs.c.sync == sync, runs.c.promoted_at.is_not(None))
         .group_by(runs.c.audience_id)
     )
-    with state.warehouse.connect("look for the audiences that were fed") as connection:
+    with state.warehouse.connect("find the audiences that were fed") as connection:
         rows = connection.execute(sa.select(runs).where(runs.c.run_id.in_(newest)).order_by(runs.c.run_id.desc())).all()
     return [_parse_row(row) for row in rows]
 
 
 def find_unfinished(state: State, key: SyncKey, before: int) -> list[Run]:
-    """Earlier runs of the sync that nobody finished: their worker died, or it went over to a later run."""
+    """Return runs of the sync before run `before` that did not finish: their worker died, or it lost the lease."""
     runs = state.tables.runs
-    with state.warehouse.connect("look for unfinished runs") as connection:
+    with state.warehouse.connect("find unfinished runs") as connection:
         rows = connection.execute(
             sa.select(runs)
             .where(key.match(runs), runs.c.run_id < before, runs.c.status == RunStatus.RUNNING)
@@ -230,9 +266,9 @@ def find_unfinished(state: State, key: SyncKey, before: int) -> list[Run]:
 
 
 def find_with_tables(state: State, key: SyncKey) -> list[Run]:
-    """All runs of the sync whose tables are still there, newest first."""
+    """Return all runs of the sync whose tables still exist, newest first."""
     runs = state.tables.runs
-    with state.warehouse.connect("look for old tables") as connection:
+    with state.warehouse.connect("find old tables") as connection:
         rows = connection.execute(
             sa.select(runs)
             .where(key.match(runs), runs.c.snapshot_table.is_not(None) | runs.c.changes_table.is_not(None))
@@ -242,7 +278,7 @@ def find_with_tables(state: State, key: SyncKey) -> list[Run]:
 
 
 def last_success(state: State, key: SyncKey) -> datetime | None:
-    """When a run of the sync last ended as succeeded, in UTC; retry passes and purges run no query."""
+    """Return when a run with a query last succeeded, in UTC; retry passes and purges run no query."""
     runs = state.tables.runs
     ran = runs.c.kind.not_in([RunKind.RETRY, RunKind.PURGE])
     with state.warehouse.connect("read the last success") as connection:
@@ -253,7 +289,7 @@ def last_success(state: State, key: SyncKey) -> datetime | None:
 
 
 def find_latest(state: State, key: SyncKey) -> sa.Row[Any] | None:
-    """The newest run's whole row, for reports; a purge says nothing of the audience that the sync feeds."""
+    """Return the whole row of the newest run, for reports; purges do not concern the audience that the sync feeds."""
     runs = state.tables.runs
     with state.warehouse.connect("read the last run") as connection:
         return connection.execute(

@@ -1,4 +1,4 @@
-"""The state schema of one warehouse, and the fence around every write to it."""
+"""The state schema of a warehouse, and the fence around every write to it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,21 @@ from warehouse_sync.warehouses.base import Warehouse
 
 @dataclass(frozen=True, slots=True)
 class SyncKey:
-    """What state is kept by: a sync, the destination that it feeds, which of its audiences (empty: the only one)."""
+    """The key of all state of a sync.
+
+    Attributes:
+        sync: The name of the sync.
+        destination: The name of the destination that it feeds.
+        audience_key: Which of its audiences; empty for the only one.
+
+    """
 
     sync: str
     destination: str
     audience_key: str = ""
 
     def match(self, table: sa.FromClause) -> sa.ColumnElement[bool]:
-        """The condition that a row of `table` is this sync's."""
+        """Return the condition that a row of `table` has this key."""
         return sa.and_(
             table.c.sync == self.sync,
             table.c.destination == self.destination,
@@ -30,16 +37,22 @@ class SyncKey:
         )
 
     def values(self) -> dict[str, str]:
-        """The key columns."""
+        """Return the values of the key columns, by name."""
         return {"sync": self.sync, "destination": self.destination, "audience_key": self.audience_key}
 
     def columns(self) -> list[sa.ColumnElement[str]]:
-        """The key columns as constants of a SELECT, in the order of `values()`."""
+        """Return the key columns as constants of a SELECT, in the order of `values()`."""
         return [sa.literal(value, sa.String).label(name) for name, value in self.values().items()]
 
 
 class State:
-    """The worker's own tables in one warehouse."""
+    """The worker's own tables in one warehouse.
+
+    Attributes:
+        warehouse: The warehouse.
+        tables: Its state tables.
+
+    """
 
     def __init__(self, warehouse: Warehouse) -> None:
         self.warehouse = warehouse
@@ -47,10 +60,19 @@ class State:
 
     @contextmanager
     def fenced(self, key: SyncKey, token: int, action: str) -> Iterator[sa.Connection]:
-        """A transaction that commits only if this worker still holds the lease; entering it renews the lease.
+        """Yield a transaction that commits only if this worker still holds the lease; entering it renews the lease.
 
-        The lease's row is written first: a worker that takes the lease over waits for this transaction, and this one
-        fails if the lease was taken before. Raises LeaseLost.
+        The lease's row is written first: a worker that takes over waits for this transaction, and this one fails if
+        the lease was taken before.
+
+        Args:
+            key: The sync.
+            token: The token of the lease.
+            action: What is done, as an infinitive, for the messages of errors.
+
+        Raises:
+            LeaseLost: Another worker has taken over.
+
         """
         with self.warehouse.write(action) as connection:
             syncs = self.tables.syncs

@@ -1,7 +1,7 @@
-"""The worker's own tables. Migrations make them; a test holds both to be the same.
+"""The worker's own tables. Migrations create them; a test checks that both agree.
 
 All times are UTC without a zone, by the warehouse's clock. A sync's state is keyed by sync, destination and audience
-key, so that one sync may feed several audiences.
+key, so that one sync can feed several audiences.
 """
 
 from __future__ import annotations
@@ -12,13 +12,24 @@ from functools import cache
 import sqlalchemy as sa
 
 SCHEMA_VERSION = "0006"
-"""The migration that this release works with."""
+"""The migration whose tables this release uses."""
 
 VERSION_TABLE = "schema_version"
 
 
 class StateTables:
-    """The static tables in one schema, and the shapes of the two that are made per run."""
+    """The static tables in one schema, and the shapes of the two tables that each run creates.
+
+    Attributes:
+        schema: The name of the schema.
+        metadata: The static tables together.
+        installation: One row: the id of the installation and the last run number.
+        syncs: One row per sync: its promoted run, its lease and its schedule.
+        runs: One row per run.
+        sync_log: One row per operation and outcome, and per rejected row of the query.
+        retry_queue: One row per operation that was deferred, or that is dead.
+
+    """
 
     def __init__(self, schema: str) -> None:
         self.schema = schema
@@ -26,8 +37,8 @@ class StateTables:
         self.installation = sa.Table(
             "installation",
             metadata,
-            sa.Column("id", sa.String(36), primary_key=True, doc="made once; part of each sourceSegmentId"),
-            sa.Column("last_run", sa.BigInteger, nullable=False, doc="the newest run_id that was given out"),
+            sa.Column("id", sa.String(36), primary_key=True, doc="created once; part of each sourceSegmentId"),
+            sa.Column("last_run", sa.BigInteger, nullable=False, doc="the largest run_id so far"),
             sa.Column("created_at", sa.DateTime, nullable=False),
         )
         self.syncs = sa.Table(
@@ -36,16 +47,16 @@ class StateTables:
             *_sync_key(primary_key=True),
             sa.Column("audience_type", sa.String(20), doc="user or company"),
             sa.Column("audience_id", sa.String(100), doc="the audience that the promoted run fed"),
-            sa.Column("promoted_run", sa.BigInteger, doc="the run whose snapshot is the audience's target"),
-            sa.Column("lease_holder", sa.String(100), doc="the worker that owns the sync now"),
+            sa.Column("promoted_run", sa.BigInteger, doc="the run whose snapshot the audience must equal"),
+            sa.Column("lease_holder", sa.String(100), doc="the worker that runs the sync now"),
             sa.Column("lease_token", sa.BigInteger, nullable=False, doc="raised each time the lease is taken"),
             sa.Column("lease_expires_at", sa.DateTime),
             sa.Column("created_at", sa.DateTime, nullable=False),
             sa.Column(
-                "generation", sa.Integer, nullable=False, server_default=sa.text("1"), doc="of the audience of our own"
+                "generation", sa.Integer, nullable=False, server_default=sa.text("1"), doc="of the sync's own audience"
             ),
-            sa.Column("last_tick", sa.DateTime, doc="the newest time of its schedule whose run has ended"),
-            sa.Column("alerted", sa.Text, doc="JSON: webhooks that were told last of a state that is not ok, and that"),
+            sa.Column("last_tick", sa.DateTime, doc="the newest time of the schedule whose run has ended"),
+            sa.Column("alerted", sa.Text, doc="JSON: by webhook, the state that was sent to it last, unless it is ok"),
         )
         self.runs = sa.Table(
             "runs",
@@ -55,7 +66,7 @@ class StateTables:
             sa.Column("kind", sa.String(10), nullable=False, doc="diff, full, retry or purge"),
             sa.Column("triggered_by", sa.String(20), nullable=False, doc="manual, schedule or library"),
             sa.Column("status", sa.String(20), nullable=False),
-            sa.Column("phase", sa.String(20), nullable=False, doc="the step that was reached"),
+            sa.Column("phase", sa.String(20), nullable=False, doc="the last step that was started"),
             sa.Column("reason", sa.Text, doc="why it was blocked, failed or incomplete"),
             sa.Column("lease_token", sa.BigInteger, nullable=False),
             sa.Column("config_fingerprint", sa.String(64), nullable=False),
@@ -73,13 +84,17 @@ class StateTables:
             _count("rejected_operations"),
             _count("deferred"),
             _count("dead"),
-            _count("last_seq", doc="operations in changes"),
-            _count("watermark", doc="accounted for up to here"),
+            _count("last_seq", doc="the number of operations in changes"),
+            _count("watermark", doc="all operations up to this seq are accounted for"),
             sa.Column("started_at", sa.DateTime, nullable=False),
             sa.Column("promoted_at", sa.DateTime),
             sa.Column("finished_at", sa.DateTime),
             sa.Column("tick", sa.DateTime, doc="the time of the schedule that it was run for"),
-            sa.Column("recipe", sa.String(64), doc="what made members of rows; equal ones may share row hashes"),
+            sa.Column(
+                "recipe",
+                sa.String(64),
+                doc="hash of what turns rows into members; equal for comparable row hashes",
+            ),
         )
         self.sync_log = sa.Table(
             "sync_log",
@@ -92,7 +107,7 @@ class StateTables:
             sa.Column("outcome", sa.String(10), nullable=False, doc="delivered, rejected or deferred"),
             sa.Column("reason", sa.String(100)),
             sa.Column("message", sa.Text),
-            sa.Column("primary_key", sa.Text, doc="hashed where it is or holds an e-mail address"),
+            sa.Column("primary_key", sa.Text, doc="hashed where it is or contains an e-mail address"),
             sa.Column("identity", sa.Uuid),
             sa.Column("attempt", sa.Integer),
             sa.Index("sync_log_logged_at", "logged_at", postgresql_using="brin"),
@@ -108,18 +123,22 @@ class StateTables:
             sa.Column("identity", sa.Uuid, nullable=False),
             sa.Column("primary_key", sa.Text),
             sa.Column("attempt", sa.Integer, nullable=False),
-            sa.Column("deferred_since", sa.DateTime, nullable=False, doc="when it was deferred first"),
+            sa.Column("deferred_since", sa.DateTime, nullable=False, doc="when it was first deferred"),
             sa.Column("next_attempt_at", sa.DateTime),
             sa.Column("reason", sa.String(100)),
             sa.Column("message", sa.Text),
         )
 
     def snapshot(self, name: str, fields: Sequence[str], *, temporary: bool = False) -> sa.TableClause:
-        """The shape of a snapshot: members, and with `reason` the rows that cannot be members.
+        """Return the shape of a snapshot: one row per member, and with a `reason` per row that cannot be a member.
 
-        query_rows: how many rows of the query this line speaks for. left_out: values that were left out and why.
-        row_hash: of the row that speaks, by which the next snapshot knows it again; not in tables of releases before
-        0.4, whose runs have no recipe. carried: taken over as it was from the snapshot before; not before 0.6.
+        Its columns, beside the fields and what their names say:
+
+        - `query_rows`: the number of rows of the query that it stands for.
+        - `left_out`: the values that were left out, and why.
+        - `row_hash`: the hash of the row of the query, by which the next snapshot finds it unchanged. Tables of
+          releases before 0.4, whose runs have no recipe, do not have it.
+        - `carried`: the row was reused from the snapshot before. Not in tables of releases before 0.6.
         """
         return sa.table(
             name,
@@ -136,9 +155,12 @@ class StateTables:
         )
 
     def changes(self, name: str, fields: Sequence[str], *, temporary: bool = False) -> sa.TableClause:
-        """The shape of a run's changes: operations in sending order.
+        """Return the shape of a run's changes: its operations in the order of delivery.
 
-        cause: left, joined (new, or with new fields), shared or pending. held: not sent now (dead, or not due yet).
+        Its columns, beside the fields and what their names say:
+
+        - `cause`: left, joined (new, or with new fields), shared or pending.
+        - `held`: the run does not send it, because it is dead or not due yet.
         """
         return sa.table(
             name,
@@ -161,7 +183,7 @@ class StateTables:
 
 
 def _count(name: str, doc: str | None = None) -> sa.Column[int]:
-    # Not "0": Snowflake takes no text as the default of a number.
+    # Not "0": Snowflake refuses a text as the default of a number.
     return sa.Column(name, sa.BigInteger, nullable=False, server_default=sa.text("0"), doc=doc)
 
 
@@ -175,5 +197,5 @@ def _sync_key(*, primary_key: bool = False) -> tuple[sa.Column[str], ...]:
 
 @cache
 def state_tables(schema: str) -> StateTables:
-    """The tables of one schema; the same object each time."""
+    """Return the tables of a schema, the same object each time."""
     return StateTables(schema)
