@@ -1,4 +1,4 @@
-"""Alembic's entry: migrates the state schema of one warehouse.
+"""The entry point of Alembic: migrate the state schema of one warehouse.
 
 The worker passes a connection and a schema. A developer calls alembic with
 `-x url=duckdb:///state.duckdb [-x schema=warehouse_sync]`.
@@ -13,6 +13,7 @@ from warehouse_sync.state.tables import VERSION_TABLE, state_tables
 
 
 def migrate(connection: sa.Connection, schema: str) -> None:
+    """Run the migrations on a connection."""
     context.configure(
         connection=connection,
         target_metadata=state_tables(schema).metadata,

@@ -1,4 +1,4 @@
-"""The state schema: installation, syncs, runs, sync log and retry queue."""
+"""Create the state schema: installation, syncs, runs, sync log and retry queue."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def count(name: str) -> sa.Column[int]:
 
 def upgrade() -> None:
     schema = context.config.attributes["schema"]
-    # Where tables do not go away with a transaction that fails, another try finds some of them.
+    # Where a rollback does not undo DDL, a repeated migration finds some of the objects.
     again = context.config.attributes.get("repeatable", False)
     op.create_table(
         "installation",

@@ -1,4 +1,4 @@
-"""The generation of a sync's own audience: raised when it is given up for a fresh one."""
+"""Add the generation of a sync's own audience, which is raised when a fresh one replaces it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ depends_on = None
 
 def upgrade() -> None:
     schema = context.config.attributes["schema"]
-    # Where tables do not go away with a transaction that fails, another try finds some of them.
+    # Where a rollback does not undo DDL, a repeated migration finds some of the objects.
     again = context.config.attributes.get("repeatable", False)
-    # Snowflake takes no default together with IF NOT EXISTS; whoever makes a row writes this column anyway.
+    # Snowflake accepts no default together with IF NOT EXISTS; every insert sets this column anyway.
     default = None if again else sa.text("1")
-    # Added without NOT NULL first: DuckDB takes no constraint on a column that is added.
+    # First without NOT NULL: DuckDB accepts no constraint on a new column.
     op.add_column(
         "syncs", sa.Column("generation", sa.Integer, server_default=default), schema=schema, if_not_exists=again
     )

@@ -1,4 +1,4 @@
-"""What workers that serve share: the newest tick of a schedule that was run, and what the webhooks were told."""
+"""Add what serving workers share: the newest tick that was run, and what was sent to the webhooks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ depends_on = None
 
 def upgrade() -> None:
     schema = context.config.attributes["schema"]
-    # Where tables do not go away with a transaction that fails, another try finds some of them.
+    # Where a rollback does not undo DDL, a repeated migration finds some of the objects.
     again = context.config.attributes.get("repeatable", False)
     op.add_column("syncs", sa.Column("last_tick", sa.DateTime), schema=schema, if_not_exists=again)
     op.add_column("syncs", sa.Column("alerted", sa.Text), schema=schema, if_not_exists=again)

@@ -1,4 +1,4 @@
-"""What made the members of a run's snapshot, so that the next one can take over what has not changed."""
+"""Add the recipe of a run's snapshot, so that the next run can reuse the members that have not changed."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ depends_on = None
 
 def upgrade() -> None:
     schema = context.config.attributes["schema"]
-    # Where tables do not go away with a transaction that fails, another try finds some of them.
+    # Where a rollback does not undo DDL, a repeated migration finds some of the objects.
     again = context.config.attributes.get("repeatable", False)
     op.add_column("runs", sa.Column("recipe", sa.String(64)), schema=schema, if_not_exists=again)

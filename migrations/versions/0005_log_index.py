@@ -1,4 +1,4 @@
-"""On PostgreSQL old log lines are found without reading the log; the other engines skip what is newer by themselves."""
+"""Index the log by time on PostgreSQL; the other engines skip newer lines by themselves."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""From here on the changes of a run may be a view of its snapshot. Earlier releases could not drop that.
+"""Let the changes of a run be a view of its snapshot, which earlier releases cannot drop.
 
-Nothing has to be made: the version alone keeps their workers away, who would fail at the end of each run.
+No table changes. The new version number keeps workers of earlier releases away, which would fail at the end of a run.
 """
 
 from __future__ import annotations
@@ -12,4 +12,4 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """No table changes."""
+    """Change no table."""

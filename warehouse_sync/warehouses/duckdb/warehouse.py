@@ -29,7 +29,7 @@ DEFAULT_MEMORY_LIMIT = 512_000_000
 """Bytes that the engine may use by default; what does not fit goes to a folder next to the file."""
 
 ROWS_SUFFIX = "_rows"
-"""The suffix of the table behind a numbered view: see `DuckDB.create_numbered_table`."""
+"""The suffix of the table that holds the rows of a numbered view: see `DuckDB.create_numbered_table`."""
 
 ROW_NUMBER = sa.literal_column("rowid", sa.BigInteger) + 1
 """The number of a row in a table from which no row was ever deleted. row_number() would run in a single thread."""
@@ -251,7 +251,7 @@ class DuckDB(Warehouse):
 
 
 def _numbered_rows_table(view: sa.TableClause, select: sa.SelectBase) -> sa.TableClause:
-    """Return the table behind a numbered view, with the columns of `select`."""
+    """Return the table that holds the rows of a numbered view, with the columns of `select`."""
     return sa.table(
         view.name + ROWS_SUFFIX, *(sa.column(column.name) for column in select.selected_columns), schema=view.schema
     )
