@@ -80,7 +80,7 @@ def test_two_syncs_have_two_leases(state: State) -> None:
         assert Lease.take(state, other) is not None
 
 
-def test_many_at_once(state: State) -> None:
+def test_one_of_many_workers_at_once_takes_it(state: State) -> None:
     """Of twenty workers that ask at the same time exactly one gets it."""
     got: list[Lease | None] = []
     start = threading.Barrier(20)
@@ -98,7 +98,7 @@ def test_many_at_once(state: State) -> None:
     assert sum(lease is not None for lease in got) == 1
 
 
-def test_many_workers_of_their_own_at_once(postgres: Server) -> None:
+def test_one_of_many_workers_takes_it_on_an_empty_database(postgres: Server) -> None:
     """Of ten workers, each with a warehouse of its own, that begin on an empty database exactly one gets the lease."""
     with postgres.database() as url:
         states = [State(PostgreSQL("analytics", url, "warehouse_sync", 60.0)) for _ in range(10)]
@@ -146,7 +146,7 @@ def test_what_a_fenced_off_worker_wrote_is_rolled_back(state: State) -> None:
         assert connection.scalar(sa.select(state.tables.runs.c.phase)) == "snapshot"
 
 
-def test_the_old_holder_does_not_give_back_the_new_one(state: State) -> None:
+def test_the_old_holder_does_not_release_the_lease_of_the_new_one(state: State) -> None:
     """Releasing a lost lease leaves the new holder's alone."""
     old = take(state)
     expire(state)
@@ -169,7 +169,7 @@ def test_it_is_renewed_while_its_holder_lives(warehouse: Warehouse, state: State
     assert Lease.take(state, KEY) is not None
 
 
-def test_a_frozen_worker_finds_out_before_it_sends(warehouse: Warehouse, state: State, clock: LeaseClock) -> None:
+def test_a_suspended_worker_finds_out_before_it_sends(warehouse: Warehouse, state: State, clock: LeaseClock) -> None:
     """A worker that slept past its lease asks before the next request: taken over, it sends nothing any more."""
     lease = take(state)
     assert lease.permits_request()
@@ -184,7 +184,9 @@ def test_a_frozen_worker_finds_out_before_it_sends(warehouse: Warehouse, state: 
         lease.require()
 
 
-def test_a_frozen_worker_goes_on_if_nobody_took_over(warehouse: Warehouse, state: State, clock: LeaseClock) -> None:
+def test_a_suspended_worker_continues_if_no_other_took_over(
+    warehouse: Warehouse, state: State, clock: LeaseClock
+) -> None:
     """A worker that slept past its lease, which no other worker took, renews it and goes on."""
     lease = take(state)
     clock.advance(1.5 * warehouse.lease_seconds)
@@ -193,7 +195,7 @@ def test_a_frozen_worker_goes_on_if_nobody_took_over(warehouse: Warehouse, state
     assert Lease.take(state, KEY) is None
 
 
-def test_a_warehouse_that_cannot_be_asked_stops_the_sending(
+def test_an_unreachable_warehouse_stops_the_sending(
     warehouse: Warehouse, state: State, clock: LeaseClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When the lease cannot be renewed because the warehouse does not answer, no request is started."""
@@ -296,7 +298,7 @@ def test_a_lost_lease_stops_the_holder_by_its_heartbeat(warehouse: Warehouse, st
             lease.require()
 
 
-def test_the_row_says_nothing_before_the_first_run(state: State) -> None:
+def test_a_sync_without_a_run_has_no_promoted_run(state: State) -> None:
     """Reading a sync that never ran gives a row without a promoted run."""
     assert syncs.read(state, KEY) == syncs.SyncRow(None, None, None)
 

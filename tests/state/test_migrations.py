@@ -23,12 +23,12 @@ from warehouse_sync.warehouses.base import Warehouse
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_this_release_works_with_the_newest_migration() -> None:
+def test_this_release_uses_the_newest_migration() -> None:
     """SCHEMA_VERSION is the head of one unbranched line of migrations."""
     assert ScriptDirectory(str(migrations_folder())).get_heads() == [SCHEMA_VERSION]
 
 
-def test_migrations_make_the_tables_that_the_code_expects(warehouse: Warehouse) -> None:
+def test_migrations_create_the_tables_that_the_code_expects(warehouse: Warehouse) -> None:
     """After migrating, tables, columns, types and nullability are those of state/tables.py."""
     state = State(warehouse)
     migrate(state)
@@ -95,7 +95,7 @@ def test_a_newer_schema_is_left_alone(warehouse: Warehouse) -> None:
     assert current_version(state) == "9999"
 
 
-def test_each_older_version_is_brought_up_with_its_rows(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_older_version_is_migrated_with_its_rows(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
     """A schema of any earlier release, with a sync in it, ends as the newest one; the sync's row is kept."""
     state = State(warehouse)
     upgrade = command.upgrade
@@ -119,7 +119,7 @@ def test_each_older_version_is_brought_up_with_its_rows(warehouse: Warehouse, mo
     assert tuple(row) == (7, 3, 1)
 
 
-def test_a_schema_with_an_odd_name(warehouse: Warehouse) -> None:
+def test_a_schema_with_an_unusual_name(warehouse: Warehouse) -> None:
     """Quotes, spaces and capitals in the schema's name are part of the name."""
     if warehouse.url.drivername == "snowflake":
         pytest.skip("on Snowflake the configuration takes plain names only: see config_values.schema_problem")

@@ -39,7 +39,7 @@ def world(warehouse_url: str, tmp_path: Path) -> Iterator[World]:
         yield made
 
 
-def look(world: World) -> ScheduleState:
+def read_schedule_state(world: World) -> ScheduleState:
     warehouse = make_warehouse(world.config.warehouses["analytics"])
     warehouse.open()
     try:
@@ -55,7 +55,7 @@ def run(world: World, tick: datetime, **wish: Any) -> RunReport:
 def test_a_tick_is_run_once(world: World) -> None:
     """Whoever comes with it again, or with an older one, is skipped under the lease and leaves no row."""
     assert run(world, NOON).status is RunStatus.SUCCEEDED
-    assert look(world) == ScheduleState(NOON, False, None)
+    assert read_schedule_state(world) == ScheduleState(NOON, False, None)
     for tick in (NOON, NOON - HOUR):
         report = run(world, tick)
         assert (report.status, report.reason) == (RunStatus.SKIPPED, "this tick was run by another worker")
@@ -64,55 +64,55 @@ def test_a_tick_is_run_once(world: World) -> None:
     found = [tuple(row) for row in world.query("select tick, triggered_by from warehouse_sync.runs order by run_id")]
     plain = NOON.replace(tzinfo=None)
     assert found == [(plain, "schedule"), (None, "library"), (plain + HOUR, "schedule")]
-    assert look(world).last_tick == NOON + HOUR
+    assert read_schedule_state(world).last_tick == NOON + HOUR
 
 
-def test_which_runs_are_done_with_their_tick(world: World) -> None:
+def test_which_runs_complete_their_tick(world: World) -> None:
     """A blocked or failed one is; one that could not get at the destination, or into the sync, is not."""
     world.changes["guard"] = {"min_members": 1}
     run(world, NOON)
     world.fill([])
     assert run(world, NOON + HOUR).status is RunStatus.BLOCKED
-    assert look(world).last_tick == NOON + HOUR
+    assert read_schedule_state(world).last_tick == NOON + HOUR
     world.fill([{"id": 1, "email": "person1@example.com"}])
     world.changes["model"] = {"sql": "select * from people where 1 / (id - 1) > 0", "primary_key": "id"}
     if world.url.startswith("postgres"):  # DuckDB divides by zero without a word.
         with pytest.raises(QueryFailed):
             run(world, NOON + 2 * HOUR)
-        assert look(world).last_tick == NOON + 2 * HOUR
+        assert read_schedule_state(world).last_tick == NOON + 2 * HOUR
     del world.changes["model"]
     world.changes["audience"] = {"type": "user", "name": "Made anew"}
     world.sandbox.inject(Fault("503", on="create", times=0))
     with pytest.raises(DestinationUnavailable):
         run(world, NOON + 3 * HOUR)
-    assert look(world).last_tick != NOON + 3 * HOUR
+    assert read_schedule_state(world).last_tick != NOON + 3 * HOUR
     world.sandbox.clear_faults()
     world.changes["identifiers"] = {"sha256_email": "nowhere"}
     with suppress(WarehouseSyncError):
         run(world, NOON + 3 * HOUR)
-    assert look(world).last_tick != NOON + 3 * HOUR
+    assert read_schedule_state(world).last_tick != NOON + 3 * HOUR
 
 
 def test_when_the_retry_queue_is_due(world: World) -> None:
     """In as many seconds as the first operation has to wait; at once where a worker has died in its delivery."""
     world.sandbox.inject(Fault("503", on="users", times=0))
     run(world, NOON)
-    found = look(world)
+    found = read_schedule_state(world)
     assert found.retry_in is not None
     assert 30 < found.retry_in <= 60
     assert not found.retry_is_due
     world.sandbox.clear_faults()
     with world.connect() as connection:
         connection.execute(sa.text("update warehouse_sync.retry_queue set next_attempt_at = timestamp '2020-01-01'"))
-    assert look(world).retry_is_due
+    assert read_schedule_state(world).retry_is_due
     assert world.retry(due_only=True, trigger="schedule").status is RunStatus.SUCCEEDED
-    assert look(world).retry_in is None
+    assert read_schedule_state(world).retry_in is None
     with world.connect() as connection:
         connection.execute(sa.text("update warehouse_sync.runs set status = 'running' where run_id = 2"))
-    assert look(world).retry_is_due
+    assert read_schedule_state(world).retry_is_due
 
 
-def test_where_a_schedule_begins(world: World) -> None:
+def test_where_a_schedule_starts(world: World) -> None:
     """A sync that was never served counts as run up to its newest tick; nobody else is touched."""
     warehouse = make_warehouse(world.config.warehouses["analytics"])
     run(world, NOON)

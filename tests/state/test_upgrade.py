@@ -29,7 +29,7 @@ def old(world: World) -> World:
     return world
 
 
-def test_a_run_goes_on_from_a_snapshot_without_row_hashes(old: World) -> None:
+def test_a_run_continues_from_a_snapshot_without_row_hashes(old: World) -> None:
     """Whoever left since is removed, whoever joined is added, and from then on rows are recognised."""
     old.fill([BOB, CID])
     assert old.run().delivered.remove == 1
@@ -39,7 +39,7 @@ def test_a_run_goes_on_from_a_snapshot_without_row_hashes(old: World) -> None:
     old.check([BOB])
 
 
-def test_a_retry_pass_and_a_plan_go_on_from_it(old: World) -> None:
+def test_a_retry_pass_and_a_plan_continue_from_it(old: World) -> None:
     """Neither wants more of the older snapshot than it has."""
     old.fill([BOB])
     assert old.plan().planned.remove == 1

@@ -235,7 +235,7 @@ def in_sql(warehouse: Warehouse, field: Field, cells: list[str | None], *, hash_
 )
 @settings(max_examples=rounds(12, 25))
 @given(cells=st.lists(cells, min_size=1, max_size=30))
-def test_sql_gives_what_the_reference_gives(
+def test_sql_agrees_with_the_reference_in_python(
     warehouse: Warehouse, key: tuple[str, str], hash_pii: bool, cells: list[str | None]
 ) -> None:
     """For any text, each field's SQL yields the value and the problem of the plain Python rules."""
@@ -311,7 +311,7 @@ def test_different_values_are_encoded_differently(
 
 @settings(max_examples=rounds(12, 25))
 @given(given_tuples=st.lists(tuples, min_size=2, max_size=60))
-def test_a_fingerprint_tells_any_change_and_no_field_that_nobody_has(
+def test_a_fingerprint_changes_with_any_value_but_not_with_an_empty_field(
     warehouse: Warehouse, given_tuples: list[tuple[str | None, ...]]
 ) -> None:
     """Two tuples have one fingerprint only if they are equal; a field that is mapped anew changes whoever has it."""
@@ -329,7 +329,7 @@ def test_a_fingerprint_tells_any_change_and_no_field_that_nobody_has(
 
 
 @pytest.mark.parametrize("item", ["a\\u0000b", "\\ud800", "\\udc00\\ud800"])
-def test_a_json_column_that_the_server_cannot_read_is_no_list(warehouse: Warehouse, item: str) -> None:
+def test_a_json_column_that_the_server_cannot_read_is_not_a_list(warehouse: Warehouse, item: str) -> None:
     """PostgreSQL stores escapes in a json column that it cannot turn into text: left out, and nothing fails."""
     if warehouse.url.drivername == "duckdb" and "u0000" not in item:
         pytest.skip("DuckDB refuses to store it")
@@ -348,7 +348,7 @@ def test_a_json_column_that_the_server_cannot_read_is_no_list(warehouse: Warehou
 
 
 @pytest.mark.parametrize("key", FIELDS, ids="-".join)
-def test_nul_is_no_part_of_a_value(warehouse: Warehouse, key: tuple[str, str]) -> None:
+def test_nul_characters_are_removed(warehouse: Warehouse, key: tuple[str, str]) -> None:
     """Only DuckDB's texts hold NUL: with it a value becomes what it becomes without it."""
     if warehouse.url.drivername != "duckdb":
         pytest.skip("no text holds NUL here")

@@ -108,14 +108,14 @@ def test_sessions_are_set_up_for_a_worker(world: World, snowflake: SnowflakeServ
     assert str(sent.get("CLIENT_SESSION_KEEP_ALIVE", False)).lower() == "false"
 
 
-def test_who_may_not_log_in_is_told_before_anything_is_touched(world: World) -> None:
+def test_a_refused_login_ends_before_anything_is_touched(world: World) -> None:
     """A wrong password is the operator's to mend: exit 2, with the place in the configuration and no secret."""
     world.url = world.url.replace("worker:", f"{STRANGER}:")
     with pytest.raises(ConfigurationError, match=r"warehouses\.analytics\.url: cannot connect.*Incorrect username"):
         world.run()
 
 
-def test_a_server_that_is_not_there_is_told(world: World, snowflake: SnowflakeServer) -> None:
+def test_an_unreachable_server_is_reported(world: World, snowflake: SnowflakeServer) -> None:
     """The address stands in the message, the password does not."""
     world.url = world.url.replace(str(snowflake.port), "1")
     with pytest.raises(WarehouseUnavailable, match="cannot connect to snowflake://local") as failure:
@@ -154,7 +154,7 @@ def test_a_table_is_found_as_snowflake_spells_it(world: World, table: str) -> No
     assert world.plan().members == 2
 
 
-def test_a_quoted_name_is_taken_as_it_stands(world: World) -> None:
+def test_a_quoted_name_is_used_unchanged(world: World) -> None:
     """In quotes the case counts: there is no table of that name."""
     world.fill(PEOPLE)
     world.changes["model"] = {"table": '"Other"."people"', "primary_key": "id"}
@@ -162,14 +162,14 @@ def test_a_quoted_name_is_taken_as_it_stands(world: World) -> None:
         world.plan()
 
 
-def test_the_users_tables_are_looked_for_where_the_url_says(world: World) -> None:
+def test_the_users_tables_are_searched_in_the_schema_of_the_url(world: World) -> None:
     """Creating the schema of the worker's own tables leaves the session where it was."""
     world.fill(PEOPLE)
     assert world.run().status is RunStatus.SUCCEEDED
     assert world.query("select count(*) from public.people")[0][0] == 2
 
 
-def test_scattered_numbers_go_beside_the_statement(warehouse: Snowflake) -> None:
+def test_scattered_numbers_are_one_parameter(warehouse: Snowflake) -> None:
     """Twenty thousand numbers apart from each other, and a long range, are one short condition."""
     number = sa.column("n", sa.BigInteger)
     ranges = [(n, n) for n in range(1, 40_001, 2)] + [(50_000, 59_999), (70_001, 70_003)]
@@ -190,7 +190,7 @@ def test_a_server_without_sha_512_is_refused(warehouse: Snowflake, monkeypatch: 
         warehouse.prepare_hashing(connection, ["sha512"])
 
 
-def test_a_server_that_reads_patterns_otherwise_is_refused(
+def test_a_server_that_reads_patterns_differently_is_refused(
     warehouse: Snowflake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What tells an address from a hash must mean the same there."""
@@ -202,7 +202,7 @@ def test_a_server_that_reads_patterns_otherwise_is_refused(
 MODELS = ["people", "crm.people", 'other."My s".x', "crm.people"]
 
 
-def test_the_rights_are_those_of_the_page(warehouse_url: str) -> None:
+def test_the_grants_are_those_of_the_documentation(warehouse_url: str) -> None:
     """What `grants` prints is in Snowflake's words, with each right once, in both variants."""
     url = "snowflake://u@acc/crm/app?warehouse=sync_wh&role=syncer"
     warehouse = Snowflake("analytics", url, "warehouse_sync", 60.0, oauth_token="token")
@@ -257,9 +257,7 @@ def test_two_workers_may_migrate_at_once(warehouse: Snowflake) -> None:
     states[1].warehouse.close()
 
 
-def test_a_migration_that_broke_off_is_gone_through_again(
-    warehouse: Snowflake, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_migration_is_repeated(warehouse: Snowflake, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables that a dead worker made are there, its version is not: the next one goes on without stumbling."""
     state = State(warehouse)
     upgrade = command.upgrade
@@ -288,7 +286,7 @@ def test_the_lock_of_a_dead_worker_is_taken_over(warehouse: Snowflake, monkeypat
     assert migrate(State(warehouse))
 
 
-def test_a_sync_has_one_row_whoever_makes_it(warehouse: Snowflake) -> None:
+def test_a_sync_has_one_row_when_workers_create_it_at_once(warehouse: Snowflake) -> None:
     """Workers that make a sync's row at once wait for each other, since the key is not kept unique."""
     state = State(warehouse)
     migrate(state)
@@ -328,7 +326,7 @@ class Refused(Exception):
         (625, "57014", "Statement aborted: lock timeout exceeded", WarehouseUnavailable, "SYSTEM$ABORT_TRANSACTION"),
     ],
 )
-def test_errors_are_told_by_what_happens_next(
+def test_errors_are_classified_by_what_happens_next(
     warehouse: Snowflake, errno: int, sqlstate: str | None, message: str, kind: type[Exception], told: str
 ) -> None:
     """Names and rights are shown, values of rows are not, and a session that is over is tried again later."""
@@ -339,7 +337,7 @@ def test_errors_are_told_by_what_happens_next(
     assert "ann@" not in str(error)
 
 
-def test_a_broken_configuration_tells_all_at_once(world: World, key: rsa.RSAPrivateKey, tmp_path: Path) -> None:
+def test_all_problems_of_a_login_are_reported_at_once(world: World, key: rsa.RSAPrivateKey, tmp_path: Path) -> None:
     """What contradicts itself about logging in is refused by its path, before anything is opened."""
     cases: list[tuple[dict[str, Any], str, str]] = [
         ({"private_key": pem(key)}, "private_key", "one way to log in is enough"),
@@ -396,7 +394,7 @@ def test_variant_and_array_columns_are_lists(companies: World) -> None:
     ]
 
 
-def test_a_missing_driver_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_driver_is_reported(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The message says what to install, and nothing of the driver is imported before it is needed."""
     import sys
 

@@ -70,7 +70,7 @@ def shown(statement: str) -> str:
     return "\n".join(line.rstrip() for line in formatted.strip().splitlines() if line.strip())
 
 
-def told(runs: dict[str, Recorded]) -> str:
+def render(runs: dict[str, Recorded]) -> str:
     """All runs as one file; a statement that came before is named by its number."""
     lines = [
         "-- What a mirror sends to Snowflake: written by tests/warehouses/test_snowflake_sql.py, compared by it.",
@@ -93,7 +93,7 @@ def told(runs: dict[str, Recorded]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def test_the_sql_of_a_run_is_what_was_reviewed(world: World) -> None:
+def test_the_sql_of_a_run_equals_the_reviewed_sql(world: World) -> None:
     """First run, changed run, a run with rejected rows: the file tells every statement of each."""
     people: list[dict[str, Any]] = [
         {"id": n, "email": f"p{n}@example.com", "device": f"{n:032x}", "country": "de"} for n in range(1, 6)
@@ -105,7 +105,7 @@ def test_the_sql_of_a_run_is_what_was_reviewed(world: World) -> None:
         world.fill(rows)
         with recorded() as runs[title]:
             run_sync(world.config, SYNC, events=Events(runs[title].listen))
-    found = told(runs)
+    found = render(runs)
     if os.environ.get("WAREHOUSE_SYNC_WRITE_GOLDEN"):
         GOLDEN.write_text(found)
     assert found == GOLDEN.read_text(), "written anew with WAREHOUSE_SYNC_WRITE_GOLDEN=1, then reviewed by its diff"

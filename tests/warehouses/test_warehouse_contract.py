@@ -46,7 +46,7 @@ def scalar(warehouse: Warehouse, expression: Any) -> Any:
         return connection.scalar(sa.select(expression))
 
 
-def test_a_table_is_made_from_a_select(warehouse: Warehouse) -> None:
+def test_a_table_is_created_from_a_select(warehouse: Warehouse) -> None:
     """CREATE TABLE AS takes constants with quotes, backslashes, colons and per cent signs as they stand."""
     make_numbers(warehouse, 10)
     with warehouse.connect("read numbers") as connection:
@@ -54,7 +54,7 @@ def test_a_table_is_made_from_a_select(warehouse: Warehouse) -> None:
     assert [tuple(row) for row in rows] == [(1, "it's \\ 100% :x"), (2, "it's \\ 100% :x")]
 
 
-def test_a_table_is_dropped_whether_it_is_there_or_not(warehouse: Warehouse) -> None:
+def test_dropping_a_missing_table_is_no_error(warehouse: Warehouse) -> None:
     """Dropping is safe to repeat: cleaning up may have been cut off anywhere."""
     make_numbers(warehouse, 1)
     for _ in range(2):
@@ -67,7 +67,7 @@ def test_a_table_is_dropped_whether_it_is_there_or_not(warehouse: Warehouse) -> 
 @example(parts=[130_000, 250_000, 1, 0])
 @settings(max_examples=12, deadline=None)
 @pytest.mark.parametrize("warehouse_url", ["duckdb"], indirect=True)
-def test_rows_are_numbered_in_the_order_in_which_they_were_put_there(warehouse: Warehouse, parts: list[int]) -> None:
+def test_rows_are_numbered_in_the_order_of_their_insertion(warehouse: Warehouse, parts: list[int]) -> None:
     """Part by part, and once that is committed from 1 and without gaps; dropped, nothing of it is left."""
     assert warehouse.capabilities.numbered_tables
     shown = sa.table("shown", sa.column("seq"), sa.column("part"), schema=warehouse.schema)
@@ -91,7 +91,7 @@ def test_rows_are_numbered_in_the_order_in_which_they_were_put_there(warehouse: 
 
 
 @pytest.mark.parametrize("warehouse_url", ["duckdb"], indirect=True)
-def test_a_view_of_what_is_gone_is_not_there(warehouse: Warehouse) -> None:
+def test_a_view_of_a_dropped_table_does_not_exist(warehouse: Warehouse) -> None:
     """Nothing could be read from it, though the engine still lists it."""
     make_numbers(warehouse, 1)
     with warehouse.write("make a view and lose what it shows") as connection:
@@ -103,9 +103,7 @@ def test_a_view_of_what_is_gone_is_not_there(warehouse: Warehouse) -> None:
 
 
 @pytest.mark.parametrize("warehouse_url", ["postgres"], indirect=True)
-def test_a_connection_that_breaks_in_the_middle_is_given_up(
-    warehouse: Warehouse, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_broken_connection_is_discarded(warehouse: Warehouse, caplog: pytest.LogCaptureFixture) -> None:
     """Though the driver holds it for whole and busy: one clear error, nothing in the log, and the next one works."""
 
     def breaks(cursor: Any, *_: object) -> None:
@@ -121,7 +119,7 @@ def test_a_connection_that_breaks_in_the_middle_is_given_up(
     assert scalar(warehouse, sa.select(sa.func.count()).select_from(NUMBERS).scalar_subquery()) == 1
 
 
-def test_what_fails_is_rolled_back(warehouse: Warehouse) -> None:
+def test_a_failed_transaction_is_rolled_back(warehouse: Warehouse) -> None:
     """A transaction that ends in an error leaves nothing behind."""
     make_numbers(warehouse, 3)
 
@@ -135,7 +133,7 @@ def test_what_fails_is_rolled_back(warehouse: Warehouse) -> None:
     assert scalar(warehouse, sa.func.count(NUMBERS.c.n)) == 3
 
 
-def test_a_conditional_update_tells_how_many(warehouse: Warehouse) -> None:
+def test_a_conditional_update_returns_the_number_of_rows(warehouse: Warehouse) -> None:
     """The lease rests on this: an UPDATE says how many rows it has changed."""
     make_numbers(warehouse, 3)
     with warehouse.write("update") as connection:
@@ -186,7 +184,7 @@ def test_hashes_are_of_utf8(warehouse: Warehouse, text: str) -> None:
     assert str(digest).replace("-", "") == expected[0][:32]
 
 
-def test_every_letter_of_unicode_is_lower_cased_as_written_down(warehouse: Warehouse) -> None:
+def test_every_letter_is_lower_cased_as_in_unicode_py(warehouse: Warehouse) -> None:
     """For each of the 1,433 cased letters and each white space, the warehouse does what letters.py says."""
     upper, lower = case_mapping()
     assert scalar(warehouse, warehouse.dialect.lower(sa.literal(upper, sa.Text))) == lower
@@ -226,7 +224,7 @@ def test_the_test_vector_is_right() -> None:
 @pytest.mark.parametrize(
     "name", ["plain", "Mixed Case", 'with "quotes"', "select", "per%cent", "co:lon", "naïve", "a.b"]
 )
-def test_columns_of_the_query_are_learnt_without_reading(warehouse: Warehouse, name: str) -> None:
+def test_columns_of_the_query_are_found_without_reading_rows(warehouse: Warehouse, name: str) -> None:
     """Names of columns come back as the query spells them, and no row is computed for it."""
     quoted = warehouse.quote(name)
     sql = f"select 1 as {quoted}, 1 / n as b from generate_series(0, 0) as g(n) -- c"
@@ -234,7 +232,7 @@ def test_columns_of_the_query_are_learnt_without_reading(warehouse: Warehouse, n
     assert warehouse.model_columns(sql) == [(name, name), (bare, bare)]
 
 
-def test_a_broken_query_is_told_in_the_servers_words(warehouse: Warehouse) -> None:
+def test_the_error_of_a_broken_query_has_the_servers_message(warehouse: Warehouse) -> None:
     """The message names what is wrong with the query."""
     with pytest.raises(QueryFailed, match=r"(?i)nowhere"):
         warehouse.model_columns("select * from nowhere")
@@ -242,7 +240,7 @@ def test_a_broken_query_is_told_in_the_servers_words(warehouse: Warehouse) -> No
         warehouse.model_columns("selct 1")
 
 
-def test_values_do_not_get_into_messages(warehouse: Warehouse) -> None:
+def test_messages_contain_no_values_of_rows(warehouse: Warehouse) -> None:
     """An error that is about a value is told without the value."""
     with pytest.raises(QueryFailed) as failure, warehouse.connect("convert") as connection:
         connection.execute(sa.text("select cast(v as integer) from (values ('ann@example.com')) as t(v)"))
@@ -275,7 +273,7 @@ def make_changes(warehouse: Warehouse, count: int, seq: sa.ColumnElement[Any] | 
 
 
 @pytest.mark.parametrize("lease", [60.0, 0.2])
-def test_batches_come_whole_however_slowly_they_are_sent(warehouse: Warehouse, lease: float) -> None:
+def test_batches_are_complete_even_when_sent_slowly(warehouse: Warehouse, lease: float) -> None:
     """Pauses that are longer than the lease, after which a server may end transactions, break nothing off."""
     changes = make_changes(warehouse, 25)
     slow = type(warehouse)("slow", warehouse.url.render_as_string(hide_password=False), warehouse.schema, lease)
@@ -291,7 +289,7 @@ def test_batches_come_whole_however_slowly_they_are_sent(warehouse: Warehouse, l
     assert found == [(4, 6), (10, 6), (16, 6), (22, 4)]
 
 
-def test_reading_may_be_given_up_after_a_long_pause(warehouse: Warehouse) -> None:
+def test_reading_can_end_after_a_long_pause(warehouse: Warehouse) -> None:
     """A delivery that the destination has stalled for longer than the lease ends without an error of the warehouse."""
     changes = make_changes(warehouse, 25)
     slow = type(warehouse)("slow", warehouse.url.render_as_string(hide_password=False), warehouse.schema, 0.2)
@@ -316,7 +314,7 @@ def test_others_write_while_changes_are_read(warehouse: Warehouse) -> None:
     assert sent == 2_000
 
 
-def test_operations_are_read_in_order_however_they_lie(warehouse: Warehouse) -> None:
+def test_operations_are_read_by_seq_whatever_their_order_in_the_table(warehouse: Warehouse) -> None:
     """A table that was written in another order, or put together from several, is sent by `seq` all the same."""
     changes = make_changes(warehouse, 500, seq=501 - sa.column("n"))
     found = [
@@ -328,7 +326,7 @@ def test_operations_are_read_in_order_however_they_lie(warehouse: Warehouse) -> 
 
 
 @pytest.mark.parametrize("lost", [[1], [9], [25], [21, 22, 23, 24, 25], list(range(1, 26))])
-def test_changes_that_are_gone_are_not_passed_over(warehouse: Warehouse, lost: list[int]) -> None:
+def test_missing_changes_are_not_skipped(warehouse: Warehouse, lost: list[int]) -> None:
     """Where rows of changes have been deleted by somebody, the run fails, and what is sent bears its own number."""
     changes = make_changes(warehouse, 25)
     with warehouse.write("lose rows") as connection:
@@ -340,7 +338,7 @@ def test_changes_that_are_gone_are_not_passed_over(warehouse: Warehouse, lost: l
     assert len(sent) < min(lost)
 
 
-def test_changes_that_are_there_twice_are_not_sent_twice(warehouse: Warehouse) -> None:
+def test_duplicate_changes_are_not_sent_twice(warehouse: Warehouse) -> None:
     """Neither one more, nor one in place of another."""
     changes = make_changes(warehouse, 25)
     sent: list[int] = []
