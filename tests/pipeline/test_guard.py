@@ -1,3 +1,5 @@
+"""When the guard stops a run."""
+
 from __future__ import annotations
 
 import pytest
@@ -10,7 +12,7 @@ numbers = st.integers(0, 10_000)
 
 
 @pytest.mark.parametrize(
-    ("had", "has", "leaving", "word"),
+    ("previous", "current", "removed", "limit"),
     [
         (0, 0, 0, None),
         (1000, 700, 300, None),
@@ -23,29 +25,32 @@ numbers = st.integers(0, 10_000)
         (0, 0, 500, "max_removed_percent"),
     ],
 )
-def test_defaults(had: int, has: int, leaving: int, word: str | None) -> None:
-    """30 % of the members, when that is more than 100; and never an empty query where the audience had somebody."""
-    objection = Guard().check(previous_members=had, current_members=has, removed_members=leaving)
+def test_default_limits(previous: int, current: int, removed: int, limit: str | None) -> None:
+    """The default guard stops removes above 30 % and 100 members, and an empty query for an audience with members."""
+    objection = Guard().check(previous_members=previous, current_members=current, removed_members=removed)
     assert (
         (objection is None)
-        if word is None
-        else (objection is not None and word in objection and "--force" in objection)
+        if limit is None
+        else (objection is not None and limit in objection and "--force" in objection)
     )
 
 
-@given(had=numbers, has=numbers, leaving=numbers, percent=st.floats(0, 100), least=numbers, below=numbers)
-def test_a_run_that_passes_removes_a_tolerable_share(
-    had: int, has: int, leaving: int, percent: float, least: int, below: int
+@given(previous=numbers, current=numbers, removed=numbers, percent=st.floats(0, 100), least=numbers, below=numbers)
+def test_an_accepted_run_is_within_the_limits(
+    previous: int, current: int, removed: int, percent: float, least: int, below: int
 ) -> None:
-    """Whatever the limits, a run without objection is below each of them."""
-    if Guard(percent, least, below).check(previous_members=had, current_members=has, removed_members=leaving) is None:
-        assert leaving <= below or leaving * 100 / max(had, 1) <= percent
-        assert had == 0 or has >= least
+    """A run that the guard accepts is within each limit, for any limits."""
+    if (
+        Guard(percent, least, below).check(previous_members=previous, current_members=current, removed_members=removed)
+        is None
+    ):
+        assert removed <= below or removed * 100 / max(previous, 1) <= percent
+        assert previous == 0 or current >= least
 
 
-@given(had=numbers, has=numbers, leaving=numbers)
-def test_removing_fewer_never_raises_an_objection(had: int, has: int, leaving: int) -> None:
-    """If a run may remove so many, it may remove one fewer."""
+@given(previous=numbers, current=numbers, removed=numbers)
+def test_fewer_removes_are_never_stopped(previous: int, current: int, removed: int) -> None:
+    """If the guard accepts a number of removes, it accepts one fewer."""
     guard = Guard()
-    if leaving and guard.check(previous_members=had, current_members=has, removed_members=leaving) is None:
-        assert guard.check(previous_members=had, current_members=has, removed_members=leaving - 1) is None
+    if removed and guard.check(previous_members=previous, current_members=current, removed_members=removed) is None:
+        assert guard.check(previous_members=previous, current_members=current, removed_members=removed - 1) is None

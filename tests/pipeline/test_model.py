@@ -1,4 +1,4 @@
-"""What is taken as one query, before any warehouse sees it."""
+"""The text of a query before it is sent, and the table names of a sync."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from warehouse_sync.state.store import SyncKey
         "select 'it''s; fine'",
     ],
 )
-def test_one_statement_is_taken_as_it_stands(sql: str) -> None:
+def test_one_statement_is_not_changed(sql: str) -> None:
     """Semicolons in texts, names and comments do not end a query."""
     assert one_statement(sql) == sql
 
 
 @pytest.mark.parametrize("end", [";", " ; ", ";;", "; -- done", "\n;\n/* end */\n"])
-def test_a_semicolon_at_the_end_goes(end: str) -> None:
-    """What stands behind the query's end is no second statement as long as it is empty or a comment."""
+def test_a_semicolon_at_the_end_is_removed(end: str) -> None:
+    """A semicolon at the end is removed, also before white space and comments."""
     kept = one_statement("select 1" + end)
     assert ";" not in kept
     assert kept.startswith("select 1")
@@ -38,14 +38,14 @@ def test_a_semicolon_at_the_end_goes(end: str) -> None:
 
 @pytest.mark.parametrize("sql", ["select 1; select 2", "select 1; drop table x; --", "; select 1; select 2"])
 def test_two_statements_are_refused(sql: str) -> None:
-    """A second statement is never run."""
+    """A query with a second statement is an error."""
     with pytest.raises(ValueError, match="more than one"):
         one_statement(sql)
 
 
 @pytest.mark.parametrize("sql", ["", " \n", ";", "-- nothing", "/* */ ;"])
-def test_nothing_is_refused(sql: str) -> None:
-    """A query of comments and white space is none."""
+def test_an_empty_query_is_refused(sql: str) -> None:
+    """A query of comments and white space only is an error."""
     with pytest.raises(ValueError, match="empty"):
         one_statement(sql)
 
@@ -55,7 +55,7 @@ names = st.text(min_size=1, max_size=200)
 
 @given(name=names)
 def test_table_names_are_plain_and_short(name: str) -> None:
-    """Whatever a sync is called, its tables' names need no quotes and fit into PostgreSQL's 63 bytes."""
+    """The table names of any sync need no quotes and fit into the 63 bytes of PostgreSQL."""
     slug = table_slug(SyncKey(name, "ads"))
     assert slug.isascii()
     assert slug.replace("_", "a").isalnum()
@@ -64,17 +64,17 @@ def test_table_names_are_plain_and_short(name: str) -> None:
 
 
 @given(one=names, other=names)
-def test_two_syncs_have_two_names(one: str, other: str) -> None:
-    """Different syncs never share the name by which their audience is found again."""
+def test_two_syncs_have_different_names(one: str, other: str) -> None:
+    """Different syncs never have the same slug, by which their tables are named."""
     assert (table_slug(SyncKey(one, "ads")) == table_slug(SyncKey(other, "ads"))) == (one == other)
 
 
 def test_a_plain_name_is_kept() -> None:
-    """The usual sync finds its tables under its own name."""
+    """A sync with a plain name has its own name as slug."""
     assert table_slug(SyncKey("high_value_customers", "ads")) == "high_value_customers"
 
 
 @pytest.mark.parametrize("end", ["'--'", "';'", "'/*'", "':x'", "'%'", '";"', "'%(x)s' -- ; a", "1 /* ; :x % */"])
-def test_signs_in_texts_end_nothing(end: str) -> None:
-    """Marks of comments, parameters and ends of statements stay where they stand inside of texts."""
+def test_marks_within_texts_are_kept(end: str) -> None:
+    """Marks of comments, parameters and statement ends are kept within texts."""
     assert one_statement(f"select {end}") == f"select {end}"

@@ -1,4 +1,4 @@
-"""What an unchanged row became is carried over from one snapshot to the next, and nothing else is."""
+"""Members of unchanged rows are reused from the previous snapshot, and no others are."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ rows = st.lists(st.tuples(st.one_of(st.none(), st.integers(1, 6)), values, value
 
 
 @pytest.fixture
-def recognising(warehouse: Warehouse) -> Warehouse:
+def reusing_warehouse(warehouse: Warehouse) -> Warehouse:
     if not warehouse.capabilities.row_hashes:
-        pytest.skip("nothing is carried over on this warehouse")
+        pytest.skip("this warehouse has no row hashes and reuses no rows")
     with warehouse.connect("make a table") as connection:
         warehouse.create_schema(connection)
         columns = ", ".join(f"{name} {'INTEGER' if name == 'id' else 'TEXT'}" for name in COLUMNS)
@@ -77,16 +77,16 @@ def fill(warehouse: Warehouse, given_rows: Sequence[Row]) -> None:
 def snapshot(
     warehouse: Warehouse, model: Model, name: str, recipe: str | None, previous: str | None = None
 ) -> tuple[SnapshotCounts, list[tuple[Any, ...]]]:
-    """The counts of a snapshot that is taken now, and its lines."""
+    """Take a snapshot; return its counts and its rows."""
     tables, names = state_tables(warehouse.schema), model.fields.names
-    table, gone = tables.snapshot(name, names), tables.snapshot("gone", names)
-    carried = None if previous is None else tables.snapshot(previous, names)
+    table, not_reused = tables.snapshot(name, names), tables.snapshot("not_reused", names)
+    previous_table = None if previous is None else tables.snapshot(previous, names)
     with warehouse.connect("take a snapshot") as connection:
-        for each in (name, gone.name):
+        for each in (name, not_reused.name):
             warehouse.drop_table(connection, each)
         resolved = resolve_model(warehouse, model)
         counts = take_snapshot(
-            warehouse, connection, resolved, SnapshotTables(table, gone), recipe=recipe, previous=carried
+            warehouse, connection, resolved, SnapshotTables(table, not_reused), recipe=recipe, previous=previous_table
         )
         lines = connection.execute(sa.select(*(column for column in table.c if column.name != "carried"))).all()
         assert connection.scalar(sa.select(sa.func.count()).where(table.c.carried)) == counts.reused
@@ -96,72 +96,72 @@ def snapshot(
 @pytest.mark.parametrize("key", [("id",), ("email",), ("name", "email", "id")], ids="-".join)
 @settings(max_examples=rounds(6, 15))
 @given(before=rows, after=rows, kept=st.integers(0, 12))
-def test_a_snapshot_that_carries_over_equals_one_made_anew(
-    recognising: Warehouse, key: tuple[str, ...], before: list[Row], after: list[Row], kept: int
+def test_a_snapshot_with_reused_rows_equals_a_complete_one(
+    reusing_warehouse: Warehouse, key: tuple[str, ...], before: list[Row], after: list[Row], kept: int
 ) -> None:
-    """Whatever rows stay, change, double or go: what is taken over is what would be made, hash for hash."""
+    """For any changes of rows, a snapshot with reused rows equals one that is computed completely, hash for hash."""
     model = replace(MODEL, primary_key=key)
-    recipe = make_recipe(recognising, resolve_model(recognising, model), "an installation")
-    fill(recognising, before)
-    snapshot(recognising, model, "before", recipe)
-    fill(recognising, [*before[:kept], *after])
-    carried = snapshot(recognising, model, "carried", recipe, "before")
-    anew = snapshot(recognising, model, "anew", recipe)
-    assert carried == (replace(anew[0], reused=carried[0].reused), anew[1])
-    assert anew[0].reused == 0
+    recipe = make_recipe(reusing_warehouse, resolve_model(reusing_warehouse, model), "an installation")
+    fill(reusing_warehouse, before)
+    snapshot(reusing_warehouse, model, "before", recipe)
+    fill(reusing_warehouse, [*before[:kept], *after])
+    reusing = snapshot(reusing_warehouse, model, "reusing", recipe, "before")
+    complete = snapshot(reusing_warehouse, model, "complete", recipe)
+    assert reusing == (replace(complete[0], reused=reusing[0].reused), complete[1])
+    assert complete[0].reused == 0
 
 
 @settings(max_examples=rounds(6, 15))
 @given(before=rows, after=rows, kept=st.integers(0, 12))
-def test_who_was_not_carried_over_is_left_behind(
-    recognising: Warehouse, before: list[Row], after: list[Row], kept: int
+def test_members_that_were_not_reused_are_stored(
+    reusing_warehouse: Warehouse, before: list[Row], after: list[Row], kept: int
 ) -> None:
-    """Each member of the previous snapshot was either carried over or is in the table of those who were not."""
-    recipe = make_recipe(recognising, resolve_model(recognising, MODEL), "an installation")
-    fill(recognising, before)
-    snapshot(recognising, MODEL, "before", recipe)
-    fill(recognising, [*before[:kept], *after])
-    counts, _ = snapshot(recognising, MODEL, "carried", recipe, "before")
-    tables, names = state_tables(recognising.schema), MODEL.fields.names
-    earlier, now, gone = (tables.snapshot(name, names) for name in ("before", "carried", "gone"))
-    with recognising.connect("compare tables") as connection:
-        assert recognising.has_table(connection, "gone") == (counts.reused > 0)
+    """Each member of the previous snapshot is either reused or in the table of members that were not."""
+    recipe = make_recipe(reusing_warehouse, resolve_model(reusing_warehouse, MODEL), "an installation")
+    fill(reusing_warehouse, before)
+    snapshot(reusing_warehouse, MODEL, "before", recipe)
+    fill(reusing_warehouse, [*before[:kept], *after])
+    counts, _ = snapshot(reusing_warehouse, MODEL, "now", recipe, "before")
+    tables, names = state_tables(reusing_warehouse.schema), MODEL.fields.names
+    earlier, now, not_reused = (tables.snapshot(name, names) for name in ("before", "now", "not_reused"))
+    with reusing_warehouse.connect("compare tables") as connection:
+        assert reusing_warehouse.has_table(connection, "not_reused") == (counts.reused > 0)
         if counts.reused:
             members = {line.identity: line for line in connection.execute(sa.select(earlier)) if line.reason is None}
-            carried = set(connection.scalars(sa.select(now.c.identity).where(now.c.carried)))
-            left = connection.execute(sa.select(gone)).all()
-            assert {line.identity: line for line in left} == {
-                identity: line for identity, line in members.items() if identity not in carried
+            reused = set(connection.scalars(sa.select(now.c.identity).where(now.c.carried)))
+            stored = connection.execute(sa.select(not_reused)).all()
+            assert {line.identity: line for line in stored} == {
+                identity: line for identity, line in members.items() if identity not in reused
             }
-            assert len(left) == len(members) - counts.reused
+            assert len(stored) == len(members) - counts.reused
 
 
-def test_an_unchanged_row_is_taken_over_and_a_changed_one_is_not(recognising: Warehouse) -> None:
-    """What stands in the previous snapshot is believed for rows that are as they were, and for no others."""
-    recipe = make_recipe(recognising, resolve_model(recognising, MODEL), "an installation")
-    stays, moves = (1, "ann@example.com", None, "Ann", "DE"), (2, "bob@example.com", None, "Bob", "DE")
-    fill(recognising, [stays, moves])
-    snapshot(recognising, MODEL, "before", recipe)
-    before = state_tables(recognising.schema).snapshot("before", MODEL.fields.names)
-    with recognising.connect("mark the snapshot") as connection:
-        connection.execute(sa.update(before).values(first_name="taken over"))
+def test_an_unchanged_row_is_reused_and_a_changed_one_is_not(reusing_warehouse: Warehouse) -> None:
+    """The values of the previous snapshot are used for unchanged rows, and for no others."""
+    recipe = make_recipe(reusing_warehouse, resolve_model(reusing_warehouse, MODEL), "an installation")
+    unchanged, changed = (1, "ann@example.com", None, "Ann", "DE"), (2, "bob@example.com", None, "Bob", "DE")
+    fill(reusing_warehouse, [unchanged, changed])
+    snapshot(reusing_warehouse, MODEL, "before", recipe)
+    before = state_tables(reusing_warehouse.schema).snapshot("before", MODEL.fields.names)
+    with reusing_warehouse.connect("mark the snapshot") as connection:
+        connection.execute(sa.update(before).values(first_name="reused"))
         connection.commit()
-    fill(recognising, [stays, (2, "bob@example.com", None, "Bob", "FR")])
-    _, lines = snapshot(recognising, MODEL, "now", recipe, "before")
-    place = ("identity", "fingerprint", "primary_key", "query_rows", "reason", "left_out", "row_hash").index
-    names = {line[place("primary_key")]: line[7 + MODEL.fields.names.index("first_name")] for line in lines}
-    assert names == {"1": "taken over", "2": "Bob"}
+    fill(reusing_warehouse, [unchanged, (2, "bob@example.com", None, "Bob", "FR")])
+    _, lines = snapshot(reusing_warehouse, MODEL, "now", recipe, "before")
+    column_index = ("identity", "fingerprint", "primary_key", "query_rows", "reason", "left_out", "row_hash").index
+    names = {line[column_index("primary_key")]: line[7 + MODEL.fields.names.index("first_name")] for line in lines}
+    assert names == {"1": "reused", "2": "Bob"}
 
 
-@pytest.mark.parametrize("twin", [1, 2], ids=["the same row", "another row of the same identity"])
-def test_a_row_that_comes_to_stand_there_twice_is_counted_twice(recognising: Warehouse, twin: int) -> None:
-    """A member that was carried over until now is found among the rows that speak for it, whatever they look like."""
-    recipe = make_recipe(recognising, resolve_model(recognising, MODEL), "an installation")
+@pytest.mark.parametrize("duplicate", [1, 2], ids=["the same row", "another row of the same identity"])
+def test_a_new_duplicate_of_a_reused_row_is_counted(reusing_warehouse: Warehouse, duplicate: int) -> None:
+    """A reused member with a new duplicate row is counted with both rows."""
+    recipe = make_recipe(reusing_warehouse, resolve_model(reusing_warehouse, MODEL), "an installation")
     ann, bob = (1, "ann@example.com", None, "Ann", "DE"), (3, "bob@example.com", None, "Bob", "DE")
-    fill(recognising, [ann, bob])
-    snapshot(recognising, MODEL, "before", recipe)
-    fill(recognising, [ann, (twin, *ann[1:]), bob])
-    counts, lines = snapshot(recognising, MODEL, "now", recipe, "before")
+    fill(reusing_warehouse, [ann, bob])
+    snapshot(reusing_warehouse, MODEL, "before", recipe)
+    fill(reusing_warehouse, [ann, (duplicate, *ann[1:]), bob])
+    counts, lines = snapshot(reusing_warehouse, MODEL, "now", recipe, "before")
     assert (counts.rows, counts.members) == (3, 2)
     assert sorted((line[2], line[3]) for line in lines) == [("1", 2), ("3", 1)]
 
@@ -177,26 +177,28 @@ def test_a_row_that_comes_to_stand_there_twice_is_counted_twice(recognising: War
     ],
     ids=["hash_pii", "primary_key", "mapping", "fewer", "type"],
 )
-def test_a_recipe_is_of_everything_that_makes_a_member(recognising: Warehouse, other: Model) -> None:
-    """A changed mapping has another recipe, another query has not; and no two installations share one."""
+def test_a_recipe_depends_on_all_that_defines_a_member(reusing_warehouse: Warehouse, other: Model) -> None:
+    """A recipe changes with the mapping and the installation, and not with the query."""
 
     def resolve(model: Model) -> ResolvedModel:
-        return resolve_columns(model, query_text(recognising, model), [ModelColumn(name, name) for name in COLUMNS])
+        return resolve_columns(
+            model, query_text(reusing_warehouse, model), [ModelColumn(name, name) for name in COLUMNS]
+        )
 
-    mine = make_recipe(recognising, resolve(MODEL), "an installation")
-    assert make_recipe(recognising, resolve(other), "an installation") != mine
-    assert make_recipe(recognising, resolve(MODEL), "another installation") != mine
-    assert make_recipe(recognising, resolve(replace(MODEL, sql="SELECT 5")), "an installation") == mine
-    assert resolve_model(recognising, MODEL) == resolve(MODEL)
+    recipe = make_recipe(reusing_warehouse, resolve(MODEL), "an installation")
+    assert make_recipe(reusing_warehouse, resolve(other), "an installation") != recipe
+    assert make_recipe(reusing_warehouse, resolve(MODEL), "another installation") != recipe
+    assert make_recipe(reusing_warehouse, resolve(replace(MODEL, sql="SELECT 5")), "an installation") == recipe
+    assert resolve_model(reusing_warehouse, MODEL) == resolve(MODEL)
 
 
-def test_row_hashes_mean_nothing_elsewhere(recognising: Warehouse) -> None:
-    """The same row has other hashes in another installation, and a row that cannot be a member has none."""
-    fill(recognising, [(1, "ann@example.com", None, "Ann", "DE"), (2, None, None, "Nobody", "DE")])
+def test_row_hashes_differ_between_installations(reusing_warehouse: Warehouse) -> None:
+    """A row has different hashes in two installations, and a row that cannot be a member has none."""
+    fill(reusing_warehouse, [(1, "ann@example.com", None, "Ann", "DE"), (2, None, None, "Bob", "DE")])
     found = []
     for installation in ("one", "two"):
-        recipe = make_recipe(recognising, resolve_model(recognising, MODEL), installation)
-        _, lines = snapshot(recognising, MODEL, "now", recipe)
+        recipe = make_recipe(reusing_warehouse, resolve_model(reusing_warehouse, MODEL), installation)
+        _, lines = snapshot(reusing_warehouse, MODEL, "now", recipe)
         found.append({line[2]: line[6] for line in lines})
     assert found[0]["2"] is None
     assert found[1]["2"] is None

@@ -1,6 +1,6 @@
-"""Real workers, real kills, real warehouses: a few of what `make torture` makes by the thousand.
+"""Real workers that are really killed, on real warehouses: a few of the histories of `make torture`.
 
-More of them: HISTORIES=100 POINTS=all python -m pytest tests/run/test_torture.py
+Run more of them with: HISTORIES=100 POINTS=all python -m pytest tests/run/test_torture.py
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def rack(request: pytest.FixtureRequest, workers: Workers) -> Iterator[Rack]:
         yield Rack(url, workers, Tally())
 
 
-def test_a_worker_that_is_killed_or_cut_off_at_any_point_leaves_nothing_to_repair(rack: Rack) -> None:
-    """Before or after any statement, commit, request or record: what is left undone the next run does."""
+def test_a_worker_killed_or_disconnected_at_any_point_leaves_nothing_to_repair(rack: Rack) -> None:
+    """After a kill before or after any statement, commit, request or record, the next run does the remaining work."""
     for history in rack.story(None if POINTS == "all" else int(POINTS)):
         rack.put(history)
     assert rack.tally.kills.total() > rack.tally.missed
@@ -49,14 +49,14 @@ def test_a_worker_that_is_killed_or_cut_off_at_any_point_leaves_nothing_to_repai
 
 
 def test_any_history_of_real_workers_ends_equal(rack: Rack) -> None:
-    """Whatever befalls data, LinkedIn, connections and workers: every promise is kept, and calm runs end equal."""
+    """After any faults of data, LinkedIn, connections and workers every promise holds, and calm runs end equal."""
     for history in rack.random("suite", 1, HISTORIES):
         rack.put(history)
     assert rack.tally.histories == HISTORIES
 
 
-def test_a_broken_promise_is_told_with_its_evidence(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The folder of a history that failed stays, and the message names it and the command that repeats the history."""
+def test_a_broken_promise_is_reported_with_its_evidence(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder of a failed history is kept; the message names it and the command that repeats the history."""
 
     def broken(*_: object) -> None:
         raise AssertionError("the books do not agree")
@@ -64,16 +64,16 @@ def test_a_broken_promise_is_told_with_its_evidence(workers: Workers, monkeypatc
     monkeypatch.setattr(judging, "check_books", broken)
     with pytest.raises(Broken, match="the books do not agree") as failure:
         Rack(None, workers, Tally()).put(make_history("suite", 1, overlapping=False))
-    told = str(failure.value)
-    assert "make torture WAREHOUSE=duckdb SEED=suite FIRST=1 HISTORIES=1" in told
-    folder = Path(told.partition("evidence: ")[2].splitlines()[0])
+    message = str(failure.value)
+    assert "make torture WAREHOUSE=duckdb SEED=suite FIRST=1 HISTORIES=1" in message
+    folder = Path(message.partition("evidence: ")[2].splitlines()[0])
     left = {path.name for path in folder.iterdir()}
     assert {"history.txt", "state.json", "config.yaml", "warehouse.duckdb", "01.out", "01.err"} <= left
     shutil.rmtree(folder)
 
 
-def test_a_history_can_be_had_again() -> None:
-    """The command that a failure prints leads to the very history that failed."""
+def test_a_history_can_be_repeated() -> None:
+    """The name of a history, which a failure prints, reproduces the same history."""
     for history in story.later_syncs(story.points({"statement": 5, "request": 2}, remote=True)):
         assert story.told(history.name) == history
     assert make_history("suite", 7, overlapping=True) == make_history("suite", 7, overlapping=True)

@@ -1,6 +1,6 @@
-"""Overlapping, hanging and dead workers, as real processes: never two at once, and none that writes or sends too late.
+"""Overlapping, paused and dead workers, as real processes: never two at once, and none that writes or sends too late.
 
-More of everything: ROUNDS=10 python -m pytest tests/run/test_workers.py
+Run more rounds with: ROUNDS=10 python -m pytest tests/run/test_workers.py
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ DAY = 86400.0
 ROUNDS = int(os.environ.get("ROUNDS", "1"))
 
 MOMENTS = ("query", "promote", "REMOVEs", "token", "ADDs")
-"""Where a worker is stopped: in its query, in the transaction of the commit point, in its delivery."""
+"""Where a worker is paused: in its query, in the transaction of the commit point, in its delivery."""
 
 PAUSE = "case when id = 500 then pg_sleep(1)::text is not null else true end"
 STANDARD_MODEL = {"model": {"sql": "select * from people", "primary_key": "id"}}
@@ -76,15 +76,15 @@ def duckdb_world(tmp_path: Path) -> Iterator[World]:
         yield settled(World(f"duckdb:///{path}", running, tmp_path))
 
 
-def crowd(workers: Workers, world: World, count: int, **settings: float) -> list[Answer]:
-    """What so many workers left behind that began at the same moment, each with every member to send."""
+def run_at_once(workers: Workers, world: World, count: int, **settings: float) -> list[Answer]:
+    """Return the answers of `count` workers that started at the same time, each with every member to send."""
     at = time.time() + 0.02 * count
     started = [workers.run(world, "--full", at=at, **settings) for _ in range(count)]
     return [worker.wait() for worker in started]
 
 
-def everything(world: World) -> dict[str, list[str]]:
-    """All rows of all tables of the worker's own."""
+def read_state(world: World) -> dict[str, list[str]]:
+    """Return all rows of all state tables."""
     tables = "select table_name from information_schema.tables where table_schema = 'warehouse_sync'"
     return {
         name: sorted(map(repr, world.query(f'select * from warehouse_sync."{name}"')))
@@ -94,14 +94,14 @@ def everything(world: World) -> dict[str, list[str]]:
 
 @dataclass(frozen=True)
 class Span:
-    """A run between its commit point and its end."""
+    """The time between the commit point of a run and its end."""
 
     begin: datetime
     end: datetime
 
 
 def check_one_at_a_time(world: World) -> list[Span]:
-    """No two runs of the sync delivered at once, no request left outside of a run, and the lease is free."""
+    """Check that runs did not deliver at the same time, that requests belong to runs, and that the lease is free."""
     rows = world.query("select lease_token, promoted_at, finished_at from warehouse_sync.runs order by run_id")
     tokens = [row.lease_token for row in rows]
     assert tokens == sorted(set(tokens))
@@ -116,8 +116,8 @@ def check_one_at_a_time(world: World) -> list[Span]:
 
 
 @pytest.mark.parametrize(("count", "schema"), [(2, "migrated"), (5, "empty"), (20, "migrated"), (20, "empty")])
-def test_many_workers_on_one_sync(workers: Workers, postgres_world: World, count: int, schema: str) -> None:
-    """Of workers that begin at once one runs, and the others are skipped; whoever comes behind it runs after it."""
+def test_only_one_of_many_workers_runs_a_sync(workers: Workers, postgres_world: World, count: int, schema: str) -> None:
+    """Of workers that start at the same time one runs and the others are skipped, or run after it has ended."""
     world, rows = postgres_world, people(range(400))
     world.fill(rows)
     if schema == "migrated":
@@ -127,7 +127,7 @@ def test_many_workers_on_one_sync(workers: Workers, postgres_world: World, count
         before = len(world.query("select 1 from pg_tables where schemaname = 'warehouse_sync'")) and len(
             world.query("select 1 from warehouse_sync.runs")
         )
-        answers = crowd(workers, world, count)
+        answers = run_at_once(workers, world, count)
         assert [answer.code for answer in answers] == [0] * count, [answer.err for answer in answers if answer.code]
         statuses = [told(answer)["status"] for answer in answers]
         ran = statuses.count("succeeded")
@@ -138,18 +138,18 @@ def test_many_workers_on_one_sync(workers: Workers, postgres_world: World, count
         check_converged(world, rows)
 
 
-def test_workers_take_turns_on_a_duckdb_file(workers: Workers, duckdb_world: World) -> None:
-    """Workers that begin at once on one file run one after another, as long as they get in within their patience."""
+def test_workers_run_one_after_another_on_a_duckdb_file(workers: Workers, duckdb_world: World) -> None:
+    """Workers that start at the same time on one file run one after another, within their timeout."""
     world, rows = duckdb_world, people(range(400))
     world.fill(rows)
-    answers = crowd(workers, world, 5, lock_patience=60.0)
+    answers = run_at_once(workers, world, 5, lock_patience=60.0)
     assert [(answer.code, told(answer)["status"]) for answer in answers] == [(0, "succeeded")] * 5
     assert len(check_one_at_a_time(world)) == 5
     check_converged(world, rows)
 
 
-def test_a_duckdb_file_that_is_held_for_too_long(workers: Workers, duckdb_world: World) -> None:
-    """Workers that do not get at the file in time end as failed, name the one that holds it, and have done nothing."""
+def test_workers_fail_when_a_duckdb_file_is_locked_for_too_long(workers: Workers, duckdb_world: World) -> None:
+    """Workers that cannot open the file in time fail, name the process that holds it, and have changed nothing."""
     world, rows = duckdb_world, people(range(400))
     world.fill(rows)
     world.sandbox.inject("slow:users:times=0:seconds=0.5")
@@ -169,8 +169,8 @@ def test_a_duckdb_file_that_is_held_for_too_long(workers: Workers, duckdb_world:
     check_converged(world, rows)
 
 
-def test_workers_of_several_syncs(workers: Workers, postgres_world: World) -> None:
-    """Five syncs in one schema run in five processes at once: all succeed, under numbers of their own."""
+def test_syncs_of_one_schema_run_at_the_same_time(workers: Workers, postgres_world: World) -> None:
+    """Five syncs in one schema run in five processes at the same time: all succeed, each with its own run id."""
     world, rows = postgres_world, people(range(500))
     world.fill(rows)
     world.sandbox.inject("slow:users:times=0:seconds=1.5")
@@ -199,11 +199,11 @@ def test_workers_of_several_syncs(workers: Workers, postgres_world: World) -> No
     check_log(world)
 
 
-def hang(workers: Workers, world: World, moment: str) -> tuple[Worker, Sequence[dict[str, Any]]]:
-    """A worker that was stopped at this moment of its second run, and what its query gave.
+def pause(workers: Workers, world: World, moment: str) -> tuple[Worker, Sequence[dict[str, Any]]]:
+    """Pause a worker at a moment of its second run; return it and the rows of its query.
 
-    During REMOVEs and ADDs it is stopped while all requests that it may have in flight wait for their answers: between
-    its last look at the lease and the first byte of a request there is a moment that no worker can close.
+    During REMOVEs and ADDs it is paused while all its requests wait for answers, because a worker that is paused
+    between its last check of the lease and the first byte of a request cannot notice that in time.
     """
     world.fill(people(range(600)))
     assert workers.run(world).wait().code == 0
@@ -220,7 +220,7 @@ def hang(workers: Workers, world: World, moment: str) -> tuple[Worker, Sequence[
         worker = workers.run(world)
         wait_until(lambda: bool(under_way(world, "users")), "the delivery is under way")
         world.sandbox.inject("slow:token:times=0:seconds=0.5")
-        wait_until(lambda: under_way(world, "token") == 1 and not under_way(world, "users"), "it wants a fresh token")
+        wait_until(lambda: under_way(world, "token") == 1 and not under_way(world, "users"), "it fetches a new token")
     else:
         if moment == "query":
             settled(world, **SLOW_MODEL)
@@ -228,61 +228,63 @@ def hang(workers: Workers, world: World, moment: str) -> tuple[Worker, Sequence[
             with world.connect() as connection:
                 connection.execute(sa.text(SLOW_PROMOTE))
         worker = workers.run(world)
-        wait_until(lambda: is_pausing(world, "CREATE TABLE" if moment == "query" else "promoted_run"), "it pauses")
+        wait_until(
+            lambda: is_pausing(world, "CREATE TABLE" if moment == "query" else "promoted_run"), "its statement waits"
+        )
     worker.send(signal.SIGSTOP)
-    wait_until(lambda: not under_way(world) and not is_pausing(world), "everything under way is over")
+    wait_until(lambda: not under_way(world) and not is_pausing(world), "all that was under way has ended")
     world.sandbox.clear_faults()
     if moment == "query":
         settled(world, **STANDARD_MODEL)
     return worker, rows
 
 
-def begin_early(workers: Workers, world: World, **settings: float) -> None:
-    """A worker that begins while another one's lease lasts is skipped; one that was not began after its expiry."""
+def check_skipped_before_expiry(workers: Workers, world: World, **settings: float) -> None:
+    """Check that a worker that starts before the lease of another has expired is skipped."""
     (expiry,) = only(world, "select lease_expires_at from warehouse_sync.syncs")
     report = told(workers.run(world, **settings).wait())
-    if report["status"] != "skipped":  # On a busy machine it may have come too late for this.
+    if report["status"] != "skipped":  # On a busy machine the worker may start after the expiry.
         (started,) = only(world, f"select started_at from warehouse_sync.runs where run_id = {report['run_id']}")
         assert started > expiry
 
 
-def stop_and_take_over(workers: Workers, world: World, moment: str) -> None:
-    """Stopped, taken over and continued: it writes nothing more, sends nothing more, and says why it ends."""
-    hanging, _ = hang(workers, world, moment)
-    begin_early(workers, world)
+def check_taken_over(workers: Workers, world: World, moment: str) -> None:
+    """Check that a worker that was paused and taken over writes and sends nothing more, and reports why it ends."""
+    paused, _ = pause(workers, world, moment)
+    check_skipped_before_expiry(workers, world)
     wait_for_expiry(world)
     rows = people(range(400, 1000))
     refill(world, rows)
-    over = workers.run(world).wait(20)
-    assert (over.code, told(over)["status"]) == (0, "succeeded"), over.err
-    state, sent = everything(world), len(world.sandbox.requests())
-    hanging.send(signal.SIGCONT)
-    answer = hanging.wait()
+    successor = workers.run(world).wait(20)
+    assert (successor.code, told(successor)["status"]) == (0, "succeeded"), successor.err
+    state, sent = read_state(world), len(world.sandbox.requests())
+    paused.send(signal.SIGCONT)
+    answer = paused.wait()
     assert answer.code == 1
     assert "Traceback" not in answer.err
     reasons = ["another worker has taken over", "could not renew its lease"]
     if moment in ("query", "promote"):
-        reasons.append("was lost, could not")  # The server has ended the transaction that it was stopped in.
+        reasons.append("was lost, could not")  # The server ended the transaction in which the worker was paused.
     assert any(reason in told(answer)["reason"] for reason in reasons)
     assert len(world.sandbox.requests()) == sent
-    assert everything(world) == state
+    assert read_state(world) == state
     check_one_at_a_time(world)
     check_converged(world, rows)
 
 
-def stop_and_go_on(workers: Workers, world: World, moment: str) -> None:
-    """Stopped for longer than its lease while nobody took over, it goes on and succeeds."""
-    hanging, rows = hang(workers, world, moment)
+def check_continued(workers: Workers, world: World, moment: str) -> None:
+    """Check that a worker that was paused for longer than its lease, and not taken over, continues and succeeds."""
+    paused, rows = pause(workers, world, moment)
     wait_for_expiry(world)
-    hanging.send(signal.SIGCONT)
-    answer = hanging.wait()
+    paused.send(signal.SIGCONT)
+    answer = paused.wait()
     assert (answer.code, told(answer)["status"]) == (0, "succeeded"), answer.err
     assert len(check_one_at_a_time(world)) == 2
     check_converged(world, rows)
 
 
-def die(workers: Workers, world: World, ahead: float) -> None:
-    """Killed, its lease is taken over after the expiry and not before, whatever the clocks of the others say."""
+def check_killed(workers: Workers, world: World, ahead: float) -> None:
+    """Check that the lease of a killed worker is taken over after its expiry and not before, with any local clocks."""
     world.fill(people(range(400)))
     assert workers.run(world, clock=ahead).wait().code == 0
     rows = people(range(200, 600))
@@ -298,8 +300,8 @@ def die(workers: Workers, world: World, ahead: float) -> None:
         "select extract(epoch from lease_expires_at - timezone('utc', clock_timestamp())) from warehouse_sync.syncs",
     )
     assert 0 < left <= LEASE
-    begin_early(workers, world, clock=ahead)
-    begin_early(workers, world, clock=-ahead)
+    check_skipped_before_expiry(workers, world, clock=ahead)
+    check_skipped_before_expiry(workers, world, clock=-ahead)
     wait_for_expiry(world)
     late = [workers.run(world, "--full", clock=clock) for clock in (-ahead, ahead, 0.0)]
     statuses = [told(each.wait())["status"] for each in late]
@@ -313,10 +315,10 @@ def die(workers: Workers, world: World, ahead: float) -> None:
 
 
 HISTORIES: dict[str, Callable[[Workers, World], None]] = {
-    **{f"taken over, stopped at {at}": partial(stop_and_take_over, moment=at) for at in MOMENTS},
-    "not missed, stopped at ADDs": partial(stop_and_go_on, moment="ADDs"),
-    "killed, clocks a day ahead": partial(die, ahead=DAY),
-    "killed, clocks a day behind": partial(die, ahead=-DAY),
+    **{f"taken over, paused at {at}": partial(check_taken_over, moment=at) for at in MOMENTS},
+    "not taken over, paused at ADDs": partial(check_continued, moment="ADDs"),
+    "killed, clocks a day ahead": partial(check_killed, ahead=DAY),
+    "killed, clocks a day late": partial(check_killed, ahead=-DAY),
 }
 
 
@@ -324,7 +326,7 @@ HISTORIES: dict[str, Callable[[Workers, World], None]] = {
 def histories(
     workers: Workers, postgres: Server, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Future[None]]]:
-    """All histories, four at a time, in worlds of their own: most of their time they wait for a lease to run out."""
+    """Run all histories in their own worlds, four at a time, because they mostly wait for a lease to expire."""
 
     def play(name: str) -> None:
         token_life = 1.0 if name.endswith("token") else DAY
@@ -336,13 +338,13 @@ def histories(
 
 
 @pytest.mark.parametrize("name", HISTORIES)
-def test_a_worker_that_falls_silent(histories: dict[str, Future[None]], name: str) -> None:
-    """Whoever hangs past its lease, or dies, is replaced once it has run out, and does nothing afterwards."""
+def test_a_worker_that_pauses_or_dies_is_replaced(histories: dict[str, Future[None]], name: str) -> None:
+    """A worker that is paused for longer than its lease, or dies, is replaced after the expiry and does no more."""
     histories[name].result()
 
 
-def test_what_waits_is_due_by_the_warehouse_s_clock(workers: Workers, postgres_world: World) -> None:
-    """Clocks that are a day off neither put off what waits, nor make it dead before its time."""
+def test_retries_are_due_by_the_clock_of_the_warehouse(workers: Workers, postgres_world: World) -> None:
+    """A worker whose clock is wrong by a day neither delays queued operations nor makes them dead too early."""
     world, rows = postgres_world, people(range(400))
     world.fill(rows)
     world.sandbox.inject("refuse_elements:users:times=0:status=503:indices=0|1")
