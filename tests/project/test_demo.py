@@ -1,4 +1,4 @@
-"""The demo shows the main job, ends well within a minute, and checks its own claim."""
+"""The demo shows the main task, takes less than a minute, and checks its result."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ DEMO = Path(__file__).parents[2] / "configs" / "quickstart" / "demo.py"
 
 
 def test_the_demo_ends_with_an_audience_that_equals_the_query(tmp_path: Path) -> None:
+    """The demo runs three times and reports an audience that equals the query under every reading."""
     started = time.monotonic()
     done = subprocess.run(
         [sys.executable, str(DEMO)], cwd=tmp_path, env=dict(os.environ), capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert time.monotonic() - started < 60
-    verdicts = [
+    results = [
         line.split() for line in done.stdout.splitlines() if line.startswith(("identifiers", "elements", "persons"))
     ]
-    assert [(words[0], words[-1]) for words in verdicts if words[1] == "audience"] == [
+    assert [(words[0], words[-1]) for words in results if words[1] == "audience"] == [
         ("identifiers", "equal"),
         ("elements", "equal"),
         ("persons", "equal"),

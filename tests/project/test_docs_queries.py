@@ -1,4 +1,4 @@
-"""The SQL of the documentation, run against the tables that a real history of runs leaves behind."""
+"""The SQL of the documentation, run on the tables of real runs."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ EXPECTED: dict[str, list[set[str]]] = {
     "Why a member was sent": [{"1", "2", "6"}],
     "What became of one e-mail address": [{"2"}, {"2"}],
 }
-"""What each query finds in its column `primary_key`; where it has none, `operation` or nothing is looked at."""
+"""The values of column `primary_key` that each query finds; without it those of `operation`, or none."""
 
 
 def blocks(page: str) -> list[tuple[str, str]]:
-    """Each SQL example of a page, with the heading that it stands under."""
+    """Return each SQL example of a page with its heading."""
     found: list[tuple[str, str]] = []
     heading = ""
     text = (DOCS / page).read_text()
@@ -55,7 +55,7 @@ def hashed(number: int) -> str:
 
 @pytest.fixture
 def world(warehouse_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    """Two days with every kind of ending: delivered, rejected, waiting, dead, rows that cannot be members."""
+    """Yield a world after two runs with every outcome: delivered, rejected, waiting, dead, and rejected rows."""
     make_impatient(monkeypatch)
     with sandbox() as running:
         made = World(warehouse_url, running, tmp_path)
@@ -71,8 +71,8 @@ def world(warehouse_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         yield made
 
 
-def test_every_example_of_the_state_page_runs_and_finds_what_it_promises(world: World) -> None:
-    """Each SQL block of docs/state.md runs on its warehouses and finds the rows that its heading speaks of."""
+def test_the_queries_of_the_state_page_find_what_they_promise(world: World) -> None:
+    """Each SQL block of docs/state.md runs on its warehouses and finds the rows that its heading names."""
     tables = world.query("select snapshot_table, changes_table from warehouse_sync.runs order by run_id desc")
     names = {
         "snapshot_high_value_customers_12": tables[0].snapshot_table,
@@ -95,8 +95,8 @@ def test_every_example_of_the_state_page_runs_and_finds_what_it_promises(world: 
     assert seen == EXPECTED
 
 
-def test_the_history_of_one_address_tells_its_removal(world: World) -> None:
-    """An address is found by its hash alone: added by the first run, removed by the second."""
+def test_the_history_of_an_address_has_its_removal(world: World) -> None:
+    """The query finds an address by its hash: added by the first run, removed by the second."""
     kind = "DuckDB" if world.url.startswith("duckdb") else "PostgreSQL"
     (sql, *_) = [
         sql for heading, sql in blocks("state.md") if heading.startswith("What became") and f"-- {kind}\n" in sql
@@ -108,8 +108,8 @@ def test_the_history_of_one_address_tells_its_removal(world: World) -> None:
     ]
 
 
-def test_the_grants_of_the_operations_page_are_what_is_printed(tmp_path: Path) -> None:
-    """That they are enough, and none of them too much, is shown in tests/admin/test_grants.py."""
+def test_the_grants_of_the_operations_page_are_those_of_the_command(tmp_path: Path) -> None:
+    """docs/operations.md has the grants that the command prints; tests/admin/test_grants.py tests the grants."""
     (page,) = [text for _, text in blocks("operations.md") if "GRANT" in text]
     with sandbox() as running:
         changes = {"model": {"table": "crm.customers", "primary_key": "id"}}

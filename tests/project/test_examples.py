@@ -1,6 +1,6 @@
-"""The examples in configs/ do what they say: each loads, and runs wherever its warehouse can be had.
+"""The examples in configs/ work: each loads, and its syncs run where its warehouse is available.
 
-configs/quickstart is run by test_demo.py. Snowflake is the local server of harness/snowflake.py.
+test_demo.py runs configs/quickstart. Snowflake is the local server of harness/servers/snowflake.py.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_an_example_is_valid(example: str) -> None:
-    """With no more than the variables that its first lines ask for."""
+    """An example is valid with only the environment variables that its comments name."""
     path = CONFIGS / example
     text = "".join(file.read_text() for file in ([path] if path.is_file() else sorted(path.glob("*.yaml"))))
     comment = " ".join(line for line in text.splitlines() if line.startswith("#"))
@@ -65,8 +65,8 @@ def test_an_example_is_valid(example: str) -> None:
     assert result.exit_code == 0, result.output
 
 
-def test_all_examples_are_looked_at() -> None:
-    """A new one needs its place above, and its table below."""
+def test_all_examples_are_tested() -> None:
+    """Every file in configs/ is in EXAMPLES, so that a new one gets a test."""
     here = {str(path.relative_to(CONFIGS)) for path in CONFIGS.glob("*.yaml")}
     assert here == {example for example in EXAMPLES if "/" not in example and example.endswith(".yaml")}
     assert {path.name for path in CONFIGS.iterdir() if path.is_dir()} == {"quickstart", "several", "kubernetes"}
@@ -77,7 +77,7 @@ def hashed(email: str) -> str:
 
 
 def people(count: int) -> list[dict[str, Any]]:
-    """Of four one does not want to hear from us; every fifth bought long ago."""
+    """Return rows of which one in four has no consent and one in five has an old order."""
     return [
         {
             "customer_id": number,
@@ -112,8 +112,12 @@ from people
 class Case:
     """One sync of an example.
 
-    tables: SQL that makes what it reads, from table `people` and others. expected: the identifiers that its audience
-    must hold, by the people at hand. warehouse: the kind that it reads.
+    Attributes:
+        example: The path of the example in configs/.
+        sync: The name of the sync.
+        tables: SQL statements that create the tables of the sync, from table `people`.
+        expected: A function from the rows of `people` to the identifiers that the audience must hold.
+        warehouse: The kind of warehouse.
     """
 
     example: str
@@ -132,14 +136,14 @@ def customers(rows: Rows) -> set[str]:
 
 
 def buyers(*countries: str) -> Any:
-    def those(rows: Rows) -> set[str]:
+    def expected(rows: Rows) -> set[str]:
         return {
             hashed(row["email"])
             for row in rows
             if row["consent"] and row["country"] in countries and row["days_ago"] < 180
         }
 
-    return those
+    return expected
 
 
 CASES = [
@@ -233,7 +237,7 @@ CASES = [
 
 @pytest.fixture
 def database(tmp_path: Path, session_folder: Path, request: pytest.FixtureRequest) -> Iterator[str]:
-    """The address of an empty database of the kind that the case reads."""
+    """Yield the URL of an empty database of the kind that the case needs."""
     kind = request.node.callspec.params["case"].warehouse
     if kind == "duckdb":
         yield f"duckdb:///{tmp_path}/shop.duckdb"
@@ -249,7 +253,7 @@ def database(tmp_path: Path, session_folder: Path, request: pytest.FixtureReques
 
 
 def fill(url: str, rows: Rows, tables: Sequence[str]) -> None:
-    """Table `people` and what is made from it; what was there before, but for our own schema, is gone."""
+    """Create table `people` and the tables of the case; drop earlier ones, but not the state of the worker."""
     columns: list[sa.Column[Any]] = [
         sa.Column(name, {int: sa.BigInteger, bool: sa.Boolean, str: sa.Text}[type(value)])
         for name, value in rows[0].items()
@@ -264,7 +268,7 @@ def fill(url: str, rows: Rows, tables: Sequence[str]) -> None:
         table.create(connection)
         connection.execute(
             sa.insert(table).values(list(rows))
-        )  # In one statement: executemany is slow on two of three.
+        )  # In one statement: executemany is slow on two of the three warehouses.
         for statement in tables:
             connection.exec_driver_sql(statement)
 
@@ -278,7 +282,7 @@ def held(running: Sandbox) -> set[str]:
 def test_an_example_mirrors_its_tables(
     case: Case, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Twice: everybody, then after some have left. The audience is what the example's SQL means, each time."""
+    """After each of two runs, with and without some rows, the audience holds what the SQL of the example selects."""
     make_impatient(monkeypatch)
     accounts = frozenset({int(PLACEHOLDERS["EUROPE_ACCOUNT_ID"]), int(PLACEHOLDERS["AMERICA_ACCOUNT_ID"])})
     with sandbox(account_ids=accounts) as running:
@@ -287,7 +291,7 @@ def test_an_example_mirrors_its_tables(
             **({"CRM_DATABASE_URL": database} if case.warehouse == "postgres" else {}),
             "SHOP_DATABASE": f"{tmp_path}/shop.duckdb",
             **({"MARKET_DATABASE_URL": database} if case.warehouse == "postgres" else {}),
-            "SNOWFLAKE_URL": re.sub(r":[^:@/]+@", "@", database),  # A key stands in for the password.
+            "SNOWFLAKE_URL": re.sub(r":[^:@/]+@", "@", database),  # A key replaces the password.
             "LINKEDIN_API_URL": running.url,
             "LINKEDIN_OAUTH_URL": running.url,
         }

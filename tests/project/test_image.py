@@ -1,7 +1,7 @@
-"""The image: its recipe is sound, and what it installs runs for a nobody who may write nowhere.
+"""The image: its Dockerfile is right, and the installed program runs for a user without write permission.
 
-Without a container engine the recipe's steps are carried out by hand: the wheel is built from just the files that
-.dockerignore lets through, installed into an environment of its own, and run without privileges.
+Without a container engine the tests execute the steps of the Dockerfile themselves: they build the wheel from the files
+that .dockerignore includes, install it into a new environment, and run it without privileges.
 """
 
 from __future__ import annotations
@@ -28,12 +28,18 @@ from harness.worlds.world import World, create_audience, sandbox
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-STRANGER = 10001
+IMAGE_USER = 10001
 """The user of the image."""
 
 
 class Instruction(NamedTuple):
-    """One instruction of the Dockerfile, on one line, and the number of its stage from 0."""
+    """One instruction of the Dockerfile.
+
+    Attributes:
+        word: The instruction, such as COPY.
+        rest: Its arguments, on one line.
+        stage: The number of its stage, from 0; -1 before the first FROM.
+    """
 
     word: str
     rest: str
@@ -52,12 +58,12 @@ def instructions() -> list[Instruction]:
     return found
 
 
-def given(word: str, stage: int) -> list[str]:
+def arguments_of(word: str, stage: int) -> list[str]:
     return [found.rest for found in instructions() if (found.word, found.stage) == (word, stage)]
 
 
-def context() -> set[str]:
-    """The files of the checkout that a build gets to see."""
+def build_context() -> set[str]:
+    """Return the files of the checkout that are in the build context."""
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     exclude_paths: Any = docker_build.exclude_paths
     paths = exclude_paths(str(ROOT), [line for line in lines if line and not line.startswith("#")])
@@ -65,57 +71,58 @@ def context() -> set[str]:
 
 
 def sources() -> list[str]:
-    """What the build stage copies from the checkout."""
-    return [word for rest in given("COPY", 0) for word in rest.split()[:-1]]
+    """Return the paths that the build stage copies from the checkout."""
+    return [word for rest in arguments_of("COPY", 0) for word in rest.split()[:-1]]
 
 
-def test_hadolint_has_nothing_to_say() -> None:
+def test_hadolint_finds_no_problem() -> None:
+    """hadolint accepts the Dockerfile."""
     linter = BIN / "hadolint"
     if not linter.exists():
         pytest.skip("NO HADOLINT, the Dockerfile is not linted: install the extra dev")
-    done = subprocess.run([str(linter), str(ROOT / "Dockerfile")], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "")
+    result = subprocess.run([str(linter), str(ROOT / "Dockerfile")], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (0, "")
 
 
-def test_both_stages_stand_on_the_base_image_that_was_asked_for() -> None:
-    """No line names a frontend or another image, so that a mirror of the base image is all that a build needs."""
+def test_both_stages_use_the_given_base_image() -> None:
+    """No line names a frontend or another image, so that a build needs only a mirror of the base image."""
     assert "syntax=" not in (ROOT / "Dockerfile").read_text()
     assert [found.rest.split()[0] for found in instructions() if found.word == "FROM"] == ["${BASE_IMAGE}"] * 2
-    assert given("ARG", -1) == ["BASE_IMAGE=python:3.12-slim"]
+    assert arguments_of("ARG", -1) == ["BASE_IMAGE=python:3.12-slim"]
 
 
-def test_the_image_runs_as_nobody_in_particular() -> None:
-    """Its user is a number, as runAsNonRoot wants it, and the same as in the CronJobs."""
+def test_the_image_runs_as_a_numeric_user() -> None:
+    """The user is a number, which runAsNonRoot needs, and the same as in the CronJobs."""
     from warehouse_sync.admin.kubernetes import USER
 
-    assert given("USER", 1) == [f"{USER}:{USER}"] == [f"{STRANGER}:{STRANGER}"]
-    assert given("ENTRYPOINT", 1) == ['["warehouse-sync"]']
+    assert arguments_of("USER", 1) == [f"{USER}:{USER}"] == [f"{IMAGE_USER}:{IMAGE_USER}"]
+    assert arguments_of("ENTRYPOINT", 1) == ['["warehouse-sync"]']
 
 
-def test_the_build_sees_what_it_copies_and_nothing_else() -> None:
-    """Every source of a COPY is let through; no configuration, test, database or secret of a checkout is."""
-    let_through = context()
+def test_the_build_context_holds_only_what_is_copied() -> None:
+    """The build context has every source of a COPY, and no configuration, test, database or secret."""
+    included = build_context()
     for source in sources():
-        assert any(path == source or path.startswith(f"{source}/") for path in let_through), source
-    needed = {path for path in let_through if any(path == name or path.startswith(f"{name}/") for name in sources())}
-    # Docker itself reads these two.
-    assert let_through - needed <= {"Dockerfile", ".dockerignore"}
-    assert [path for path in let_through if "__pycache__" in path or path.endswith(".pyc")] == []
-    assert "warehouse_sync/py.typed" in let_through
-    assert "migrations/versions/0001_state.py" in let_through
+        assert any(path == source or path.startswith(f"{source}/") for path in included), source
+    needed = {path for path in included if any(path == name or path.startswith(f"{name}/") for name in sources())}
+    # Docker reads these two itself.
+    assert included - needed <= {"Dockerfile", ".dockerignore"}
+    assert [path for path in included if "__pycache__" in path or path.endswith(".pyc")] == []
+    assert "warehouse_sync/py.typed" in included
+    assert "migrations/versions/0001_state.py" in included
 
 
-def test_nothing_of_the_build_reaches_the_image_but_the_environment() -> None:
-    """The second stage copies one folder and installs nothing: no compiler, no cache of pip, no checkout."""
-    assert given("COPY", 1) == ["--from=build /opt/warehouse-sync /opt/warehouse-sync"]
-    assert not re.search(r"\b(pip|apt-get|apk|gcc)\b", " ".join(given("RUN", 1)))
-    for rest in given("RUN", 0):
+def test_the_image_holds_only_the_environment() -> None:
+    """The second stage copies one folder and installs nothing: no compiler, no pip cache, no checkout."""
+    assert arguments_of("COPY", 1) == ["--from=build /opt/warehouse-sync /opt/warehouse-sync"]
+    assert not re.search(r"\b(pip|apt-get|apk|gcc)\b", " ".join(arguments_of("RUN", 1)))
+    for rest in arguments_of("RUN", 0):
         assert rest.count("pip wheel") + rest.count("pip install") == rest.count("--no-cache-dir")
 
 
 @pytest.fixture(scope="module")
 def open_folder() -> Iterator[Path]:
-    """A folder that any user may look into; pytest closes its own to others, over and over."""
+    """Yield a folder that any user can read, because pytest makes its own folders private."""
     with tempfile.TemporaryDirectory(prefix="warehouse-sync-image") as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
@@ -123,48 +130,48 @@ def open_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def program(open_folder: Path) -> Path:
-    """`warehouse-sync` as the image has it: from a wheel, in an environment that borrows this one's libraries."""
+    """Install `warehouse-sync` from a wheel, as the image does, with the libraries of the tests; return its path."""
     folder = open_folder
     source, dist, environment = folder / "src", folder / "dist", folder / "environment"
-    for path in context():
+    for path in build_context():
         if any(path == name or path.startswith(f"{name}/") for name in sources()):
             (source / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / path, source / path)
     build = "from hatchling.build import build_wheel; import sys; build_wheel(sys.argv[1])"
     dist.mkdir()
-    done(sys.executable, "-c", build, str(dist), cwd=source)
+    run_command(sys.executable, "-c", build, str(dist), cwd=source)
     (wheel,) = dist.glob("*.whl")
-    done(sys.executable, "-m", "venv", "--without-pip", str(environment))
+    run_command(sys.executable, "-m", "venv", "--without-pip", str(environment))
     installed = next((environment / "lib").glob("python*")) / "site-packages"
-    # Lines of a .pth file stand behind the environment's own packages, and those of the other folder are not followed:
-    # the checkout that is installed there stays out.
+    # Folders of a .pth file come after the packages of the environment, and .pth files in them are ignored, so that the
+    # checkout is not imported.
     libraries = next(path for path in sys.path if path.endswith("site-packages"))
     (installed / "libraries.pth").write_text(f"{libraries}\n")
     pip = [sys.executable, "-m", "pip", "--python", str(environment / "bin" / "python")]
-    done(*pip, "install", "--quiet", "--no-deps", "--no-index", "--disable-pip-version-check", str(wheel))
+    run_command(*pip, "install", "--quiet", "--no-deps", "--no-index", "--disable-pip-version-check", str(wheel))
     shutil.rmtree(source)
     return environment / "bin" / "warehouse-sync"
 
 
-def done(*command: str, cwd: Path | None = None) -> str:
+def run_command(*command: str, cwd: Path | None = None) -> str:
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     ended = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout
 
 
-def as_a_stranger(folder: Path, *words: str, environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run without any right to write, in a folder and with a home that cannot be written to."""
+def run_without_privileges(folder: Path, *words: str, environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a command without permission to write, neither to its folder nor to its home."""
     command: Sequence[str] = words
     if os.geteuid() == 0:
-        # It may read what root may, as the interpreter can lie in root's home; it may write only what is its own.
+        # It may read all that root may, as the interpreter can be in the home of root, but write only its own files.
         only = "-all,+dac_read_search"
         rights = [f"--inh-caps={only}", f"--ambient-caps={only}", f"--bounding-set={only}", "--no-new-privs"]
-        ids = [f"--reuid={STRANGER}", f"--regid={STRANGER}", "--clear-groups"]
+        ids = [f"--reuid={IMAGE_USER}", f"--regid={IMAGE_USER}", "--clear-groups"]
         if shutil.which("setpriv") is None:
-            pytest.skip("NO SETPRIV, the image's program is not run without privileges: install util-linux")
+            pytest.skip("NO SETPRIV, the program is not tested without privileges: install util-linux")
         command = ["setpriv", *ids, *rights, *words]
-    image = dict(pair.split("=", 1) for rest in given("ENV", 1) for pair in rest.split())
+    image = dict(pair.split("=", 1) for rest in arguments_of("ENV", 1) for pair in rest.split())
     kept = {key: value for key, value in image.items() if key != "PATH"}
     return subprocess.run(
         command,
@@ -177,53 +184,53 @@ def as_a_stranger(folder: Path, *words: str, environ: Mapping[str, str]) -> subp
     )
 
 
-def test_the_installed_program_needs_no_place_to_write_to_but_its_warehouse(program: Path, open_folder: Path) -> None:
-    """Version, check and a whole scheduled run on DuckDB, by a user who may write beside the database only."""
-    place, data = open_folder / "read-only", open_folder / "data"
-    for folder in (place, data):
+def test_the_installed_program_writes_only_to_its_warehouse(program: Path, open_folder: Path) -> None:
+    """--version, validate and a scheduled run work for a user who can write only to the folder of the DuckDB file."""
+    config_folder, data = open_folder / "read-only", open_folder / "data"
+    for folder in (config_folder, data):
         folder.mkdir()
     with sandbox() as running:
-        world = World(f"duckdb:///{data}/warehouse.duckdb", running, place)
-        # An audience that is there already: a fresh one wants five seconds of patience.
+        world = World(f"duckdb:///{data}/warehouse.duckdb", running, config_folder)
+        # An existing audience, because a new one takes five seconds.
         world.account = {"access_token": "sandbox-access"}
         world.changes = {"audience": {"type": "user", "id": create_audience(running)}}
         world.fill([{"id": 1, "email": "person1@example.com"}])
         written = world.written
         for key in ("client_id", "client_secret", "refresh_token"):
             del written["destinations"]["ads"][key]
-        (place / "sync.yaml").write_text(json.dumps(written))
-        place.chmod(0o555)
+        (config_folder / "sync.yaml").write_text(json.dumps(written))
+        config_folder.chmod(0o555)
         if os.geteuid() == 0:
             for path in (data, *data.iterdir()):
-                os.chown(path, STRANGER, STRANGER)
-        environ = {"WAREHOUSE_SYNC_CONFIG": str(place)}
-        before = sorted(place.iterdir())
-        version = as_a_stranger(place, str(program), "--version", environ=environ)
-        check = as_a_stranger(place, str(program), "validate", "--offline", environ=environ)
+                os.chown(path, IMAGE_USER, IMAGE_USER)
+        environ = {"WAREHOUSE_SYNC_CONFIG": str(config_folder)}
+        before = sorted(config_folder.iterdir())
+        version = run_without_privileges(config_folder, str(program), "--version", environ=environ)
+        check = run_without_privileges(config_folder, str(program), "validate", "--offline", environ=environ)
         words = ("run", "--trigger", "schedule", "--json")
-        run = as_a_stranger(place, str(program), *words, environ=environ)
+        run = run_without_privileges(config_folder, str(program), *words, environ=environ)
         assert (version.returncode, version.stdout.split()[0]) == (0, "warehouse-sync"), version.stderr
         assert check.returncode == 0, check.stderr
         assert run.returncode == 0, run.stderr
         (report,) = json.loads(run.stdout)
         assert (report["status"], report["delivered"]["add"]) == ("succeeded", 1)
-        assert sorted(place.iterdir()) == before
+        assert sorted(config_folder.iterdir()) == before
         assert {path.name for path in data.iterdir()} <= {"warehouse.duckdb", "warehouse.duckdb.wal"}
         with world.connect() as connection:
             assert connection.scalar(sa.text("select triggered_by from warehouse_sync.runs")) == "schedule"
 
 
 def test_the_installed_program_is_the_wheel(program: Path, tmp_path: Path) -> None:
-    """What the test above runs is not the checkout."""
+    """The program of the tests comes from the wheel, not from the checkout."""
     where = "import warehouse_sync, pathlib; print(pathlib.Path(warehouse_sync.__file__).parent)"
-    found = as_a_stranger(tmp_path, str(program.parent / "python"), "-c", where, environ={})
+    found = run_without_privileges(tmp_path, str(program.parent / "python"), "-c", where, environ={})
     assert found.stdout.strip().startswith(str(program.parent.parent)), found.stderr
     assert (Path(found.stdout.strip()) / "migrations" / "env.py").exists()
 
 
 @contextmanager
 def worker(status: int) -> Iterator[int]:
-    """The port of something that answers `/healthz` with `status`."""
+    """Yield the port of a server that answers `/healthz` with `status`."""
 
     class Answer(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -239,37 +246,37 @@ def worker(status: int) -> Iterator[int]:
         server.shutdown()
 
 
-def is_well(folder: Path, *words: str) -> bool:
-    """What the image's health check says of a container whose first process has these words."""
-    (check,) = given("HEALTHCHECK", 1)
+def is_healthy(folder: Path, *words: str) -> bool:
+    """Return the result of the health check of the image when the first process has this command line."""
+    (check,) = arguments_of("HEALTHCHECK", 1)
     program = json.loads(check[check.index("[") :])
     cmdline = folder / "cmdline"
     cmdline.write_bytes(b"".join(word.encode() + b"\0" for word in words))
     assert program[2].count("/proc/1/cmdline") == 1
-    # Without --port it is serve's own default.
-    assert f", {given('EXPOSE', 1)[0]}); " in program[2]
-    looked = program[2].replace("/proc/1/cmdline", str(cmdline))
-    return subprocess.run([sys.executable, "-c", looked], capture_output=True, check=False).returncode == 0
+    # Without --port the check uses the default port of serve.
+    assert f", {arguments_of('EXPOSE', 1)[0]}); " in program[2]
+    check_source = program[2].replace("/proc/1/cmdline", str(cmdline))
+    return subprocess.run([sys.executable, "-c", check_source], capture_output=True, check=False).returncode == 0
 
 
-def test_the_health_check_asks_serve_alone(tmp_path: Path) -> None:
-    """`serve` is well when /healthz says so; any other verb has no port and is well while it lives."""
+def test_the_health_check_requests_only_serve(tmp_path: Path) -> None:
+    """`serve` is healthy when /healthz answers 200; other commands have no port and are healthy while they run."""
     for status in (200, 503):
         with worker(status) as port:
-            assert is_well(tmp_path, "python3", "warehouse-sync", "serve", "--port", str(port)) is (status == 200)
-    assert not is_well(tmp_path, "python3", "warehouse-sync", "serve", "--port", str(port))
-    assert is_well(tmp_path, "python3", "warehouse-sync", "run", "--all")
-    assert is_well(tmp_path, "python3", "warehouse-sync", "run", "serve")
+            assert is_healthy(tmp_path, "python3", "warehouse-sync", "serve", "--port", str(port)) is (status == 200)
+    assert not is_healthy(tmp_path, "python3", "warehouse-sync", "serve", "--port", str(port))
+    assert is_healthy(tmp_path, "python3", "warehouse-sync", "run", "--all")
+    assert is_healthy(tmp_path, "python3", "warehouse-sync", "run", "serve")
 
 
-def test_the_image_can_be_built_and_run_where_there_is_an_engine() -> None:
-    """Built for real and run with a read-only root file system, where Docker answers."""
+def test_the_image_can_be_built_and_run() -> None:
+    """Where Docker is available, the image can be built and runs with a read-only root file system."""
     try:
         docker: Any = importlib.import_module("docker")
         engine = docker.from_env(timeout=300)
         engine.ping()
-    except Exception:  # noqa: BLE001 - whatever is wrong with Docker, the image is not built here
+    except Exception:  # noqa: BLE001 - with any problem of Docker the image is not built here
         pytest.skip("NO CONTAINER ENGINE, the image is not built; its steps are tested one by one above")
     image, _ = engine.images.build(path=str(ROOT), tag="warehouse-sync:test", rm=True)
-    said = engine.containers.run(image, ["--version"], read_only=True, remove=True, cap_drop=["ALL"])
-    assert said.startswith(b"warehouse-sync ")
+    output = engine.containers.run(image, ["--version"], read_only=True, remove=True, cap_drop=["ALL"])
+    assert output.startswith(b"warehouse-sync ")

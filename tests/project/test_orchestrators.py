@@ -1,7 +1,7 @@
-"""The tasks of docs/orchestrators.md: their types are right, and each end of a run becomes the right end of a task.
+"""The tasks of docs/orchestrators.md: their types are right, and each result of a run gives the right result of a task.
 
-Airflow and Dagster are not installed for it: each weighs more than the worker. mypy judges the blocks by stubs of their
-documented signatures (harness/stubs), and the bodies are run with the few names below in their place.
+Airflow and Dagster are not installed, because each is larger than the worker. mypy checks the examples with stubs of
+their documented signatures (harness/stubs), and the task bodies run with the replacements below.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ ignore_missing_imports = true
 """
 
 
-def judged(folder: Path, **blocks: str) -> str:
-    """What mypy --strict has to say of each block."""
+def run_mypy(folder: Path, **blocks: str) -> str:
+    """Return the output of mypy --strict for the blocks."""
     (folder / "mypy.ini").write_text(MYPY)
     for name, text in blocks.items():
         (folder / f"{name}.py").write_text(text)
@@ -52,42 +52,42 @@ def judged(folder: Path, **blocks: str) -> str:
     return done.stdout + done.stderr
 
 
-def test_the_tasks_are_typed_as_the_orchestrators_and_the_library_are(tmp_path: Path) -> None:
-    """mypy --strict finds nothing; and it would, on either side."""
+def test_the_tasks_pass_the_type_checker(tmp_path: Path) -> None:
+    """mypy --strict accepts the examples, and finds errors in calls of the orchestrator and of the library."""
     wrong = AIRFLOW.replace("report.members", "report.memmbers").replace("retries=3", 'retries="3"')
-    out = judged(tmp_path, airflow_dag=AIRFLOW, dagster_assets=DAGSTER, wrong=wrong)
+    out = run_mypy(tmp_path, airflow_dag=AIRFLOW, dagster_assets=DAGSTER, wrong=wrong)
     lines = out.splitlines()
     assert {line.split(":")[0] for line in lines[:-1]} == {"wrong.py"}, out
     assert {code for line in lines for code in re.findall(r"\[([a-z-]+)\]$", line)} >= {"arg-type", "attr-defined"}, out
 
 
-class Failed(Exception):
-    """Fails a task for good: AirflowFailException, or dagster.Failure without retries."""
+class TaskFailed(Exception):
+    """A failure of a task without retries: AirflowFailException, or dagster.Failure with allow_retries=False."""
 
     def __init__(self, reason: str | None, allow_retries: bool = True) -> None:
         super().__init__(reason)
         self.allow_retries = allow_retries
 
 
-def airflow(begun: list[Any]) -> dict[str, ModuleType]:
+def fake_airflow(started: list[Any]) -> dict[str, ModuleType]:
     def task(**_: Any) -> Callable[[Any], Any]:
-        return lambda function: SimpleNamespace(function=function, __call__=begun.append)
+        return lambda function: SimpleNamespace(function=function, __call__=started.append)
 
-    def noted(**_: Any) -> Callable[[Any], Any]:
-        return lambda function: lambda: begun.append(function.__name__)
+    def dag(**_: Any) -> Callable[[Any], Any]:
+        return lambda function: lambda: started.append(function.__name__)
 
     sdk, exceptions = ModuleType("airflow.sdk"), ModuleType("airflow.sdk.exceptions")
-    vars(sdk).update(task=task, dag=noted)
-    vars(exceptions).update(AirflowFailException=lambda reason: Failed(reason, allow_retries=False))
+    vars(sdk).update(task=task, dag=dag)
+    vars(exceptions).update(AirflowFailException=lambda reason: TaskFailed(reason, allow_retries=False))
     return {"airflow": ModuleType("airflow"), "airflow.sdk": sdk, "airflow.sdk.exceptions": exceptions}
 
 
-def dagster() -> dict[str, ModuleType]:
+def fake_dagster() -> dict[str, ModuleType]:
     module = ModuleType("dagster")
     vars(module).update(
         asset=lambda **_: lambda function: SimpleNamespace(function=function),
         RetryPolicy=lambda **_: None,
-        Failure=Failed,
+        Failure=TaskFailed,
         MaterializeResult=lambda metadata: metadata["members"],
         ScheduleDefinition=lambda **_: None,
         Definitions=lambda **_: None,
@@ -107,9 +107,9 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 
 @pytest.fixture(params=["airflow", "dagster"])
 def task(request: pytest.FixtureRequest, world: World, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
-    """The body of the page's task, on the sync of this test."""
-    begun: list[Any] = []
-    text, modules = (AIRFLOW, airflow(begun)) if request.param == "airflow" else (DAGSTER, dagster())
+    """Return a function that runs the body of the task in the page, for the sync of this test."""
+    started: list[Any] = []
+    text, modules = (AIRFLOW, fake_airflow(started)) if request.param == "airflow" else (DAGSTER, fake_dagster())
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)
     path = world.folder / "config.yaml"
@@ -117,10 +117,10 @@ def task(request: pytest.FixtureRequest, world: World, monkeypatch: pytest.Monke
     namespace: dict[str, Any] = {}
     exec(text.replace("/etc/warehouse-sync", str(path)).replace('"high_value_customers"', repr(SYNC)), namespace)
     if request.param == "airflow":
-        assert begun == ["linkedin_audiences"]
+        assert started == ["linkedin_audiences"]
 
     def run() -> int:
-        assert world.config  # Written.
+        assert world.config  # Reading it writes the file.
         if request.param == "airflow":
             return int(namespace["mirror"].function(SYNC))
         return int(namespace["high_value_customers"].function())
@@ -128,27 +128,31 @@ def task(request: pytest.FixtureRequest, world: World, monkeypatch: pytest.Monke
     return run
 
 
-def test_a_run_that_succeeds_is_a_task_that_succeeds(world: World, task: Callable[[], int]) -> None:
+def test_a_successful_run_is_a_successful_task(world: World, task: Callable[[], int]) -> None:
+    """The task of a successful run returns the number of members."""
     assert task() == 20
     world.check(people(range(20)))
 
 
-def test_a_blocked_run_fails_its_task_for_good(world: World, task: Callable[[], int]) -> None:
+def test_a_blocked_run_fails_its_task_without_retries(world: World, task: Callable[[], int]) -> None:
+    """The task of a run that the guard blocks fails and is not retried."""
     task()
     world.fill(people(range(3)))
-    with pytest.raises(Failed, match=r"guard\.max_removed_percent") as failure:
+    with pytest.raises(TaskFailed, match=r"guard\.max_removed_percent") as failure:
         task()
     assert not failure.value.allow_retries
 
 
-def test_a_configuration_that_is_wrong_fails_its_task_for_good(world: World, task: Callable[[], int]) -> None:
+def test_a_wrong_configuration_fails_its_task_without_retries(world: World, task: Callable[[], int]) -> None:
+    """The task of a sync with a wrong configuration fails and is not retried."""
     world.changes |= {"identifiers": {"sha256_email": "no_such_column"}}
-    with pytest.raises(Failed, match="no_such_column") as failure:
+    with pytest.raises(TaskFailed, match="no_such_column") as failure:
         task()
     assert not failure.value.allow_retries
 
 
-def test_an_incomplete_run_is_retried_and_then_complete(world: World, task: Callable[[], int]) -> None:
+def test_an_incomplete_run_is_retried(world: World, task: Callable[[], int]) -> None:
+    """The task of an incomplete run fails, and its retry completes the audience."""
     world.sandbox.inject(Fault("503", on="users", times=0))
     with pytest.raises(RuntimeError, match="20 operations wait in the retry queue"):
         task()
@@ -157,7 +161,8 @@ def test_an_incomplete_run_is_retried_and_then_complete(world: World, task: Call
     world.check(people(range(20)))
 
 
-def test_a_failed_run_raises_what_an_orchestrator_retries(world: World, task: Callable[[], int]) -> None:
+def test_a_failed_run_raises_an_error_that_is_retried(world: World, task: Callable[[], int]) -> None:
+    """The task of a failed run raises the error of the run, which an orchestrator retries."""
     world.changes |= {"model": {"sql": "select * replace (error('x') as device) from people", "primary_key": "id"}}
     with pytest.raises(QueryFailed):
         task()
