@@ -470,7 +470,7 @@ def test_an_expired_access_token_is_refused(duckdb_world: World) -> None:
         duckdb_world, account={"access_token": token, **dict.fromkeys(("refresh_token", "client_id", "client_secret"))}
     )
     expect_refusal_by_run_and_plan(
-        duckdb_world, broken, "does not take the access token", r"destinations\.ads\.access_token"
+        duckdb_world, broken, "does not accept the access token", r"destinations\.ads\.access_token"
     )
 
 

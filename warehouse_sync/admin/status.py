@@ -199,7 +199,7 @@ def iso_time(moment: datetime | None) -> str | None:
 
 def _read_audience(config: Config, sync: SyncConfig, local: _StoredStatus) -> tuple[AudienceStatus | None, date | None]:
     """The audience and the end of the refresh token. Somebody waits for the answer, so it is asked for only briefly."""
-    destination = open_destination(config.destination_of(sync), patient=False)
+    destination = open_destination(config.destination_of(sync), interactive=True)
     try:
         expires = destination.check().refresh_token_expires
         if sync.audience.id is None and local.installation is None:

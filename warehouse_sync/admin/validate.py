@@ -59,7 +59,7 @@ def _connects(config: WarehouseConfig) -> tuple[str, bool]:
 
 
 def _takes_us(config: DestinationConfig) -> tuple[str, bool]:
-    destination = open_destination(config, patient=False)
+    destination = open_destination(config, interactive=True)
     try:
         expires = destination.check().refresh_token_expires
     finally:
@@ -77,7 +77,7 @@ def _query_works(config: Config, sync: SyncConfig) -> tuple[str, bool]:
 
 
 def _audience_exists(config: Config, sync: SyncConfig) -> tuple[str, bool]:
-    destination = open_destination(config.destination_of(sync), patient=False)
+    destination = open_destination(config.destination_of(sync), interactive=True)
     try:
         wanted = sync.audience
         audience = destination.find(AudienceSpec(wanted.type, None, None, wanted.id, ""), None)

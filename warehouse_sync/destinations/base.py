@@ -1,6 +1,7 @@
-"""What every destination does for a run.
+"""The protocol of a destination, and the values that it exchanges with a run.
 
-The pipeline knows destinations only through this protocol; a contract suite (tests/integration) holds for each.
+Runs know destinations only through this protocol. tests/destinations/test_destination_contract.py checks it for each
+type of destination.
 """
 
 from __future__ import annotations
@@ -19,9 +20,13 @@ from warehouse_sync.operations import Batch, OperationKind, Outcomes
 class AudienceSpec:
     """The audience that a sync wants.
 
-    id: an existing audience of the destination, or None to find or create our own.
-    source_id: our name for it at the destination: installation id and sync, so that it is found again. A later
-    generation of our audience bears a name of its own, which ends in `:2`, `:3` …
+    Attributes:
+        type: The audience type, a key of the destination's audience fields.
+        name: The name of an audience that we create; None leaves the choice to the destination.
+        description: The description of an audience that we create.
+        id: The id of an existing audience; None to find or create our own.
+        source_id: Our key for the audience at the destination: installation id and sync. The destination stores it,
+            so that the audience is found again. Later generations of our audience end in `:2`, `:3` …
     """
 
     type: str
@@ -33,12 +38,20 @@ class AudienceSpec:
 
 @dataclass(frozen=True, slots=True)
 class Audience:
-    """An audience as the destination shows it. Numbers are None while the destination does not know them.
+    """An audience as the destination describes it. Numbers are None while the destination does not report them.
 
-    status: the destination's own word (READY, BUILDING …). created: made by this call, in this run.
-    usable: whether campaigns can use it, in one sentence.
-    warning: what is wrong with it and what to do, in one or two sentences; None while all is well.
-    emptied: the destination has thrown its members away, so every one has to be sent again.
+    Attributes:
+        id: Its id at the destination.
+        type: Its audience type, in our words.
+        name: Its name at the destination.
+        status: The destination's own status (READY, BUILDING …).
+        size: Number of people that campaigns can reach with it.
+        matched: Number of recently sent members that the destination recognised.
+        input_count: Number of recently sent members.
+        created: Whether this call created it.
+        usability: Whether campaigns can use it, in one sentence.
+        warning: What is wrong with it and what to do, in one or two sentences; None if nothing is wrong.
+        emptied: Whether the destination has deleted its members, so that each must be sent again.
     """
 
     id: str
@@ -55,7 +68,7 @@ class Audience:
 
     @property
     def match_rate(self) -> int | None:
-        """How many of the members that were sent lately the destination knows, in per cent; None when unknown."""
+        """Return the percentage of recently sent members that the destination recognised; None when unknown."""
         if self.matched is None or not self.input_count:
             return None
         return round(100 * self.matched / self.input_count)
@@ -63,7 +76,11 @@ class Audience:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """How long the credentials live; None where the destination does not say."""
+    """What the destination reports about our credentials.
+
+    Attributes:
+        refresh_token_expires: Last day of the refresh token; None if the destination does not report it.
+    """
 
     refresh_token_expires: date | None = None
 
@@ -115,69 +132,99 @@ NO_LISTENERS = Events()
 
 
 class Destination(Protocol):
-    """A place that holds audiences.
+    """An account that holds audiences. Thread-safe: `deliver` is called from `max_in_flight` threads at once.
 
-    Thread-safe: `deliver` is called from `max_in_flight` threads at once.
+    Each method that sends requests checks its `permit` before each request. Once the permit has ended, no request is
+    started and waits end early: `deliver` defers what has no outcome yet, every other method raises
+    DestinationUnavailable.
 
-    Each method that sends requests checks its `permit` before each of them. Once that has ended, no request is started
-    and no wait is completed: `deliver` defers what is open, everything else raises DestinationUnavailable.
+    Attributes:
+        batch_size: Greatest number of operations in one batch.
+        max_in_flight: Greatest number of requests at the same time.
     """
 
     batch_size: int
     max_in_flight: int
 
     def fields(self, audience_type: str) -> AudienceFields:
-        """Identifiers and fields that this audience type takes."""
+        """Return the identifiers and fields that `audience_type` accepts."""
         ...
 
     def element_template(self, audience_type: str, operation: OperationKind) -> ElementTemplate:
-        """How an operation on this audience type is written, of the fields that it takes."""
+        """Return the JSON of one operation on an audience of `audience_type`, as a template over its fields."""
         ...
 
     def requests_per_minute(self, audience_type: str) -> int:
-        """The pace that deliveries to this audience type keep."""
+        """Return the rate limit that deliveries to audiences of `audience_type` keep."""
         ...
 
     def check(self, permit: Permit = UNCONDITIONAL) -> Credentials:
-        """Credentials work, the account is ours to write to, the API version is alive. Reads only.
+        """Check the credentials, our access to the account and the API version. Reads only.
 
-        Raises ConfigurationError where the operator must act, DestinationUnavailable where waiting helps.
+        Raises:
+            ConfigurationError: The operator must change something.
+            DestinationUnavailable: A later call may succeed.
         """
         ...
 
     def find(self, spec: AudienceSpec, known_id: str | None, permit: Permit = UNCONDITIONAL) -> Audience | None:
-        """The audience of this spec: `spec.id`, else `known_id`, else by `spec.source_id`; None: not there yet.
+        """Find an audience by `spec.id`, else by `known_id`, else by `spec.source_id`. Reads only.
 
-        A `known_id` that does not bear our `source_id` was chosen by its id once and is not meant any more. Reads only.
-        Raises ConfigurationError when a named or known id does not exist or is of another type or account.
+        Args:
+            spec: The audience that the sync wants.
+            known_id: The id of the audience that the sync fed last. It is ignored if that audience has another
+                `source_id`: the configuration named it by its id then, and does so no longer.
+            permit: The right to send requests.
+
+        Returns:
+            The audience, or None if it does not exist yet.
+
+        Raises:
+            ConfigurationError: No audience has `spec.id` or `known_id`, or it has another type or account.
+            DestinationUnavailable: A later call may succeed.
         """
         ...
 
     def get(self, audience_id: str, permit: Permit = UNCONDITIONAL) -> Audience | None:
-        """The audience of our account with this id, whatever its type and source id; None when there is none any more.
+        """Return the audience of our account with this id, of any type and source id; None if it is deleted.
 
-        Reads only. Raises ConfigurationError when it belongs to another account, else DestinationUnavailable.
+        Reads only.
+
+        Raises:
+            ConfigurationError: The audience belongs to another account.
+            DestinationUnavailable: A later call may succeed.
         """
         ...
 
     def create(self, spec: AudienceSpec, permit: Permit = UNCONDITIONAL) -> Audience:
-        """Create the audience unless it is there, also when the answer to an earlier attempt was lost.
+        """Create the audience unless it exists, and wait until it accepts members.
 
-        It can be written to when this returns. Raises ConfigurationError or DestinationUnavailable.
+        It creates no second audience when the answer to an earlier attempt was lost.
+
+        Raises:
+            ConfigurationError: The operator must change something.
+            DestinationUnavailable: A later call may succeed.
         """
         ...
 
     def deliver(self, audience: Audience, batch: Batch, permit: Permit) -> Outcomes:
-        """Send one batch, written as `element` says; exactly one outcome per operation, in order. Safe to repeat.
+        """Send one batch. Safe to repeat.
 
-        What was deferred because `permit` had ended before any request had left was not `attempted`; for how long the
-        destination wants no requests is `retry_after`.
+        Args:
+            audience: The audience that the operations change.
+            batch: At most `batch_size` operations, written by `element_template`.
+            permit: The right to send requests.
 
-        Raises AuthenticationFailed or another StopRun only when no further batch could succeed either; everything
-        else is told by outcomes.
+        Returns:
+            Exactly one outcome per operation, in order. An operation that was deferred because `permit` had ended
+            before its first request left is not `attempted`. `retry_after` is set if the destination asked for a pause.
+
+        Raises:
+            StopRun: No further batch could succeed either; AuthenticationFailed if the credentials are the reason.
+                Every other failure is an outcome.
         """
         ...
 
     def close(self) -> None:
-        """Give back connections. Nothing may be called afterwards."""
+        """Close all connections. No method may be called afterwards."""
         ...

@@ -1,8 +1,8 @@
 """Open destinations and look up their fields, by the `type` of an entry under `destinations:`.
 
 Each type is a package beside this module. Its module `config` describes it (`config.destination_types`), its module
-`destination` has `open_destination(config, *, events, patient)`. Importing this module is cheap: the HTTP library of
-a package is loaded when one of its destinations is opened.
+`destination` has `open_destination(config, *, events, interactive)`. Importing this module is cheap: the HTTP
+library of a package is loaded when one of its destinations is opened.
 """
 
 from __future__ import annotations
@@ -31,17 +31,19 @@ def audience_fields(type: str, audience_type: str) -> AudienceFields:  # noqa: A
     return config.audience_fields[audience_type]
 
 
-def open_destination(config: DestinationConfig, *, events: Events = NO_LISTENERS, patient: bool = True) -> Destination:
+def open_destination(
+    config: DestinationConfig, *, events: Events = NO_LISTENERS, interactive: bool = False
+) -> Destination:
     """Return the destination of one entry under `destinations:`; nothing is sent yet, and `close()` releases it.
 
     Args:
         config: The entry.
         events: Where requests and delays are published.
-        patient: Retry for minutes, as a run should. Otherwise a call is answered or given up within seconds.
+        interactive: Whether somebody waits for the answer: failed calls are retried for seconds, not for minutes.
 
     Raises:
-        ConfigurationError: The access token cannot be one.
+        ConfigurationError: The access token contains characters that no token has.
 
     """
     module = import_module(f"{PACKAGE}.{config.type}.destination")
-    return cast(Destination, module.open_destination(config, events=events, patient=patient))
+    return cast(Destination, module.open_destination(config, events=events, interactive=interactive))

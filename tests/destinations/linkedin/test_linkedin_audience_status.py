@@ -22,15 +22,15 @@ def audience(status: str | None, size: int | None = None) -> Audience:
         ("READY", 300, "usable in campaigns"),
         ("UPDATING", 5000, "usable in campaigns"),
         ("READY", 299, "fewer than the 300 members LinkedIn needs"),
-        ("READY", None, "LinkedIn does not tell its size yet"),
+        ("READY", None, "LinkedIn does not report its size yet"),
         (None, 300, "usable in campaigns"),
         ("BUILDING", None, "LinkedIn is still building it, which takes up to 48 hours"),
-        ("ARCHIVED", 300, "archived after 30 days without use; LinkedIn wakes it when a campaign takes it"),
+        ("ARCHIVED", 300, "archived after 30 days without use; LinkedIn reactivates it when a campaign selects it"),
         (
             "EXPIRED", 0,
-            "LinkedIn has dropped its members after 90 days without use; the next run sends all of them again",
+            "LinkedIn has deleted its members after 90 days without use; the next run sends all of them again",
         ),
-        ("PAUSED", 300, "nothing is known here of the status PAUSED: see LinkedIn's Campaign Manager"),
+        ("PAUSED", 300, "unknown status PAUSED: see LinkedIn's Campaign Manager"),
     ],
 )  # fmt: skip
 def test_whether_campaigns_can_use_an_audience(status: str | None, size: int | None, expected: str) -> None:
@@ -53,8 +53,8 @@ def test_an_audience_that_is_well_is_not_warned_of(status: str | None, age: floa
 @pytest.mark.parametrize(
     ("status", "size", "words"),
     [
-        ("ARCHIVED", 5, ["archived audience 10804", "into an active or draft campaign", "48 hours"]),
-        ("ARCHIVED", None, ["archived audience 10804", "into an active or draft campaign"]),
+        ("ARCHIVED", 5, ["archived audience 10804", "in an active or draft campaign", "48 hours"]),
+        ("ARCHIVED", None, ["archived audience 10804", "in an active or draft campaign"]),
         ("ARCHIVED", 0, ["archived audience 10804", "empty", "--recreate"]),
         ("FAILED", 5, ["FAILED", "audience 10804", "Campaign Manager", "--recreate"]),
         ("ERROR", 5, ["ERROR", "audience 10804", "Campaign Manager", "--recreate"]),
@@ -87,5 +87,5 @@ def test_an_audience_chosen_by_its_id_is_not_made_anew_by_recreate(status: str, 
     """There --recreate would change nothing; taking audience.id out does."""
     told = with_warning(audience(status, size), 9 * DAY, chosen_by_id=True).warning
     assert told is not None
-    assert "take audience.id out" in told
+    assert "remove audience.id" in told
     assert "--recreate" not in told

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from warehouse_sync.destinations.base import UNCONDITIONAL, Permit
 from warehouse_sync.destinations.linkedin.api import Api
 from warehouse_sync.destinations.linkedin.config import LinkedInSettings
+from warehouse_sync.destinations.linkedin.daily_limit import DailyLimits
 from warehouse_sync.destinations.linkedin.errors import TransientError
 from warehouse_sync.destinations.linkedin.http import HTTPClient, Response
-from warehouse_sync.destinations.linkedin.rate_limit import DailyLimits, RateLimiter
+from warehouse_sync.destinations.linkedin.rate_limit import RateLimiter
 from warehouse_sync.destinations.linkedin.tokens import TokenStore
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)

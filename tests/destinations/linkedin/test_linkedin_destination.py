@@ -503,7 +503,7 @@ def test_the_condition_of_an_audience_comes_with_it(start: Starter, connect: Ope
         (linkedin.find(SPEC, None), "--recreate"),
         (linkedin.find(SPEC, created.id), "--recreate"),
         (linkedin.create(SPEC), "--recreate"),
-        (linkedin.find(by_id, None), "take audience.id out"),
+        (linkedin.find(by_id, None), "remove audience.id"),
     ):
         assert found is not None
         assert found.status == status
@@ -528,9 +528,9 @@ def test_an_audience_that_is_building_for_two_days_comes_with_a_warning(start: S
 def test_what_to_do_about_a_lost_audience_depends_on_who_chose_it(start: Starter, connect: Opener) -> None:
     """One of our own is begun anew with --recreate, one that was named by its id is not."""
     linkedin = connect(start())
-    with pytest.raises(ConfigurationError, match="begin anew with a fresh audience run the sync once with --recreate"):
+    with pytest.raises(ConfigurationError, match="start with a new audience, run the sync once with --recreate"):
         linkedin.find(SPEC, "4711")
-    with pytest.raises(ConfigurationError, match=r"Take audience\.id out .* or correct it") as caught:
+    with pytest.raises(ConfigurationError, match=r"Remove audience\.id .* or correct it") as caught:
         linkedin.find(AudienceSpec("user", None, None, "4711", ""), None)
     assert "--recreate" not in str(caught.value)
     created = linkedin.create(SPEC)
@@ -620,7 +620,11 @@ def test_neither_logs_nor_outcomes_nor_errors_hold_a_secret_or_a_value(start: St
             shown.append(str(caught.value))
     finally:
         structlog.reset_defaults()
-    assert {entry["event"] for entry in logs} >= {"linkedin_answered", "linkedin_trouble", "linkedin_token_renewed"}
+    assert {entry["event"] for entry in logs} >= {
+        "linkedin_response",
+        "linkedin_request_failed",
+        "linkedin_token_renewed",
+    }
     assert any(entry.get("uuid") for entry in logs)
     everything = "\n".join([*shown, *map(str, logs), repr(linkedin._settings)])
     minted = linkedin._tokens._state.token

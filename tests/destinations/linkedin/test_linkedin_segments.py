@@ -85,7 +85,7 @@ def test_numbers_that_are_absent_stay_unknown() -> None:
     "body", [[], "x", {}, OURS | {"id": "10804"}, OURS | {"id": True}, OURS | {"type": None}, OURS | {"account": 1}]
 )
 def test_what_does_not_describe_a_segment_is_no_segment(body: Any) -> None:
-    with pytest.raises(TransientError, match="lacks its id"):
+    with pytest.raises(TransientError, match="has no id"):
         segments(Script(Response(200, {}, body))).get("10804")
     assert segments(Script(page(body))).find("ours") is None
 
@@ -197,7 +197,7 @@ def test_after_a_clear_failure_a_create_is_not_waited_for_before_it_is_repeated(
 
 
 def test_creating_gives_up_after_its_attempts_or_when_it_would_wait_too_long() -> None:
-    silence = TransientError("timeout", "silence", unclear=True)
+    silence = TransientError("timeout", "silence", may_be_applied=True)
     round_trip: list[Answer] = [page(), silence, page(), page(), page()]
     script = Script(*round_trip * 3)
     with pytest.raises(TransientError, match="silence"):

@@ -1,5 +1,5 @@
-"""LinkedIn Matched Audiences: an audience is a *DMP segment* of an ad account, members are written through its API.
+"""LinkedIn Matched Audiences: an audience is a *DMP segment* of an ad account, and the API writes its members.
 
-The API has no sandbox of its own and no way to read members back; facts about it that the code relies on stand beside
-the line that needs them.
+The API has no test environment and cannot read members back. Facts about it are stated beside the code that relies on
+them.
 """

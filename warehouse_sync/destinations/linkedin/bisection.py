@@ -1,4 +1,4 @@
-"""One batch carried through refusals until each element has its outcome. Pure but for the question it asks."""
+"""Find the outcome of each element of a batch, also if LinkedIn refuses the batch without saying why."""
 
 from __future__ import annotations
 
@@ -10,59 +10,61 @@ from warehouse_sync.destinations.linkedin.responses import AllAnswered, BatchRes
 from warehouse_sync.operations import Outcome, Outcomes, OutcomeStatus, deferred
 
 MAX_REQUESTS_PER_BATCH = 1000
-"""Requests that one batch may take: two minutes at the default pace of users.
+"""The greatest number of requests for one batch: two minutes at the default rate limit of users.
 
-A hundred bad elements among 5,000 need about as many when every refusal names nobody. What was found stays found, so
-a batch that needs more comes to its end over a few runs.
+If no refusal names an element, a hundred invalid ones among 5,000 need about as many. Outcomes that were found are
+recorded, so a batch that needs more requests is completed by later runs.
 """
 
 
 def bisect_batch(size: int, send: Callable[[Sequence[int]], BatchResult]) -> Outcomes:
-    """The outcomes of elements 0 … size-1, in order.
+    """Send a batch and return the outcomes of its elements, in order.
 
-    `ask` sends the elements at the given positions and tells the verdict, positions in it counted within the question;
-    asked about nothing it tells whether an empty batch is taken. It may raise GaveUp: then all that is unsettled is
-    deferred for that reason.
+    Elements that a refusal names are rejected, and the others are sent again. If a refusal names none, the batch is
+    halved until the invalid element is alone. Before the first halving an empty batch is sent: if that is refused as
+    well, the elements are not the reason, and all are deferred.
 
-    Elements that a refusal names are rejected and the others asked again; a refusal that names nobody is halved until
-    the culprit is alone. Before the first halving an empty batch is tried: if that is refused too, it is not the
-    elements' fault, and all are deferred.
+    Args:
+        size: Number of elements.
+        send: Send the elements at these positions, which may be none, and return the result; positions in the result
+            count from the first sent element. It may raise TransientError: the elements without an outcome are
+            deferred for that reason.
     """
     outcomes: list[Outcome | None] = [None] * size
-    unsettled: list[Sequence[int]] = [range(size)] if size else []
-    questions = 0
-    empty_is_taken = False
-    leftover = deferred("too_many_refusals", "LinkedIn refuses too many elements of this batch to single them out now")
+    pending: list[Sequence[int]] = [range(size)] if size else []
+    requests = 0
+    is_empty_accepted = False
+    rest = deferred("too_many_refusals", "LinkedIn refuses more elements of this batch than one run can isolate")
     try:
-        while unsettled and questions < MAX_REQUESTS_PER_BATCH:
-            part = unsettled.pop()
-            questions += 1
-            verdict = send(part)
-            if isinstance(verdict, AllAnswered) and len(part) == size:
-                return verdict.outcomes
-            if isinstance(verdict, AllAnswered):
-                for position, outcome in zip(part, verdict.outcomes, strict=True):
+        while pending and requests < MAX_REQUESTS_PER_BATCH:
+            part = pending.pop()
+            requests += 1
+            result = send(part)
+            if isinstance(result, AllAnswered) and len(part) == size:
+                return result.outcomes
+            if isinstance(result, AllAnswered):
+                for position, outcome in zip(part, result.outcomes, strict=True):
                     outcomes[position] = outcome
-            elif isinstance(verdict, NamedRefusal):
-                for at, outcome in verdict.outcomes.items():
+            elif isinstance(result, NamedRefusal):
+                for at, outcome in result.outcomes.items():
                     outcomes[part[at]] = outcome
-                if rest := [position for position in part if outcomes[position] is None]:
-                    unsettled.append(rest)
+                if others := [position for position in part if outcomes[position] is None]:
+                    pending.append(others)
             else:
-                if not empty_is_taken and verdict.single_outcome.status is OutcomeStatus.REJECTED:
-                    questions += 1
+                if not is_empty_accepted and result.single_outcome.status is OutcomeStatus.REJECTED:
+                    requests += 1
                     if isinstance(probe := send([]), UnnamedRefusal):
                         raise TransientError(
                             probe.single_outcome.reason,
                             f"An empty batch is refused as well; {probe.single_outcome.message}",
                         )
-                    empty_is_taken = True
+                    is_empty_accepted = True
                 if len(part) == 1:
-                    outcomes[part[0]] = verdict.single_outcome
+                    outcomes[part[0]] = result.single_outcome
                 else:
                     middle = len(part) // 2
-                    unsettled += [part[middle:], part[:middle]]
-    except TransientError as stop:
-        # Whoever is unsettled has been in the first question, even if the last one never left.
-        leftover = replace(stop.outcome, attempted=stop.attempted or questions > 1)
-    return Outcomes.from_outcomes(leftover if outcome is None else outcome for outcome in outcomes)
+                    pending += [part[middle:], part[:middle]]
+    except TransientError as error:
+        # The first request carried all elements, so each was attempted, even if the last request never left.
+        rest = replace(error.outcome, attempted=error.attempted or requests > 1)
+    return Outcomes.from_outcomes(rest if outcome is None else outcome for outcome in outcomes)

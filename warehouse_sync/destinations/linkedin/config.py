@@ -1,4 +1,4 @@
-"""What a LinkedIn destination must be told, and how patient it is."""
+"""The configuration of a LinkedIn destination, and the timeouts of its client."""
 
 from __future__ import annotations
 
@@ -55,22 +55,38 @@ Platform = Annotated[str, AfterValidator(_validate_platform)]
 
 @dataclass(frozen=True, slots=True)
 class LinkedInSettings:
-    """One LinkedIn destination. All durations are in seconds; `repr()` holds no secret.
+    """Settings of one LinkedIn destination. All durations are in seconds; `repr()` contains no secret.
 
-    name: key under `destinations:` in the configuration, for error messages.
-    requests_per_minute: for each member endpoint; None leaves the pace to LinkedIn's published limits.
-
-    wait_after_create: "wait 5 seconds for it to become available" before the first members (LinkedIn's documentation).
-    new_audience_timeout: how long a new audience may answer 404; a minute or two was seen in production.
-    token_propagation: how long a new access token may be refused; five seconds helped in all reports.
-    token_timeout: how long a new access token may be refused before the connection counts as dead.
-    attempts, patience: how often and how long one call is repeated while LinkedIn has trouble. Twelve attempts take
-    at least 90 s, which is long enough to tell the limit of a day.
-    backoff_initial, backoff_max: the first and the longest pause between attempts, doubling, with jitter.
-    wait_after_429: LinkedIn asks for at least one second.
-    daily_limit_after: 429 and nothing else for longer than this is the limit of a day; a minute's ends after a minute.
-    connect_timeout, read_timeout: until a connection stands; between two bytes of an answer.
-    answer_timeout: until an answer is complete, however it drips in, so that no request outlives a lease of a minute.
+    Attributes:
+        account_id: Number of the ad account.
+        client_id: Client id of the LinkedIn application.
+        client_secret: Client secret of the LinkedIn application.
+        refresh_token: Token with which access tokens are fetched.
+        access_token: Access token that is used instead of a refresh token.
+        api_version: Version of LinkedIn's marketing API, YYYYMM.
+        source_platform: Value of `sourcePlatform` in our segments.
+        api_url: Address of the API.
+        oauth_url: Address of the token endpoint.
+        requests_per_minute: Rate limit of each member endpoint; None for 80 % of LinkedIn's published limits.
+        max_in_flight: Greatest number of requests at the same time.
+        name: Key under `destinations:` in the configuration, for error messages.
+        wait_after_create: Pause before the first members of a new audience. LinkedIn's documentation: "wait 5 seconds
+            for it to become available".
+        new_audience_timeout: How long a new audience may answer 404. In production it took up to two minutes.
+        token_propagation: How long LinkedIn may refuse a new access token. Five seconds were enough in all reports.
+        token_timeout: How long LinkedIn may refuse a new access token before the credentials count as invalid.
+        attempts: Greatest number of attempts of one call. Twelve take at least 90 s, which is long enough to
+            recognise LinkedIn's daily limit.
+        retry_timeout: How long one call is retried.
+        backoff_initial: First pause between two attempts; the pauses double, with jitter.
+        backoff_max: Longest pause between two attempts.
+        wait_after_429: Shortest pause after HTTP 429. LinkedIn asks for at least one second.
+        daily_limit_after: After so long with no status but 429 the daily limit is reached: the limit per minute would
+            be over after a minute.
+        connect_timeout: Until a connection is open.
+        read_timeout: Between two bytes of an answer.
+        answer_timeout: Until an answer is complete. It is below the default lease of 60 s, so that no request outlives
+            its lease.
     """
 
     account_id: int
@@ -102,17 +118,17 @@ class LinkedInSettings:
 
     @property
     def account_urn(self) -> str:
-        """The ad account as LinkedIn names it."""
+        """Return the URN of the ad account."""
         return f"urn:li:sponsoredAccount:{self.account_id}"
 
     @property
     def credentials(self) -> tuple[str | None, ...]:
-        """What LinkedIn tells senders apart by; whoever shares them shares limits and tokens."""
+        """Return what identifies the sender for LinkedIn. Destinations with equal ones share rate limits and tokens."""
         app = self.oauth_url, self.client_id, self.client_secret
         return (self.api_url, *app, self.refresh_token, self.access_token)
 
     def key(self, name: str) -> str:
-        """Where setting `name` stands in the configuration."""
+        """Return the path of setting `name` in the configuration."""
         return f"destinations.{self.name}.{name}"
 
 
@@ -122,7 +138,7 @@ INTERACTIVE_SETTINGS: Final[Mapping[str, Any]] = {
     "token_timeout": 10.0,
     "answer_timeout": 10.0,
 }
-"""Settings for a caller who waits for the answer: a call is answered or given up within seconds."""
+"""Settings for a caller that waits for the answer: a call ends within seconds."""
 
 
 class LinkedInConfig(DestinationConfig):
@@ -169,13 +185,15 @@ class LinkedInConfig(DestinationConfig):
 
     @classmethod
     def check_rules(cls, written: Mapping[str, Any]) -> Iterable[Violation]:
-        """Either a refresh token with its app, or an access token."""
-        renewed, short = (written.get(key) is not None for key in ("refresh_token", "access_token"))
-        if renewed and short:
+        """Yield a violation unless there is a refresh token with its application, or an access token."""
+        has_refresh_token, has_access_token = (
+            written.get(key) is not None for key in ("refresh_token", "access_token")
+        )
+        if has_refresh_token and has_access_token:
             yield (), "refresh_token and access_token exclude each other; leave one of them out"
-        elif not renewed and not short:
+        elif not has_refresh_token and not has_access_token:
             yield (), "credentials are missing: client_id, client_secret and refresh_token, or access_token"
-        elif renewed:
+        elif has_refresh_token:
             for key in ("client_id", "client_secret"):
                 if written.get(key) is None:
                     yield (key,), f"missing; a refresh_token is of use only with {key}"
@@ -190,11 +208,11 @@ class LinkedInConfig(DestinationConfig):
         """Return the API and the number of the ad account."""
         return (self.api_url, self.account_id)
 
-    def settings(self, *, patient: bool = True) -> LinkedInSettings:
+    def settings(self, *, interactive: bool = False) -> LinkedInSettings:
         """Return the settings of the client.
 
         Args:
-            patient: Retry for minutes, as a run should. Otherwise a call ends within seconds.
+            interactive: Whether somebody waits for the answer: calls end within seconds.
 
         """
 
@@ -215,7 +233,7 @@ class LinkedInConfig(DestinationConfig):
             requests_per_minute=self.requests_per_minute,
             max_in_flight=self.max_in_flight,
         )
-        return settings if patient else replace(settings, **INTERACTIVE_SETTINGS)
+        return replace(settings, **INTERACTIVE_SETTINGS) if interactive else settings
 
 
 CONFIG = LinkedInConfig

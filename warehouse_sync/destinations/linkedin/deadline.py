@@ -1,7 +1,7 @@
-"""Two bounds on one request: when it may leave, and when its answer must be there.
+"""Two limits of one request: it may only leave while it is permitted, and its answer has a deadline.
 
-The timeouts of requests begin anew with every byte that drips in. And between the decision to send and the first byte
-on the wire a worker may stand still for hours.
+The timeouts of the library requests restart with every byte of an answer. And a worker may be suspended for hours
+between the decision to send and the first byte.
 """
 
 from __future__ import annotations
@@ -22,18 +22,22 @@ _of_this_thread = threading.local()
 
 
 class SendingNotPermitted(OSError):
-    """Nothing, or no more, of the request has left."""
+    """The request is no longer permitted; no further byte of it leaves."""
 
 
 class Deadline:
-    """One request, from the start of the `with` block to its end, and the connection that it uses.
+    """The deadline of the request that the `with` block sends.
 
-    over: whether it was cut. What was read is then worth nothing, even where it looks complete.
+    Attributes:
+        at: The moment of the deadline on the monotonic clock.
+        is_permitted: Returns whether the request may leave; called before each part of it.
+        is_expired: Whether the request was aborted. Its answer must not be used then, even if it looks complete.
+        is_done: Whether the block has ended.
     """
 
-    def __init__(self, at: float, may_send: Callable[[], bool]) -> None:
+    def __init__(self, at: float, is_permitted: Callable[[], bool]) -> None:
         self.at = at
-        self.is_permitted = may_send
+        self.is_permitted = is_permitted
         self.is_expired = False
         self.is_done = False
         self._connection: Any = None
@@ -51,25 +55,25 @@ class Deadline:
         self._connection = self._socket = None
 
     def use(self, connection: Any) -> None:
-        """The thread uses this connection now; its socket may come later, or be handed on to the answer."""
+        """Note the connection of the request. Its socket may be created later, or be moved to the answer."""
         connection.deadline = self
         self._connection = connection
         self._socket = connection.sock or self._socket
 
     def abort(self) -> None:
-        """The time is over: the thread that waits for this connection is woken with an error."""
+        """Abort the request: wake the thread that waits for the connection with an error."""
         self.is_expired = True
-        connection, last = self._connection, self._socket
-        # A connection that is back in the pool may be another thread's by now.
+        connection, last_socket = self._connection, self._socket
+        # A connection that was returned to the pool may belong to another thread.
         if connection is None or connection.deadline is not self:
             return
-        # Shutting down wakes a thread that reads; closing would not. TLS must not take part: it would wait as well.
+        # A shutdown wakes a reading thread; a close does not. It bypasses TLS, which would wait for the server.
         with contextlib.suppress(OSError, TypeError):
-            socket.socket.shutdown(connection.sock or last, socket.SHUT_RDWR)
+            socket.socket.shutdown(connection.sock or last_socket, socket.SHUT_RDWR)
 
 
 class DeadlineTimer:
-    """Cuts the requests that take longer than `seconds`, in one thread that sleeps while none does. Thread-safe."""
+    """Aborts requests that take longer than `seconds`, in one thread that sleeps while there are none. Thread-safe."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -78,10 +82,10 @@ class DeadlineTimer:
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    def start(self, may_send: Callable[[], bool]) -> Deadline:
-        """The deadline of a request that starts now."""
+    def start(self, is_permitted: Callable[[], bool]) -> Deadline:
+        """Return the deadline of a request that starts now."""
         with self._changed:
-            deadline = Deadline(time.monotonic() + self._seconds, may_send)
+            deadline = Deadline(time.monotonic() + self._seconds, is_permitted)
             self._pending.append(deadline)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="linkedin deadlines", daemon=True)
@@ -91,7 +95,7 @@ class DeadlineTimer:
         return deadline
 
     def close(self) -> None:
-        """No request is cut any more."""
+        """Stop; no request is aborted any more."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -103,14 +107,14 @@ class DeadlineTimer:
                     self._pending.popleft()
                 if not self._pending:
                     self._changed.wait()
-                elif (left := self._pending[0].at - time.monotonic()) > 0:
-                    self._changed.wait(left)
+                elif (remaining := self._pending[0].at - time.monotonic()) > 0:
+                    self._changed.wait(remaining)
                 else:
                     self._pending.popleft().abort()
 
 
 class _DeadlineConnection:
-    """A connection that tells the deadline of its thread when it is used."""
+    """A connection that registers itself with the deadline of its thread."""
 
     deadline: Deadline | None = None
     sock: Any
@@ -159,4 +163,4 @@ class _HTTPSPool(HTTPSConnectionPool):
 
 
 DEADLINE_POOLS: Mapping[str, type[HTTPConnectionPool]] = {"http": _HTTPPool, "https": _HTTPSPool}
-"""For `pool_classes_by_scheme` of a pool manager: connections that a Deadline can cut."""
+"""Connection pools by scheme, for `pool_classes_by_scheme` of a pool manager; a Deadline can abort their requests."""

@@ -1,4 +1,4 @@
-"""LinkedIn as a destination: the protocol of destinations/base.py on top of the rooms beside this file."""
+"""LinkedIn as a destination: the protocol of destinations/base.py on top of the other modules of this package."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ from warehouse_sync.fields import AudienceFields, ElementTemplate
 from warehouse_sync.operations import Batch, OperationKind, Outcomes
 
 BATCH_SIZE = 5000
-"""Elements that LinkedIn takes in one request."""
+"""The greatest number of elements in one request to LinkedIn."""
 
 ACTIONS = {OperationKind.ADD: Action.ADD, OperationKind.REMOVE: Action.REMOVE}
 
 
-def open_destination(config: LinkedInConfig, *, events: Events, patient: bool) -> LinkedIn:
+def open_destination(config: LinkedInConfig, *, events: Events, interactive: bool) -> LinkedIn:
     """Return the destination of one entry of the configuration; see destinations/registry.py."""
-    return LinkedIn(config.settings(patient=patient), events)
+    return LinkedIn(config.settings(interactive=interactive), events)
 
 
 class LinkedIn:
-    """A LinkedIn ad account as a destination; see base.Destination for what each method promises.
+    """A LinkedIn ad account as a destination; the methods are documented in base.Destination.
 
-    Once a permit has ended, `deliver` defers what is open with the reason `stopped`.
+    Once a permit has ended, the reason of deferred operations is `stopped`.
     """
 
     batch_size = BATCH_SIZE
@@ -60,32 +60,35 @@ class LinkedIn:
         self._client = HTTPClient(settings, events)
         limits = {kind: self.requests_per_minute(kind) for kind in MEMBER_PATHS}
         self._rate_limit = rate_limit_states.acquire((settings.credentials, limits), lambda: RateLimitState(limits))
-        pace = RateLimiter(self._rate_limit.value, settings.retry_timeout, events)
+        rate_limiter = RateLimiter(self._rate_limit.value, settings.retry_timeout, events)
         with _translated_errors():
             self._tokens = TokenStore(self._client, settings)
-        self._api = Api(self._client, self._tokens, pace, settings)
+        self._api = Api(self._client, self._tokens, rate_limiter, settings)
         self._new_until: dict[str, float] = {}
 
     def fields(self, audience_type: str) -> AudienceFields:
-        """Return what linkedin/fields.py declares."""
+        """Return the declaration in linkedin/fields.py."""
         return AUDIENCE_FIELDS[audience_type]
 
     def element_template(self, audience_type: str, operation: OperationKind) -> ElementTemplate:
-        """Return what linkedin/elements.py declares."""
+        """Return the template in linkedin/elements.py."""
         return element_template(audience_type, operation)
 
     def requests_per_minute(self, audience_type: str) -> int:
-        """Return the configured pace, else the default of pace.py."""
+        """Return the configured rate limit, else the default of rate_limit.py."""
         return self._settings.requests_per_minute or DEFAULT_REQUESTS_PER_MINUTE[audience_type]
 
     def check(self, permit: Permit = UNCONDITIONAL) -> Credentials:
-        """As promised, with one gap: for an unknown account LinkedIn may answer an empty list instead of 403."""
+        """Check the credentials by reading a list.
+
+        For an unknown account LinkedIn may return an empty list instead of 403.
+        """
         with _translated_errors():
             self._segments(permit).check_access()
         return Credentials(refresh_token_expires=self._tokens.refresh_token_expires)
 
     def find(self, spec: AudienceSpec, known_id: str | None, permit: Permit = UNCONDITIONAL) -> Audience | None:
-        """As promised; a segment of our `sourceSegmentId` counts only on our account and source platform."""
+        """Find an audience. One with our `sourceSegmentId` must also have our account and source platform."""
         with _translated_errors():
             segments = self._segments(permit)
             segment_id = known_id if spec.id is None else spec.id
@@ -99,7 +102,7 @@ class LinkedIn:
             return _audience_with_warning(segment, spec)
 
     def get(self, audience_id: str, permit: Permit = UNCONDITIONAL) -> Audience | None:
-        """As promised; believed to be gone only when the account's list does not show it either."""
+        """Return an audience. It counts as deleted only if the account's list does not contain it either."""
         with _translated_errors():
             segments = self._segments(permit)
             segment = segments.get(_validated_id(audience_id)) or segments.find_in_list(audience_id)
@@ -109,7 +112,7 @@ class LinkedIn:
             return segment.audience
 
     def create(self, spec: AudienceSpec, permit: Permit = UNCONDITIONAL) -> Audience:
-        """As promised; takes at least the five seconds that LinkedIn wants a new audience to be left alone."""
+        """Create an audience. It takes at least the five seconds that LinkedIn asks for before the first members."""
         with _translated_errors():
             segment, created = self._segments(permit).create(spec)
             self._check_type_and_account(segment, spec)
@@ -117,12 +120,12 @@ class LinkedIn:
             return replace(_audience_with_warning(segment, spec), created=created)
 
     def deliver(self, audience: Audience, batch: Batch, permit: Permit) -> Outcomes:
-        """As promised; a request that fails is repeated for at most `patience` seconds."""
+        """Send one batch. Each failed request is retried for at most `retry_timeout` seconds."""
         if len(batch) > BATCH_SIZE:
-            raise ValueError(f"a batch has {len(batch)} operations, LinkedIn takes {BATCH_SIZE}")
+            raise ValueError(f"a batch has {len(batch)} operations, LinkedIn accepts {BATCH_SIZE}")
         path = f"{PATH}/{audience.id}/{MEMBER_PATHS[audience.type]}"
 
-        def ask(positions: Sequence[int]) -> BatchResult:
+        def send(positions: Sequence[int]) -> BatchResult:
             response = self._api.send(
                 "POST",
                 path,
@@ -145,10 +148,10 @@ class LinkedIn:
         if audience.created and audience.id not in self._new_until:
             self._new_until[audience.id] = time.monotonic() + self._settings.new_audience_timeout
         try:
-            return bisect_batch(len(batch), ask)
-        except PermanentError as refused:
-            kind = AuthenticationFailed if refused.is_credentials else StopRun
-            raise kind(f"{refused} Nothing is lost: what LinkedIn has not taken is sent by the next run.") from None
+            return bisect_batch(len(batch), send)
+        except PermanentError as error:
+            kind = AuthenticationFailed if error.is_credentials else StopRun
+            raise kind(f"{error} Nothing is lost: the next run sends what LinkedIn has not accepted.") from None
 
     def close(self) -> None:
         """Close the connections."""
@@ -162,32 +165,32 @@ class LinkedIn:
     def _get_expected(self, segments: Segments, segment_id: str, spec: AudienceSpec) -> Segment:
         segment = segments.get(_validated_id(segment_id))
         if segment is None and spec.id is None:
-            # A segment of our own that is seconds old may be listed before it can be read.
+            # A segment that is a few seconds old may be in the list before it can be read.
             found = segments.find(spec.source_id)
             segment = found if found is not None and found.audience.id == segment_id else None
         if segment is not None:
             return segment
         if spec.id is not None:
             raise PermanentError(
-                f"Audience {segment_id} does not exist on LinkedIn, or the token may not see it. Take audience.id out "
+                f"Audience {segment_id} does not exist on LinkedIn, or the token may not see it. Remove audience.id "
                 "to have an audience created, or correct it."
             )
         raise PermanentError(
-            f"Audience {segment_id}, which this sync created or found earlier, does not exist on LinkedIn any more: it "
-            "was deleted there. To begin anew with a fresh audience run the sync once with --recreate."
+            f"Audience {segment_id}, which this sync created or found earlier, does not exist on LinkedIn: it was "
+            "deleted there. To start with a new audience, run the sync once with --recreate."
         )
 
     def _check_type_and_account(self, segment: Segment, spec: AudienceSpec) -> None:
         audience = segment.audience
         if audience.type != spec.type:
-            otherwise = (
+            alternative = (
                 "name another audience"
                 if spec.id is not None
-                else "run the sync once with --recreate: it makes a new audience"
+                else "run the sync once with --recreate: it creates a new audience"
             )
             raise PermanentError(
                 f"Audience {audience.id} on LinkedIn is of type {audience.type}, but audience.type of this sync is "
-                f"{spec.type}; LinkedIn cannot change it. Correct audience.type, or {otherwise}."
+                f"{spec.type}; LinkedIn cannot change it. Correct audience.type, or {alternative}."
             )
         self._check_account(segment)
 
@@ -199,7 +202,7 @@ class LinkedIn:
             )
 
     def _remember_if_new(self, segment: Segment, *, created: bool = False) -> None:
-        """Remember until when a 404 for this audience only means that it is new."""
+        """Note until when a 404 for this audience only means that it is new."""
         age = 0.0 if created or segment.created_at is None else max(0.0, time.time() - segment.created_at)
         if created or (segment.created_at is not None and age < self._settings.new_audience_timeout):
             self._new_until[segment.audience.id] = time.monotonic() + self._settings.new_audience_timeout - age
@@ -213,17 +216,17 @@ def _audience_with_warning(segment: Segment, spec: AudienceSpec) -> Audience:
 def _validated_id(audience_id: str) -> str:
     if not (audience_id.isascii() and audience_id.isdigit()):
         raise PermanentError(
-            f"{audience_id!r} is no id of a LinkedIn audience: it is a number, not a URN. Correct audience.id."
+            f"{audience_id!r} is not the id of a LinkedIn audience, which is a number, not a URN. Correct audience.id."
         )
     return audience_id
 
 
 @contextmanager
 def _translated_errors() -> Iterator[None]:
-    """Endings of calls that are made before anything is promoted, as the errors of the protocol."""
+    """Translate the errors of calls before a delivery, when nothing was sent, to those of the protocol."""
     try:
         yield
-    except PermanentError as refused:
-        raise ConfigurationError(f"{refused} Nothing was sent.") from None
-    except TransientError as gave_up:
-        raise DestinationUnavailable(f"{gave_up}. Nothing was sent.", gave_up.retry_after) from None
+    except PermanentError as error:
+        raise ConfigurationError(f"{error} Nothing was sent.") from None
+    except TransientError as error:
+        raise DestinationUnavailable(f"{error}. Nothing was sent.", error.retry_after) from None

@@ -1,7 +1,7 @@
-"""How LinkedIn wants operations written, as data, and the request body around them. Pure.
+"""The JSON of operations as LinkedIn expects it, as templates, and the body of a request. Pure functions.
 
-LinkedIn does not say whether a REMOVE takes out the identifiers that it names, the element, or the person behind them.
-So a REMOVE names exactly the identifiers of the ADD, and nothing else.
+LinkedIn does not document whether a REMOVE deletes the identifiers that it names, the whole element, or the person
+that they identify. So a REMOVE names exactly the identifiers of the ADD, and nothing else.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ ACTION, USER_IDS, ID_TYPE, ID_VALUE = "action", "userIds", "idType", "idValue"
 
 
 def element_template(audience_type: str, operation: OperationKind) -> ElementTemplate:
-    """How an operation on an audience of this type is written."""
-    take = AUDIENCE_FIELDS[audience_type]
-    named = take.all if operation is OperationKind.ADD else take.identifiers
+    """Return the JSON of an operation on an audience of this type, as a template."""
+    available = AUDIENCE_FIELDS[audience_type]
+    fields = available.all if operation is OperationKind.ADD else available.identifiers
     ids = tuple(
         ItemTemplate({ID_TYPE: USER_ID_TYPES[field.name]}, ID_VALUE, field)
-        for field in named
+        for field in fields
         if field.name in USER_ID_TYPES
     )
     return ElementTemplate(
         constants={ACTION: operation.value},
         lists={USER_IDS: ids} if ids else {},
-        values={WIRE_NAMES[field.name]: field for field in named if field.name not in USER_ID_TYPES},
+        values={WIRE_NAMES[field.name]: field for field in fields if field.name not in USER_ID_TYPES},
     )
 
 
 class Body:
-    """A request body in pieces, as HTTP libraries take it; so elements are sent from where they lie."""
+    """A request body in pieces, which the HTTP library sends one after another, so that elements are not copied."""
 
     def __init__(self, *pieces: bytes | memoryview) -> None:
         self._pieces = pieces
@@ -51,13 +51,13 @@ class Body:
 
 
 def build_body(elements: Elements, positions: Sequence[int]) -> Body:
-    """The request body that carries the elements at `positions`, in that order."""
+    """Return the request body with the elements at `positions`, in that order."""
     return Body(b'{"elements":[', elements.join(positions), b"]}")
 
 
-def personal_values(written: bytes) -> list[str]:
-    """What an element says of somebody."""
-    return list(_texts(orjson.loads(written)))
+def personal_values(element: bytes) -> list[str]:
+    """Return the personal values of an element."""
+    return list(_texts(orjson.loads(element)))
 
 
 def _texts(part: Any) -> Iterator[str]:

@@ -1,7 +1,7 @@
-"""What LinkedIn audiences take, as data, and what LinkedIn calls it on the wire.
+"""The identifiers and fields of LinkedIn audiences, as data, and their names in LinkedIn's API.
 
-Limits are LinkedIn's: 35 characters for names, 50 for other texts, 20 for postal codes, 5 for stock symbols, 100 for
-page addresses, three industries. Longer values would have their element refused.
+The limits are LinkedIn's: 35 characters for names, 50 for other texts, 20 for postal codes, 5 for stock symbols, 100
+for page addresses, three industries. LinkedIn refuses an element with a longer value.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ COMPANY = AudienceFields(
 AUDIENCE_FIELDS = {"user": USER, "company": COMPANY}
 
 SEGMENT_TYPES = {"user": "USER", "company": "COMPANY"}
-"""Our audience types as LinkedIn's segment types."""
+"""LinkedIn's segment types, by our audience types."""
 
 MEMBER_PATHS = {"user": "users", "company": "companies"}
-"""Where the members of a segment are written to, below the segment."""
+"""The path to the members of a segment, below the segment, by audience type."""
 
 USER_ID_TYPES = {"sha256_email": "SHA256_EMAIL", "sha512_email": "SHA512_EMAIL", "google_aid": "GOOGLE_AID"}
-"""Identifiers of a user go into `userIds` under these types; everything else is a key of the element."""
+"""The types of a user's identifiers in `userIds`; every other field is a key of the element."""
 
 WIRE_NAMES = {
     "first_name": "firstName",
@@ -76,4 +76,4 @@ WIRE_NAMES = {
     "state": "state",
     "postal_code": "postalCode",
 }
-"""Keys of an element."""
+"""The keys of an element, by field."""

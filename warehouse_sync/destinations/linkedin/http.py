@@ -1,4 +1,4 @@
-"""HTTP to LinkedIn: one pooled session, one method. The only importer of requests."""
+"""HTTP requests to LinkedIn over one session with pooled connections. Only this module imports the library requests."""
 
 from __future__ import annotations
 
@@ -25,7 +25,11 @@ log = structlog.get_logger(__name__)
 
 
 class NoResponse(Exception):
-    """The request may or may not have arrived. `reason` is `timeout` or `connection`, `detail` names the fault."""
+    """No complete answer came; LinkedIn may have received the request or not.
+
+    Attributes:
+        reason: `timeout` or `connection`.
+    """
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason} ({detail})")
@@ -34,10 +38,13 @@ class NoResponse(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer, whatever its status.
+    """An answer with any status.
 
-    headers: by lower-case name. json: the body, or None when there is none or it is not JSON. text: how the body
-    begins when it is not JSON.
+    Attributes:
+        status: HTTP status.
+        headers: Headers by lower-case name.
+        json: The decoded body; None if there is none or it is not JSON.
+        text: The first 400 bytes of a body that is not JSON.
     """
 
     status: int
@@ -47,14 +54,14 @@ class Response:
 
     @property
     def created_id(self) -> str | None:
-        """The id of what was created; the header's name depends on the protocol version that LinkedIn answers in."""
+        """Return the id of the created object. The header's name depends on the protocol version of the answer."""
         return self.headers.get("x-restli-id") or self.headers.get("x-linkedin-id")
 
 
 class HTTPClient:
-    """Thread-safe; holds at most `max_in_flight` connections per host, alive between requests.
+    """Sends single requests and publishes how each one ends. Thread-safe.
 
-    Each request is published when it ends.
+    It keeps at most `max_in_flight` open connections per host.
     """
 
     def __init__(
@@ -77,9 +84,9 @@ class HTTPClient:
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)
         self._session.headers.update({"Accept": "application/json", "Accept-Encoding": "identity"})
-        # Without an auth of its own, requests would replace our Authorization header by what ~/.netrc says.
+        # Without this, requests would replace our Authorization header by credentials from ~/.netrc.
         self._session.auth = lambda prepared: prepared
-        # No cookie is wanted, and the jar is the one part of a session that threads would share.
+        # We need no cookies, and the cookie jar is the only part of a session that threads would share.
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
 
     def request(
@@ -95,11 +102,22 @@ class HTTPClient:
         form: Mapping[str, str] | None = None,
         restli_method: str | None = None,
     ) -> Response:
-        """One request, one answer, complete within `answer_timeout`; redirects are not followed.
+        """Send one request and return its answer. Redirects are not followed.
 
-        With `form` it goes to the OAuth address, else to the API with the headers that each call there needs.
-        `permit` is asked when everything else is done and the first byte would leave; if it is not valid, none does.
-        Raises NoAnswer, whose text holds neither address nor header.
+        Args:
+            method: HTTP method.
+            path: Path below the address of the API, or of the token endpoint if there is a `form`.
+            permit: The right to send; asked when the first byte would leave, after everything else.
+            action: Purpose of the request.
+            token: Access token.
+            query: Query parameters.
+            body: JSON text.
+            form: Fields of a form; the request goes to the token endpoint.
+            restli_method: Value of the header X-RestLi-Method.
+
+        Raises:
+            NoResponse: No complete answer came within `answer_timeout`, or the permit was not valid. The message
+                contains neither address nor header.
         """
         url = (self._api_url if form is None else self._oauth_url) + path
         if query:
@@ -130,14 +148,18 @@ class HTTPClient:
             response = _response(answer)
         except requests.Timeout as error:
             failure = NoResponse("timeout", type(error).__name__)
-        except (requests.RequestException, HTTPError, ValueError) as error:  # Odd answers slip out as the latter two.
+        except (
+            requests.RequestException,
+            HTTPError,
+            ValueError,
+        ) as error:  # requests lets some faults of answers escape as the latter two.
             if not deadline.is_expired:
                 failure = NoResponse("connection", type(error).__name__)
         seconds = time.monotonic() - started
         if response is not None and not deadline.is_expired:
             self._events.publish(RequestAnswered(action, str(response.status), seconds))
             log.debug(
-                "linkedin_answered",
+                "linkedin_response",
                 method=method,
                 path=path,
                 status=response.status,
@@ -147,8 +169,8 @@ class HTTPClient:
             )
             return response
         self._events.publish(RequestAnswered(action, failure.reason, seconds))
-        log.debug("linkedin_silent", method=method, path=path, reason=str(failure))
-        # Raised out here so that the library's error, which may quote headers, is not chained to it.
+        log.debug("linkedin_no_response", method=method, path=path, reason=str(failure))
+        # Raised outside the handlers, so that the library's error, which may quote headers, is not chained to it.
         raise failure
 
     def close(self) -> None:
@@ -158,7 +180,7 @@ class HTTPClient:
 
 
 class HTTPAdapter(adapters.HTTPAdapter):
-    """Connections that a deadline can cut, also through a proxy."""
+    """An adapter whose requests a deadline can abort, also through a proxy."""
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
         super().init_poolmanager(*args, **options)

@@ -1,17 +1,17 @@
-"""What an answer of LinkedIn means. Pure.
+"""What LinkedIn's answers mean. Pure functions.
 
-    status                               what happens next
-    2xx                                  ANSWERED   read the body
-    400, 422                             REFUSED    something in the request will never be taken
-    413                                  TOO_LARGE  the same in smaller requests
-    401                                  RENEW      the access token
-    403                                  FORBIDDEN  the operator must grant something
-    404                                  NOT_FOUND  wait, if the audience is new
-    426                                  VERSION    the operator must choose another API version
-    408, 409, 423, 429, 5xx but 501      RETRY      LinkedIn has trouble, or wants us slower
-    everything else                      UNEXPECTED neither the elements' fault nor one that repeating mends
+    status                               class            what happens next
+    2xx                                  SUCCESS          read the body
+    400, 422                             REFUSED          LinkedIn will never accept a part of the request
+    413                                  TOO_LARGE        send smaller requests
+    401                                  UNAUTHORIZED     renew the access token
+    403                                  FORBIDDEN        the operator must grant something
+    404                                  NOT_FOUND        wait, if the audience is new
+    426                                  VERSION_RETIRED  the operator must choose another API version
+    408, 409, 423, 429, 5xx except 501   TRANSIENT        retry: LinkedIn has a fault, or limits our requests
+    everything else                      UNEXPECTED       defer: no element is the reason, and a retry does not help
 
-A batch that is refused comes back in one of three forms: 200 with a status per element; 4xx with a message that names
+LinkedIn refuses elements of a batch in one of three forms: 200 with a status per element; 4xx with a message that names
 elements (`Index: 3, ERROR :: …` or `indices [3] (0-indexed)`); 4xx that names none.
 """
 
@@ -30,7 +30,7 @@ from warehouse_sync.operations import DELIVERED, Outcome, Outcomes, deferred, re
 
 
 class StatusClass(Enum):
-    """What happens after an answer; the table stands above."""
+    """The class of an HTTP status; see the table above."""
 
     SUCCESS = auto()
     REFUSED = auto()
@@ -60,7 +60,7 @@ _STATUS_CLASSES = {
 
 
 def classify_status(status: int) -> StatusClass:
-    """The table above, for any status."""
+    """Return the class of an HTTP status."""
     if status in _STATUS_CLASSES:
         return _STATUS_CLASSES[status]
     if 200 <= status < 300:
@@ -69,33 +69,33 @@ def classify_status(status: int) -> StatusClass:
 
 
 def is_segment_limit(response: Response) -> bool:
-    """Whether this 429 means that the account is full: no waiting mends it.
+    """Return whether this 429 means that the account has the greatest number of segments, so that no retry helps.
 
-    Of the other 429s the minute limit, the daily quota (until 00:00 UTC) and LinkedIn protecting itself read alike;
-    only how long they last tells them apart.
+    The other 429s look alike: the limit per minute, the daily limit (until 00:00 UTC) and LinkedIn's protection from
+    overload. They differ only in how long they last.
     """
     return response.status == 429 and _text_field(response.json, "code") == "SEGMENT_LIMIT_EXCEEDED"
 
 
 MAX_RETRY_AFTER = 7 * 86400.0
-"""Seconds of a `Retry-After` that are heeded: a slip of a server must not shut a destination for ever."""
+"""The longest `Retry-After` that is kept, in seconds: a wrong value must not block a destination without end."""
 
 
 def parse_retry_after(response: Response, now: datetime | None = None) -> float | None:
-    """Seconds that LinkedIn wants us to wait, from either form of `Retry-After`; None when it does not say."""
+    """Return the seconds in `Retry-After`, which may be a number or a date; None without a valid one."""
     value = response.headers.get("retry-after", "").strip()
-    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):  # Whole seconds by the standard; not every server keeps to it.
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):  # The standard says whole seconds; some servers send fractions.
         return min(float(value), MAX_RETRY_AFTER)
     moment = _parse_http_date(value)
     if moment is None:
         return None
-    # LinkedIn's own clock where it tells it: this machine's may be wrong.
+    # Prefer LinkedIn's clock, in the header `Date`: the clock of this machine may be wrong.
     now = now or _parse_http_date(response.headers.get("date", "")) or datetime.now(UTC)
     return min(max(0.0, (moment - now).total_seconds()), MAX_RETRY_AFTER)
 
 
 def _parse_http_date(text: str) -> datetime | None:
-    """A date as HTTP writes it."""
+    """Return the moment of an HTTP date; None if the text is no date."""
     try:
         moment = parsedate_to_datetime(text)
     except (ValueError, OverflowError):
@@ -105,13 +105,13 @@ def _parse_http_date(text: str) -> datetime | None:
 
 _EMAIL = re.compile(r"[^\s<>()\[\]\"',;:]+(?:@|%40)[^\s<>()\[\]\"',;:]+", re.IGNORECASE)
 _OPAQUE = re.compile(r"[\w+=-]{32,}")
-"""Hashes, device ids and tokens: nothing that a sentence holds is as long without a break."""
+"""Hashes, device ids and tokens: no word of a sentence is as long."""
 
 
 def sanitise_message(message: str, values: Sequence[str] = ()) -> str:
-    """A message of LinkedIn, fit for logs: no address, hash, token or one of `values`; one line of 200 characters."""
+    """Return a message without e-mail addresses, hashes, tokens and `values`, in one line of at most 200 characters."""
     for value in sorted(filter(None, values), key=len, reverse=True):
-        # A short value (a country) may be part of a word, which is not its disclosure.
+        # A short value, such as a country, may occur inside a word; that discloses nothing.
         pattern = re.escape(value) if len(value) > 5 else rf"(?<!\w){re.escape(value)}(?!\w)"
         message = re.sub(pattern, "…", message, flags=re.IGNORECASE)
     message = _OPAQUE.sub("…", _EMAIL.sub("…", message))
@@ -120,7 +120,7 @@ def sanitise_message(message: str, values: Sequence[str] = ()) -> str:
 
 
 def describe_response(response: Response) -> str:
-    """Status, code and message of an answer on one line, cleaned, with the id that LinkedIn's support asks for."""
+    """Return status, code and sanitised message in one line, with the request id that LinkedIn's support asks for."""
     code, message = _text_field(response.json, "code"), _text_field(response.json, "message")
     if response.json is None and response.text:
         message = "the answer is not JSON"
@@ -137,23 +137,28 @@ def _text_field(body: Any, name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class AllAnswered:
-    """The answer tells the outcome of every element, in order."""
+    """The answer contains the outcome of every element, in order."""
 
     outcomes: Outcomes
 
 
 @dataclass(frozen=True, slots=True)
 class NamedRefusal:
-    """Nothing was applied; these elements (by position) are at fault, the others may be sent again."""
+    """LinkedIn has applied nothing and names the invalid elements; the others may be sent again.
+
+    Attributes:
+        outcomes: The outcomes of the invalid elements, by position.
+    """
 
     outcomes: dict[int, Outcome]
 
 
 @dataclass(frozen=True, slots=True)
 class UnnamedRefusal:
-    """Nothing was applied; some element is at fault and the answer does not say which.
+    """LinkedIn has applied nothing and does not say which element is invalid.
 
-    `alone`: the outcome of an element that gets this answer without company.
+    Attributes:
+        single_outcome: The outcome of the element if the batch has only one.
     """
 
     single_outcome: Outcome
@@ -162,28 +167,33 @@ class UnnamedRefusal:
 BatchResult = AllAnswered | NamedRefusal | UnnamedRefusal
 
 GetValues = Callable[[int], Sequence[str]]
-"""What the element at a position says of somebody: never to be told."""
+"""Returns the personal values of the element at a position, which no message may contain."""
 
 
 def parse_batch_response(response: Response, size: int, values: GetValues) -> BatchResult:
-    """What the answer to a batch of `size` elements means for each; never a REJECTED that it does not state.
+    """Return what the answer to a batch means for its elements. No element is rejected unless the answer says so.
 
-    values: asked only for what is refused.
+    Args:
+        response: The answer.
+        size: Number of elements in the batch.
+        values: Returns the personal values of an element; called for refused elements only.
     """
-    following = classify_status(response.status)
-    if following is StatusClass.SUCCESS:
+    status_class = classify_status(response.status)
+    if status_class is StatusClass.SUCCESS:
         return AllAnswered(_parse_outcomes(response.json, size, values))
     message = _text_field(response.json, "message")
-    if following is StatusClass.REFUSED:
+    if status_class is StatusClass.REFUSED:
         named = _named_positions(message, size)
         if named:
             return NamedRefusal(
                 {at: _rejected_outcome(response.status, response.json, values(at), text) for at, text in named.items()}
             )
-        alone = values(0) if size == 1 else ()
-        return UnnamedRefusal(_rejected_outcome(response.status, response.json, alone, message))
-    if following is StatusClass.TOO_LARGE:
-        return UnnamedRefusal(deferred("http_413", "Something between here and LinkedIn takes no request of this size"))
+        known_values = values(0) if size == 1 else ()
+        return UnnamedRefusal(_rejected_outcome(response.status, response.json, known_values, message))
+    if status_class is StatusClass.TOO_LARGE:
+        return UnnamedRefusal(
+            deferred("http_413", "A server between this worker and LinkedIn accepts no request of this size")
+        )
     return AllAnswered(Outcomes([(_deferred_outcome(response.status), size)]))
 
 
@@ -191,18 +201,18 @@ def _parse_outcomes(body: Any, size: int, values: GetValues) -> Outcomes:
     answers = body.get("elements") if isinstance(body, Mapping) else None
     if not isinstance(answers, list) or len(answers) > size:
         return _malformed_outcomes(size)
-    # The usual answer, which is the same for all, is not worth a look at each.
+    # The most frequent answer is equal for all elements; the fast path saves the loop.
     if answers and _is_plain_success(answers[0]) and answers.count(answers[0]) == size:
         return Outcomes([(DELIVERED, size)])
     if not _has_matching_positions(answers):
         return _malformed_outcomes(size)
-    told = [_element_outcome(answer, at, values) for at, answer in enumerate(answers)]
-    missing = deferred("missing_answer", "LinkedIn's answer is shorter than what was asked")
-    return Outcomes.from_outcomes(told + [missing] * (size - len(told)))
+    outcomes = [_element_outcome(answer, at, values) for at, answer in enumerate(answers)]
+    missing = deferred("missing_answer", "LinkedIn's answer has fewer elements than the request")
+    return Outcomes.from_outcomes(outcomes + [missing] * (size - len(outcomes)))
 
 
 def _malformed_outcomes(size: int) -> Outcomes:
-    return Outcomes([(deferred("malformed_answer", "LinkedIn's answer does not fit what was asked"), size)])
+    return Outcomes([(deferred("malformed_answer", "LinkedIn's answer does not match the request"), size)])
 
 
 def _is_plain_success(answer: Any) -> bool:
@@ -215,17 +225,17 @@ def _is_plain_success(answer: Any) -> bool:
 
 
 def _has_matching_positions(answers: list[Any]) -> bool:
-    """Whether no answer claims another position than its own.
+    """Return whether no answer states a position other than its own.
 
-    Rest.li pairs answers by array index; since 202502 a `batchIndex` is said to come with errors, at a place that no
-    source shows. Where the two disagree, nobody knows which element is meant.
+    Rest.li pairs answers with elements by array index. According to LinkedIn, errors also contain a `batchIndex` since
+    202502; no source shows where. If the two disagree, it is unknown which element is meant.
     """
     for at, answer in enumerate(answers):
         error = answer.get("error") if isinstance(answer, Mapping) else None
         details = error.get("errorDetails") if isinstance(error, Mapping) else None
-        for place in (answer, error, details):
-            claimed = place.get("batchIndex") if isinstance(place, Mapping) else None
-            if isinstance(claimed, int) and claimed != at:
+        for part in (answer, error, details):
+            stated = part.get("batchIndex") if isinstance(part, Mapping) else None
+            if isinstance(stated, int) and stated != at:
                 return False
     return True
 
@@ -234,10 +244,10 @@ def _element_outcome(answer: Any, at: int, values: GetValues) -> Outcome:
     status = answer.get("status") if isinstance(answer, Mapping) else None
     if not isinstance(status, int) or isinstance(status, bool):
         return deferred("malformed_answer", "LinkedIn's answer for this element has no status")
-    following = classify_status(status)
-    if following is StatusClass.SUCCESS:
+    status_class = classify_status(status)
+    if status_class is StatusClass.SUCCESS:
         return DELIVERED
-    if following is StatusClass.REFUSED:
+    if status_class is StatusClass.REFUSED:
         error = answer.get("error")
         error = error if isinstance(error, Mapping) else answer
         return _rejected_outcome(status, error, values(at), _text_field(error, "message"))
@@ -259,7 +269,7 @@ _INDICES = re.compile(r"\bindices\s*\[([\d,\s]+)\]")
 
 
 def _named_positions(message: str, size: int) -> dict[int, str]:
-    """Positions below `size` that a refusal names, each with what it says about it."""
+    """Return the positions below `size` that a refusal names, each with its message."""
     named: dict[int, str] = {}
     for position, text in _INDEX.findall(message):
         named.setdefault(int(position), text)

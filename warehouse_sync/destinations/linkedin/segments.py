@@ -1,7 +1,7 @@
-"""DMP segments: find, create, describe.
+"""Find, create and describe DMP segments.
 
-LinkedIn knows no idempotent create: sent twice, it makes two segments. So we look for ours by `sourceSegmentId` before
-creating, and again whenever the answer to a create leaves open whether it happened.
+LinkedIn's create is not idempotent: a request that is sent twice creates two segments. So we search for ours by
+`sourceSegmentId` before a create, and after each create that may have been applied although it failed.
 """
 
 from __future__ import annotations
@@ -41,15 +41,23 @@ log = structlog.get_logger(__name__)
 PATH = "/rest/dmpSegments"
 PAGE_SIZE = 100
 FIND_ATTEMPTS_AFTER_CREATE = 3
-"""How often, `wait_after_create` seconds apart, a segment is looked for that may have been created.
+"""How often a segment is searched for that may have been created, `wait_after_create` seconds apart.
 
-The finder need not show a new segment at once; how long that may take is not documented.
+The finder may show a new segment with a delay, whose length LinkedIn does not document.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A DMP segment: the audience, and what decides whether it is ours. `created`: epoch seconds, if known."""
+    """A DMP segment: the audience, and what shows whether it is ours.
+
+    Attributes:
+        audience: The audience.
+        account: URN of its ad account.
+        source_id: Its `sourceSegmentId`.
+        source_platform: Its `sourcePlatform`.
+        created_at: When it was created, in seconds since the epoch; None if unknown.
+    """
 
     audience: Audience
     account: str
@@ -59,19 +67,22 @@ class Segment:
 
 
 class Segments:
-    """All requests to `/rest/dmpSegments` but those for members, under one permit. Raises GaveUp and Refused."""
+    """All requests to `/rest/dmpSegments` except those for members, under one permit.
 
-    def __init__(self, calls: Api, settings: LinkedInSettings, permit: Permit) -> None:
-        self._api = calls
+    Each method raises TransientError or PermanentError if it fails.
+    """
+
+    def __init__(self, api: Api, settings: LinkedInSettings, permit: Permit) -> None:
+        self._api = api
         self._settings = settings
         self._permit = permit
 
     def check_access(self) -> None:
-        """One cheap read, which needs the token, the API version, the scope and access to the account."""
+        """Check the token, the API version, the scope and our access to the account by one cheap read."""
         self._fetch_page({"count": "1", "start": "0"})
 
     def get(self, segment_id: str) -> Segment | None:
-        """The segment with this id; None when there is none."""
+        """Return the segment with this id; None if there is none."""
         response = self._api.send("GET", f"{PATH}/{segment_id}", permit=self._permit)
         if classify_status(response.status) is StatusClass.NOT_FOUND:
             return None
@@ -83,13 +94,11 @@ class Segments:
             raise _unexpected_status_error(response)
         segment = _parse_segment(response.json)
         if segment is None:
-            raise TransientError(
-                "malformed_answer", "LinkedIn's description of an audience lacks its id, type or account"
-            )
+            raise TransientError("malformed_answer", "LinkedIn's description of an audience has no id, type or account")
         return segment
 
     def find(self, source_id: str) -> Segment | None:
-        """Our segment with this `sourceSegmentId`, the oldest if there are several; None when there is none."""
+        """Return our segment with this `sourceSegmentId`, the oldest one of several; None if there is none."""
         ours = [
             segment
             for segment in self._list({"sourcePlatform": self._settings.source_platform, "sourceSegmentId": source_id})
@@ -98,33 +107,39 @@ class Segments:
             and segment.source_platform == self._settings.source_platform
         ]
         if len(ours) > 1:
-            log.warning("linkedin_audience_twice", source_id=source_id, ids=[segment.audience.id for segment in ours])
+            log.warning(
+                "linkedin_duplicate_audiences", source_id=source_id, ids=[segment.audience.id for segment in ours]
+            )
         return min(ours, key=lambda segment: int(segment.audience.id), default=None)
 
     def find_in_list(self, segment_id: str) -> Segment | None:
-        """The segment with this id as the account's list shows it; None when it is not there.
+        """Return the segment with this id from the account's list; None if the list does not contain it.
 
-        A 404 alone may also mean that a segment cannot be read yet. The list is short: at most 1,000 an account.
+        A 404 alone may also mean that a segment cannot be read yet. An account has at most 1,000 segments.
         """
         return next((segment for segment in self._list({}) if segment.audience.id == segment_id), None)
 
     def create(self, spec: AudienceSpec) -> tuple[Segment, bool]:
-        """The segment of this spec, and whether this call created it; then it has been waited for."""
+        """Find the segment of this spec, or create it and wait until it accepts members.
+
+        Returns:
+            The segment, and whether this call created it.
+        """
         started = time.monotonic()
-        asked = False
+        may_exist = False
         for attempt in range(1, self._settings.attempts + 1):
             found = self.find(spec.source_id)
             if found is not None:
-                return found, asked
+                return found, may_exist
             try:
                 segment = self._create_once(spec)
-            except TransientError as trouble:
-                pause = max(trouble.retry_after or 0.0, self._backoff(attempt))
-                over = time.monotonic() + pause - started > self._settings.retry_timeout
-                asked = asked or trouble.may_be_applied
-                if trouble.may_be_applied and (found := self._find_after_create(spec.source_id)) is not None:
+            except TransientError as error:
+                pause = max(error.retry_after or 0.0, self._backoff(attempt))
+                is_timed_out = time.monotonic() + pause - started > self._settings.retry_timeout
+                may_exist = may_exist or error.may_be_applied
+                if error.may_be_applied and (found := self._find_after_create(spec.source_id)) is not None:
                     return found, True
-                if trouble.reason in FINAL_REASONS or attempt == self._settings.attempts or over:
+                if error.reason in FINAL_REASONS or attempt == self._settings.attempts or is_timed_out:
                     raise
                 self._wait(pause)
             else:
@@ -161,30 +176,31 @@ class Segments:
             expects_json=False,
             is_single_attempt=True,
         )
-        following = classify_status(response.status)
-        if following is StatusClass.NOT_FOUND:
+        status_class = classify_status(response.status)
+        if status_class is StatusClass.NOT_FOUND:
             raise access_denied_error(settings, response)
-        if following is StatusClass.REFUSED:
+        if status_class is StatusClass.REFUSED:
             raise _create_refused_error(settings, spec, response)
-        if following is not StatusClass.SUCCESS:
+        if status_class is not StatusClass.SUCCESS:
             raise _unexpected_status_error(response)
         created_id = response.created_id
         if created_id is None or not created_id.isdigit():
             raise TransientError(
-                "malformed_answer", "LinkedIn created an audience but did not tell its id", unclear=True
+                "malformed_answer", "LinkedIn created an audience but did not return its id", may_be_applied=True
             )
         log.info("linkedin_audience_created", id=created_id, source_id=spec.source_id)
         audience = with_usability(Audience(id=created_id, type=spec.type, name=name, status="BUILDING", created=True))
         return Segment(audience, settings.account_urn, spec.source_id, settings.source_platform, time.time())
 
     def _list(self, query: Mapping[str, str]) -> list[Segment]:
-        """Whatever the finder gives on our account for `query`, over all its pages.
+        """Return the segments of our account that match `query`, from all pages of the finder.
 
-        Always paged: without start and count LinkedIn's documentation promises all segments, its samples show ten.
+        Requests always have `start` and `count`: without them LinkedIn returns all segments according to its
+        documentation, but ten in its samples.
         """
         found: list[Segment] = []
         start = 0
-        before: list[Any] = []
+        previous: list[Any] = []
         while True:
             body = self._fetch_page({**query, "start": str(start), "count": str(PAGE_SIZE)})
             elements = body["elements"]
@@ -192,25 +208,25 @@ class Segments:
             start += len(elements)
             paging = body.get("paging")
             total = paging.get("total") if isinstance(paging, Mapping) else None
-            more = start < total if isinstance(total, int) else len(elements) == PAGE_SIZE
-            # A server that does not heed `start` would be asked for ever.
-            if not elements or not more or elements == before:
+            has_more = start < total if isinstance(total, int) else len(elements) == PAGE_SIZE
+            # Without the last condition, a server that ignores `start` would be asked without end.
+            if not elements or not has_more or elements == previous:
                 return found
-            before = elements
+            previous = elements
 
     def _fetch_page(self, query: Mapping[str, str]) -> Mapping[str, Any]:
         full_query = {"q": "account", "account": self._settings.account_urn, **query}
         response = self._api.send("GET", PATH, permit=self._permit, action=Action.FIND, query=full_query)
-        following = classify_status(response.status)
-        if following is StatusClass.NOT_FOUND:
+        status_class = classify_status(response.status)
+        if status_class is StatusClass.NOT_FOUND:
             raise access_denied_error(self._settings, response)
-        if following is StatusClass.REFUSED:
+        if status_class is StatusClass.REFUSED:
             raise PermanentError(
                 f"LinkedIn refuses to list the audiences of ad account {self._settings.account_id} "
                 f"({describe_response(response)}). Check {self._settings.key('account_id')}, "
                 f"{self._settings.key('source_platform')} and {self._settings.key('api_version')}."
             )
-        if following is not StatusClass.SUCCESS:
+        if status_class is not StatusClass.SUCCESS:
             raise _unexpected_status_error(response)
         body = response.json
         if not isinstance(body, Mapping) or not isinstance(body.get("elements"), list):
@@ -228,7 +244,7 @@ class Segments:
 
 def _unexpected_status_error(response: Response) -> TransientError:
     return TransientError(
-        f"http_{response.status}", f"LinkedIn gave an answer that is not expected here ({describe_response(response)})"
+        f"http_{response.status}", f"LinkedIn gave an unexpected answer ({describe_response(response)})"
     )
 
 
@@ -247,25 +263,25 @@ def _create_refused_error(settings: LinkedInSettings, spec: AudienceSpec, respon
 
 
 def _parse_segment(body: Any) -> Segment | None:
-    """One element of the finder or the answer to a GET; None when it lacks what makes it a segment."""
+    """Return the segment in an element of the finder or in the answer to a GET; None if it is none."""
     if not isinstance(body, Mapping):
         return None
     segment_id, kind, account = body.get("id"), body.get("type"), body.get("account")
     if _int_or_none(segment_id) is None or not isinstance(kind, str) or not isinstance(account, str):
         return None
-    # Status and sizes belong to the destination LINKEDIN inside the segment; the numbers are absent while BUILDING.
+    # Status and sizes are in the destination LINKEDIN inside the segment. The sizes are absent while it is BUILDING.
     listed = body.get("destinations")
-    places = [place for place in listed if isinstance(place, Mapping)] if isinstance(listed, list) else []
-    place = next((place for place in places if place.get("destination") == "LINKEDIN"), {})
-    status = place.get("status")
+    destinations = [each for each in listed if isinstance(each, Mapping)] if isinstance(listed, list) else []
+    linkedin = next((each for each in destinations if each.get("destination") == "LINKEDIN"), {})
+    status = linkedin.get("status")
     created = body.get("created")
     audience = Audience(
         id=str(segment_id),
-        type={wire: ours for ours, wire in SEGMENT_TYPES.items()}.get(kind, kind.lower()),
+        type={theirs: ours for ours, theirs in SEGMENT_TYPES.items()}.get(kind, kind.lower()),
         name=str(body.get("name") or ""),
         status=status if isinstance(status, str) else None,
-        size=_int_or_none(place.get("audienceSize")),
-        matched=_int_or_none(place.get("matchedCount")),
+        size=_int_or_none(linkedin.get("audienceSize")),
+        matched=_int_or_none(linkedin.get("matchedCount")),
         input_count=_int_or_none(body.get("inputCount")),
     )
     return Segment(

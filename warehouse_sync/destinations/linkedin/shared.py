@@ -1,4 +1,4 @@
-"""What those have in common who use the same credentials at the same time, in one process."""
+"""Values that all destinations of this process share which use the same credentials at the same time."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ Value = TypeVar("Value")
 
 
 class SharedRegistry(Generic[Value]):
-    """One value for each set of credentials: made for the first who joins, ended behind the last who leaves.
+    """One value per set of credentials, created for its first user and closed after its last. Thread-safe.
 
-    Thread-safe. The credentials themselves are not kept.
+    The credentials themselves are not stored.
     """
 
     def __init__(self, close: Callable[[Value], None] = lambda _: None) -> None:
@@ -21,32 +21,32 @@ class SharedRegistry(Generic[Value]):
         self._lock = threading.Lock()
         self._values: dict[str, tuple[Value, int]] = {}
 
-    def acquire(self, credentials: object, make: Callable[[], Value]) -> SharedHandle[Value]:
-        """A share in the value of these credentials; `make` makes it where nobody has one."""
+    def acquire(self, credentials: object, create: Callable[[], Value]) -> SharedHandle[Value]:
+        """Return a handle on the value of these credentials; `create` returns a new value if there is none."""
         key = hashlib.sha256(repr(credentials).encode()).hexdigest()
         with self._lock:
-            value, members = self._values.get(key) or (make(), 0)
-            self._values[key] = value, members + 1
+            value, users = self._values.get(key) or (create(), 0)
+            self._values[key] = value, users + 1
         return SharedHandle(value, lambda: self._release(key))
 
     def _release(self, key: str) -> None:
         with self._lock:
-            value, members = self._values.pop(key)
-            if members > 1:
-                self._values[key] = value, members - 1
+            value, users = self._values.pop(key)
+            if users > 1:
+                self._values[key] = value, users - 1
                 return
         self._close(value)
 
 
 class SharedHandle(Generic[Value]):
-    """A share in `value` until `leave()`."""
+    """The right to use `value` until `release()`."""
 
     def __init__(self, value: Value, release: Callable[[], None]) -> None:
         self.value = value
         self._release: Callable[[], None] | None = release
 
     def release(self) -> None:
-        """The value is used no more; may be called again."""
-        left, self._release = self._release, None
-        if left is not None:
-            left()
+        """End the use of the value. May be called again."""
+        release, self._release = self._release, None
+        if release is not None:
+            release()
