@@ -25,7 +25,7 @@ EXPECTED: dict[str, list[set[str]]] = {
     "Which rows were rejected and why": [{"5", "8", "9", "1"}],
     "Who is in the audience now": [set(), {"3", "4", "5"}, {"1"}],
     "How the size has changed": [set()],
-    "Runs that want attention": [set()],
+    "Runs that need attention": [set()],
     "Why a member was sent": [{"1", "2", "6"}],
     "What became of one e-mail address": [{"2"}, {"2"}],
 }
