@@ -227,7 +227,7 @@ NAMES = st.lists(
 @given(NAMES)
 def test_every_cron_job_has_a_name_of_its_own_that_kubernetes_takes(names: list[str]) -> None:
     """Up to 52 characters, whatever the syncs are called; a plain name stays as it is."""
-    made = kubernetes._names(dict.fromkeys(names))  # type: ignore[arg-type]
+    made = kubernetes._job_names(dict.fromkeys(names))  # type: ignore[arg-type]
     assert list(made) == names
     assert len(set(made.values())) == len(names)
     for name, given_name in made.items():
@@ -239,10 +239,10 @@ def test_every_cron_job_has_a_name_of_its_own_that_kubernetes_takes(names: list[
 
 def test_a_name_does_not_hang_on_the_other_syncs() -> None:
     """But for two whose names differ in - and _ only."""
-    alone = kubernetes._names({"high_value": None})  # type: ignore[dict-item]
-    among = kubernetes._names({"high_value": None, "other": None, "Ähnlich": None})  # type: ignore[dict-item]
+    alone = kubernetes._job_names({"high_value": None})  # type: ignore[dict-item]
+    among = kubernetes._job_names({"high_value": None, "other": None, "Ähnlich": None})  # type: ignore[dict-item]
     assert alone["high_value"] == among["high_value"] == "warehouse-sync-high-value"
-    twins = kubernetes._names({"high_value": None, "high-value": None})  # type: ignore[dict-item]
+    twins = kubernetes._job_names({"high_value": None, "high-value": None})  # type: ignore[dict-item]
     assert len({*twins.values(), alone["high_value"]}) == 3
 
 
@@ -259,7 +259,7 @@ def test_only_what_runs_by_itself_becomes_a_job(tmp_path: Path) -> None:
     ("words", "told"),
     [
         (("manual",), "syncs.manual.schedule: the sync has no schedule"),
-        (("a", "manual", "odd"), "syncs.odd.schedule: Kubernetes reads '0 2 */2 * 1' otherwise"),
+        (("a", "manual", "odd"), "syncs.odd.schedule: Kubernetes cannot express '0 2 */2 * 1'"),
         (("nobody",), "there is no sync 'nobody'"),
     ],
 )
@@ -280,7 +280,7 @@ def test_a_configuration_without_schedules_makes_nothing(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("url", ["duckdb:////data/shop.duckdb", "duckdb:///shop.duckdb"])
 def test_a_duckdb_file_lies_on_a_volume(url: str, tmp_path: Path) -> None:
-    """Without a claim the sync is refused: nothing of a pod stays."""
+    """Without a claim the sync is refused: a pod keeps no files."""
     path = configuration(tmp_path, url=url, a={}, b={})
     refused = call("kubernetes", path=path)
     assert (refused.exit_code, refused.stderr.count("warehouses.analytics.url")) == (exit_codes.CONFIGURATION, 1)

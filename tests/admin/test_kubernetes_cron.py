@@ -141,7 +141,7 @@ def test_an_expression_is_changed_only_where_kubernetes_reads_it_otherwise(expre
 
 def test_days_that_must_be_both_are_refused() -> None:
     """`*/2` and a weekday: every odd day that is a Monday here, every odd day and every Monday there."""
-    with pytest.raises(ConfigurationError, match=r"syncs.people.schedule: .*cannot be told"):
+    with pytest.raises(ConfigurationError, match=r"syncs.people.schedule: .*cannot express"):
         to_kubernetes_cron(Schedule("0 2 */2 * MON"), PATH)
 
 

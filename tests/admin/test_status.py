@@ -249,7 +249,7 @@ def test_the_end_of_the_refresh_token_is_told_and_warned_of_in_its_last_month(tm
     assert status.refresh_token_expires is not None
     assert status.refresh_token_warning is not None
     assert status.refresh_token_expires in status.refresh_token_warning
-    assert "authorise the app anew" in status.refresh_token_warning
+    assert "authorise the app again" in status.refresh_token_warning
 
 
 @pytest.mark.parametrize(("days", "warned"), [(365, False), (32, False), (29, True)])
@@ -262,7 +262,7 @@ def test_validate_tells_the_end_of_the_refresh_token(tmp_path: Path, days: int, 
     ends = (datetime.now(UTC) + timedelta(days=days)).date()
     assert (check.ok, check.warning) == (True, warned)
     assert any(str(ends + timedelta(days=off)) in check.message for off in (-1, 0))  # midnight may pass meanwhile
-    assert ("authorise the app anew" in check.message) == warned
+    assert ("authorise the app again" in check.message) == warned
 
 
 @pytest.mark.parametrize(("status", "warned"), [("READY", False), ("ARCHIVED", True), ("ERROR", True)])
@@ -276,7 +276,7 @@ def test_validate_tells_the_condition_of_an_audience_that_is_named_by_its_id(
     duckdb_world.sandbox.force_status(audience, status)
     (check,) = [check for check in validate(duckdb_world.config) if check.subject.endswith(".audience")]
     assert (check.ok, check.warning) == (True, warned)
-    assert f"audience {audience} is there: Somebody's" in check.message
+    assert f"audience {audience} exists: Somebody's" in check.message
     assert (status in check.message.upper()) == warned
 
 

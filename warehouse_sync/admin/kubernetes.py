@@ -1,7 +1,7 @@
-"""The CronJobs that run the scheduled syncs of a configuration; made from it alone, no cluster is asked.
+"""Kubernetes manifests: a CronJob for each scheduled sync, and cron expressions as Kubernetes reads them.
 
-What they count on is said in docs/kubernetes.md: the ConfigMap with the configuration, the Secret with its variables,
-the exit codes.
+They are made from the configuration alone, without a cluster. docs/kubernetes.md says what they require: the ConfigMap
+with the configuration, the Secret with its variables, the exit codes.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from warehouse_sync.errors import ConfigurationError, Problem
 from warehouse_sync.schedule import Schedule
 
 NAME_LENGTH: Final = 52
-"""A CronJob's name may have 52 characters: its Jobs get 11 more, up to the 63 of a label."""
+"""Maximum length of a CronJob's name: its Jobs append 11 characters, and a label may have 63."""
 
 PREFIX: Final = "warehouse-sync"
 CONFIGURATION_FOLDER: Final = "/etc/warehouse-sync"
 SECRETS_FOLDER: Final = "/run/secrets/warehouse-sync"
 DATA_FOLDER: Final = "/data"
 USER: Final = 10001
-"""The user of the image."""
+"""User id of the image."""
 
 NOT_RETRIED: Final = (2, 4)
-"""Exit codes that a retry cannot change: somebody must edit or grant something, or look at the query."""
+"""Exit codes that a retry cannot change: the operator must edit or grant something, or check the query."""
 
 GRACE: Final = 90
-"""Seconds from SIGTERM to SIGKILL; a run that is sending awaits its last answers for a minute at most."""
+"""Seconds from SIGTERM to SIGKILL; a run that is sending waits for its last answers for a minute at most."""
 
 RETRIES: Final = 2
 HOUR, DAY = 3600, 86400
@@ -51,12 +51,18 @@ _PLAIN_SYNC = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*")
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """What the CronJobs find in their cluster.
+    """What the CronJobs use in their cluster.
 
-    image: of the container. namespace: of everything, None leaves it open. config_map: holds the files of the
-    configuration. secret: its keys are the environment variables. secret_files: a Secret whose keys become files under
-    SECRETS_FOLDER. data_claim: the volume claim with the DuckDB files, under DATA_FOLDER. Raises ConfigurationError for
-    a name that Kubernetes would not take.
+    Attributes:
+        image: Image of the container.
+        namespace: Namespace of the CronJobs; None leaves it open.
+        config_map: ConfigMap with the files of the configuration.
+        secret: Secret whose keys become environment variables.
+        secret_files: Secret whose keys become files in SECRETS_FOLDER.
+        data_claim: Volume claim with the DuckDB files, mounted at DATA_FOLDER.
+
+    Raises:
+        ConfigurationError: Kubernetes does not accept one of the names.
     """
 
     image: str = PREFIX
@@ -75,47 +81,52 @@ class Cluster:
             "--data-claim": self.data_claim,
         }
         problems = [
-            Problem(f"{option}: {name!r} is no name to Kubernetes; small letters, digits and - make one")
+            Problem(f"{option}: {name!r} is not a valid Kubernetes name; use lower-case letters, digits and -")
             for option, name in names.items()
             if name is not None and not (_NAME.fullmatch(name) and ("." not in name or option != "--namespace"))
         ]
         if not self.image.strip() or re.search(r"\s", self.image):
-            problems.append(Problem("--image: the name of an image is expected, such as registry.example.com/name:1.0"))
+            problems.append(Problem("--image: expected the name of an image, such as registry.example.com/name:1.0"))
         if problems:
             raise ConfigurationError(problems)
 
 
 def make_cron_jobs(config: Config, names: Sequence[str], cluster: Cluster) -> list[dict[str, Any]]:
-    """A CronJob for each of the syncs `names`; without names, for each that is enabled and has a schedule.
+    """Return a CronJob for each of the syncs `names`; without names, for each that is enabled and has a schedule.
 
-    A named sync that is disabled becomes a suspended one. Raises ConfigurationError that tells of every sync that
-    cannot be one: it has no schedule, Kubernetes reads its schedule otherwise, its warehouse is a file without volume.
+    A named sync that is disabled becomes a suspended CronJob.
+
+    Raises:
+        ConfigurationError: Lists every sync that cannot become a CronJob: it has no schedule, Kubernetes cannot express
+            its schedule, or its warehouse is a file without a volume.
     """
     scheduled = [name for name, sync in config.syncs.items() if sync.schedule is not None and sync.enabled]
-    wanted = list(dict.fromkeys(names)) or scheduled
-    if not wanted:
+    selected = list(dict.fromkeys(names)) or scheduled
+    if not selected:
         raise ConfigurationError(
             Problem("no enabled sync has a schedule, so there is no CronJob to print", path="syncs.*.schedule")
         )
-    known = _names(config.syncs)
-    made: list[dict[str, Any]] = []
+    job_names = _job_names(config.syncs)
+    jobs: list[dict[str, Any]] = []
     problems: list[Problem] = []
-    for name in wanted:
+    for name in selected:
         try:
-            made.append(_cron_job(config, config.sync(name), known[name], cluster))
+            jobs.append(_cron_job(config, config.sync(name), job_names[name], cluster))
         except ConfigurationError as error:
             problems.extend(error.problems)
     if problems:
         raise ConfigurationError(list(dict.fromkeys(problems)))
-    return made
+    return jobs
 
 
 def to_yaml(manifests: Sequence[Mapping[str, Any]]) -> str:
-    """The manifests as one stream of YAML documents."""
-    return yaml.dump_all(manifests, Dumper=_Plain, sort_keys=False, explicit_start=True, width=120, allow_unicode=True)
+    """Return the manifests as one stream of YAML documents."""
+    return yaml.dump_all(
+        manifests, Dumper=_NoAliasesDumper, sort_keys=False, explicit_start=True, width=120, allow_unicode=True
+    )
 
 
-class _Plain(yaml.SafeDumper):
+class _NoAliasesDumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
@@ -123,7 +134,10 @@ class _Plain(yaml.SafeDumper):
 def _cron_job(config: Config, sync: SyncConfig, name: str, cluster: Cluster) -> dict[str, Any]:
     if sync.schedule is None:
         raise ConfigurationError(
-            Problem("the sync has no schedule, so it makes no CronJob; give it one", path=f"syncs.{sync.name}.schedule")
+            Problem(
+                "the sync has no schedule, so it cannot become a CronJob; give it one",
+                path=f"syncs.{sync.name}.schedule",
+            )
         )
     schedule = sync.schedule.schedule
     cron, interval = to_kubernetes_cron(schedule, f"syncs.{sync.name}.schedule"), shortest_interval(schedule)
@@ -133,12 +147,12 @@ def _cron_job(config: Config, sync: SyncConfig, name: str, cluster: Cluster) -> 
         "app.kubernetes.io/instance": name,
         "app.kubernetes.io/component": "sync",
     }
-    place = {} if cluster.namespace is None else {"namespace": cluster.namespace}
+    namespace = {} if cluster.namespace is None else {"namespace": cluster.namespace}
     pod = {
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": GRACE,
         "automountServiceAccountToken": False,
-        # A Service in the namespace would otherwise put variables of its name into the worker's environment.
+        # Otherwise the Services of the namespace add environment variables.
         "enableServiceLinks": False,
         "securityContext": {
             "runAsNonRoot": True,
@@ -153,13 +167,13 @@ def _cron_job(config: Config, sync: SyncConfig, name: str, cluster: Cluster) -> 
     return {
         "apiVersion": "batch/v1",
         "kind": "CronJob",
-        "metadata": {"name": name, **place, "labels": labels, "annotations": {"warehouse-sync/sync": sync.name}},
+        "metadata": {"name": name, **namespace, "labels": labels, "annotations": {"warehouse-sync/sync": sync.name}},
         "spec": {
             "schedule": cron,
             "timeZone": schedule.timezone,
             **({} if sync.enabled else {"suspend": True}),
             "concurrencyPolicy": "Forbid",
-            # Behind it a tick is missed, and the next one does its work.
+            # A tick that is missed for longer is skipped; the next one does its work.
             "startingDeadlineSeconds": min(interval, HOUR),
             "successfulJobsHistoryLimit": 3,
             "failedJobsHistoryLimit": 3,
@@ -167,7 +181,7 @@ def _cron_job(config: Config, sync: SyncConfig, name: str, cluster: Cluster) -> 
                 "metadata": {"labels": labels},
                 "spec": {
                     "backoffLimit": RETRIES,
-                    # Never below an hour: a query slower than its interval would be cut off each time.
+                    # At least an hour: otherwise a query that is slower than its interval would never finish.
                     "activeDeadlineSeconds": min(max(interval, HOUR), DAY),
                     "podFailurePolicy": {"rules": _failure_rules()},
                     "template": {"metadata": {"labels": labels}, "spec": pod},
@@ -178,7 +192,7 @@ def _cron_job(config: Config, sync: SyncConfig, name: str, cluster: Cluster) -> 
 
 
 def _failure_rules() -> list[dict[str, Any]]:
-    """What is not among them counts against backoffLimit: 1 failed, 3 incomplete, killed for its memory."""
+    """Return the rules; all other ends count against backoffLimit: exit codes 1 and 3, out of memory."""
     codes = {"containerName": "sync", "operator": "In", "values": list(NOT_RETRIED)}
     disrupted = {"type": "DisruptionTarget", "status": "True"}
     return [{"action": "FailJob", "onExitCodes": codes}, {"action": "Ignore", "onPodConditions": [disrupted]}]
@@ -197,7 +211,7 @@ def _container(sync: str, cluster: Cluster, *, has_data: bool) -> dict[str, Any]
     return {
         "name": "sync",
         "image": cluster.image,
-        # Kubernetes would fill in $(NAME); $$( is a plain $( to it.
+        # Kubernetes expands $(NAME); $$( stands for a literal $(.
         "args": ["run", "--trigger", "schedule", *end_of_options, sync.replace("$(", "$$(")],
         "env": [
             {"name": "WAREHOUSE_SYNC_CONFIG", "value": CONFIGURATION_FOLDER},
@@ -228,69 +242,76 @@ def _volumes(cluster: Cluster, *, has_data: bool) -> list[dict[str, Any]]:
 
 
 def _needs_volume(warehouse: WarehouseConfig, cluster: Cluster) -> bool:
-    """Whether the warehouse is a file. Raises ConfigurationError when no volume would hold it."""
+    """Whether the warehouse is a file. Raises ConfigurationError if no volume contains it."""
     url = urlsplit(warehouse.url.get_secret_value())
     if url.netloc or "host=" in url.query:
         return False
     path, file = f"warehouses.{warehouse.name}.url", PurePosixPath(unquote(url.path.removeprefix("/")))
     if cluster.data_claim is None:
-        message = f"the warehouse is a file, and nothing of a pod stays: give --data-claim, a volume for {DATA_FOLDER}"
+        message = f"the warehouse is a file, and a pod keeps no files: give --data-claim, a volume for {DATA_FOLDER}"
         raise ConfigurationError(Problem(message, path=path))
     if not PurePosixPath(DATA_FOLDER, file).is_relative_to(DATA_FOLDER) or ".." in file.parts:
-        message = f"the file {file} lies outside of {DATA_FOLDER}, where the volume of --data-claim is"
+        message = f"the file {file} is outside of {DATA_FOLDER}, where the volume of --data-claim is mounted"
         raise ConfigurationError(Problem(message, path=path))
     return True
 
 
-def _names(syncs: Mapping[str, SyncConfig]) -> dict[str, str]:
-    """A name of a CronJob for each sync: its own where that is plain, otherwise cleaned and told apart."""
+def _job_names(syncs: Mapping[str, SyncConfig]) -> dict[str, str]:
+    """Return the CronJob's name of each sync: its own if valid and unique, otherwise a valid one with a hash."""
     plain = {name: f"{PREFIX}-{name.replace('_', '-')}" for name in syncs if _PLAIN_SYNC.fullmatch(name)}
-    taken = Counter(plain.values())
+    uses = Counter(plain.values())
     return {
         name: plain[name]
-        if name in plain and taken[plain[name]] == 1 and len(plain[name]) <= NAME_LENGTH
-        else _cleaned(name)
+        if name in plain and uses[plain[name]] == 1 and len(plain[name]) <= NAME_LENGTH
+        else _hashed_name(name)
         for name in syncs
     }
 
 
-def _cleaned(name: str) -> str:
+def _hashed_name(name: str) -> str:
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
     cleaned = re.sub(r"[^a-z0-9]+", "-", f"{PREFIX}-{name.lower()}")[: NAME_LENGTH - 9].strip("-")
     return f"{cleaned}-{digest}"
 
 
 _PLAIN_FIELD = re.compile(r"\*(/[0-9]+)?|[0-9]+-[0-9]+/[0-9]+|[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*")
-_STEP_IN_ONE = re.compile(r"0*([0-9]+)-0*\1/[0-9]+")
-"""5-5/10 is 5 to Kubernetes, and 5, 15, 25 … to cronsim."""
+_SINGLE_VALUE_STEP = re.compile(r"0*([0-9]+)-0*\1/[0-9]+")
+"""5-5/10 means 5 in Kubernetes, and 5, 15, 25 … in cronsim."""
 
 _WEEKDAYS = re.compile(r"[0-6](-[0-6])?(,[0-6](-[0-6])?)*|[A-Za-z]{3}(-[A-Za-z]{3})?(,[A-Za-z]{3}(-[A-Za-z]{3})?)*")
 
 
 def to_kubernetes_cron(schedule: Schedule, path: str) -> str:
-    """The expression as Kubernetes has to be told it. Raises ConfigurationError where it cannot be told, at `path`.
+    """Return the cron expression that has the same ticks in Kubernetes.
 
-    The two differ in what a weekday and a day together mean: here they are joined by AND as soon as one of them begins
-    with *, in Kubernetes only when one of them is * alone.
+    Day and weekday together differ: here both must match if one of them starts with *, in Kubernetes only if one of
+    them is exactly *.
+
+    Args:
+        schedule: The schedule of a sync.
+        path: Where it is in the configuration, for the error.
+
+    Raises:
+        ConfigurationError: Kubernetes cannot express the schedule.
     """
     fields = schedule.cron.split()
-    meaning = CronSim(schedule.cron, datetime(2026, 1, 1, tzinfo=UTC))
-    numbers = (meaning.minutes, meaning.hours, meaning.days, meaning.months)
-    told = [
-        field if _PLAIN_FIELD.fullmatch(field) and not _STEP_IN_ONE.fullmatch(field) else _list(meant)
-        for field, meant in zip(fields[:4], numbers, strict=True)
+    parsed = CronSim(schedule.cron, datetime(2026, 1, 1, tzinfo=UTC))
+    numbers = (parsed.minutes, parsed.hours, parsed.days, parsed.months)
+    result = [
+        field if _PLAIN_FIELD.fullmatch(field) and not _SINGLE_VALUE_STEP.fullmatch(field) else _list(values)
+        for field, values in zip(fields[:4], numbers, strict=True)
     ]
-    weekdays = {int(day) % 7 for day in meaning.weekdays}  # type: ignore[arg-type]
-    told.append(fields[4] if fields[4] == "*" or _WEEKDAYS.fullmatch(fields[4]) else _list(weekdays))
-    every_day, every_weekday = len(meaning.days) == 31, len(weekdays) == 7
-    if meaning.day_and:
-        told[2], told[4] = "*" if every_day else told[2], "*" if every_weekday else told[4]
-        if told[2] != "*" and told[4] != "*":
-            message = f"Kubernetes reads {schedule.cron!r} otherwise: days that must be both cannot be told to it"
+    weekdays = {int(day) % 7 for day in parsed.weekdays}  # type: ignore[arg-type]
+    result.append(fields[4] if fields[4] == "*" or _WEEKDAYS.fullmatch(fields[4]) else _list(weekdays))
+    every_day, every_weekday = len(parsed.days) == 31, len(weekdays) == 7
+    if parsed.day_and:
+        result[2], result[4] = "*" if every_day else result[2], "*" if every_weekday else result[4]
+        if result[2] != "*" and result[4] != "*":
+            message = f"Kubernetes cannot express {schedule.cron!r}: it cannot require both a day and a weekday"
             raise ConfigurationError(Problem(message, path=path))
     elif every_day or every_weekday:
-        told[2] = told[4] = "*"
-    return " ".join(told)
+        result[2] = result[4] = "*"
+    return " ".join(result)
 
 
 def _list(numbers: set[int]) -> str:
@@ -298,8 +319,8 @@ def _list(numbers: set[int]) -> str:
 
 
 def shortest_interval(schedule: Schedule) -> int:
-    """Seconds between the two ticks that are nearest to each other, leaving clock changes aside."""
+    """Return the seconds between the two closest ticks, without clock changes."""
     ticks = CronSim(schedule.cron, datetime(2026, 1, 1, tzinfo=UTC))
-    some = [next(ticks, None) for _ in range(100)]
-    gaps = [int((later - earlier).total_seconds()) for earlier, later in pairwise(some) if earlier and later]
+    first_ticks = [next(ticks, None) for _ in range(100)]
+    gaps = [int((later - earlier).total_seconds()) for earlier, later in pairwise(first_ticks) if earlier and later]
     return min(gaps)

@@ -1,4 +1,4 @@
-"""The rights that a worker needs in its warehouse, as SQL for an administrator. Connects to nothing."""
+"""Set up a warehouse: the SQL that grants a worker its rights, and the state tables."""
 
 from __future__ import annotations
 
@@ -12,31 +12,40 @@ from warehouse_sync.warehouses.registry import make_warehouse
 
 
 def list_grants(config: Config, name: str, *, role: str | None = None, may_create_schema: bool = False) -> Grants:
-    """The rights that the syncs of warehouse `name` need, for `role`, else for the one that its URL names.
+    """Return the SQL that grants the rights which the syncs of a warehouse need. Connects to nothing.
 
-    may_create_schema: the role shall make the schema of the worker's own tables itself.
-    Raises ConfigurationError when neither names a role.
+    Args:
+        config: The configuration.
+        name: Name of the warehouse.
+        role: The role that gets the rights; by default the one in the warehouse's URL.
+        may_create_schema: Let the role create the schema of the worker's tables itself.
+
+    Raises:
+        ConfigurationError: The warehouse has roles, but neither `role` nor the URL names one.
     """
     warehouse = make_warehouse(config.warehouse(name))
     try:
         syncs = [sync for sync in config.syncs.values() if sync.warehouse == name]
         tables = [sync.model.table_parts for sync in syncs if sync.model.table_parts]
         queries = [sync.name for sync in syncs if not sync.model.table_parts]
-        chosen = role or warehouse.role
-        statements = warehouse.grant_statements(chosen or "", tables, may_create_schema=may_create_schema)
+        grantee = role or warehouse.role
+        statements = warehouse.grant_statements(grantee or "", tables, may_create_schema=may_create_schema)
         if not statements:
             return Grants(name, queries=queries)
-        if chosen is None:
+        if grantee is None:
             raise ConfigurationError(f"warehouses.{name}.url names no role to grant rights to; give one with --role")
-        return Grants(name, chosen, statements, queries)
+        return Grants(name, grantee, statements, queries)
     finally:
         warehouse.close()
 
 
 def prepare_warehouse(config: WarehouseConfig) -> Preparation:
-    """The warehouse has the state tables of this release.
+    """Create or migrate the state tables of a warehouse; create its database file if it has one.
 
-    Raises ConfigurationError, WarehouseUnavailable or QueryFailed.
+    Raises:
+        ConfigurationError: The operator must change something first.
+        WarehouseUnavailable: The warehouse cannot be reached.
+        QueryFailed: A statement of the migration failed.
     """
     warehouse = make_warehouse(config)
     created = warehouse.create_database()

@@ -1,4 +1,4 @@
-"""How a sync stands: what the state tables say of it, and what the destination says of its audience. Reads only."""
+"""The state of a sync: from the state tables, and its audience from the destination. Reads only."""
 
 from __future__ import annotations
 
@@ -21,34 +21,36 @@ from warehouse_sync.state.migrate import is_readable
 from warehouse_sync.state.store import State, SyncKey
 
 WARN_BEFORE = timedelta(days=30)
-"""Time left for somebody to authorise the app anew: a refresh token ends after a year and cannot be prolonged."""
+"""Time before a refresh token expires in which to warn. It expires after a year and cannot be extended."""
 
 
 def sync_status(config: Config, name: str) -> SyncStatus:
-    """How sync `name` stands; where the destination does not answer, without its part.
+    """Return the state of a sync; without its audience if the destination does not answer.
 
-    Raises ConfigurationError or WarehouseUnavailable when the warehouse cannot be read.
+    Raises:
+        ConfigurationError: The sync does not exist, or the warehouse refuses the connection.
+        WarehouseUnavailable: The warehouse cannot be read.
     """
     sync = config.sync(name)
     with open_warehouse(config, sync) as warehouse:
         state = State(warehouse)
-        local = _read_state(state, sync) if is_readable(state) else _StoredStatus()
+        stored = _read_state(state, sync) if is_readable(state) else _StoredStatus()
     audience, expires, audience_error = None, None, None
     try:
-        audience, expires = _read_audience(config, sync, local)
+        audience, expires = _read_audience(config, sync, stored)
     except WarehouseSyncError as error:
         audience_error = str(error)
     return SyncStatus(
         sync=name,
         enabled=sync.enabled,
-        running=local.running,
-        last_run=local.last_run,
+        running=stored.running,
+        last_run=stored.last_run,
         next_run=next_run(sync),
-        members=local.members,
-        pending=local.pending,
-        dead=local.dead,
-        dead_removes=local.dead_removes,
-        left=local.left,
+        members=stored.members,
+        pending=stored.pending,
+        dead=stored.dead,
+        dead_removes=stored.dead_removes,
+        left=stored.left,
         audience=audience,
         audience_error=audience_error,
         refresh_token_expires=expires.isoformat() if expires else None,
@@ -57,16 +59,27 @@ def sync_status(config: Config, name: str) -> SyncStatus:
 
 
 def next_run(sync: SyncConfig) -> str | None:
-    """The next time of the sync's schedule, as `as_iso` has it; None when it is not run by itself."""
+    """Return the next tick of a sync as text; None if no schedule runs it."""
     if sync.schedule is None or not sync.enabled:
         return None
     return iso_time(sync.schedule.schedule.next_after(datetime.now(UTC)))
 
 
 def sync_log_lines(config: Config, name: str, *, failed: bool, limit: int) -> list[dict[str, Any]]:
-    """The newest lines of the sync log, newest first, as JSON has them; only what was not delivered if `failed`.
+    """Return the newest lines of the sync log, newest first, as JSON objects.
 
-    Empty for a sync that has never run. Raises ConfigurationError or WarehouseUnavailable.
+    Args:
+        config: The configuration.
+        name: Name of the sync.
+        failed: Return only operations that were not delivered.
+        limit: Maximum number of lines.
+
+    Returns:
+        The lines; none for a sync that has never run.
+
+    Raises:
+        ConfigurationError: The sync does not exist, or the warehouse refuses the connection.
+        WarehouseUnavailable: The warehouse cannot be read.
     """
     sync = config.sync(name)
     with open_warehouse(config, sync) as warehouse:
@@ -81,17 +94,17 @@ def sync_log_lines(config: Config, name: str, *, failed: bool, limit: int) -> li
 
 
 def expiry_warning(expires: date | None, today: date) -> str | None:
-    """What to do about a refresh token that ends on `expires`; None while there is time."""
+    """Return what to do about a refresh token that expires on `expires`; None while there is enough time."""
     if expires is None or expires - today > WARN_BEFORE:
         return None
     days = (expires - today).days
     when = f"in {days} days" if days > 1 else "tomorrow" if days == 1 else "today" if days == 0 else "already"
-    return f"the refresh token ends {when} ({expires}); authorise the app anew and set refresh_token"
+    return f"the refresh token ends {when} ({expires}); authorise the app again and set refresh_token"
 
 
 @dataclass(frozen=True, slots=True)
 class _StoredStatus:
-    """What the state tables know; the defaults are those of a sync that has never run."""
+    """What the state tables contain of a sync; the defaults are those of a sync that has never run."""
 
     installation: str | None = None
     generation: int = 1
@@ -179,7 +192,7 @@ def _last_run(state: State, key: SyncKey) -> dict[str, Any] | None:
 
 
 def to_audience_status(audience: Audience) -> AudienceStatus:
-    """Return what `status` prints of an audience."""
+    """Return the part of `status --json` about an audience."""
     return AudienceStatus(
         id=audience.id,
         status=audience.status,
@@ -193,19 +206,21 @@ def to_audience_status(audience: Audience) -> AudienceStatus:
 
 
 def iso_time(moment: datetime | None) -> str | None:
-    """A time of the state tables (UTC without a zone) to the second, as 2026-11-22T05:04:49Z."""
+    """Return a time in UTC as text with seconds, such as 2026-11-22T05:04:49Z."""
     return None if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _read_audience(config: Config, sync: SyncConfig, local: _StoredStatus) -> tuple[AudienceStatus | None, date | None]:
-    """The audience and the end of the refresh token. Somebody waits for the answer, so it is asked for only briefly."""
+def _read_audience(
+    config: Config, sync: SyncConfig, stored: _StoredStatus
+) -> tuple[AudienceStatus | None, date | None]:
+    """Return the audience and the last day of the refresh token; with short timeouts, because a user waits."""
     destination = open_destination(config.destination_of(sync), interactive=True)
     try:
         expires = destination.check().refresh_token_expires
-        if sync.audience.id is None and local.installation is None:
+        if sync.audience.id is None and stored.installation is None:
             return None, expires
-        spec = audience_spec(sync, SyncKey(sync.name, sync.destination), local.installation or "", local.generation)
-        audience = destination.find(spec, local.audience_id)
+        spec = audience_spec(sync, SyncKey(sync.name, sync.destination), stored.installation or "", stored.generation)
+        audience = destination.find(spec, stored.audience_id)
     finally:
         destination.close()
     if audience is None:

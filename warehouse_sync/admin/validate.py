@@ -1,9 +1,10 @@
-"""Everything that can be found out about a configuration without a run: each check is made, whatever the others say."""
+"""Check a configuration against its warehouses and destinations, without a run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 
 from warehouse_sync.admin.status import expiry_warning
 from warehouse_sync.config.destination_types import DestinationConfig
@@ -19,37 +20,39 @@ from warehouse_sync.warehouses.registry import make_warehouse
 
 
 def validate(config: Config) -> Iterator[Check]:
-    """One check after the other: warehouses, destinations, then each sync's query and audience.
+    """Yield one check after the other: warehouses, destinations, then each sync's query and audience. Reads only.
 
-    Reads only. Syncs whose warehouse or destination has failed are not looked at there again.
+    Every check is done, also after failures, except those of a sync whose warehouse or destination has failed.
     """
     failed: set[str] = set()
     for warehouse in config.warehouses.values():
-        yield _noted(failed, _checked(f"warehouses.{warehouse.name}", lambda w=warehouse: _connects(w)))  # type: ignore[misc]
+        check = _run_check(f"warehouses.{warehouse.name}", partial(_check_warehouse, warehouse))
+        yield _remember_failure(failed, check)
     for destination in config.destinations.values():
-        yield _noted(failed, _checked(f"destinations.{destination.name}", lambda d=destination: _takes_us(d)))  # type: ignore[misc]
+        check = _run_check(f"destinations.{destination.name}", partial(_check_destination, destination))
+        yield _remember_failure(failed, check)
     for sync in config.syncs.values():
         if f"warehouses.{sync.warehouse}" not in failed:
-            yield _checked(f"syncs.{sync.name}.model", lambda s=sync: _query_works(config, s))  # type: ignore[misc]
+            yield _run_check(f"syncs.{sync.name}.model", partial(_check_query, config, sync))
         if sync.audience.id is not None and f"destinations.{sync.destination}" not in failed:
-            yield _checked(f"syncs.{sync.name}.audience", lambda s=sync: _audience_exists(config, s))  # type: ignore[misc]
+            yield _run_check(f"syncs.{sync.name}.audience", partial(_check_audience, config, sync))
 
 
-def _noted(failed: set[str], check: Check) -> Check:
+def _remember_failure(failed: set[str], check: Check) -> Check:
     if not check.ok:
         failed.add(check.subject)
     return check
 
 
-def _checked(subject: str, look: Callable[[], tuple[str, bool]]) -> Check:
+def _run_check(subject: str, action: Callable[[], tuple[str, bool]]) -> Check:
     try:
-        message, warning = look()
+        message, warning = action()
     except WarehouseSyncError as error:
         return Check(subject, False, str(error))
     return Check(subject, True, message, warning)
 
 
-def _connects(config: WarehouseConfig) -> tuple[str, bool]:
+def _check_warehouse(config: WarehouseConfig) -> tuple[str, bool]:
     warehouse = make_warehouse(config)
     try:
         warehouse.open()
@@ -58,7 +61,7 @@ def _connects(config: WarehouseConfig) -> tuple[str, bool]:
         warehouse.close()
 
 
-def _takes_us(config: DestinationConfig) -> tuple[str, bool]:
+def _check_destination(config: DestinationConfig) -> tuple[str, bool]:
     destination = open_destination(config, interactive=True)
     try:
         expires = destination.check().refresh_token_expires
@@ -69,20 +72,20 @@ def _takes_us(config: DestinationConfig) -> tuple[str, bool]:
     return warning or f"account {config.account_label} answers{until}", warning is not None
 
 
-def _query_works(config: Config, sync: SyncConfig) -> tuple[str, bool]:
+def _check_query(config: Config, sync: SyncConfig) -> tuple[str, bool]:
     with open_warehouse(config, sync) as warehouse:
         resolved = resolve_model(warehouse, model_of(config, sync))
-    named = {*resolved.primary_key, *resolved.columns.values()}
-    return f"the query has all {len(named)} columns that are named", False
+    columns = {*resolved.primary_key, *resolved.columns.values()}
+    return f"the query has all {len(columns)} columns that the configuration names", False
 
 
-def _audience_exists(config: Config, sync: SyncConfig) -> tuple[str, bool]:
+def _check_audience(config: Config, sync: SyncConfig) -> tuple[str, bool]:
     destination = open_destination(config.destination_of(sync), interactive=True)
     try:
-        wanted = sync.audience
-        audience = destination.find(AudienceSpec(wanted.type, None, None, wanted.id, ""), None)
+        configured = sync.audience
+        audience = destination.find(AudienceSpec(configured.type, None, None, configured.id, ""), None)
     finally:
         destination.close()
-    assert audience is not None  # Of an audience that is named by its id the destination would have raised.
-    found = f"audience {wanted.id} is there: {audience.name}"
-    return f"{found}; {audience.warning}" if audience.warning else found, audience.warning is not None
+    assert audience is not None  # For an audience that is configured by its id, find() raises instead.
+    message = f"audience {configured.id} exists: {audience.name}"
+    return f"{message}; {audience.warning}" if audience.warning else message, audience.warning is not None
