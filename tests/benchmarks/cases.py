@@ -1,6 +1,6 @@
-"""A case is a warehouse, a number of rows and a churn; each contender runs it several times, in turn.
+"""Cases: a warehouse, a number of rows and a churn; each contender runs a case several times, in turn.
 
-What a run finds is made once per contender and brought back before each repeat, which is not timed.
+The initial state of a run is created once per contender and restored before each repeat, which is not timed.
 """
 
 from __future__ import annotations
@@ -15,16 +15,25 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import data
-from benchmarks.contenders.base import Contender, Place
+from benchmarks.contenders.base import Contender, RunSetup
 from benchmarks.data import Churn
-from benchmarks.measuring import Measured, measure, search_path
+from benchmarks.measuring import Measurement, measure, module_environment
 from benchmarks.sinks import RunningSink
 from benchmarks.warehouses import BenchWarehouse
 
 
 @dataclass
 class Series:
-    """All cases of one warehouse and number of rows; the people are kept in `folder` where that is possible."""
+    """All cases of one warehouse and number of rows.
+
+    Attributes:
+        warehouse: The warehouse.
+        sink: The server that receives the members.
+        folder: The folder for files of the contenders.
+        rows: The number of rows in table `people`.
+        requests_per_minute: The rate limit of the product.
+        base: The state with table `people`.
+    """
 
     warehouse: BenchWarehouse
     sink: RunningSink
@@ -36,98 +45,102 @@ class Series:
 
     def __post_init__(self) -> None:
         statements = data.fill(self.rows)
-        # Kept from one command to the next, as long as it would be made just so.
+        # The name has a hash of the SQL, so that a later command reuses the state only if it would be equal.
         self.base = f"people_{self.rows}_{hashlib.sha256(repr(statements).encode()).hexdigest()[:6]}"
         if not self.warehouse.exists(self.base):
             self.warehouse.execute(self.base, statements)
 
     def run(self, churn: Churn, contenders: Sequence[Contender], repeats: int) -> Iterator[dict[str, Any]]:
-        """A record for each measured run, as it ends. Raises WrongResult."""
-        taking_part = [each for each in contenders if (churn.first or not each.only_first) and self._can(each)]
-        begins = {each.name: self._begin(each, churn) for each in taking_part}
-        for repeat in range(1, repeats + 1):
-            for contender in taking_part:
-                with self._place(contender, begins[contender.name], churn) as place:
-                    yield {**self._measured(contender, place), "repeat": repeat}
-        if not churn.first:
-            for contender in taking_part:
-                if begins[contender.name] != self._after(contender):
-                    self.warehouse.drop(begins[contender.name])
+        """Run the case and yield a record for each measured run.
 
-    def _can(self, contender: Contender) -> bool:
-        why = contender.missing(self.warehouse)
-        if why:
-            print(f"SKIPPED {contender.name}: {why}", flush=True)
-        return not why
+        Raises:
+            WrongResult: A contender did not send the right operations.
+        """
+        participants = [each for each in contenders if (churn.first or not each.only_first) and self._can_run(each)]
+        initial_states = {each.name: self._initial_state(each, churn) for each in participants}
+        for repeat in range(1, repeats + 1):
+            for contender in participants:
+                with self._prepared_run(contender, initial_states[contender.name], churn) as setup:
+                    yield {**self._measure(contender, setup), "repeat": repeat}
+        if not churn.first:
+            for contender in participants:
+                if initial_states[contender.name] != self._state_after_first_run(contender):
+                    self.warehouse.drop(initial_states[contender.name])
+
+    def _can_run(self, contender: Contender) -> bool:
+        reason = contender.missing(self.warehouse)
+        if reason:
+            print(f"SKIPPED {contender.name}: {reason}", flush=True)
+        return not reason
 
     def end(self) -> None:
-        """The states behind a first sync are gone."""
+        """Drop the states after a first sync."""
         for state in self._made:
             self.warehouse.drop(state)
         self._made.clear()
 
-    def _after(self, contender: Contender) -> str:
+    def _state_after_first_run(self, contender: Contender) -> str:
         return f"after_{contender.name}_{self.rows}".replace(" ", "_")
 
     def _files(self, state: str) -> Path:
         return self.folder / "files" / self.warehouse.name / state
 
-    def _begin(self, contender: Contender, churn: Churn) -> str:
-        """The state in which the contender finds the warehouse."""
+    def _initial_state(self, contender: Contender, churn: Churn) -> str:
+        """Create the initial state of the contender, if it does not exist; return its name."""
         if churn.first:
             return self.base
-        after = self._after(contender)
-        if after not in self._made:  # One that is there is another command's, and of another commit perhaps.
+        after = self._state_after_first_run(contender)
+        if after not in self._made:  # An existing state is of an earlier command, and perhaps of another commit.
             first = Churn("first", self.rows)
-            with self._place(contender, self.base, first) as place:
+            with self._prepared_run(contender, self.base, first) as setup:
                 self._made.add(after)
-                self._measured(contender, place)
-                self.warehouse.fork(place.state, after)
+                self._measure(contender, setup)
+                self.warehouse.copy(setup.state, after)
                 self.warehouse.execute(after, [])
                 shutil.rmtree(self._files(after), ignore_errors=True)
-                shutil.copytree(place.files, self._files(after))
+                shutil.copytree(setup.files, self._files(after))
         if not churn.statements:
             return after
         state = f"{after}_changed"
-        self.warehouse.fork(after, state)
+        self.warehouse.copy(after, state)
         self.warehouse.execute(state, churn.statements)
         shutil.rmtree(self._files(state), ignore_errors=True)
         shutil.copytree(self._files(after), self._files(state))
         return state
 
     @contextmanager
-    def _place(self, contender: Contender, begin: str, churn: Churn) -> Iterator[Place]:
+    def _prepared_run(self, contender: Contender, initial_state: str, churn: Churn) -> Iterator[RunSetup]:
         state = "work"
         files = self._files(state)
         shutil.rmtree(files, ignore_errors=True)
-        if self._files(begin).exists():
-            shutil.copytree(self._files(begin), files)
+        if self._files(initial_state).exists():
+            shutil.copytree(self._files(initial_state), files)
         files.mkdir(parents=True, exist_ok=True)
-        self.warehouse.fork(begin, state)
+        self.warehouse.copy(initial_state, state)
         try:
-            yield Place(self.warehouse, state, files, self.sink, churn, self.requests_per_minute)
+            yield RunSetup(self.warehouse, state, files, self.sink, churn, self.requests_per_minute)
         finally:
             self.warehouse.drop(state)
             shutil.rmtree(files, ignore_errors=True)
 
-    def _measured(self, contender: Contender, place: Place) -> dict[str, Any]:
-        command = contender.command(place)
-        self.warehouse.settle(place.state)
+    def _measure(self, contender: Contender, setup: RunSetup) -> dict[str, Any]:
+        command = contender.command(setup)
+        self.warehouse.flush(setup.state)
         self.sink.reset()
-        sink_before, written_before = self.sink.counts(), self.warehouse.written()
-        found = measure(command, search_path())
-        counts, written = self.sink.counts(), self.warehouse.written()
-        contender.check(place, counts, found.told)
+        sink_before, written_before = self.sink.counts(), self.warehouse.wal_bytes()
+        found = measure(command, module_environment())
+        counts, written = self.sink.counts(), self.warehouse.wal_bytes()
+        contender.check(setup, counts, found.report)
         wal = None if written is None or written_before is None else written - written_before
         return {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "warehouse": self.warehouse.name,
             "rows": self.rows,
-            "churn": place.churn.name,
+            "churn": setup.churn.name,
             "contender": contender.name,
-            **_numbers(found),
+            **_measured_values(found),
             "wal_bytes": wal,
-            "table_bytes": self.warehouse.table_bytes(place.state),
+            "table_bytes": self.warehouse.table_bytes(setup.state),
             "adds": counts.add,
             "removes": counts.remove,
             "requests": counts.requests,
@@ -136,9 +149,9 @@ class Series:
         }
 
 
-def _numbers(found: Measured) -> dict[str, Any]:
-    told = found.told
-    phases = dict(told.get("phases", {}))
+def _measured_values(found: Measurement) -> dict[str, Any]:
+    report = found.report
+    phases = dict(report.get("phases", {}))
     if phases:
         phases["exit"] = found.seconds - sum(phases.values())
     return {
@@ -146,9 +159,9 @@ def _numbers(found: Measured) -> dict[str, Any]:
         "cpu_seconds": found.cpu_seconds,
         "rss_mb": found.rss_mb,
         "phases": phases,
-        "phase_cpu": told.get("phase_cpu", {}),
-        "statements": told.get("statements"),
-        "received_bytes": told.get("received_bytes"),
-        "sent_bytes": told.get("sent_bytes"),
-        "write_bytes": told.get("write_bytes"),
+        "phase_cpu": report.get("phase_cpu", {}),
+        "statements": report.get("statements"),
+        "received_bytes": report.get("received_bytes"),
+        "sent_bytes": report.get("sent_bytes"),
+        "write_bytes": report.get("write_bytes"),
     }

@@ -1,9 +1,9 @@
-"""The people in the warehouse, and how they change: SQL that both engines understand, the same rows each time.
+"""The rows of table `people` and their changes: SQL for both engines that gives the same rows each time.
 
     id  email  first_name  last_name  title  company  country  gaid
 
-A row takes about 150 bytes. Every address is another one, one in fifty is carelessly typed; a third of the people have
-an advertising id. So each row is one member.
+A row takes about 150 bytes. All addresses are different, so that each row is one member. One address in fifty has
+capital letters and a leading space; one row in three has an advertising id.
 """
 
 from __future__ import annotations
@@ -40,9 +40,11 @@ DOMAINS = "example.com|example.org|mail.example.net|corp.example.com|customers.e
 
 @dataclass(frozen=True)
 class Churn:
-    """What has changed since the run before, as a share of the rows; `replaced` people left and as many came.
+    """The changes since the previous run.
 
-    `changed` people stayed and have another title. first: there was no run before.
+    Attributes:
+        name: The share of changed rows, or "first" when there was no run before.
+        rows: The number of rows.
     """
 
     name: str
@@ -50,25 +52,29 @@ class Churn:
 
     @property
     def first(self) -> bool:
+        """Whether there was no run before."""
         return self.name == "first"
 
     @property
     def share(self) -> float:
+        """The share of changed rows, from 0 to 1."""
         return 1.0 if self.first else float(self.name)
 
     @property
     def period(self) -> int:
-        """Of so many rows one is replaced, and one is changed."""
+        """The number of rows of which one is replaced and one is changed."""
         return round(2 / self.share) if self.share else 0
 
     @property
     def replaced(self) -> int:
+        """The number of people that are replaced by new ones."""
         if self.first or not self.share:
             return 0
         return self.rows if self.share == 1 else self.rows // self.period
 
     @property
     def changed(self) -> int:
+        """The number of people that have a new title."""
         if self.first or not self.share or self.share == 1:
             return 0
         half = self.period // 2
@@ -76,29 +82,31 @@ class Churn:
 
     @property
     def adds(self) -> int:
+        """The number of ADDs."""
         return self.rows if self.first else self.replaced + self.changed
 
     @property
     def removes(self) -> int:
+        """The number of REMOVEs."""
         return self.replaced
 
     @property
     def statements(self) -> list[str]:
-        """What makes these changes in a table that `fill` has made."""
+        """The SQL that makes these changes in a table that `fill` created."""
         if self.first or not self.share:
             return []
         if self.share == 1:
             return ["DELETE FROM people", f"INSERT INTO people {people(self.rows + 1, 2 * self.rows)}"]
-        newcomers = people(self.rows + 1, self.rows + self.replaced)
+        new_people = people(self.rows + 1, self.rows + self.replaced)
         return [
             f"DELETE FROM people WHERE id % {self.period} = 0",
-            f"INSERT INTO people {newcomers}",
+            f"INSERT INTO people {new_people}",
             f"UPDATE people SET title = 'Retired' WHERE id <= {self.rows} AND id % {self.period} = {self.period // 2}",
         ]
 
 
 def fill(rows: int) -> list[str]:
-    """Make table `people` with so many rows."""
+    """Return the SQL that creates table `people` with this number of rows."""
     return [
         "CREATE TABLE people (id bigint, email varchar, first_name varchar, last_name varchar, title varchar, "
         "company varchar, country varchar, gaid varchar)",
@@ -107,7 +115,7 @@ def fill(rows: int) -> list[str]:
 
 
 def people(first: int, last: int) -> str:
-    """A SELECT of the people with these numbers."""
+    """Return a SELECT of the people with these numbers."""
     names = f"{_one_of(FIRST_NAMES, 7, 3)} AS first_name, {_one_of(LAST_NAMES, 13, 1)} AS last_name"
     company = f"{_one_of(COMPANIES, 1, 0)} || ' ' || {_one_of(BRANCHES, 1, 5)} || ' ' || {_one_of(FORMS, 1, 2)}"
     address = f"lower(last_name) || '.' || i || '@' || {_one_of(DOMAINS, 1, 4)}"
@@ -122,7 +130,7 @@ def people(first: int, last: int) -> str:
 
 
 def _one_of(texts: str, factor: int, offset: int) -> str:
-    """One of several texts, with bars in between, by the number of the person."""
+    """Return SQL that selects one of several texts, separated by bars, by the number of the person."""
     parts = texts.split("|")
     quoted = ", ".join("'" + part.replace("'", "''") + "'" for part in parts)
     return f"(ARRAY[{quoted}])[1 + (i * {factor} + i % 1009 + {offset}) % {len(parts)}]"

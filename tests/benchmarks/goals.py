@@ -1,4 +1,4 @@
-"""What the product wants to reach, as ratios of runs that took turns in one command, and whether it did."""
+"""The performance goals, mostly ratios of runs of one command, and whether they are met."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Value = str | Callable[[Record], Any]
 
 
 def rows(results: Results) -> Iterator[list[str]]:
-    """Warehouse, rows, what, measured, goal; a goal that was not reached says so."""
+    """Yield warehouse, rows, quantity, measured value and goal, with "met" or "missed"."""
     for warehouse, sizes in results.sizes.items():
         for size in sizes:
             for what, measured, goal in _of_size(results, warehouse, size):
@@ -40,7 +40,7 @@ def rows(results: Results) -> Iterator[list[str]]:
 
 
 def at_most(found: float, goal: float) -> str:
-    """The goal, and whether what was found is no more."""
+    """Return the goal, and whether the value is at most the goal."""
     return f"≤ {goal:g}: {'met' if found <= goal else 'missed'}"
 
 
@@ -60,34 +60,34 @@ def _of_size(results: Results, warehouse: str, size: int) -> Iterator[tuple[str,
     if first and dlt:
         yield "first sync: dlt / ours", f"{dlt / first:.2f}", _at_least(dlt / first, FASTER_THAN_DLT[warehouse])
     goal = OVER_THE_FLOOR_LARGE if size >= LARGE else OVER_THE_FLOOR
-    for name, beside in (("ours", "floor"), ("ours 4 GB", "floor"), ("ours", "floor 512 MB")):
+    for name, reference in (("ours", "floor"), ("ours 4 GB", "floor"), ("ours", "floor 512 MB")):
         for churn in ("0.01", "0"):
-            ours, floor = of(churn, name), of(churn, beside)
+            ours, floor = of(churn, name), of(churn, reference)
             if ours and floor and start:
                 ratio = (ours - start) / floor
-                told = at_most(ratio, goal) if beside == "floor" else "as much memory for both"
-                yield f"{CASES[churn]}: ({name} − start-up) / {beside}", f"{ratio:.2f}", told
+                verdict = at_most(ratio, goal) if reference == "floor" else "as much memory for both"
+                yield f"{CASES[churn]}: ({name} − start-up) / {reference}", f"{ratio:.2f}", verdict
     adds, seconds = of("first", "ours", "adds"), of("first", "ours", seconds_of("add"))
     if adds and seconds:
         speed = adds / seconds
-        told = _at_least(speed, MEMBERS_PER_SECOND[warehouse])
-        yield "delivery with its log, members a second", f"{speed:,.0f}", told
+        verdict = _at_least(speed, MEMBERS_PER_SECOND[warehouse])
+        yield "delivery with its log, members a second", f"{speed:,.0f}", verdict
     in_delivery = of("first", "ours", lambda record: record["phase_cpu"].get("add"))
     if adds and in_delivery is not None:
         cpu = in_delivery / adds * 1e6
-        told = at_most(cpu, PROCESSOR[warehouse])
-        yield "processor seconds of the worker per million ADDs, delivery", f"{cpu:.1f}", told
+        verdict = at_most(cpu, PROCESSOR[warehouse])
+        yield "processor seconds of the worker per million ADDs, delivery", f"{cpu:.1f}", verdict
     whole = of("first", "ours", "cpu_seconds")
     if adds and whole:
         cpu = whole / adds * 1e6
-        told = at_most(cpu, PROCESSOR[warehouse])
-        yield "the same, the whole process, start-up and engine included", f"{cpu:.1f}", told
+        verdict = at_most(cpu, PROCESSOR[warehouse])
+        yield "the same, the whole process, start-up and engine included", f"{cpu:.1f}", verdict
     peaks = [peak for churn in CASES for peak in results.values((warehouse, size, churn, "ours"), "rss_mb")]
-    peaks += [record["rss_mb"] for place, record in results.paces.items() if place[:2] == (warehouse, size)]
+    peaks += [record["rss_mb"] for key, record in results.paces.items() if key[:2] == (warehouse, size)]
     if peaks:
         peak = max(peaks)
-        told = at_most(peak, POSTGRES_MEMORY) if warehouse == "postgres" else "512 MB of it are the engine's limit"
-        yield "largest memory of the worker in any run, MB", f"{peak:,.0f}", told
+        verdict = at_most(peak, POSTGRES_MEMORY) if warehouse == "postgres" else "512 MB of it are the engine's limit"
+        yield "largest memory of the worker in any run, MB", f"{peak:,.0f}", verdict
 
 
 def _growth(results: Results, warehouse: str, sizes: list[int]) -> Iterator[list[str]]:
@@ -96,5 +96,5 @@ def _growth(results: Results, warehouse: str, sizes: list[int]) -> Iterator[list
             small, large = (results.median((warehouse, size, churn, "ours"), "rss_mb") for size in (smaller, larger))
             if small and large:
                 what = f"{name}: memory at {larger:,} / at {smaller:,}"
-                told = at_most(large / small, GROWTH) if larger >= LARGE else ""
-                yield [ENGINES[warehouse], "", what, f"{large / small:.2f}", told]
+                verdict = at_most(large / small, GROWTH) if larger >= LARGE else ""
+                yield [ENGINES[warehouse], "", what, f"{large / small:.2f}", verdict]

@@ -1,4 +1,4 @@
-"""One process from its start to its end: seconds, processor seconds, memory, and what it told about itself."""
+"""Measure a process: seconds, processor seconds, memory, and the report that it prints."""
 
 from __future__ import annotations
 
@@ -15,56 +15,67 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 POLL = 0.01
-"""Seconds between two looks at the memory of a process."""
+"""Seconds between two readings of the memory of a process."""
 
-BEGUN = "BENCHMARK_BEGUN"
-"""The environment variable by which a process learns when it was started, on the monotonic clock."""
+START_VARIABLE = "BENCHMARK_STARTED"
+"""The environment variable with the start time of a process, on the monotonic clock."""
 
 
 @dataclass
-class Measured:
-    """cpu_seconds: of the process and its children. rss_mb: its largest resident memory. told: its own report."""
+class Measurement:
+    """The measured values of a process.
+
+    Attributes:
+        seconds: The time from start to end.
+        cpu_seconds: The processor seconds of the process and its children.
+        rss_mb: Its largest resident memory in MB.
+        report: The JSON object that it printed on its last line.
+    """
 
     seconds: float
     cpu_seconds: float
     rss_mb: float
-    told: dict[str, Any] = field(default_factory=dict)
+    report: dict[str, Any] = field(default_factory=dict)
 
 
-def measure(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Measured:
-    """Run a command to its end. Raises RuntimeError, with what it said, when it fails."""
+def measure(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Measurement:
+    """Run a command to its end and measure it.
+
+    Raises:
+        RuntimeError: The command failed; the message has its output.
+    """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        begun = time.monotonic()
+        started = time.monotonic()
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,
-            env={**os.environ, **(environment or {}), BEGUN: repr(begun)},
+            env={**os.environ, **(environment or {}), START_VARIABLE: repr(started)},
         )
         largest = 0.0
         while True:
             found, status, usage = os.wait4(process.pid, os.WNOHANG)
             if found:
-                seconds = time.monotonic() - begun
+                seconds = time.monotonic() - started
                 break
-            largest = max(largest, high_water(process.pid))
+            largest = max(largest, peak_memory_mb(process.pid))
             time.sleep(POLL)
         process.returncode = os.waitstatus_to_exitcode(status)
         out.seek(0)
         err.seek(0)
-        said = out.read().decode()
+        output = out.read().decode()
         if process.returncode:
-            raise RuntimeError(f"{command[:4]} ended with {process.returncode}: {err.read().decode()[-3000:]}{said}")
-    told = json.loads(said.splitlines()[-1]) if said.rstrip().endswith("}") else {}
-    memory = max(largest, told.pop("rss_mb", 0.0))
-    return Measured(seconds, usage.ru_utime + usage.ru_stime, memory, told)
+            raise RuntimeError(f"{command[:4]} ended with {process.returncode}: {err.read().decode()[-3000:]}{output}")
+    report = json.loads(output.splitlines()[-1]) if output.rstrip().endswith("}") else {}
+    memory = max(largest, report.pop("rss_mb", 0.0))
+    return Measurement(seconds, usage.ru_utime + usage.ru_stime, memory, report)
 
 
-def high_water(pid: int | str = "self") -> float:
-    """The largest resident memory so far, in MB; 0 when the process is gone.
+def peak_memory_mb(pid: int | str = "self") -> float:
+    """Return the largest resident memory of the process in MB; 0 when it has ended.
 
-    Not ru_maxrss: that begins with what the process held from which this one was forked.
+    ru_maxrss is not used, because it starts with the memory of the parent process.
     """
     try:
         text = Path(f"/proc/{pid}/status").read_text()
@@ -75,20 +86,20 @@ def high_water(pid: int | str = "self") -> float:
 
 
 def written_bytes() -> int:
-    """What this process has had written to disk so far."""
+    """Return the bytes that this process has written to disk."""
     return int(Path("/proc/self/io").read_text().partition("\nwrite_bytes:")[2].split()[0])
 
 
-def since_begun() -> float:
-    """Seconds since this process was started, seen from the one that started it."""
-    return time.monotonic() - float(os.environ[BEGUN])
+def seconds_since_start() -> float:
+    """Return the seconds since the parent process started this one."""
+    return time.monotonic() - float(os.environ[START_VARIABLE])
 
 
-def module(name: str, *arguments: str, python: str = sys.executable) -> list[str]:
-    """The command that runs a module of the benchmarks in a process of its own."""
+def module_command(name: str, *arguments: str, python: str = sys.executable) -> list[str]:
+    """Return the command that runs a module of the benchmarks in a new process."""
     return [python, "-m", f"benchmarks.{name}", *arguments]
 
 
-def search_path() -> dict[str, str]:
-    """The environment in which such a process finds the benchmarks and the product."""
+def module_environment() -> dict[str, str]:
+    """Return the environment variables with which such a process imports the benchmarks and the product."""
     return {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}

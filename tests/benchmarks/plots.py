@@ -1,4 +1,4 @@
-"""The results as pictures: `python -m benchmarks.plots RESULTS FOLDER`, by the Python of the benchmarks."""
+"""Figures of the results: `python -m benchmarks.plots RESULTS FOLDER`, in the environment of the benchmarks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SHOWN = ("first", "0.01")
 
 
 def cost(results: Results, path: Path) -> None:
-    """Seconds against rows, both logarithmic: a panel per warehouse and kind of run."""
+    """Plot seconds over rows, both logarithmic, with a panel per warehouse and kind of run."""
     figure, axes = plt.subplots(len(results.sizes), len(SHOWN), figsize=(9, 3.6 * len(results.sizes)), squeeze=False)
     for row, (warehouse, sizes) in zip(axes, results.sizes.items(), strict=True):
         for axis, churn in zip(row, SHOWN, strict=True):
@@ -50,7 +50,7 @@ def cost(results: Results, path: Path) -> None:
 
 
 def phases(results: Results, path: Path) -> None:
-    """The share of each phase in a run of the product, at the largest number of rows that was measured."""
+    """Plot the share of each phase in a run of the product, for the largest number of rows."""
     bars = [
         (f"{ENGINES[warehouse]} {sizes[-1]:,}: {name}", (warehouse, sizes[-1], churn, "ours"))
         for warehouse, sizes in results.sizes.items()
@@ -59,12 +59,12 @@ def phases(results: Results, path: Path) -> None:
     ]
     figure, axis = plt.subplots(figsize=(9, 0.5 + 0.45 * max(len(bars), 2)))
     colours = mpl.colormaps["tab10"].colors
-    for place, (_, key) in enumerate(bars):
+    for position, (_, key) in enumerate(bars):
         found = [results.median(key, seconds_of(phase)) or 0.0 for phase in PHASES]
         left = 0.0
         for number, seconds in enumerate(found):
             share = seconds / (sum(found) or 1) * 100
-            axis.barh(place, share, left=left, color=colours[number], label=None if place else PHASES[number])
+            axis.barh(position, share, left=left, color=colours[number], label=None if position else PHASES[number])
             left += share
     axis.set_yticks(range(len(bars)), [name for name, _ in bars], fontsize=8)
     axis.invert_yaxis()
@@ -80,7 +80,7 @@ def _save(figure: plt.Figure, path: Path) -> None:
 
 
 def main() -> None:
-    """Both pictures."""
+    """Draw both figures."""
     results, folder = Results(read(Path(sys.argv[1]))), Path(sys.argv[2])
     mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "warehouse-sync", "font.family": "sans-serif"})
     cost(results, folder / "performance-cost.svg")

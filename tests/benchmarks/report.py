@@ -1,4 +1,4 @@
-"""The results as tables, put between the markers of docs/performance.md."""
+"""Tables of the results, for the section between the markers in docs/performance.md."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ BATCH = 5000
 
 
 def tables(results: Results) -> str:
-    """Everything that stands between the markers."""
+    """Return the text between the markers."""
     parts = [_machine(results), _sink(results)]
     for warehouse, sizes in results.sizes.items():
         parts += [
             f"### {ENGINES[warehouse]}\n\nSeconds of the whole process: median (lowest–highest).",
             _by_contender(results, warehouse, sizes, "seconds", _spread),
-            "Largest resident memory of the process in MB. Of `floor` on PostgreSQL it is that of `psql`; what the "
-            "server itself takes is nobody's here.",
+            "Largest resident memory of the process in MB. Of `floor` on PostgreSQL it is that of `psql`; the "
+            "memory of the server itself is not counted.",
             _by_contender(results, warehouse, sizes, "rss_mb", lambda found: f"{statistics.median(found):,.0f}"),
             "Seconds of the processor, of the process itself.",
             _by_contender(results, warehouse, sizes, "cpu_seconds", lambda found: f"{statistics.median(found):,.2f}"),
@@ -82,13 +82,13 @@ def _by_contender(
     results: Results, warehouse: str, sizes: list[int], value: str, show: Callable[[list[float]], str]
 ) -> str:
     cases = [(size, churn) for size in sizes for churn in CASES]
-    there = [name for name in ORDER if any(results.values((warehouse, *case, name), value) for case in cases)]
+    present = [name for name in ORDER if any(results.values((warehouse, *case, name), value) for case in cases)]
     rows = []
     for size, churn in cases:
-        found = [results.values((warehouse, size, churn, contender), value) for contender in there]
+        found = [results.values((warehouse, size, churn, contender), value) for contender in present]
         if any(found):
             rows.append([f"{size:,}", CASES[churn], *(show(each) if each else "—" for each in found)])
-    return _table(["rows", "run", *there], rows)
+    return _table(["rows", "run", *present], rows)
 
 
 def _phases(results: Results, warehouse: str, sizes: list[int]) -> str:
@@ -104,7 +104,7 @@ def _phases(results: Results, warehouse: str, sizes: list[int]) -> str:
 
 
 def _traffic(results: Results, warehouse: str, sizes: list[int]) -> str:
-    """Statements, and megabytes read from the warehouse, sent to it, and written by it."""
+    """Return the table of statements and of megabytes read, sent and written."""
     columns = {
         "statements": ("statements", 1.0),
         "MB to the worker": ("received_bytes", 1e6),
@@ -155,8 +155,12 @@ def _start_ups(results: Results) -> str:
     return _table(["process", "seconds"], rows) if rows else "Not measured."
 
 
-def put(page: Path, text: str) -> None:
-    """The text stands between the page's markers. Raises ValueError when there are none."""
+def replace_tables(page: Path, text: str) -> None:
+    """Replace the text between the markers of the page.
+
+    Raises:
+        ValueError: The page has no markers.
+    """
     before, begin, rest = page.read_text().partition("<!-- results -->\n")
     _, end, after = rest.partition("<!-- end of results -->")
     if not end:

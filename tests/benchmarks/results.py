@@ -1,4 +1,4 @@
-"""Results: one JSON line per measured run, and a line about the machine before those of one command."""
+"""Files of results: one JSON line per measured run, and one for the machine before the runs of a command."""
 
 from __future__ import annotations
 
@@ -20,64 +20,64 @@ Key = tuple[str, int, str, str]
 
 DEFAULT = Path(".bench", "results.jsonl")
 PUBLISHED = Path("docs", "performance.jsonl")
-"""The runs that the page shows, so that another machine can render it anew with runs of its own among them."""
+"""The runs that the page shows, so that another machine can add its own runs and render the page again."""
 
-PYTHON = ROOT / ".venv-bench" / "bin" / "python"
-"""The environment of those who need what the product does not."""
+BENCH_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
+"""The Python of an environment with packages that the product does not need."""
 
 PACKAGES = ("duckdb", "psycopg", "sqlalchemy", "pyarrow", "requests", "orjson")
-OTHERS = ("polars", "connectorx", "dlt")
+BENCH_PACKAGES = ("polars", "connectorx", "dlt")
 COLUMNS = ("warehouse", "rows", "churn", "contender", "#", "seconds", "cpu s", "rss MB", "statements", "from/to wh")
 
 
 def append(path: Path, record: Mapping[str, Any]) -> None:
-    """The record is the last line of the file."""
+    """Append the record to the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         file.write(json.dumps(record) + "\n")
 
 
 def read(path: Path) -> list[Record]:
-    """All records of a file, the oldest first; none where there is no such file."""
+    """Return all records of a file, the oldest first, or none when the file does not exist."""
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
 
 
 def write(path: Path, records: Sequence[Record]) -> None:
-    """The file holds these records and no others."""
+    """Replace the records of the file."""
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
-def machine(command: Sequence[str]) -> dict[str, Any]:
-    """What this runs on, and what was asked for: where it keeps its files is nobody else's."""
-    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    own.add_argument("--results")
-    own.add_argument("--folder")
+def describe_machine(command: Sequence[str]) -> dict[str, Any]:
+    """Return the record of this machine and the command, without the paths of files."""
+    paths = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    paths.add_argument("--results")
+    paths.add_argument("--folder")
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     return {
         "kind": "machine",
-        "command": own.parse_known_args(command)[1],
+        "command": paths.parse_known_args(command)[1],
         "processor": model,
         "cores": os.cpu_count(),
         "memory_gib": round(memory, 1),
         "load": round(os.getloadavg()[0], 1),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "packages": {**{name: version(name) for name in PACKAGES}, **_others()},
+        "packages": {**{name: version(name) for name in PACKAGES}, **_bench_package_versions()},
         "commit": _commit(),
     }
 
 
-def _others() -> dict[str, str]:
-    """The versions of what is installed in the other environment."""
-    ask = f"from importlib.metadata import version; print(*(version(name) for name in {OTHERS!r}))"
-    if not PYTHON.exists():
+def _bench_package_versions() -> dict[str, str]:
+    """Return the versions of the packages in the environment of the benchmarks."""
+    code = f"from importlib.metadata import version; print(*(version(name) for name in {BENCH_PACKAGES!r}))"
+    if not BENCH_PYTHON.exists():
         return {}
-    done = subprocess.run([PYTHON, "-c", ask], capture_output=True, text=True, check=False)
-    return dict(zip(OTHERS, done.stdout.split(), strict=False))
+    done = subprocess.run([BENCH_PYTHON, "-c", code], capture_output=True, text=True, check=False)
+    return dict(zip(BENCH_PACKAGES, done.stdout.split(), strict=False))
 
 
 def _commit() -> str:
@@ -88,12 +88,12 @@ def _commit() -> str:
 
 
 def head() -> str:
-    """The head of the table that is printed as runs end."""
+    """Return the head of the table of runs that is printed during a command."""
     return _line(COLUMNS)
 
 
 def line(record: Mapping[str, Any]) -> str:
-    """One run."""
+    """Return the line of one run in that table."""
     moved = "—"
     if record["received_bytes"] is not None:
         moved = f"{record['received_bytes'] / 1e6:.1f}/{record['sent_bytes'] / 1e6:.1f} MB"

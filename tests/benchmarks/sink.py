@@ -1,8 +1,8 @@
-"""A LinkedIn that answers at once: what a run costs beside it is the sender's.
+"""A fake LinkedIn that answers at once, so that the measured cost is that of the sender.
 
-It believes whatever it is sent and only counts it. A batch is counted without being parsed: an element holds `"action"`
-once, as a key, and a value that holds these letters has its quotes escaped. `python -m benchmarks.sink` prints its port
-and serves until it is ended; `GET /counts` tells what came in since the last `POST /reset`.
+It accepts and counts all elements without parsing them: an element has `"action"` once, as a key, and a value with this
+text has its quotes escaped. `python -m benchmarks.sink` prints its port and serves until it is terminated;
+`GET /counts` returns what was received since the last `POST /reset`.
 """
 
 from __future__ import annotations
@@ -20,34 +20,36 @@ from urllib.parse import parse_qs, urlsplit
 
 ACCOUNT = "urn:li:sponsoredAccount:507404993"
 SEGMENT = 10804
-"""The audience that is there from the start, so that no run waits the five seconds that a new one takes."""
+"""The audience that exists from the start, because a new one takes five seconds."""
 
 ELEMENT, ADD, REMOVE = b'"action"', b'"ADD"', b'"REMOVE"'
-LONGEST_HEAD = 64 * 1024
+MAX_HEAD_SIZE = 64 * 1024
 
 
 class Sink:
-    """What came in, and the segments. Thread-safe.
-
-    per_minute: batches are served one after another, so many a minute, each one when its time has come; 0 at once.
-    """
+    """Counts of received elements, and segments. Thread-safe."""
 
     def __init__(self, per_minute: int = 0) -> None:
+        """Create a sink.
+
+        Args:
+            per_minute: The number of batches to answer in a minute, one after another; 0 answers at once.
+        """
         self._lock = threading.Lock()
         self._seconds_each = 60 / per_minute if per_minute else 0.0
-        self._next_turn = 0.0
+        self._next_answer_at = 0.0
         self._ids = itertools.count(SEGMENT + 1)
         self._bodies: dict[int, bytes] = {}
         self.segments = {SEGMENT: {"name": "Benchmark", "sourceSegmentId": "benchmark", "sourcePlatform": "DIRECT_API"}}
         self.reset()
 
     def reset(self) -> None:
-        """Nothing has come in."""
+        """Set all counts to zero."""
         with self._lock:
             self.counts = dict.fromkeys(("add", "remove", "batches", "requests", "bytes", "unclear"), 0)
 
     def take(self, body: bytearray, size: int) -> bytes:
-        """Count a batch, the first `size` bytes of `body`; the answer."""
+        """Count the batch in the first `size` bytes of `body`; return the answer."""
         elements = body.count(ELEMENT, 0, size)
         first = body.find(ELEMENT, 0, size) + len(ELEMENT)
         kind = body[first : first + 16].lstrip(b": ")
@@ -56,15 +58,15 @@ class Sink:
             self.counts[name] += elements
             self.counts["batches"] += 1
             self.counts["bytes"] += size
-            turn = self._next_turn = max(time.monotonic(), self._next_turn + self._seconds_each)
+            answer_at = self._next_answer_at = max(time.monotonic(), self._next_answer_at + self._seconds_each)
         if self._seconds_each:
-            time.sleep(max(0.0, turn - time.monotonic()))
+            time.sleep(max(0.0, answer_at - time.monotonic()))
         if elements not in self._bodies:
             self._bodies[elements] = _answer(200, b'{"elements":[' + b",".join([b'{"status":201}'] * elements) + b"]}")
         return self._bodies[elements]
 
     def answer(self, method: str, target: str, body: bytearray, size: int) -> bytes:
-        """The answer to one request."""
+        """Return the answer to a request."""
         parts = urlsplit(target)
         if method == "POST" and parts.path.endswith(("/users", "/companies")):
             with self._lock:
@@ -100,11 +102,11 @@ class Sink:
         return _answer(404, b'{"status":404,"message":"Not found"}')
 
     def _entity(self, number: int) -> dict[str, object]:
-        long_ago = 1_700_000_000_000
-        place = {"destination": "LINKEDIN", "status": "READY", "created": long_ago, "lastModified": long_ago}
+        created = 1_700_000_000_000
+        place = {"destination": "LINKEDIN", "status": "READY", "created": created, "lastModified": created}
         return {
-            "created": long_ago,
-            "lastModified": long_ago,
+            "created": created,
+            "lastModified": created,
             "account": ACCOUNT,
             "type": "USER",
             **self.segments[number],
@@ -113,9 +115,9 @@ class Sink:
         }
 
     def serve(self, connection: socket.socket) -> None:
-        """Answer the requests of one connection until the client ends it."""
+        """Answer the requests of a connection until the client closes it."""
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        buffer = bytearray(LONGEST_HEAD)
+        buffer = bytearray(MAX_HEAD_SIZE)
         filled = 0
         with connection:
             while True:
@@ -131,14 +133,14 @@ class Sink:
                 if b"100-continue" in head:
                     connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
                 body = bytearray(size)
-                had = min(size, filled - start)
-                body[:had] = buffer[start : start + had]
+                received = min(size, filled - start)
+                body[:received] = buffer[start : start + received]
                 with memoryview(body) as view:
-                    while had < size:
-                        got = connection.recv_into(view[had:])
+                    while received < size:
+                        got = connection.recv_into(view[received:])
                         if not got:
                             return
-                        had += got
+                        received += got
                 method, target, _ = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ")
                 connection.sendall(self.answer(method, target, body, size))
                 rest = buffer[start + size : filled]
@@ -152,7 +154,7 @@ def _length(head: bytes) -> int:
 
 
 def _answer(status: int, body: bytes, more: str = "") -> bytes:
-    """A whole reply, with the headers that the sandbox sends."""
+    """Return a complete response, with the headers that the sandbox sends."""
     phrase = {200: "OK", 201: "Created", 404: "Not Found"}[status]
     head = (
         f"HTTP/1.1 {status} {phrase}\r\nDate: {formatdate(usegmt=True)}\r\nContent-Type: application/json\r\n"
@@ -166,7 +168,7 @@ def _json(content: object) -> bytes:
 
 
 def main() -> None:
-    """Serve until ended."""
+    """Serve until the process is terminated."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sink")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--per-minute", type=int, default=0)
@@ -176,11 +178,11 @@ def main() -> None:
         print(server.getsockname()[1], flush=True)
         while True:
             connection, _ = server.accept()
-            threading.Thread(target=_served, args=(sink, connection), daemon=True).start()
+            threading.Thread(target=_serve_connection, args=(sink, connection), daemon=True).start()
 
 
-def _served(sink: Sink, connection: socket.socket) -> None:
-    with contextlib.suppress(ConnectionError):  # A client that goes away is nothing to report.
+def _serve_connection(sink: Sink, connection: socket.socket) -> None:
+    with contextlib.suppress(ConnectionError):  # A client may close its connection at any time.
         sink.serve(connection)
 
 

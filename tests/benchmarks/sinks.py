@@ -1,4 +1,4 @@
-"""The sink as its users see it: a process to be started, counts to be read, and its own ceiling."""
+"""Sinks in processes of their own: start one, read its counts, and measure its maximum speed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.request import Request, urlopen
 
-from benchmarks.measuring import module, search_path
+from benchmarks.measuring import module_command, module_environment
 from benchmarks.sink import ACCOUNT, SEGMENT
 
 CONNECTIONS = 8
@@ -24,12 +24,22 @@ SANDBOX_HEADERS = (
     "Authorization: Bearer sandbox-access\r\nLinkedIn-Version: 202609\r\nX-Restli-Protocol-Version: 2.0.0\r\n"
     "Content-Type: application/json\r\n"
 )
-"""What the sandbox wants to see with each call."""
+"""The headers that the sandbox requires."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What came in since the last reset. unclear: elements of batches that say neither ADD nor REMOVE first."""
+    """What a sink received since the last reset.
+
+    Attributes:
+        add: The elements of ADD batches.
+        remove: The elements of REMOVE batches.
+        batches: The number of batches.
+        requests: The number of requests.
+        bytes: The size of all batches.
+        unclear: The elements of batches whose first action is neither ADD nor REMOVE.
+        cpu_seconds: The processor seconds of the sink since its start.
+    """
 
     add: int
     remove: int
@@ -42,30 +52,35 @@ class Counts:
 
 @dataclass(frozen=True)
 class RunningSink:
-    """A sink in a process of its own. segment: the audience that takes members."""
+    """A sink in a process of its own.
+
+    Attributes:
+        url: Its URL.
+        segment: The id of the audience that accepts members.
+    """
 
     url: str
     segment: int = SEGMENT
 
     def counts(self) -> Counts:
-        """What came in since the last reset; cpu_seconds since the start."""
+        """Return what was received since the last reset."""
         with urlopen(f"{self.url}/counts") as answer:
             return Counts(**json.load(answer))
 
     def reset(self) -> None:
-        """Begin to count anew."""
+        """Set the counts to zero."""
         with urlopen(f"{self.url}/reset", data=b"") as answer:
             answer.read()
 
 
 @contextmanager
 def running_sink(*, per_minute: int = 0) -> Iterator[RunningSink]:
-    """A sink for the time of the block."""
+    """Run a sink during the block."""
     process = subprocess.Popen(
-        module("sink", "--per-minute", str(per_minute)),
+        module_command("sink", "--per-minute", str(per_minute)),
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, **search_path()},
+        env={**os.environ, **module_environment()},
     )
     try:
         assert process.stdout is not None
@@ -76,14 +91,14 @@ def running_sink(*, per_minute: int = 0) -> Iterator[RunningSink]:
 
 
 class RunningSandbox(RunningSink):
-    """A sandbox in a process of its own, which counts from its start."""
+    """A sandbox in a process of its own, which counts from its start and cannot be reset."""
 
     def counts(self) -> Counts:
         with urlopen(f"{self.url}/_sandbox/requests") as answer:
-            taken = [each for each in json.load(answer) if each["status"] in (200, 201)]
-        batches = [each for each in taken if each["operation"] == "users"]
+            accepted = [each for each in json.load(answer) if each["status"] in (200, 201)]
+        batches = [each for each in accepted if each["operation"] == "users"]
         sums = {action: sum(each["elements"] for each in batches if each["action"] == action) for action in ACTIONS}
-        return Counts(sums["ADD"], sums["REMOVE"], len(batches), len(taken), 0, 0, 0.0)
+        return Counts(sums["ADD"], sums["REMOVE"], len(batches), len(accepted), 0, 0, 0.0)
 
     def reset(self) -> None:
         pass
@@ -91,12 +106,12 @@ class RunningSandbox(RunningSink):
 
 @contextmanager
 def running_sandbox() -> Iterator[RunningSink]:
-    """`warehouse-sync sandbox` with an empty audience, for the time of the block; it takes 600 requests a minute."""
+    """Run `warehouse-sync sandbox` with an empty audience during the block; it accepts 600 requests a minute."""
     process = subprocess.Popen(
         [sys.executable, "-m", "warehouse_sync", "sandbox", "--port", "0", "--ready-after", "0"],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, **search_path()},
+        env={**os.environ, **module_environment()},
     )
     try:
         assert process.stdout is not None
@@ -123,14 +138,14 @@ def running_sandbox() -> Iterator[RunningSink]:
 
 @dataclass(frozen=True)
 class Ceiling:
-    """How fast a sink takes batches of 5,000 from a client that has nothing else to do."""
+    """The speed of a sink for batches of 5,000 from a client that only sends."""
 
     members_per_second: float
     mb_per_second: float
 
 
-def ceiling(sink: RunningSink, *, batches: int = 400) -> Ceiling:
-    """Send prebuilt bodies over as many connections as the worker has, from plain sockets."""
+def measure_ceiling(sink: RunningSink, *, batches: int = 400) -> Ceiling:
+    """Measure the maximum speed of a sink with prebuilt bodies, over as many connections as the worker has."""
     body = b'{"elements":[' + b",".join([_element()] * 5000) + b"]}"
     port = int(sink.url.rpartition(":")[2])
     head = (
@@ -153,19 +168,19 @@ def ceiling(sink: RunningSink, *, batches: int = 400) -> Ceiling:
                     answers.read(size)
 
     threads = [threading.Thread(target=send) for _ in range(CONNECTIONS)]
-    begun = time.monotonic()
+    started = time.monotonic()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    seconds = time.monotonic() - begun
+    seconds = time.monotonic() - started
     counts = sink.counts()
     assert counts.add == batches // CONNECTIONS * CONNECTIONS * 5000, counts
     return Ceiling(counts.add / seconds, counts.batches * len(body) / seconds / 1e6)
 
 
 def _element() -> bytes:
-    """An element as the worker writes it, of the usual length."""
+    """Return an element of typical length, as the worker writes it."""
     return json.dumps(
         {
             "action": "ADD",

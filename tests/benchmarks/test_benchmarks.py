@@ -1,4 +1,4 @@
-"""The benchmark does what it says: right counts, whole records, tables and a page. Nothing here is about speed."""
+"""The benchmark works: right counts, complete records, tables and a page. These tests do not measure speed."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
-from benchmarks import once, report
+from benchmarks import extra_cases, report
 from benchmarks.cases import Series
-from benchmarks.contenders.base import Contender, Place, WrongResult
+from benchmarks.contenders.base import Contender, RunSetup, WrongResult
 from benchmarks.contenders.by_hand import HEADERS, Sender
 from benchmarks.contenders.registry import CONTENDERS, Ours
 from benchmarks.data import COLUMNS, Churn, fill
 from benchmarks.measuring import measure
-from benchmarks.results import machine, read, write
+from benchmarks.results import describe_machine, read, write
 from benchmarks.runs import Results
-from benchmarks.sinks import Ceiling, RunningSink, ceiling, running_sink
+from benchmarks.sinks import Ceiling, RunningSink, measure_ceiling, running_sink
 from benchmarks.warehouses import BenchWarehouse, DuckDBFiles
 from harness.selection import thorough
 
@@ -42,23 +42,23 @@ def series(sink: RunningSink, tmp_path: Path) -> Series:
 
 
 CHURNS = {"first": (ROWS, 0), "0": (0, 0), "0.01": (20, 10), "1": (ROWS, ROWS)}
-"""By churn, the ADDs and REMOVEs that it makes."""
+"""The ADDs and REMOVEs of each churn."""
 
 
-def test_churn_is_what_the_page_says() -> None:
-    """Of 1 % half is replaced and half is changed; also where the rows are few or odd."""
+def test_churn_gives_the_documented_operations() -> None:
+    """Of the churn of 1 % half is replaced and half is changed, also for few rows and uneven numbers."""
     assert {name: (Churn(name, ROWS).adds, Churn(name, ROWS).removes) for name in CHURNS} == CHURNS
     assert (Churn("0.01", 100).adds, Churn("0.01", 100).removes) == (1, 0)
     assert (Churn("0.1", 1999).adds, Churn("0.1", 1999).removes) == (199, 99)
 
 
 def test_the_people_are_the_same_each_time(tmp_path: Path) -> None:
-    """Each with an address of its own, a third with a device."""
+    """Two fills give equal people, each with a different address, and a third with a device."""
     warehouse = DuckDBFiles(tmp_path)
     for state in ("one", "two"):
         warehouse.execute(state, fill(ROWS))
-    (people, again) = (warehouse.rows(state, "SELECT * FROM people ORDER BY id") for state in ("one", "two"))
-    assert people == again
+    (people, second_people) = (warehouse.rows(state, "SELECT * FROM people ORDER BY id") for state in ("one", "two"))
+    assert people == second_people
     assert len(people[0]) == len(COLUMNS)
     assert len({row[1].strip().lower() for row in people}) == ROWS
     assert sum(row[-1] is not None for row in people) == pytest.approx(ROWS / 3, abs=1)
@@ -78,8 +78,8 @@ def check(record: dict[str, Any], contender: Contender, churn: str) -> None:
 
 
 @thorough
-def test_each_contender_does_the_job_and_is_rendered(series: Series, tmp_path: Path) -> None:
-    """Ours, the floor and the script by hand, in every case; what checks them looks at what was really sent."""
+def test_contenders_are_measured_and_rendered(series: Series, tmp_path: Path) -> None:
+    """The product, the floor and the script by hand send the right operations in each case and are in the page."""
     contenders = [CONTENDERS[name] for name in ("ours", "start-up", "floor", "by hand")]
     records = [{"kind": "machine", "command": [], **MACHINE}]
     for churn in CHURNS:
@@ -91,7 +91,7 @@ def test_each_contender_does_the_job_and_is_rendered(series: Series, tmp_path: P
     page = tmp_path / "page.md"
     page.write_text("above\n<!-- results -->\nold\n<!-- end of results -->\nbelow\n")
     for _ in range(2):
-        report.put(page, report.tables(Results(records)))
+        report.replace_tables(page, report.tables(Results(records)))
     text = page.read_text()
     assert text.startswith("above\n")
     assert text.endswith("\nbelow\n")
@@ -101,10 +101,10 @@ def test_each_contender_does_the_job_and_is_rendered(series: Series, tmp_path: P
     assert "1 % changed: (ours − start-up) / floor" in text
 
 
-def test_where_files_are_kept_is_not_published() -> None:
-    """Of the command that is told to others, the paths of whoever measured are left out."""
+def test_paths_are_not_published() -> None:
+    """The published command has no paths of files."""
     words = ["run", "--results", "/home/me/results.jsonl", "--rows", "1000", "--folder=/srv/states", "--churn", "first"]
-    assert machine(words)["command"] == ["run", "--rows", "1000", "--churn", "first"]
+    assert describe_machine(words)["command"] == ["run", "--rows", "1000", "--churn", "first"]
 
 
 MACHINE = {
@@ -120,35 +120,35 @@ MACHINE = {
 
 
 @pytest.mark.parametrize("name", ["home-made", "dlt"])
-def test_the_others_do_the_job(series: Series, name: str) -> None:
-    """Those with libraries of their own, where these are installed."""
+def test_external_contenders_are_measured(series: Series, name: str) -> None:
+    """Contenders with other packages send the right operations, where these packages are installed."""
     contender = CONTENDERS[name]
-    if why := contender.missing(series.warehouse):
-        pytest.skip(f"NOT TRIED, {name}: {why}")
+    if reason := contender.missing(series.warehouse):
+        pytest.skip(f"NOT TESTED, {name}: {reason}")
     for churn in ("first",) if contender.only_first else CHURNS:
         (record,) = series.run(Churn(churn, ROWS), [contender], 1)
         check(record, contender, churn)
 
 
-def test_a_run_that_sends_the_wrong_thing_is_no_result(series: Series) -> None:
-    """However fast it was."""
+def test_a_run_that_sends_wrong_operations_is_no_result(series: Series) -> None:
+    """A contender that sends wrong operations raises WrongResult."""
 
-    class Lazy(Ours):
-        def command(self, place: Place) -> list[str]:
-            return [*super().command(place), "--only-load"]
+    class Silent(Ours):
+        def command(self, setup: RunSetup) -> list[str]:
+            return [*super().command(setup), "--only-load"]
 
     with pytest.raises(WrongResult, match=r"add=0.*\(2000, 0, 0\)"):
-        list(series.run(Churn("first", ROWS), [Lazy()], 1))
+        list(series.run(Churn("first", ROWS), [Silent()], 1))
 
 
 def test_a_process_that_fails_is_no_result(tmp_path: Path) -> None:
-    """What it said is told."""
+    """A process that fails raises an error with its output."""
     with pytest.raises(RuntimeError, match="No such file"):
         measure(["ls", str(tmp_path / "nothing")])
 
 
-def test_the_sink_counts_what_comes_in(sink: RunningSink) -> None:
-    """By the first element of each batch, whatever the spaces, on several connections, until it is reset."""
+def test_the_sink_counts_elements(sink: RunningSink) -> None:
+    """The sink counts elements by the first action of each batch, with any spaces, on several connections."""
     sender = Sender(sink.url)
     sender.send(b'{"action":"ADD"},{"action":"ADD","title":"\\"action\\""}', 2)
     sender.send(b'{"action": "REMOVE"}', 1)
@@ -163,11 +163,11 @@ def test_the_sink_counts_what_comes_in(sink: RunningSink) -> None:
     assert counts.requests == 11
     sink.reset()
     assert sink.counts().bytes == 0
-    assert isinstance(ceiling(sink, batches=8), Ceiling)
+    assert isinstance(measure_ceiling(sink, batches=8), Ceiling)
 
 
-def test_the_sink_answers_in_the_contracts_form(sink: RunningSink) -> None:
-    """One status per element; the audience is there; an unknown one is not."""
+def test_the_sink_answers_as_linkedin_does(sink: RunningSink) -> None:
+    """The sink answers one status per element, has its audience, and answers 404 for an unknown one."""
     import requests
 
     path = f"{sink.url}/rest/dmpSegments/{sink.segment}"
@@ -183,13 +183,13 @@ def test_the_sink_answers_in_the_contracts_form(sink: RunningSink) -> None:
 
 @thorough
 def test_paces_and_start_ups_are_measured(tmp_path: Path) -> None:
-    """Against all three servers, the sandbox among them, and each command as often as was asked for."""
+    """First syncs are measured with all three servers, and each command as often as requested."""
     warehouse: BenchWarehouse = DuckDBFiles(tmp_path / "duckdb")
-    records = list(once.paces(warehouse, tmp_path, ROWS))
+    records = list(extra_cases.paces(warehouse, tmp_path, ROWS))
     assert [record["server"] for record in records] == ["answers at once", "a request every 0.1 s", "sandbox"]
     assert all(record["adds"] == ROWS for record in records)
     assert records[-1]["ceiling"]["members_per_second"] > 0
-    starts = list(once.start_ups(tmp_path, 2))
+    starts = list(extra_cases.start_ups(tmp_path, 2))
     assert [(record["command"], len(record["seconds"])) for record in starts] == [
         ("--help", 2),
         ("validate --offline", 2),
@@ -198,10 +198,10 @@ def test_paces_and_start_ups_are_measured(tmp_path: Path) -> None:
     assert "| DuckDB | 2,000 | sandbox | 1 |" in report.tables(results)
 
 
-def test_of_each_case_the_last_command_counts(tmp_path: Path) -> None:
-    """What is published are its runs, and the machines they were measured on; publishing them again changes nothing."""
+def test_the_last_command_of_each_case_is_published(tmp_path: Path) -> None:
+    """The runs of the last command and their machines are published; publishing them again changes nothing."""
 
-    def computer(name: str) -> dict[str, Any]:
+    def machine(name: str) -> dict[str, Any]:
         return {"kind": "machine", "command": [name]}
 
     def run(rows: int, seconds: float) -> dict[str, Any]:
@@ -209,10 +209,10 @@ def test_of_each_case_the_last_command_counts(tmp_path: Path) -> None:
         return {"kind": "run", **key, "seconds": seconds}
 
     start_up = {"kind": "start-up", "command": "--help", "seconds": [0.1]}
-    older = [computer("older"), run(1, 1.0), run(1, 2.0), run(2, 3.0), computer("of nothing that counts"), run(1, 4.0)]
-    newer = [computer("newer"), run(1, 5.0), run(1, 6.0), start_up]
+    older = [machine("older"), run(1, 1.0), run(1, 2.0), run(2, 3.0), machine("replaced"), run(1, 4.0)]
+    newer = [machine("newer"), run(1, 5.0), run(1, 6.0), start_up]
     published = Results([*older, *newer]).records
-    assert published == [computer("older"), run(2, 3.0), *newer]
+    assert published == [machine("older"), run(2, 3.0), *newer]
     path = tmp_path / "published.jsonl"
     write(path, published)
     assert Results([*read(path), *newer]).records == published

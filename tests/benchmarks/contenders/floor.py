@@ -1,10 +1,10 @@
-"""The floor: the same job as one SQL script, without a worker, in the fastest form that was found.
+"""The floor: the same task as one SQL script without a worker, in the fastest form that was found.
 
-It hashes, keeps each identity once, and compares with the snapshot before. It sends nothing, keeps no log, rejects no
-row with a reason, and what it makes cannot be carried on when it is cut off.
+It hashes, keeps each identity once, and compares with the previous snapshot. It sends nothing, keeps no log, rejects no
+row with a reason, and cannot continue after an interruption.
 
-`python -m benchmarks.contenders.floor FILE SCRIPT [MEMORY_LIMIT]` is DuckDB's client: it executes the script in the
-database.
+`python -m benchmarks.contenders.floor FILE SCRIPT [MEMORY_LIMIT]` is the client for DuckDB: it executes the script in
+the database.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import sys
 from pathlib import Path
 
 import duckdb
-from benchmarks.measuring import high_water, written_bytes
+from benchmarks.measuring import peak_memory_mb, written_bytes
 
 FIELDS = ("sha256_email", "google_aid", "first_name", "last_name", "title", "company", "country")
 SEPARATOR = "chr(31)"
 
 
 def script(kind: str, *, first: bool) -> str:
-    """The whole script. Tables end in 1 in the first run of a sync, in 2 in the next."""
+    """Return the script. The names of its tables end in 1 in the first run of a sync, and in 2 in the next."""
     statements = _duckdb(first=first) if kind == "duckdb" else _postgres(first=first)
     return ";\n\n".join(statements) + ";\n"
 
@@ -34,13 +34,13 @@ def _duckdb(*, first: bool) -> list[str]:
         "CREATE SCHEMA IF NOT EXISTS floor",
         f"CREATE TABLE {snapshot} AS SELECT md5_number({_joined(FIELDS[:2])}) AS identity, "
         f"md5_number({_joined(FIELDS)}) AS fingerprint, * FROM ({_cleaned('sha256(lower(trim(email)))')})",
-        # Twins are few: looking for them afterwards is twice as fast as a window over all rows.
+        # Duplicates are few: deleting them afterwards is twice as fast as a window over all rows.
         f"DELETE FROM {snapshot} WHERE rowid IN (SELECT rowid FROM {snapshot} WHERE identity IN "
         f"(SELECT identity FROM {snapshot} GROUP BY identity HAVING count(*) > 1) "
         "QUALIFY row_number() OVER (PARTITION BY identity ORDER BY id) > 1)",
     ]
     if first:
-        return [*taken, _everybody(snapshot)]
+        return [*taken, _all_added(snapshot)]
     compared = (
         "CREATE TEMP TABLE differing AS SELECT before.rowid AS before_row, now.rowid AS now_row "
         "FROM floor.snapshot_1 AS before FULL JOIN floor.snapshot_2 AS now USING (identity) "
@@ -63,13 +63,13 @@ def _postgres(*, first: bool) -> list[str]:
     taken = [
         "SET work_mem = '256MB'",
         "CREATE SCHEMA IF NOT EXISTS floor",
-        # OFFSET NULL keeps the planner from hashing three times, and lets it use several processes.
+        # OFFSET NULL stops the planner from hashing three times, and lets it use several processes.
         f"CREATE TABLE {snapshot} AS SELECT DISTINCT ON (identity) md5({_joined(FIELDS[:2])})::uuid AS identity, "
         f"md5({_joined(FIELDS)})::uuid AS fingerprint, * FROM ({_cleaned(hashed)} OFFSET NULL) AS cleaned "
         "ORDER BY identity, id",
     ]
     if first:
-        return [*taken, _everybody(snapshot)]
+        return [*taken, _all_added(snapshot)]
     fields = ", ".join(FIELDS)
     return [
         *taken,
@@ -81,8 +81,8 @@ def _postgres(*, first: bool) -> list[str]:
     ]
 
 
-def _everybody(snapshot: str) -> str:
-    # A view: everybody comes, so there is nothing to be found out and nothing to be written down twice.
+def _all_added(snapshot: str) -> str:
+    # A view, because in the first run every member of the snapshot is an ADD.
     return f"CREATE VIEW floor.changes_1 AS SELECT 'ADD' AS operation, identity, {', '.join(FIELDS)} FROM {snapshot}"
 
 
@@ -100,13 +100,13 @@ def _joined(names: tuple[str, ...]) -> str:
 
 
 def main() -> None:
-    """DuckDB's client."""
+    """Execute the script in a DuckDB database."""
     database, script_path, *limit = sys.argv[1:]
     with duckdb.connect(database) as connection:
         if limit:
             connection.execute(f"SET memory_limit = '{limit[0]}'")
         connection.execute(Path(script_path).read_text())
-    print(json.dumps({"write_bytes": written_bytes(), "rss_mb": high_water()}))
+    print(json.dumps({"write_bytes": written_bytes(), "rss_mb": peak_memory_mb()}))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Home-made: a script with polars that reads the whole table, hashes, compares with its last file, and posts.
 
-`python -m benchmarks.contenders.home_made KIND DATABASE FOLDER SINK`. FOLDER keeps what was sent last as Parquet.
+`python -m benchmarks.contenders.home_made KIND DATABASE FOLDER SINK` keeps the last members as Parquet in FOLDER.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import polars as pl
 from benchmarks.contenders.posting import Poster
-from benchmarks.measuring import high_water, since_begun, written_bytes
+from benchmarks.measuring import peak_memory_mb, seconds_since_start, written_bytes
 
 IDENTIFIERS = ["sha256_email", "google_aid"]
 FIELDS = ["first_name", "last_name", "title", "company", "country"]
@@ -21,7 +21,7 @@ TABLE = "SELECT id, email, first_name, last_name, title, company, country, gaid 
 
 
 def read(kind: str, database: str) -> pl.DataFrame:
-    """The whole table, by the fastest way that polars has to each warehouse."""
+    """Return the whole table, read with the fastest way that polars has for each warehouse."""
     if kind == "duckdb":
         import duckdb
 
@@ -31,7 +31,7 @@ def read(kind: str, database: str) -> pl.DataFrame:
 
 
 def members(table: pl.DataFrame) -> pl.DataFrame:
-    """Normalised and hashed, each identity once."""
+    """Return the members of the table, normalised and hashed, each identity once."""
     emails = table.get_column("email").str.strip_chars().str.to_lowercase()
     hashes = [None if email is None else hashlib.sha256(email.encode()).hexdigest() for email in emails]
     lengths = {"first_name": 35, "last_name": 35, "title": 50, "company": 50}
@@ -50,9 +50,9 @@ def members(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def main() -> None:
-    """One run."""
+    """Run a sync."""
     kind, database, folder, sink_url = sys.argv[1:]
-    phases = {"start": since_begun()}
+    phases = {"start": seconds_since_start()}
     now = time.monotonic()
 
     def timed(name: str) -> None:
@@ -78,7 +78,7 @@ def main() -> None:
         timed(action.lower())
     current.write_parquet(last)
     timed("finish")
-    print(json.dumps({"phases": phases, "write_bytes": written_bytes(), "rss_mb": high_water()}))
+    print(json.dumps({"phases": phases, "write_bytes": written_bytes(), "rss_mb": peak_memory_mb()}))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 `python -m benchmarks.contenders.ours CONFIG [--only-load]` prints one line of JSON: seconds and processor seconds by
 phase since the start of the process, statements, and the bytes on the connections to the warehouse. With `--only-load`
-everything is imported, the driver too, and it ends where a run would connect.
+it imports all modules, including the driver, and ends before a run would connect.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from benchmarks.measuring import high_water, since_begun, written_bytes
+from benchmarks.measuring import peak_memory_mb, seconds_since_start, written_bytes
 
 import warehouse_sync
 from warehouse_sync.events import Event, Events, PhaseStarted, RunEnded
 
 SYNC = "benchmark"
 TCP_INFO_TO_BYTES = 120
-"""Where struct tcp_info has tcpi_bytes_acked, with tcpi_bytes_received behind it; see linux/tcp.h."""
+"""The offset of tcpi_bytes_acked in struct tcp_info; tcpi_bytes_received follows it; see linux/tcp.h."""
 
 
 def write_config(
@@ -36,7 +36,7 @@ def write_config(
     requests_per_minute: int,
     memory_limit: str | None = None,
 ) -> None:
-    """The configuration of the benchmark's sync; all else is the product's default."""
+    """Write the configuration of the benchmark, with the defaults of the product for all other keys."""
     columns = ("first_name", "last_name", "title", "company", "country")
     destination = {
         "type": "linkedin",
@@ -65,26 +65,28 @@ def write_config(
     path.write_text(yaml.safe_dump(config))
 
 
-class Watch:
-    """Seconds and processor seconds by phase; `start` is what comes before the first."""
+class PhaseTimer:
+    """Seconds and processor seconds by phase; phase `start` is the time before the first event."""
 
     def __init__(self) -> None:
         self.phases: dict[str, float] = {}
         self.cpu: dict[str, float] = {}
         self._phase = "start"
-        self._since, self._cpu_since = time.monotonic() - since_begun(), 0.0
+        self._since, self._cpu_since = time.monotonic() - seconds_since_start(), 0.0
 
     def listen(self, _sync: str, event: Event) -> None:
+        """Receive an event of the run."""
         match event:
             case PhaseStarted(phase):
-                self._turn(phase.value)
+                self._start_phase(phase.value)
             case RunEnded():
                 self.end()
 
     def end(self) -> None:
-        self._turn("end")
+        """End the last phase."""
+        self._start_phase("end")
 
-    def _turn(self, phase: str) -> None:
+    def _start_phase(self, phase: str) -> None:
         now, cpu = time.monotonic(), _processor_seconds()
         self.phases[self._phase] = self.phases.get(self._phase, 0.0) + now - self._since
         self.cpu[self._phase] = self.cpu.get(self._phase, 0.0) + cpu - self._cpu_since
@@ -97,7 +99,7 @@ def _processor_seconds() -> float:
 
 
 class Traffic:
-    """Statements, and bytes from and to the warehouse where it is behind a socket."""
+    """Counts of statements, and of bytes from and to a warehouse with a socket."""
 
     def __init__(self) -> None:
         self.statements = 0
@@ -105,7 +107,7 @@ class Traffic:
         self.sent: int | None = None
 
     def listen(self) -> None:
-        """Watch every engine and pool of this process."""
+        """Count for every engine and pool of this process."""
         from sqlalchemy import Engine, Pool, event
 
         event.listen(Engine, "before_cursor_execute", self._count)
@@ -130,33 +132,33 @@ class Traffic:
 
 
 def main() -> None:
-    """One run."""
+    """Run the sync and print the measurements."""
     config_path = Path(sys.argv[1])
     config = warehouse_sync.load_config(config_path)
-    watch, traffic = Watch(), Traffic()
+    timer, traffic = PhaseTimer(), Traffic()
     if sys.argv[2:] == ["--only-load"]:
         from warehouse_sync.warehouses.registry import make_warehouse
 
         import_module("warehouse_sync.run.run")
         make_warehouse(config.warehouse_of(config.sync(SYNC)))
-        watch.end()
-        print(json.dumps({"phases": watch.phases, "rss_mb": high_water()}))
+        timer.end()
+        print(json.dumps({"phases": timer.phases, "rss_mb": peak_memory_mb()}))
         return
     traffic.listen()
-    report = warehouse_sync.run_sync(config, SYNC, events=Events(watch.listen))
+    report = warehouse_sync.run_sync(config, SYNC, events=Events(timer.listen))
     print(
         json.dumps(
             {
                 "status": report.status.value,
                 "delivered": [report.delivered.add, report.delivered.remove],
                 "members": report.members,
-                "phases": watch.phases,
-                "phase_cpu": watch.cpu,
+                "phases": timer.phases,
+                "phase_cpu": timer.cpu,
                 "statements": traffic.statements,
                 "received_bytes": traffic.received,
                 "sent_bytes": traffic.sent,
                 "write_bytes": written_bytes(),
-                "rss_mb": high_water(),
+                "rss_mb": peak_memory_mb(),
             }
         )
     )

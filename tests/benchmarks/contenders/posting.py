@@ -1,4 +1,4 @@
-"""Members posted from Python dictionaries as one would write it: requests, orjson, a look at each status."""
+"""Post members from Python dictionaries in the usual way: requests, orjson, and a check of each status."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WIRE_NAMES = {
 
 
 def element(action: str, row: Mapping[str, Any]) -> dict[str, Any]:
-    """One member as LinkedIn takes it; a REMOVE names identifiers only."""
+    """Return the element of a member as LinkedIn expects it; a REMOVE has identifiers only."""
     ids = [{"idType": "SHA256_EMAIL", "idValue": row["sha256_email"]}] if row["sha256_email"] else []
     if row["google_aid"]:
         ids.append({"idType": "GOOGLE_AID", "idValue": row["google_aid"]})
@@ -35,14 +35,18 @@ def element(action: str, row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Poster:
-    """Thread-safe: a session per thread."""
+    """A client that posts members. Thread-safe, with a session per thread."""
 
     def __init__(self, url: str) -> None:
         self._url = f"{url}/rest/dmpSegments/{SEGMENT}/users"
         self._local = threading.local()
 
     def post(self, action: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Send one batch. Raises RuntimeError unless each element is accepted."""
+        """Send one batch.
+
+        Raises:
+            RuntimeError: Not all elements were accepted.
+        """
         if not hasattr(self._local, "session"):
             self._local.session = requests.Session()
             self._local.session.headers.update(HEADERS)
@@ -54,6 +58,6 @@ class Poster:
             raise RuntimeError(f"not all of {len(elements)} elements were accepted")
 
     def post_all(self, action: str, rows: Sequence[Any], cut: Any) -> None:
-        """All of `rows` in batches from eight threads; `cut(rows, start, length)` gives the dictionaries of one."""
+        """Send `rows` in batches from eight threads; `cut(rows, start, length)` returns the dictionaries of a batch."""
         with ThreadPoolExecutor(CONNECTIONS) as threads:
             list(threads.map(lambda start: self.post(action, cut(rows, start, BATCH)), range(0, len(rows), BATCH)))

@@ -1,6 +1,6 @@
 """dlt: a custom destination that posts batches of 5,000, fed with Arrow from a query that hashes. First syncs only.
 
-`python -m benchmarks.contenders.with_dlt KIND DATABASE FOLDER SINK`; what was tried besides is in docs/performance.md.
+`python -m benchmarks.contenders.with_dlt KIND DATABASE FOLDER SINK`; docs/performance.md lists what else was tried.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from collections.abc import Iterator
 from typing import Any
 
 from benchmarks.contenders.by_hand import BATCH, CONNECTIONS
-from benchmarks.measuring import high_water, since_begun, written_bytes
+from benchmarks.measuring import peak_memory_mb, seconds_since_start, written_bytes
 
-ROWS_AT_ONCE = 50_000
+FETCH_SIZE = 50_000
 FILES = "parquet"
 SETTINGS = {
     "RUNTIME__DLTHUB_TELEMETRY": "false",
     "RUNTIME__LOG_LEVEL": "ERROR",
     "LOAD__WORKERS": str(CONNECTIONS),
     "NORMALIZE__WORKERS": "1",
-    "DATA_WRITER__FILE_MAX_ITEMS": str(ROWS_AT_ONCE),
+    "DATA_WRITER__FILE_MAX_ITEMS": str(FETCH_SIZE),
     "DATA_WRITER__DISABLE_COMPRESSION": "true",
     "LOAD__DELETE_COMPLETED_JOBS": "true",
 }
 
 
 def query(kind: str) -> str:
-    """The members, hashed in the warehouse."""
+    """Return the query of the members, which hashes in the warehouse."""
     hashed = {
         "duckdb": "sha256(lower(trim(email)))",
         "postgres": "encode(sha256(convert_to(lower(trim(email)), 'UTF8')), 'hex')",
@@ -42,25 +42,25 @@ def query(kind: str) -> str:
 
 
 def rows(kind: str, database: str) -> Iterator[Any]:
-    """Arrow tables; files and so load jobs are cut where these end."""
+    """Yield Arrow tables; each becomes a file and thus a load job."""
     import pyarrow
 
     if kind == "duckdb":
         import duckdb
 
         with duckdb.connect(database, read_only=True) as connection:
-            for batch in connection.sql(query(kind)).to_arrow_reader(ROWS_AT_ONCE):
+            for batch in connection.sql(query(kind)).to_arrow_reader(FETCH_SIZE):
                 yield pyarrow.Table.from_batches([batch])
     else:
         import connectorx
 
-        found = connectorx.read_sql(database, query(kind), return_type="arrow_stream", batch_size=ROWS_AT_ONCE)
+        found = connectorx.read_sql(database, query(kind), return_type="arrow_stream", batch_size=FETCH_SIZE)
         for batch in found:
             yield pyarrow.Table.from_batches([batch])
 
 
 def main() -> None:
-    """One first sync."""
+    """Run a first sync."""
     kind, database, folder, sink_url = sys.argv[1:]
     os.environ.update(SETTINGS)
     import dlt
@@ -78,7 +78,7 @@ def main() -> None:
     def linkedin(items: Any, table: Any) -> None:
         poster.post("ADD", items if isinstance(items, list) else items.to_pylist())
 
-    phases = {"start": since_begun()}
+    phases = {"start": seconds_since_start()}
     now = time.monotonic()
     pipeline = dlt.pipeline("benchmark", destination=linkedin, pipelines_dir=folder)
     resource = dlt.resource(rows, name="people")(kind, database)
@@ -89,7 +89,7 @@ def main() -> None:
     ):
         step()
         phases[name], now = time.monotonic() - now, time.monotonic()
-    print(json.dumps({"phases": phases, "write_bytes": written_bytes(), "rss_mb": high_water()}))
+    print(json.dumps({"phases": phases, "write_bytes": written_bytes(), "rss_mb": peak_memory_mb()}))
 
 
 if __name__ == "__main__":
