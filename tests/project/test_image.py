@@ -76,7 +76,7 @@ def sources() -> list[str]:
 
 
 def test_hadolint_finds_no_problem() -> None:
-    """hadolint accepts the Dockerfile."""
+    """The linter hadolint accepts the Dockerfile."""
     linter = BIN / "hadolint"
     if not linter.exists():
         pytest.skip("NO HADOLINT, the Dockerfile is not linted: install the extra dev")

@@ -53,7 +53,7 @@ def run_mypy(folder: Path, **blocks: str) -> str:
 
 
 def test_the_tasks_pass_the_type_checker(tmp_path: Path) -> None:
-    """mypy --strict accepts the examples, and finds errors in calls of the orchestrator and of the library."""
+    """The examples pass mypy --strict, which finds wrong calls of the orchestrator and of the library."""
     wrong = AIRFLOW.replace("report.members", "report.memmbers").replace("retries=3", 'retries="3"')
     out = run_mypy(tmp_path, airflow_dag=AIRFLOW, dagster_assets=DAGSTER, wrong=wrong)
     lines = out.splitlines()

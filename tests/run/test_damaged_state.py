@@ -172,7 +172,7 @@ def test_lost_changes_of_a_dead_run(world: World, has_remove: bool) -> None:
 
 @pytest.mark.parametrize("sql", ["delete from warehouse_sync.syncs", "update warehouse_sync.syncs set {columns}"])
 def test_a_lost_row_of_the_sync(world: World, sql: str) -> None:
-    """Without its row the sync finds its audience at LinkedIn and its snapshot in `runs`, and removes who left."""
+    """Without its row the sync finds its audience at LinkedIn and its last snapshot in `runs`."""
     world.fill(people(1, 2))
     world.run()
     columns = ("audience_type", "audience_id", "promoted_run", "lease_holder", "lease_expires_at")

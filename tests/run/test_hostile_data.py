@@ -125,7 +125,7 @@ def test_nul_is_removed_from_texts(world: World) -> None:
 
 
 def test_values_of_any_type_are_cast_to_text(world: World) -> None:
-    """Values of every type become text in fields, and every type, also NULL, can be a primary key."""
+    """Values of every type become text in fields, and a primary key may have any type and be NULL."""
     duckdb = is_duckdb(world)
     types = {
         "k_nan": "cast('NaN' as double precision)",

@@ -89,7 +89,7 @@ def collected_logs(texts: list[Text]) -> Iterator[None]:
         texts.append(("structured log", str(event)))
         raise structlog.DropEvent
 
-    # These two have a level of their own.
+    # The last two loggers have their own levels.
     loggers = [logging.getLogger(name) for name in ("", "warehouse_sync", "sqlalchemy")]
     levels, configured = [logger.level for logger in loggers], structlog.get_config()
     handler = CollectingHandler(logging.DEBUG)
@@ -310,7 +310,7 @@ def check(observed: ObservedWorld, capfd: pytest.CaptureFixture[str], hashed: li
 
     assert find_places(state, PERSON, DOMAIN, "@", *observed.secrets) == {}
     assert find_places(ours, PERSON, DOMAIN, CONSTANT, "@", *observed.secrets) == {}
-    # The text of our SQL holds patterns with an at sign.
+    # The SQL of the worker has patterns with an at sign.
     assert find_places(libraries, PERSON, DOMAIN, *observed.secrets) == {}
     held = [("audience", str(list(world.sandbox.members(world.segment).items())))]
     assert find_places(held, PERSON, DOMAIN, "@") == {}

@@ -1,4 +1,4 @@
-"""Real workers that are really killed, on real warehouses: a few of the histories of `make torture`.
+"""Worker processes that are killed, on real warehouses: a few of the histories of `make torture`.
 
 Run more of them with: HISTORIES=100 POINTS=all python -m pytest tests/run/test_torture.py
 """
