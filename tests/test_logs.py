@@ -1,4 +1,4 @@
-"""Redaction, and the way of a log line to its stream."""
+"""Redaction and logging."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from warehouse_sync.errors import ConfigurationError
 from warehouse_sync.logs import configure_logs
 from warehouse_sync.redaction import REDACTED, hide_secret, redact, redact_event, retire_secret
 
-# x@y.z with nothing empty; what stands before the @ may be the mark of an earlier redaction
+# x@y.z with nothing empty; before the @ there may be the mark of an earlier redaction
 ADDRESS = re.compile(r"[^\s@](?<!\[redacted\])@[^\s@]+\.[^\s@]")
 
 
 @pytest.fixture(autouse=True)
-def _logging_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Handlers, levels, structlog's settings and the hidden secrets are those of before."""
+def _restore_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Restore handlers, levels, structlog's settings and the hidden secrets."""
     monkeypatch.setattr(redaction, "_secrets", redaction.SecretRegistry())
     monkeypatch.setattr(logs, "_json", False)
     root, ours = logging.getLogger(), logging.getLogger("warehouse_sync")
@@ -43,7 +43,7 @@ class Terminal(io.StringIO):
 
 
 @given(before=st.text(), address=st.emails(), after=st.text())
-def test_no_address_survives_whatever_stands_around_it(before: str, address: str, after: str) -> None:
+def test_no_address_is_left_in_any_context(before: str, address: str, after: str) -> None:
     text = redact(f"{before}{address}{after}")
     assert address not in text
     assert not ADDRESS.search(text)
@@ -80,7 +80,7 @@ def test_text_without_secrets_stays_as_it_is(text: str) -> None:
         ),
     ],
 )
-def test_what_is_taken_out_and_what_stays_beside_it(text: str, expected: str) -> None:
+def test_redaction_keeps_the_surrounding_text(text: str, expected: str) -> None:
     assert redact(text) == expected
 
 
@@ -94,17 +94,17 @@ def test_what_is_taken_out_and_what_stays_beside_it(text: str, expected: str) ->
         "https://api.linkedin.com/rest/dmpSegments/10804/users",
     ],
 )
-def test_messages_for_operators_are_left_alone(text: str) -> None:
+def test_messages_for_operators_are_not_changed(text: str) -> None:
     assert redact(text) == text
 
 
-def test_a_hidden_secret_goes_in_every_spelling() -> None:
+def test_a_secret_is_hidden_in_every_encoding() -> None:
     hide_secret('tok+en/"1234567890')
     text = redact('a tok+en/"1234567890, b tok%2Ben%2F%221234567890, c ' + json.dumps('tok+en/"1234567890'))
     assert text == f'a {REDACTED}, b {REDACTED}, c "{REDACTED}"'
 
 
-def test_a_short_secret_is_hidden_as_a_word_and_does_not_cut_longer_words() -> None:
+def test_a_short_secret_is_hidden_as_a_whole_word_only() -> None:
     hide_secret("post")
     assert redact("password post of postgresql") == f"password {REDACTED} of postgresql"
 
@@ -121,17 +121,17 @@ def test_a_secret_below_four_characters_is_not_hidden() -> None:
         max_leaves=8,
     )
 )
-def test_no_address_survives_in_any_value_of_an_event(value: Any) -> None:
+def test_no_address_is_left_in_any_value_of_an_event(value: Any) -> None:
     event = redact_event(None, "info", {"event": "x", "value": value, "raw": b"ada@example.com"})
     assert not ADDRESS.search(json.dumps(event))
 
 
-def test_values_under_the_name_of_a_credential_go_whatever_they_are() -> None:
+def test_values_under_the_name_of_a_credential_are_always_redacted() -> None:
     event = redact_event(None, "info", {"event": "x", "access_token": "abc", "form": {"client_secret": 5}, "rows": 3})
     assert event == {"event": "x", "access_token": REDACTED, "form": {"client_secret": REDACTED}, "rows": 3}
 
 
-def test_json_lines_hold_event_values_and_exception_without_addresses() -> None:
+def test_json_lines_have_event_values_and_exception_without_addresses() -> None:
     stream = io.StringIO()
     configure_logs("debug", json=True, stream=stream)
     try:
@@ -147,7 +147,7 @@ def test_json_lines_hold_event_values_and_exception_without_addresses() -> None:
     assert "ada@" not in stream.getvalue()
 
 
-def test_lines_of_the_standard_library_come_the_same_way() -> None:
+def test_lines_of_the_standard_library_are_redacted_too() -> None:
     stream = io.StringIO()
     configure_logs("info", json=True, stream=stream)
     logging.getLogger("warehouse_sync.x").info("took %s", "ada@example.com")
@@ -215,8 +215,8 @@ def test_an_unknown_level_is_refused_with_the_known_ones() -> None:
         configure_logs("loud")
 
 
-def test_a_worker_that_fetches_tokens_for_years_keeps_the_last_of_them_hidden_and_no_more() -> None:
-    """Retired tokens fall out one by one; those in use, however old, and the configured secrets stay hidden."""
+def test_only_a_limited_number_of_retired_secrets_stays_hidden() -> None:
+    """The oldest retired tokens are dropped first; tokens in use and configured secrets stay hidden."""
     hide_secret("configured-secret")
     hide_secret("configured-secret", temporary=True)
     retire_secret("configured-secret")
@@ -231,8 +231,8 @@ def test_a_worker_that_fetches_tokens_for_years_keeps_the_last_of_them_hidden_an
     assert shown == list(range(9 * redaction.MAX_RETIRED))
 
 
-def test_a_token_that_is_fetched_again_and_again_stays_hidden() -> None:
-    """A sandbox, or a server that answers from a cache, gives the same one each time."""
+def test_a_token_that_is_fetched_repeatedly_stays_hidden() -> None:
+    """A server that answers from a cache returns the same token each time."""
     for _ in range(3 * redaction.MAX_RETIRED):
         hide_secret("the-same-token", temporary=True)
         retire_secret("the-same-token")
@@ -241,9 +241,9 @@ def test_a_token_that_is_fetched_again_and_again_stays_hidden() -> None:
 
 
 def test_json_lines_of_other_libraries_and_of_python_itself_are_objects_too() -> None:
-    """Records of logging with arguments and tracebacks, warnings, and a stream that knows no Unicode."""
+    """Records with arguments and tracebacks, warnings, and a stream without Unicode."""
     raw = io.BytesIO()
-    logging.captureWarnings(False)  # pytest takes them back behind each test, which logging does not notice.
+    logging.captureWarnings(False)  # pytest resets this after each test, which logging does not notice.
     configure_logs(json=True, stream=io.TextIOWrapper(raw, "ascii", errors="backslashreplace", write_through=True))
     try:
         logging.getLogger("urllib3.connectionpool").warning("pool of %s is full: %d", "café", 3)

@@ -1,6 +1,6 @@
-"""The main job on a machine of your own: a generated customer base mirrored into a sandbox audience, twice.
+"""A demo on your own machine: mirror generated customers into an audience of the sandbox, twice.
 
-`make demo` runs it. It leaves .demo/customers.duckdb behind to look into; everything else is gone when it ends.
+`make demo` runs it. Afterwards you can inspect .demo/customers.duckdb; nothing else remains.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ select
     case
         when i % 40 = 7 then null                                         -- no address
         when i % 300 = 13 then 'n/a'                                      -- not an address
-        when i % 500 = 11 then sha256('customer' || i || '@example.com')  -- hashed by somebody already
-        when i % 9 = 0 then '  Customer' || i || '@Example.COM '          -- the same person, carelessly typed
+        when i % 500 = 11 then sha256('customer' || i || '@example.com')  -- already a hash
+        when i % 9 = 0 then '  Customer' || i || '@Example.COM '          -- another spelling of the same address
         else 'customer' || i || '@example.com'
     end as email,
     'First' || i % 700 as first_name,
@@ -41,7 +41,7 @@ select
     1001 + i % 5000 as lifetime_value
 from range(1, 20001) as people(i);
 
--- Some have a second row, as after a second registration.
+-- Some customers registered twice and have a second row.
 insert into customers
 select id + 100000, upper(email), 'Twice', last_name, country_code, gaid, lifetime_value
 from customers
@@ -49,14 +49,14 @@ where id % 50 = 2;
 """
 
 A_DAY_LATER = """
--- Leavers; some of them share a device with somebody who stays.
+-- Customers who leave the query; some share a device with a customer who stays.
 update customers set lifetime_value = 10 where id % 25 = 6;
 -- Changed addresses, and changed fields.
 update customers set email = 'moved' || id || '@example.org' where id % 100 = 3;
 update customers set first_name = 'Renamed' where id % 200 = 8;
--- One of two rows goes, the person stays.
+-- One of two rows is deleted; the person stays.
 delete from customers where id > 100000 and id % 100 = 2;
--- Joiners, and people who share the address of a customer.
+-- New customers, and people who share the address of a customer.
 insert into customers
 select 30000 + i, 'new' || i || '@example.net', 'New', 'Customer', 'se', null, 2000 from range(300) as people(i);
 insert into customers
@@ -81,46 +81,48 @@ with query as (
 )
 select distinct sha256_email, google_aid from cleaned where sha256_email is not null or google_aid is not null
 """
-"""Whom the audience should hold, worked out here once more and independently of the worker's own SQL."""
+"""The members that the audience should have, computed independently of the worker's SQL."""
 
 
 def main() -> None:
-    """Show everything once. Exits with 1 when the audience does not equal the query."""
+    """Run the demo; exit with 1 if the audience does not equal the query."""
     started = time.monotonic()
     prepare_customers()
     with Sandbox() as sandbox:
         os.environ |= {"SANDBOX_URL": sandbox.url, "QUICKSTART_DATABASE": str(DATABASE)}
         os.environ["WAREHOUSE_SYNC_CONFIG"] = os.path.relpath(CONFIG)
-        title(f"The configuration: {os.path.relpath(CONFIG)}")
-        say(CONFIG.read_text().partition("\n\n")[2].rstrip())
-        say(f"\nA sandbox plays LinkedIn on {sandbox.url}.")
+        print_title(f"The configuration: {os.path.relpath(CONFIG)}")
+        print_now(CONFIG.read_text().partition("\n\n")[2].rstrip())
+        print_now(f"\nA sandbox replaces LinkedIn at {sandbox.url}.")
 
-        title("What would the first run do?")
-        command("plan")
-        title("The first run creates the audience, waits the five seconds that LinkedIn asks for, and adds everyone")
-        command("run")
+        print_title("What would the first run do?")
+        run_command("plan")
+        print_title(
+            "The first run creates the audience, waits the five seconds that LinkedIn asks for, and adds everyone"
+        )
+        run_command("run")
 
-        title("A day later: leavers, joiners, changed addresses, shared addresses")
+        print_title("A day later: customers left and joined, some addresses changed, some are shared")
         change_customers(A_DAY_LATER)
-        command("plan")
-        command("run")
+        run_command("plan")
+        run_command("run")
 
-        title("What the audience holds against what the query yields")
+        print_title("Does the audience equal the query?")
         equal = compare(sandbox)
 
-        title("Nothing has changed: nothing is sent")
+        print_title("Nothing has changed: nothing is sent")
         before = len(sandbox.requests("users"))
-        command("run")
-        say(f"requests that carried members: {len(sandbox.requests('users')) - before}")
-        say(f"things that a client must not do, as counted by the sandbox: {len(sandbox.violations())}")
+        run_command("run")
+        print_now(f"requests that carried members: {len(sandbox.requests('users')) - before}")
+        print_now(f"violations of the API's rules, as counted by the sandbox: {len(sandbox.violations())}")
         equal = equal and len(sandbox.requests("users")) == before and not sandbox.violations()
-    where_next(time.monotonic() - started)
+    print_next_steps(time.monotonic() - started)
     if not equal:
         sys.exit(1)
 
 
 def prepare_customers() -> None:
-    """A fresh database with 20,000 customers, the same ones each time."""
+    """Create a database with 20,000 customers, the same ones each time."""
     DATABASE.parent.mkdir(exist_ok=True)
     for old in (DATABASE, DATABASE.with_name(DATABASE.name + ".wal")):
         old.unlink(missing_ok=True)
@@ -128,43 +130,45 @@ def prepare_customers() -> None:
 
 
 def change_customers(sql: str) -> None:
-    """Another process of the shop writes; nobody tells the worker what."""
+    """Change the customers as another process would, without the worker's knowledge."""
     with duckdb.connect(str(DATABASE)) as connection:
         connection.execute(sql)
 
 
-def command(*words: str) -> None:
+def run_command(*words: str) -> None:
     """Run warehouse-sync as a user would."""
-    say(f"$ warehouse-sync {' '.join(words)}")
+    print_now(f"$ warehouse-sync {' '.join(words)}")
     subprocess.run([sys.executable, "-m", "warehouse_sync", *words], check=True)  # noqa: S603 - our own program
 
 
 def compare(sandbox: Sandbox) -> bool:
-    """Print and tell whether the audience equals the query, whatever LinkedIn takes out upon a REMOVE."""
+    """Print and return whether the audience equals the query under each reading of REMOVE."""
     with duckdb.connect(str(DATABASE), read_only=True) as connection:
         rows = connection.execute(EXPECTED).fetchall()
     kinds = ("SHA256_EMAIL", "GOOGLE_AID")
     members = {tuple(sorted((kind, value) for kind, value in zip(kinds, row, strict=True) if value)) for row in rows}
     identifiers = {(identifier,) for member in members for identifier in member}
     (audience,) = sandbox.segments()
-    everything = True
+    all_equal = True
     for reading in Reading:
-        wanted = identifiers if reading is Reading.IDENTIFIERS else members
-        held = set(sandbox.members(audience["id"], reading))
-        equal = held == wanted
-        everything = everything and equal
-        verdict = "equal" if equal else f"DIFFERENT: {len(held - wanted):,} too many, {len(wanted - held):,} missing"
-        say(f"{reading.value:12} audience {len(held):7,}   query {len(wanted):7,}   {verdict}")
-    say("(LinkedIn does not say whether a REMOVE takes out identifiers, elements or persons; all three must agree.)")
-    return everything
+        expected = identifiers if reading is Reading.IDENTIFIERS else members
+        actual = set(sandbox.members(audience["id"], reading))
+        equal = actual == expected
+        all_equal = all_equal and equal
+        verdict = (
+            "equal" if equal else f"DIFFERENT: {len(actual - expected):,} too many, {len(expected - actual):,} missing"
+        )
+        print_now(f"{reading.value:12} audience {len(actual):7,}   query {len(expected):7,}   {verdict}")
+    print_now("(LinkedIn does not document which of the three a REMOVE removes, so all must be equal.)")
+    return all_equal
 
 
-def where_next(seconds: float) -> None:
-    """What to try once this has ended."""
-    title(f"Done in {seconds:.0f} seconds. Where to look next")
-    say(
+def print_next_steps(seconds: float) -> None:
+    """Print what to try after the demo."""
+    print_title(f"Done in {seconds:.0f} seconds. Where to look next")
+    print_now(
         f"""\
-How it stands and what was done (the sandbox has ended, so its part is missing):
+The status and the log (without the audience, because the sandbox has stopped):
   export WAREHOUSE_SYNC_CONFIG={os.environ["WAREHOUSE_SYNC_CONFIG"]}
   .venv/bin/warehouse-sync status
   .venv/bin/warehouse-sync log {SYNC} --failed
@@ -173,20 +177,20 @@ The worker's own tables are in schema warehouse_sync of {DATABASE}; what was del
   .venv/bin/python -c "import duckdb; duckdb.connect('{DATABASE}').sql('''
     from warehouse_sync.sync_log select run_id, operation, outcome, count(*) group by all order by all''').show()"
 
-By hand: a sandbox in one terminal, anything in another (the old database knows the audience that has gone):
+By hand: a sandbox in one terminal, the rest in another. First drop the state, since its audience no longer exists:
   .venv/bin/warehouse-sync sandbox
   .venv/bin/python -c "import duckdb; duckdb.connect('{DATABASE}').sql('drop schema warehouse_sync cascade')"
   .venv/bin/warehouse-sync run"""
     )
 
 
-def title(text: str) -> None:
-    """A heading."""
-    say(f"\n=== {text}\n")
+def print_title(text: str) -> None:
+    """Print a heading."""
+    print_now(f"\n=== {text}\n")
 
 
-def say(text: str) -> None:
-    """Print at once, so that it stands before what commands print."""
+def print_now(text: str) -> None:
+    """Print at once, before the output of the next command."""
     print(text, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""The JSON Schema that editors use agrees with what is loaded."""
+"""The JSON Schema for editors agrees with the loader."""
 
 from __future__ import annotations
 
@@ -130,8 +130,8 @@ def is_valid(value: Any) -> bool:
     return bool(jsonschema.Draft7Validator(build_config_schema()).is_valid(value))
 
 
-def as_editors_read(text: str) -> Any:
-    """By YAML 1.2, where `on` is a word, and not by the 1.1 of PyYAML, where it is `true`."""
+def parse_as_editors(text: str) -> Any:
+    """Parse YAML as version 1.2, where `on` is text, and not as PyYAML's version 1.1, where it is `true`."""
 
     class Loader(yaml.SafeLoader):
         pass
@@ -155,14 +155,14 @@ def loads(value: Any, folder: Path) -> bool:
     return True
 
 
-def changed(value: Any, path: tuple[str, ...], new: Any) -> Any:
+def replace_value(value: Any, path: tuple[str, ...], new: Any) -> Any:
     if not path:
         return new
-    return {**value, path[0]: changed(value.get(path[0], {}), path[1:], new)}
+    return {**value, path[0]: replace_value(value.get(path[0], {}), path[1:], new)}
 
 
 def test_the_committed_schema_is_current() -> None:
-    assert json.loads(COMMITTED.read_text()) == build_config_schema(), "write it anew: make schema"
+    assert json.loads(COMMITTED.read_text()) == build_config_schema(), "write it again: make schema"
 
 
 def test_the_module_prints_the_schema() -> None:
@@ -194,7 +194,7 @@ def test_all_that_users_may_write_is_valid_and_loads(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("path", "new"), BAD)
 def test_what_the_loader_refuses_the_editor_marks(tmp_path: Path, path: tuple[str, ...], new: Any) -> None:
-    value = changed(yaml.safe_load(GOOD), path, new)
+    value = replace_value(yaml.safe_load(GOOD), path, new)
     assert not is_valid(value)
     assert not loads(value, tmp_path)
 
@@ -211,7 +211,7 @@ def test_every_key_has_a_description() -> None:
     assert without == []
 
 
-def test_the_reference_tells_of_every_key() -> None:
+def test_the_reference_describes_every_key() -> None:
     reference = (ROOT / "docs" / "configuration.md").read_text()
     keys = {key for part in build_config_schema()["$defs"].values() for key in part.get("properties", ())}
     columns = {
@@ -223,9 +223,9 @@ def test_the_reference_tells_of_every_key() -> None:
     assert {key for key in keys | columns if f"`{key}`" not in reference} == set()
 
 
-def test_the_example_of_the_reference_is_valid_and_has_every_key_that_can_stand_together() -> None:
+def test_the_example_of_the_reference_is_valid_and_has_all_compatible_keys() -> None:
     reference = (ROOT / "docs" / "configuration.md").read_text()
-    example = as_editors_read(reference.split("```yaml\n")[1].split("```")[0])
+    example = parse_as_editors(reference.split("```yaml\n")[1].split("```")[0])
     assert is_valid(example)
     parts = build_config_schema()["$defs"]
     of_snowflake = {"private_key", "private_key_passphrase", "oauth_token"}

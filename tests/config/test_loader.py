@@ -89,7 +89,7 @@ def load(tmp_path: Path, text: str, **environ: str) -> Config:
     return load_config(tmp_path / "sync.yaml", environ=ENVIRON | environ)
 
 
-def test_every_documented_key_arrives_where_it_belongs(tmp_path: Path) -> None:
+def test_every_documented_key_is_loaded(tmp_path: Path) -> None:
     config = load(tmp_path, FULL)
     sync = config.sync("high_value_customers")
     warehouse, destination = config.warehouse_of(sync), cast(LinkedInConfig, config.destination_of(sync))
@@ -109,7 +109,7 @@ def test_every_documented_key_arrives_where_it_belongs(tmp_path: Path) -> None:
     assert sync.retry.max_age == 13 * 3600
 
 
-def test_what_is_left_out_has_the_documented_default(tmp_path: Path) -> None:
+def test_missing_keys_have_the_documented_defaults(tmp_path: Path) -> None:
     full, short = load(tmp_path, FULL), load(tmp_path, SHORT)
     sync = short.sync("vips")
     documented = full.sync("high_value_customers")
@@ -191,7 +191,7 @@ def test_addresses_of_destinations_lose_their_last_slash(tmp_path: Path, url: st
 
 
 @pytest.mark.parametrize("written", ["507404993", "'507404993'", "'${LINKEDIN_ACCOUNT_ID}'"])
-def test_numbers_of_accounts_and_audiences_may_stand_in_quotes(tmp_path: Path, written: str) -> None:
+def test_numbers_of_accounts_and_audiences_may_be_quoted(tmp_path: Path, written: str) -> None:
     text = SHORT.replace("507404993", written).replace("name: VIPs", f"id: {written}")
     config = load(tmp_path, text)
     assert cast(LinkedInConfig, config.destinations["ads"]).account_id == 507404993
@@ -214,7 +214,7 @@ def test_a_version_may_be_a_number(tmp_path: Path) -> None:
         ("größe.maß", ("größe", "maß")),
     ],
 )
-def test_the_parts_of_a_table(table: str, parts: tuple[str, ...]) -> None:
+def test_parts_of_a_table_name(table: str, parts: tuple[str, ...]) -> None:
     model = ModelConfig(table=table, primary_key=("id",))
     assert (model.table_parts, model.text) == (parts, None)
 
@@ -222,7 +222,7 @@ def test_the_parts_of_a_table(table: str, parts: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     "table", ["", ".", "a.", ".a", "a..b", 'a"b', '"a', "a b", "a;b", "1a", "a-b", "a.b.c.d", '""']
 )
-def test_what_is_no_table(table: str) -> None:
+def test_invalid_table_names(table: str) -> None:
     with pytest.raises(ValidationError, match="a table is expected here"):
         ModelConfig(table=table, primary_key=("id",))
 
@@ -273,8 +273,8 @@ def test_loaded_secrets_appear_neither_in_repr_nor_in_redacted_text(tmp_path: Pa
     [
         ("${TEXT}", "of the environment"),
         ("a ${TEXT} b", "a of the environment b"),
-        ("${NOBODY:-instead}", "instead"),
-        ("${NOBODY:-}x", "x"),
+        ("${UNSET:-instead}", "instead"),
+        ("${UNSET:-}x", "x"),
         ("${EMPTY:-instead}", "instead"),
         ("a${EMPTY}b", "ab"),
         ("$${TEXT}", "${TEXT}"),
@@ -339,12 +339,12 @@ def test_yaml_words_for_numbers_and_switches_are_names_too(tmp_path: Path) -> No
     ]
 
 
-def test_an_unknown_sync_is_told_with_the_known_ones(tmp_path: Path) -> None:
+def test_an_unknown_sync_is_reported_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"there is no sync 'vip'; did you mean vips\?; known here: vips"):
         load(tmp_path, SHORT).sync("vip")
 
 
-def test_two_destinations_may_hold_audiences_of_the_same_id(tmp_path: Path) -> None:
+def test_two_destinations_may_have_audiences_with_the_same_id(tmp_path: Path) -> None:
     text = SHORT.replace("name: VIPs", "id: 5")
     text = text.replace("destinations: {", "destinations: {b: {type: linkedin, account_id: 2, access_token: AQX-b}, ")
     second = text[text.index("  vips:") :].replace("vips", "others").replace("destination: ads", "destination: b")
@@ -357,7 +357,7 @@ def test_objects_cannot_be_changed(tmp_path: Path) -> None:
         sync.enabled = False
 
 
-def fingerprint(tmp_path: Path, old: str = "", new: str = "") -> str:
+def compute_fingerprint(tmp_path: Path, old: str = "", new: str = "") -> str:
     return load(tmp_path, SHORT.replace(old, new) if old else SHORT).sync("vips").fingerprint()
 
 
@@ -374,8 +374,8 @@ def fingerprint(tmp_path: Path, old: str = "", new: str = "") -> str:
         ("    identifiers:", "    fields: {country: c}\n    identifiers:"),
     ],
 )
-def test_the_fingerprint_changes_with_what_decides_the_members(tmp_path: Path, old: str, new: str) -> None:
-    assert fingerprint(tmp_path, old, new) != fingerprint(tmp_path)
+def test_the_fingerprint_changes_with_what_determines_the_members(tmp_path: Path, old: str, new: str) -> None:
+    assert compute_fingerprint(tmp_path, old, new) != compute_fingerprint(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -387,20 +387,20 @@ def test_the_fingerprint_changes_with_what_decides_the_members(tmp_path: Path, o
     ],
 )
 def test_the_fingerprint_stays_with_everything_else(tmp_path: Path, old: str, new: str) -> None:
-    assert len(fingerprint(tmp_path)) == 64
-    assert fingerprint(tmp_path, old, new) == fingerprint(tmp_path)
+    assert len(compute_fingerprint(tmp_path)) == 64
+    assert compute_fingerprint(tmp_path, old, new) == compute_fingerprint(tmp_path)
 
 
 def test_the_fingerprint_covers_the_content_of_a_query_file(tmp_path: Path) -> None:
     (tmp_path / "x.sql").write_text("select 1 as email")
-    assert fingerprint(tmp_path, "sql: select 1 as email", "file: x.sql") == fingerprint(tmp_path)
+    assert compute_fingerprint(tmp_path, "sql: select 1 as email", "file: x.sql") == compute_fingerprint(tmp_path)
 
 
 def test_the_package_exports_what_it_promises() -> None:
     assert all(hasattr(warehouse_sync, name) for name in warehouse_sync.__all__)
 
 
-# What YAML is made of, and pieces of configurations, put together at random.
+# YAML syntax and pieces of configurations, combined at random.
 WORDS = r"""
     a b: - { } [ ] : , &x *x <<: !!int !!map !t ' " | > ? # % --- ${A} ${ $${ ~ 1 yes 2026-01-01 "\U00110000" = é
     warehouses: syncs: destinations: url: duckdb:///x model: file: type: user linkedin identifiers: primary_key:
@@ -414,23 +414,23 @@ VALUES = st.recursive(
 )
 
 
-def mutated(value: Any, draw: st.DrawFn) -> Any:
-    """`value` with one place below it replaced by anything."""
+def mutate(value: Any, draw: st.DrawFn) -> Any:
+    """Return `value` with one value inside it replaced by a random one."""
     if isinstance(value, dict) and value and draw(st.integers(0, 4)):
         key = draw(st.sampled_from(sorted(value)))
-        return {**value, key: mutated(value[key], draw)}
+        return {**value, key: mutate(value[key], draw)}
     return draw(VALUES)
 
 
 @st.composite
-def nearly_right(draw: st.DrawFn) -> str:
+def almost_valid_yaml(draw: st.DrawFn) -> str:
     value = yaml.safe_load(FULL)
     for _ in range(draw(st.integers(1, 3))):
-        value = mutated(value, draw)
+        value = mutate(value, draw)
     return str(yaml.safe_dump(value, allow_unicode=True))
 
 
-def only_configuration_errors(folder: Path, content: bytes) -> None:
+def assert_loads_or_configuration_error(folder: Path, content: bytes) -> None:
     (folder / "any.yaml").write_bytes(content)
     with suppress(ConfigurationError):
         load_config(folder / "any.yaml", environ=ENVIRON)
@@ -442,16 +442,16 @@ ANY_FILE = settings(max_examples=150, suppress_health_check=[HealthCheck.functio
 @ANY_FILE
 @given(text=st.lists(TOKENS, max_size=25).map("".join) | st.lists(TOKENS, max_size=25).map(" ".join) | st.text())
 def test_any_text_loads_or_is_a_configuration_error(tmp_path: Path, text: str) -> None:
-    only_configuration_errors(tmp_path, text.encode("utf-8", "surrogatepass"))
+    assert_loads_or_configuration_error(tmp_path, text.encode("utf-8", "surrogatepass"))
 
 
 @ANY_FILE
 @given(content=st.binary())
 def test_any_bytes_load_or_are_a_configuration_error(tmp_path: Path, content: bytes) -> None:
-    only_configuration_errors(tmp_path, content)
+    assert_loads_or_configuration_error(tmp_path, content)
 
 
 @ANY_FILE
-@given(text=nearly_right())
+@given(text=almost_valid_yaml())
 def test_any_change_to_a_configuration_loads_or_is_a_configuration_error(tmp_path: Path, text: str) -> None:
-    only_configuration_errors(tmp_path, text.encode("utf-8", "surrogatepass"))
+    assert_loads_or_configuration_error(tmp_path, text.encode("utf-8", "surrogatepass"))

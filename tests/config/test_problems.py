@@ -1,4 +1,4 @@
-"""What is wrong in a configuration is told at its place, in plain words, all of it at once."""
+"""All problems of a configuration are reported at once, in plain words, each with its place."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def problems(text: str | bytes, folder: Path, environ: Mapping[str, str] | None 
 
 
 def sync(**changes: str) -> str:
-    """A sync of which single lines are replaced, or added at the end; line 1 is `syncs:`."""
+    """Return a sync with single lines replaced, or added at the end; line 1 is `syncs:`."""
     lines = dict(line.strip().split(": ", 1) for line in SYNC.splitlines()[2:]) | changes
     return "syncs:\n  vips:\n" + "".join(f"    {key}: {value}\n" for key, value in lines.items())
 
@@ -255,9 +255,7 @@ def test_one_mistake_is_one_problem_at_its_place(tmp_path: Path, text: str, path
         ("a: " + "[" * 5000 + "\n", None, "nested too deeply"),
     ],
 )
-def test_a_file_that_cannot_be_understood_is_one_problem(
-    tmp_path: Path, text: str | bytes, line: int | None, message: str
-) -> None:
+def test_an_unreadable_file_is_one_problem(tmp_path: Path, text: str | bytes, line: int | None, message: str) -> None:
     (found,) = problems(text, tmp_path)
     assert (found.path, found.line) == (None, line)
     assert message in found.message
@@ -279,14 +277,14 @@ def test_a_file_that_cannot_be_understood_is_one_problem(
         ('warehouses:\n  dwh: {url: "\\uD800"}\n', "warehouses.dwh.url", "not valid Unicode"),
     ],
 )
-def test_yaml_that_is_refused_is_told_with_its_path(tmp_path: Path, text: str, path: str, message: str) -> None:
+def test_refused_yaml_is_reported_with_its_path(tmp_path: Path, text: str, path: str, message: str) -> None:
     (found,) = problems(text, tmp_path)
     assert found.path == path
     assert message in found.message
 
 
 @pytest.mark.parametrize("kind", ["[{0}]", "{{<<: [{0}]}}"])
-def test_aliases_of_aliases_are_refused_before_they_fill_the_memory(tmp_path: Path, kind: str) -> None:
+def test_too_many_aliases_of_aliases_are_refused(tmp_path: Path, kind: str) -> None:
     text = "l0: &l0 {a: b}\n"
     for level in range(1, 12):
         text += f"l{level}: &l{level} " + kind.format(", ".join([f"*l{level - 1}"] * 9)) + "\n"
@@ -294,7 +292,7 @@ def test_aliases_of_aliases_are_refused_before_they_fill_the_memory(tmp_path: Pa
     assert "values, counting what aliases repeat" in found.message
 
 
-def test_everything_is_told_at_once_in_the_order_of_lines(tmp_path: Path) -> None:
+def test_everything_is_reported_at_once_in_the_order_of_lines(tmp_path: Path) -> None:
     text = textwrap.dedent("""\
         warehouses:
           dwh: {url: "mysql://h", lease: 1s}
@@ -350,12 +348,12 @@ def test_two_syncs_cannot_feed_one_existing_audience(tmp_path: Path) -> None:
     assert f"sync 'vips' feeds this audience already ({tmp_path / 'sync.yaml'}:11)" in found.message
 
 
-def test_a_warehouse_with_mistakes_of_its_own_is_not_called_unknown(tmp_path: Path) -> None:
+def test_an_invalid_warehouse_is_not_called_unknown(tmp_path: Path) -> None:
     (found,) = problems(WAREHOUSE.replace("duckdb:", "oracle:") + DESTINATION + SYNC, tmp_path)
     assert found.path == "warehouses.dwh.url"
 
 
-def test_neither_values_nor_addresses_nor_secrets_stand_in_messages(tmp_path: Path) -> None:
+def test_messages_contain_no_values_addresses_or_secrets(tmp_path: Path) -> None:
     text = (
         "warehouses:\n  ada@example.com: {url: 'mysql://ada:hunter2222@h/d', lease: hunter2222}\n"
         "destinations:\n  ads: {type: linkedin, account_id: hunter2222, access_token: {path: hunter2222}}\n"
@@ -388,7 +386,7 @@ def test_an_empty_query_file_is_refused(tmp_path: Path) -> None:
     assert (found.path, found.message) == ("syncs.vips.model.file", "the query's file x.sql is empty")
 
 
-def test_a_path_that_is_not_there_is_one_problem(tmp_path: Path) -> None:
+def test_a_missing_path_is_one_problem(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as caught:
         load_config(tmp_path / "no.yaml", environ={})
     assert caught.value.problems == (Problem("the file does not exist", str(tmp_path / "no.yaml")),)

@@ -1,4 +1,4 @@
-"""A configuration is read again when, and only when, something that it was made of has changed."""
+"""A configuration is read again if, and only if, a file that it consists of has changed."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ syncs:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder as Kubernetes mounts it: each name leads through `..data` to the files of one version."""
+    """Return a folder as Kubernetes mounts it: each name leads through `..data` to the files of one version."""
     for version in ("one", "two"):
-        made = tmp_path / "configs" / f"..{version}"
-        made.mkdir(parents=True)
-        (made / "sync.yaml").write_text(TEXT)
-        (made / "people.sql").write_text("select 1")
-        (made / "url.txt").write_text("duckdb:///some.duckdb")
+        version_folder = tmp_path / "configs" / f"..{version}"
+        version_folder.mkdir(parents=True)
+        (version_folder / "sync.yaml").write_text(TEXT)
+        (version_folder / "people.sql").write_text("select 1")
+        (version_folder / "url.txt").write_text("duckdb:///some.duckdb")
     configs = tmp_path / "configs"
     (configs / "..data").symlink_to("..one")
     for name in ("sync.yaml", "people.sql", "url.txt"):
@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
     return configs
 
 
-def test_nothing_has_changed(folder: Path) -> None:
+def test_an_unchanged_configuration_has_not_changed(folder: Path) -> None:
     watch = ConfigWatch(folder)
     first = watch.load()
     assert not watch.has_changed()
@@ -56,7 +56,7 @@ def rewrite(path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["sync.yaml", "people.sql", "url.txt", "../secrets/token"])
-def test_a_file_that_was_written_or_is_gone(folder: Path, name: str) -> None:
+def test_a_file_that_was_written_or_deleted(folder: Path, name: str) -> None:
     watch = ConfigWatch(folder)
     first = watch.load()
     rewrite(folder / name, (folder / name).read_text() + "\n")
@@ -90,7 +90,7 @@ def test_a_config_map_that_is_swapped(folder: Path) -> None:
 
 
 def test_a_bad_file_is_read_once(folder: Path) -> None:
-    """It counts as seen, so that it is told once; whatever mends it is a change, a file that was missing too."""
+    """It is reported once. Every correction is a change, the creation of a missing file too."""
     watch = ConfigWatch(folder)
     watch.load()
     (folder / "people.sql").unlink()

@@ -18,7 +18,7 @@ NOON = 1_795_305_600.0 - 12 * 3600  # 2026-11-21 12:00 UTC
 
 
 class Clock:
-    """A clock that stands still until it is moved."""
+    """A clock that moves only when it is set."""
 
     def __init__(self) -> None:
         self.now = NOON
@@ -143,21 +143,21 @@ def test_row_2_an_unknown_token_is_refused(api: Api) -> None:
     assert_refused(reply, 401, "INVALID_ACCESS_TOKEN", 65600)
 
 
-def test_row_3_a_revoked_token_is_refused_and_a_fresh_one_is_not(api: Api) -> None:
+def test_row_3_a_revoked_token_is_refused_and_a_new_one_is_not(api: Api) -> None:
     api.sandbox.revoke_access_tokens()
     assert_refused(api.find(), 401, "REVOKED_ACCESS_TOKEN", 65601)
     api.headers["Authorization"] = f"Bearer {api.token().json()['access_token']}"
     assert api.find().status_code == 200
 
 
-def test_row_4_a_token_past_its_life_is_refused(api: Api) -> None:
+def test_row_4_an_expired_token_is_refused(api: Api) -> None:
     api.clock.now += 60 * DAY - 1
     assert api.find().status_code == 200
     api.clock.now += 1
     assert_refused(api.find(), 401, "EXPIRED_ACCESS_TOKEN", 65602)
 
 
-def test_row_5_a_fresh_token_takes_its_time_to_work(open_api: Open) -> None:
+def test_row_5_a_new_token_works_after_a_while(open_api: Open) -> None:
     api = open_api(token_propagation=5.0)
     api.headers["Authorization"] = f"Bearer {api.token().json()['access_token']}"
     assert_refused(api.find(), 401, "REVOKED_ACCESS_TOKEN", 65601)
@@ -190,7 +190,7 @@ def test_row_7_a_request_without_version_is_refused(open_api: Open) -> None:
 
 
 @pytest.mark.parametrize("version", ["202511", "202612", "202699", "2026-09"])
-def test_row_8_a_dead_version_gets_exactly_this_body(api: Api, version: str) -> None:
+def test_row_8_an_inactive_version_gets_exactly_this_body(api: Api, version: str) -> None:
     reply = api.call("GET", "/dmpSegments/1", {"LinkedIn-Version": version})
     assert reply.status_code == 426
     message = f"Requested version {version}01 is not active"
@@ -225,13 +225,13 @@ def test_row_10_a_refresh_gives_a_new_token_and_never_renews_the_year(api: Api) 
     assert api.token().json()["error"] == "invalid_grant"
 
 
-def test_row_10_switches_decide_what_the_refresh_reply_repeats_and_what_it_kills(open_api: Open) -> None:
+def test_row_10_settings_decide_what_the_refresh_reply_repeats_and_what_it_revokes(open_api: Open) -> None:
     api = open_api(refresh_repeats_refresh_token=False, refresh_kills_old_tokens=True)
     assert api.token().json().keys() == {"access_token", "expires_in", "scope"}
     assert_refused(api.find(), 401, "REVOKED_ACCESS_TOKEN", 65601)
 
 
-def test_row_11_a_dead_refresh_token_is_an_invalid_grant(api: Api) -> None:
+def test_row_11_an_invalid_refresh_token_is_an_invalid_grant(api: Api) -> None:
     unknown = api.token(refresh_token="other")
     assert (unknown.status_code, unknown.json()["error"]) == (400, "invalid_grant")
     api.sandbox.revoke_refresh_token()
@@ -270,7 +270,7 @@ def test_row_12_the_token_endpoint_takes_posted_forms_only(api: Api) -> None:
     assert api.session.post(url, data=in_header, auth=("sandbox", "sandbox"), timeout=10).status_code == 400
 
 
-def test_introspection_tells_how_long_a_token_lives(api: Api) -> None:
+def test_introspection_shows_how_long_a_token_is_valid(api: Api) -> None:
     def ask(token: str, secret: str = "sandbox") -> Any:
         form = {"token": token, "client_id": "sandbox", "client_secret": secret}
         return api.session.post(f"{api.sandbox.url}/oauth/v2/introspectToken", data=form, timeout=10)
@@ -310,7 +310,7 @@ def test_row_13_a_created_segment_is_building_and_takes_members_after_a_while(ap
     assert api.batch(segment, [user()]).status_code == 200
 
 
-def test_row_13_switches_delay_a_segment_further(open_api: Open) -> None:
+def test_row_13_settings_delay_a_segment_further(open_api: Open) -> None:
     api = open_api(ready_after=120.0, find_after=3.0)
     segment = api.create(wait=False).headers["x-restli-id"]
     assert api.find().json()["paging"]["total"] == 0
@@ -405,7 +405,7 @@ def test_row_18_the_finder_needs_its_account(open_api: Open) -> None:
     assert_refused(open_api(unknown_account_find="403").find(**foreign), 403, "ACCESS_DENIED", 100)
 
 
-def test_row_18_a_switch_makes_the_unpaged_finder_show_ten(open_api: Open) -> None:
+def test_row_18_a_setting_makes_the_unpaged_finder_show_ten(open_api: Open) -> None:
     api = open_api(unpaged_find="10")
     for _ in range(11):
         api.segment()
@@ -499,7 +499,7 @@ def test_row_26_a_bad_element_is_refused_alone(api: Api) -> None:
     assert len(api.sandbox.members(segment)) == 2
 
 
-def test_row_26_a_switch_names_the_position_in_the_error(open_api: Open) -> None:
+def test_row_26_a_setting_names_the_position_in_the_error(open_api: Open) -> None:
     api = open_api(batch_index=True)
     assert api.batch(api.segment(), [user("a"), {}]).json()["elements"][1]["error"]["batchIndex"] == 1
 
@@ -523,10 +523,10 @@ def test_row_27_add_and_remove_may_be_repeated(api: Api) -> None:
     assert api.sandbox.members(segment) == {(("GOOGLE_AID", "device-1"),): {"title": "Other"}}
 
 
-def test_row_28_a_value_that_matches_nobody_counts_as_input_only(open_api: Open) -> None:
-    api = open_api(unmatched_values=frozenset({"nobody"}), build_seconds=0.0)
+def test_row_28_a_value_without_a_match_counts_as_input_only(open_api: Open) -> None:
+    api = open_api(unmatched_values=frozenset({"unmatched"}), build_seconds=0.0)
     segment = api.segment()
-    assert api.batch(segment, [user("nobody"), user("somebody")]).json()["elements"] == [{"status": 201}] * 2
+    assert api.batch(segment, [user("unmatched"), user("matched")]).json()["elements"] == [{"status": 201}] * 2
     shown = api.get(segment)
     assert (shown["inputCount"], shown["destinations"][0]["matchedCount"]) == (2, 1)
 
@@ -572,7 +572,7 @@ def test_row_31_the_minute_limit_is_a_sliding_window_per_endpoint(api: Api, kind
     assert api.batch(segments[kind], [element], kind).status_code == 200
 
 
-def test_row_31_a_switch_sends_retry_after(open_api: Open) -> None:
+def test_row_31_a_setting_sends_retry_after(open_api: Open) -> None:
     api = open_api(users_per_minute=0, retry_after=2.0)
     assert api.batch(api.segment(), []).headers["Retry-After"] == "2"
 
@@ -616,7 +616,7 @@ def test_row_35_a_segment_is_built_updated_archived_and_expired(api: Api) -> Non
     assert len(api.sandbox.members(segment)) == 2
 
 
-def test_row_35_an_expired_segment_has_lost_its_members_and_is_built_anew(open_api: Open) -> None:
+def test_row_35_an_expired_segment_has_lost_its_members_and_is_built_again(open_api: Open) -> None:
     api = open_api(expire_after=40 * DAY)
     segment = api.segment()
     api.batch(segment, [user("a")])
@@ -637,7 +637,7 @@ def test_row_36_members_cannot_be_read_back(api: Api, method: str, kind: str) ->
     assert_refused(api.call(method, f"/dmpSegments/{api.segment()}/{kind}"), 405)
 
 
-def test_row_37_a_batch_without_its_method_header_lacks_an_action(api: Api) -> None:
+def test_row_37_a_batch_without_its_method_header_has_no_action(api: Api) -> None:
     segment = api.segment()
     reply = api.batch(segment, [user()], X_RestLi_Method=None)
     assert_refused(reply, 422)

@@ -131,7 +131,7 @@ def test_bad_company_elements_are_refused_with_the_path(element: Any, path: str)
     assert (problem(element, "companies") or "").startswith(f"ERROR :: {path} :: ")
 
 
-def test_switches_decide_what_the_contract_leaves_open() -> None:
+def test_settings_decide_what_the_contract_leaves_open() -> None:
     upper = user(("SHA256_EMAIL", SHA256.upper()))
     assert problem(upper, settings=replace(SETTINGS, uppercase_hex=False)) is not None
     apple = user(("APPLE_IDFA", "x"))
@@ -142,19 +142,19 @@ def test_switches_decide_what_the_contract_leaves_open() -> None:
     assert problem(unknown, settings=replace(SETTINGS, unknown_fields="accept")) is None
 
 
-def test_messages_hold_the_value_only_when_told_to_echo() -> None:
+def test_messages_contain_the_value_only_with_echo_values() -> None:
     bad = user(("SHA256_EMAIL", "ada@example.org"))
     assert "ada@example.org" not in (problem(bad) or "ada@example.org")
     assert "ada@example.org" in (problem(bad, settings=replace(SETTINGS, echo_values=True)) or "")
 
 
-def test_the_key_of_an_element_is_the_same_whatever_order_its_identifiers_have() -> None:
+def test_the_key_of_an_element_does_not_depend_on_the_order_of_identifiers() -> None:
     pairs = [("SHA256_EMAIL", SHA256), ("GOOGLE_AID", "x")]
     batch = parse_batch([user(*pairs), user(*reversed(pairs)), user(*pairs, *pairs)], check_user, SETTINGS)
     assert {key for _, _, key, _ in batch.valid} == {(("GOOGLE_AID", "x"), ("SHA256_EMAIL", SHA256))}
 
 
-def test_an_element_without_identifiers_is_known_by_its_names() -> None:
+def test_an_element_without_identifiers_is_identified_by_its_names() -> None:
     batch = parse_batch([user(firstName="Ada", lastName="Lovelace", title="Countess")], check_user, SETTINGS)
     [(_, _, key, fields)] = batch.valid
     assert key == (("NAME", "Ada Lovelace"),)

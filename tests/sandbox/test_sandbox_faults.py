@@ -1,4 +1,4 @@
-"""Faults as text, and when they strike."""
+"""Faults as text, and when they happen."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from warehouse_sync.sandbox.faults import KINDS, FaultRegistry
         ),
     ],
 )
-def test_text_says_the_same_as_the_fields(text: str, fault: Fault) -> None:
+def test_text_and_fields_describe_the_same_fault(text: str, fault: Fault) -> None:
     assert Fault.parse(text) == fault
 
 
@@ -45,7 +45,7 @@ def test_text_says_the_same_as_the_fields(text: str, fault: Fault) -> None:
         ("503:users:action=LOOK", "REMOVE"),
     ],
 )
-def test_text_that_cannot_be_read_is_refused_with_what_could_be(text: str, said: str) -> None:
+def test_invalid_text_is_refused_with_the_valid_alternatives(text: str, said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
         Fault.parse(text)
 
@@ -55,31 +55,31 @@ def test_every_kind_can_be_written_as_text(kind: str) -> None:
     assert Fault.parse(kind).kind == kind
 
 
-def strikes(fault: Fault, requests: int, seed: int = 0, values: set[str] | None = None) -> list[bool]:
+def triggers(fault: Fault, requests: int, seed: int = 0, values: set[str] | None = None) -> list[bool]:
     book = FaultRegistry(seed, [fault])
     return [bool(book.trigger("users", "ADD", values or set(), None)) for _ in range(requests)]
 
 
-def test_a_fault_strikes_once_unless_told_otherwise() -> None:
-    assert strikes(Fault("503"), 4) == [True, False, False, False]
-    assert strikes(Fault("503", times=2, after=1), 4) == [False, True, True, False]
-    assert strikes(Fault("503", times=0), 4) == [True] * 4
+def test_a_fault_happens_once_by_default() -> None:
+    assert triggers(Fault("503"), 4) == [True, False, False, False]
+    assert triggers(Fault("503", times=2, after=1), 4) == [False, True, True, False]
+    assert triggers(Fault("503", times=0), 4) == [True] * 4
 
 
-def test_a_poison_value_strikes_for_as_long_as_it_is_sent() -> None:
+def test_a_fault_with_values_happens_whenever_they_are_sent() -> None:
     poison = Fault("refuse_batch_silent", on="users", values=frozenset({"bad"}))
-    assert strikes(poison, 3, values={"bad", "good"}) == [True] * 3
-    assert strikes(poison, 3, values={"good"}) == [False] * 3
+    assert triggers(poison, 3, values={"bad", "good"}) == [True] * 3
+    assert triggers(poison, 3, values={"good"}) == [False] * 3
 
 
-def test_chance_is_repeated_by_the_same_seed() -> None:
+def test_the_same_seed_repeats_random_choices() -> None:
     fault = Fault("503", probability=0.5)
-    first = strikes(fault, 60, seed=1)
-    assert first == strikes(fault, 60, seed=1)
+    first = triggers(fault, 60, seed=1)
+    assert first == triggers(fault, 60, seed=1)
     assert {True, False} == set(first)
 
 
-def test_a_fault_strikes_only_its_operation_and_action() -> None:
+def test_a_fault_happens_only_to_its_operation_and_action() -> None:
     book = FaultRegistry(0, [Fault("503", on="segments"), Fault("500", on="users", action="REMOVE")])
     assert book.trigger("companies", "ADD", set(), None) == []
     assert book.trigger("users", "ADD", set(), None) == []

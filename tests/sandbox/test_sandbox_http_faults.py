@@ -1,4 +1,4 @@
-"""Rows 33 and 34 of the contract's table: every fault as a client meets it, and what was applied behind it."""
+"""Rows 33 and 34 of the contract's table: every fault as a client sees it, and what was applied."""
 
 from __future__ import annotations
 
@@ -100,14 +100,14 @@ def test_reset_before_applies_nothing_and_reset_after_everything(sandbox: Sandbo
     assert held(sandbox, segment) == {"a"}
 
 
-def test_a_create_whose_answer_is_lost_has_made_the_segment(sandbox: Sandbox) -> None:
+def test_a_create_whose_answer_is_lost_has_created_the_segment(sandbox: Sandbox) -> None:
     sandbox.inject("reset_after:create")
     with pytest.raises(requests.ConnectionError):
         create(sandbox)
     assert len(sandbox.segments()) == 1
 
 
-def test_slow_waits_before_applying_and_timeout_after_behind_it(sandbox: Sandbox, segment: str) -> None:
+def test_slow_waits_before_applying_and_timeout_after_afterwards(sandbox: Sandbox, segment: str) -> None:
     for kind, applied in (("slow", set()), ("timeout_after", {"a"})):
         sandbox.inject(Fault(kind, on="users", seconds=0.5))
         with pytest.raises(requests.ReadTimeout):
@@ -174,13 +174,13 @@ def test_a_poison_value_refuses_its_whole_batch(
     assert statuses(send(sandbox, segment, "a", "b")) == [201, 201]
 
 
-def test_a_batch_fault_leaves_other_requests_alone(sandbox: Sandbox, segment: str) -> None:
+def test_a_batch_fault_does_not_affect_other_requests(sandbox: Sandbox, segment: str) -> None:
     sandbox.inject("refuse_batch_silent:any")
     assert create(sandbox).status_code == 201
     assert send(sandbox, segment, "a").status_code == 400
 
 
-def test_faults_can_befall_the_token_endpoint(sandbox: Sandbox) -> None:
+def test_faults_can_affect_the_token_endpoint(sandbox: Sandbox) -> None:
     form = {
         "grant_type": "refresh_token",
         "refresh_token": "sandbox-refresh",
@@ -197,7 +197,7 @@ def test_faults_can_be_set_from_the_start() -> None:
         assert [create(sandbox).status_code for _ in range(2)] == [500, 201]
 
 
-def test_an_unreadable_fault_header_is_told_and_applies_nothing(sandbox: Sandbox, segment: str) -> None:
+def test_an_invalid_fault_header_is_reported_and_applies_nothing(sandbox: Sandbox, segment: str) -> None:
     reply = send(sandbox, segment, "a", fault="earthquake")
     assert reply.status_code == 400
     assert all(kind in reply.json()["message"] for kind in KINDS)
@@ -206,7 +206,7 @@ def test_an_unreadable_fault_header_is_told_and_applies_nothing(sandbox: Sandbox
         sandbox.inject("earthquake")
 
 
-def test_the_log_tells_what_came_and_how_it_ended_and_holds_no_token(sandbox: Sandbox, segment: str) -> None:
+def test_the_log_shows_requests_and_their_end_and_no_token(sandbox: Sandbox, segment: str) -> None:
     send(sandbox, segment, "a", "b")
     with pytest.raises(requests.ConnectionError):
         send(sandbox, segment, "a", action="REMOVE", fault="reset_after")
@@ -231,7 +231,7 @@ def test_an_add_beside_a_remove_is_seen_and_answered_by_the_contract(sandbox: Sa
     assert segment in sentence
 
 
-def test_an_add_after_a_remove_that_its_client_gave_up_is_no_violation(sandbox: Sandbox, segment: str) -> None:
+def test_an_add_after_an_abandoned_remove_is_no_violation(sandbox: Sandbox, segment: str) -> None:
     sandbox.inject(Fault("slow", on="users", action="REMOVE", seconds=0.4))
     with pytest.raises(requests.ReadTimeout):
         send(sandbox, segment, "a", action="REMOVE", timeout=0.1)

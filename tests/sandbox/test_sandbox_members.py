@@ -17,14 +17,14 @@ STEPS = st.lists(st.tuples(st.sampled_from(["ADD", "REMOVE"]), KEYS, FIELDS), ma
 Step = tuple[str, ElementKey, dict[str, Any]]
 
 
-def book_after(steps: list[Step]) -> SegmentMembers:
-    book = SegmentMembers()
+def apply_steps(steps: list[Step]) -> SegmentMembers:
+    members = SegmentMembers()
     for action, key, fields in steps:
         if action == "ADD":
-            book.add([(key, fields)])
+            members.add([(key, fields)])
         else:
-            book.remove([key])
-    return book
+            members.remove([key])
+    return members
 
 
 @given(STEPS)
@@ -36,7 +36,7 @@ def test_identifiers_reading_removes_exactly_the_named_identifiers(steps: list[S
                 model[identifier] = fields
             else:
                 model.pop(identifier, None)
-    held = book_after(steps).members(Reading.IDENTIFIERS)
+    held = apply_steps(steps).under(Reading.IDENTIFIERS)
     assert held == {(identifier,): fields for identifier, fields in model.items()}
 
 
@@ -48,7 +48,7 @@ def test_elements_reading_removes_exactly_the_element_with_these_identifiers(ste
             model[key] = fields
         else:
             model.pop(key, None)
-    assert book_after(steps).members(Reading.ELEMENTS) == model
+    assert apply_steps(steps).under(Reading.ELEMENTS) == model
 
 
 @given(STEPS)
@@ -59,22 +59,22 @@ def test_persons_reading_removes_every_element_that_shares_an_identifier(steps: 
             model[key] = fields
         else:
             model = {held: kept for held, kept in model.items() if set(held).isdisjoint(key)}
-    assert book_after(steps).members(Reading.PERSONS) == model
+    assert apply_steps(steps).under(Reading.PERSONS) == model
 
 
 def test_the_readings_differ_where_two_members_share_an_identifier() -> None:
     email, device, other = IDENTIFIERS[0], IDENTIFIERS[3], IDENTIFIERS[4]
-    book = SegmentMembers()
-    book.add([((device, email), {}), ((other, email), {})])
-    book.remove([(device, email)])
-    assert set(book.members(Reading.IDENTIFIERS)) == {(other,)}
-    assert set(book.members(Reading.ELEMENTS)) == {(other, email)}
-    assert set(book.members(Reading.PERSONS)) == set()
+    members = SegmentMembers()
+    members.add([((device, email), {}), ((other, email), {})])
+    members.remove([(device, email)])
+    assert set(members.under(Reading.IDENTIFIERS)) == {(other,)}
+    assert set(members.under(Reading.ELEMENTS)) == {(other, email)}
+    assert set(members.under(Reading.PERSONS)) == set()
 
 
-def test_wiping_leaves_nobody_under_any_reading() -> None:
-    book = book_after([("ADD", (IDENTIFIERS[0],), {})])
-    book.clear()
-    assert [book.members(reading) for reading in Reading] == [{}, {}, {}]
-    book.add([((IDENTIFIERS[0],), {})])
-    assert len(book) == 1
+def test_clear_removes_all_members_under_every_reading() -> None:
+    members = apply_steps([("ADD", (IDENTIFIERS[0],), {})])
+    members.clear()
+    assert [members.under(reading) for reading in Reading] == [{}, {}, {}]
+    members.add([((IDENTIFIERS[0],), {})])
+    assert len(members) == 1

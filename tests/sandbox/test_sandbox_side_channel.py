@@ -94,7 +94,7 @@ def test_faults_are_set_and_cleared(sandbox: Sandbox, segment: str) -> None:
     assert side(sandbox, "POST", "faults", json=5).status_code == 400
 
 
-def test_a_status_is_forced_and_expired_wipes_the_members(sandbox: Sandbox, segment: str) -> None:
+def test_a_status_is_forced_and_expired_deletes_the_members(sandbox: Sandbox, segment: str) -> None:
     path = f"segments/{segment}/status"
     for status in ("ARCHIVED", "FAILED"):
         assert side(sandbox, "POST", path, json={"status": status}).status_code == 204
@@ -130,7 +130,7 @@ def test_tokens_and_roles_are_revoked(sandbox: Sandbox, segment: str) -> None:
     assert requests.post(address, data=form, timeout=10).json()["error"] == "invalid_grant"
 
 
-def test_unknown_rooms_are_not_found(sandbox: Sandbox) -> None:
+def test_unknown_paths_are_not_found(sandbox: Sandbox) -> None:
     assert side(sandbox, "GET", "cellar").status_code == 404
     assert side(sandbox, "DELETE", "state").status_code == 404
 
@@ -167,7 +167,7 @@ def test_stopping_leaves_no_thread_and_no_open_connection() -> None:
         _ = sandbox.url
 
 
-def test_what_was_held_survives_a_restart_of_the_server(sandbox: Sandbox, segment: str) -> None:
+def test_members_are_kept_when_the_server_restarts(sandbox: Sandbox, segment: str) -> None:
     sandbox.stop()
     assert len(sandbox.members(segment)) == 1
     sandbox.start()
@@ -189,7 +189,7 @@ def test_serve_forever_returns_when_stopped() -> None:
     assert not serving.is_alive()
 
 
-def test_a_taken_port_is_an_os_error(sandbox: Sandbox) -> None:
+def test_a_port_in_use_is_an_os_error(sandbox: Sandbox) -> None:
     port = int(sandbox.url.rpartition(":")[2])
     with pytest.raises(OSError):
         Sandbox(SandboxSettings(port=port)).start()

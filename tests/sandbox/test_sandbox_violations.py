@@ -33,7 +33,7 @@ def test_an_add_to_another_segment_is_no_violation() -> None:
     assert find_violations([record("REMOVE", 1, 4), record("ADD", 3, 5, segment=2)]) == []
 
 
-def test_a_remove_that_its_client_gave_up_is_no_violation() -> None:
+def test_an_abandoned_remove_is_no_violation() -> None:
     assert find_violations([replace(record("REMOVE", 1, 4), abandoned=True), record("ADD", 3, 5)]) == []
 
 

@@ -84,7 +84,7 @@ class SegmentMembers:
         self.persons.clear()
         self._keys_by_identifier.clear()
 
-    def members(self, reading: Reading) -> dict[ElementKey, Fields]:
+    def under(self, reading: Reading) -> dict[ElementKey, Fields]:
         """Return the members under `reading`, with their fields; an identifier counts as one element."""
         if reading is Reading.IDENTIFIERS:
             return {(identifier,): fields for identifier, fields in self.identifiers.items()}

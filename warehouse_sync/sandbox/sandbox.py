@@ -110,7 +110,7 @@ class Sandbox:
         with self._state.lock:
             segment = self._state.segments[int(segment_id)]
             segment.advance(self._state.now())
-            return segment.members.members(Reading(reading))
+            return segment.members.under(Reading(reading))
 
     def segments(self) -> list[dict[str, Any]]:
         """Return all segments as the API shows them, with the additional keys `status` and `members` (their number)."""

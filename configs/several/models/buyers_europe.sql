@@ -1,4 +1,4 @@
--- Who has bought in the last half a year and wants to hear from us.
+-- Customers with an order in the last half year who agreed to marketing.
 select customer_id, email, first_name, last_name, country
 from customers
 where last_order_on >= current_date - interval 180 day
