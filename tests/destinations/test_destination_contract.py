@@ -1,6 +1,6 @@
-"""What every destination promises the pipeline (destinations/base.py), tried against a server of its kind.
+"""The protocol of destinations (destinations/base.py), checked for each type against a server.
 
-A further destination joins by a class like `LinkedInPlace` in `PLACES`.
+A further destination joins by a class like `LinkedInBackend` in `BACKENDS`.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ ADD, REMOVE = OperationKind.ADD, OperationKind.REMOVE
 DELIVERED, REJECTED, DEFERRED = OutcomeStatus.DELIVERED, OutcomeStatus.REJECTED, OutcomeStatus.DEFERRED
 
 
-class Place(Protocol):
-    """A server that stands for a destination, and a way to look into it and to break it."""
+class Backend(Protocol):
+    """A server that plays a destination, with ways to inspect it and to make it fail."""
 
     audience_type: str
     column: str
@@ -41,23 +41,23 @@ class Place(Protocol):
     ) -> None: ...
 
     def open(self) -> Destination:
-        """A destination, impatient enough for a test."""
+        """Return a destination whose timeouts are short enough for a test."""
         ...
 
     def identifier(self, number: int) -> str:
-        """A value for `column`, different for each number."""
+        """Return a value for `column`, different for each number."""
         ...
 
     def members(self, audience_id: str) -> set[str]:
-        """The values of `column` that the audience holds."""
+        """Return the values of `column` in the audience."""
         ...
 
     def audiences(self) -> int:
-        """How many audiences there are."""
+        """Return the number of audiences."""
         ...
 
     def lose_create_answers(self, count: int) -> None:
-        """The next creates happen, but their answers are lost."""
+        """Apply the next creates, but lose their answers."""
         ...
 
     def go_down(self) -> None:
@@ -65,23 +65,23 @@ class Place(Protocol):
         ...
 
     def come_back(self) -> None:
-        """Be well again."""
+        """Answer normally again."""
         ...
 
     def refuse(self, values: set[str], *, by_element: bool) -> None:
-        """Accept elements with these values never, alone or by refusing whole batches."""
+        """Refuse elements with these values, each alone or the whole batch."""
         ...
 
     def withdraw_credentials(self) -> None:
-        """Accept our credentials never again."""
+        """Accept our credentials no longer."""
         ...
 
     def delete_audiences(self) -> None:
-        """Somebody deletes all audiences."""
+        """Delete all audiences."""
         ...
 
 
-class LinkedInPlace:
+class LinkedInBackend:
     """LinkedIn, played by the sandbox."""
 
     def __init__(self, audience_type: str) -> None:
@@ -158,26 +158,26 @@ class LinkedInPlace:
         client.close()
 
 
-PLACES = {"linkedin-user": lambda: LinkedInPlace("user"), "linkedin-company": lambda: LinkedInPlace("company")}
+BACKENDS = {"linkedin-user": lambda: LinkedInBackend("user"), "linkedin-company": lambda: LinkedInBackend("company")}
 
 
-@pytest.fixture(params=PLACES)
-def place(request: pytest.FixtureRequest) -> Iterator[Place]:
-    with PLACES[request.param]() as opened:
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    with BACKENDS[request.param]() as opened:
         yield opened
 
 
 @pytest.fixture
-def destination(place: Place) -> Iterator[Destination]:
-    opened = place.open()
+def destination(backend: Backend) -> Iterator[Destination]:
+    opened = backend.open()
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def spec(place: Place) -> AudienceSpec:
+def spec(backend: Backend) -> AudienceSpec:
     return AudienceSpec(
-        type=place.audience_type,
+        type=backend.audience_type,
         name="High-value customers",
         description="Customers above 1,000",
         id=None,
@@ -190,8 +190,8 @@ def audience(destination: Destination, spec: AudienceSpec) -> Audience:
     return destination.create(spec)
 
 
-def batch_of(place: Place, kind: OperationKind, *numbers: int) -> Batch:
-    return batch(kind, [{place.column: place.identifier(number)} for number in numbers])
+def batch_of(backend: Backend, kind: OperationKind, *numbers: int) -> Batch:
+    return batch(kind, [{backend.column: backend.identifier(number)} for number in numbers])
 
 
 def statuses(outcomes: object) -> list[OutcomeStatus]:
@@ -201,26 +201,26 @@ def statuses(outcomes: object) -> list[OutcomeStatus]:
     return [outcome.status for outcome in outcomes]
 
 
-def test_it_declares_fields_and_a_pace_for_the_audience_type(place: Place, destination: Destination) -> None:
-    fields = destination.fields(place.audience_type)
-    assert place.column in [field.name for field in fields.identifiers]
+def test_it_declares_fields_and_a_rate_limit_for_the_audience_type(backend: Backend, destination: Destination) -> None:
+    fields = destination.fields(backend.audience_type)
+    assert backend.column in [field.name for field in fields.identifiers]
     assert len(set(fields.names)) == len(fields.names)
-    assert destination.requests_per_minute(place.audience_type) > 0
+    assert destination.requests_per_minute(backend.audience_type) > 0
     assert destination.batch_size > 0
     assert destination.max_in_flight > 0
 
 
-def test_a_check_changes_nothing(place: Place, destination: Destination) -> None:
+def test_a_check_changes_nothing(backend: Backend, destination: Destination) -> None:
     destination.check()
-    assert place.audiences() == 0
+    assert backend.audiences() == 0
 
 
-def test_what_was_not_created_is_not_found(destination: Destination, spec: AudienceSpec) -> None:
+def test_an_audience_that_was_not_created_is_not_found(destination: Destination, spec: AudienceSpec) -> None:
     assert destination.find(spec, None) is None
 
 
-def test_what_was_created_is_found_under_the_same_id(
-    place: Place, destination: Destination, spec: AudienceSpec
+def test_a_created_audience_is_found_under_the_same_id(
+    backend: Backend, destination: Destination, spec: AudienceSpec
 ) -> None:
     created = destination.create(spec)
     assert created.created
@@ -231,21 +231,21 @@ def test_what_was_created_is_found_under_the_same_id(
         assert (found.id, found.type, found.name, found.created) == (created.id, spec.type, spec.name, False)
 
 
-def test_creating_twice_makes_one_audience(place: Place, destination: Destination, spec: AudienceSpec) -> None:
+def test_creating_twice_leads_to_one_audience(backend: Backend, destination: Destination, spec: AudienceSpec) -> None:
     first, second = destination.create(spec), destination.create(spec)
     assert first.id == second.id
     assert not second.created
-    assert place.audiences() == 1
+    assert backend.audiences() == 1
 
 
 @pytest.mark.parametrize("lost", [1, 2])
-def test_a_lost_create_answer_does_not_make_two_audiences(
-    place: Place, destination: Destination, spec: AudienceSpec, lost: int
+def test_a_lost_create_answer_does_not_lead_to_two_audiences(
+    backend: Backend, destination: Destination, spec: AudienceSpec, lost: int
 ) -> None:
-    place.lose_create_answers(lost)
+    backend.lose_create_answers(lost)
     created = destination.create(spec)
     assert created.created
-    assert place.audiences() == 1
+    assert backend.audiences() == 1
     found = destination.find(spec, None)
     assert found is not None
     assert found.id == created.id
@@ -256,20 +256,18 @@ def test_audiences_of_other_syncs_are_not_ours(destination: Destination, spec: A
     assert destination.create(other).id != destination.create(spec).id
 
 
-def test_an_audience_that_was_deleted_or_never_was_is_a_matter_of_configuration(
-    place: Place, destination: Destination, spec: AudienceSpec
+def test_an_audience_that_does_not_exist_is_a_configuration_error(
+    backend: Backend, destination: Destination, spec: AudienceSpec
 ) -> None:
     known_id = destination.create(spec).id
-    place.delete_audiences()
+    backend.delete_audiences()
     with pytest.raises(ConfigurationError, match=known_id):
         destination.find(spec, known_id)
     with pytest.raises(ConfigurationError, match="424242"):
         destination.find(AudienceSpec(spec.type, None, None, "424242", spec.source_id), None)
 
 
-def test_an_audience_of_the_other_type_is_a_matter_of_configuration(
-    destination: Destination, spec: AudienceSpec
-) -> None:
+def test_an_audience_of_another_type_is_a_configuration_error(destination: Destination, spec: AudienceSpec) -> None:
     known_id = destination.create(spec).id
     other = "company" if spec.type == "user" else "user"
     for wrong in (
@@ -280,129 +278,129 @@ def test_an_audience_of_the_other_type_is_a_matter_of_configuration(
             destination.find(wrong, None)
 
 
-def test_an_audience_is_looked_at_by_its_id_whatever_its_type_and_source(
-    place: Place, destination: Destination, spec: AudienceSpec
+def test_an_audience_of_any_type_and_source_is_returned_by_its_id(
+    backend: Backend, destination: Destination, spec: AudienceSpec
 ) -> None:
-    """Looking needs nothing but the id, changes nothing, and tells nothing of an audience that is gone."""
+    """Only the id is needed, nothing changes, and a deleted audience is None."""
     other = "company" if spec.type == "user" else "user"
     for wanted in (spec, AudienceSpec(other, "Left", None, None, f"{spec.source_id}:2")):
         created = destination.create(wanted)
         seen = destination.get(created.id)
         assert seen is not None
         assert (seen.id, seen.type, seen.created) == (created.id, wanted.type, False)
-    assert place.audiences() == 2
-    place.delete_audiences()
+    assert backend.audiences() == 2
+    backend.delete_audiences()
     assert destination.get(created.id) is None
 
 
-def test_looking_at_an_audience_waits_for_a_destination_that_is_down(
-    place: Place, destination: Destination, audience: Audience
+def test_an_unreachable_destination_does_not_mean_that_an_audience_is_deleted(
+    backend: Backend, destination: Destination, audience: Audience
 ) -> None:
-    """Only an answer counts as gone, never the lack of one."""
-    place.go_down()
+    """Only an answer can show that an audience is deleted."""
+    backend.go_down()
     with pytest.raises(DestinationUnavailable):
         destination.get(audience.id)
-    place.come_back()
+    backend.come_back()
     assert destination.get(audience.id) is not None
 
 
-def test_an_audience_tells_whether_campaigns_can_use_it(destination: Destination, spec: AudienceSpec) -> None:
-    """A new audience is neither emptied nor a reason to warn, and says in a sentence how it stands."""
+def test_an_audience_says_whether_campaigns_can_use_it(destination: Destination, spec: AudienceSpec) -> None:
+    """A new audience is not emptied and has no warning, and one sentence describes its usability."""
     for audience in (destination.create(spec), destination.find(spec, None)):
         assert audience is not None
         assert audience.usability
         assert (audience.emptied, audience.warning, audience.match_rate) == (False, None, None)
 
 
-def test_an_add_arrives_and_a_remove_takes_away(place: Place, destination: Destination, audience: Audience) -> None:
-    assert statuses(destination.deliver(audience, batch_of(place, ADD, 1, 2, 3), UNCONDITIONAL)) == [DELIVERED] * 3
-    assert place.members(audience.id) == {place.identifier(number) for number in (1, 2, 3)}
-    assert statuses(destination.deliver(audience, batch_of(place, REMOVE, 1, 3), UNCONDITIONAL)) == [DELIVERED] * 2
-    assert place.members(audience.id) == {place.identifier(2)}
+def test_an_add_adds_and_a_remove_removes(backend: Backend, destination: Destination, audience: Audience) -> None:
+    assert statuses(destination.deliver(audience, batch_of(backend, ADD, 1, 2, 3), UNCONDITIONAL)) == [DELIVERED] * 3
+    assert backend.members(audience.id) == {backend.identifier(number) for number in (1, 2, 3)}
+    assert statuses(destination.deliver(audience, batch_of(backend, REMOVE, 1, 3), UNCONDITIONAL)) == [DELIVERED] * 2
+    assert backend.members(audience.id) == {backend.identifier(2)}
 
 
-def test_repeating_a_batch_changes_nothing(place: Place, destination: Destination, audience: Audience) -> None:
+def test_repeating_a_batch_changes_nothing(backend: Backend, destination: Destination, audience: Audience) -> None:
     for _ in range(2):
-        assert statuses(destination.deliver(audience, batch_of(place, ADD, 1, 2), UNCONDITIONAL)) == [DELIVERED] * 2
-        assert place.members(audience.id) == {place.identifier(1), place.identifier(2)}
+        assert statuses(destination.deliver(audience, batch_of(backend, ADD, 1, 2), UNCONDITIONAL)) == [DELIVERED] * 2
+        assert backend.members(audience.id) == {backend.identifier(1), backend.identifier(2)}
     for _ in range(2):
-        assert statuses(destination.deliver(audience, batch_of(place, REMOVE, 1), UNCONDITIONAL)) == [DELIVERED]
-        assert place.members(audience.id) == {place.identifier(2)}
+        assert statuses(destination.deliver(audience, batch_of(backend, REMOVE, 1), UNCONDITIONAL)) == [DELIVERED]
+        assert backend.members(audience.id) == {backend.identifier(2)}
 
 
-def test_an_empty_batch_has_no_outcomes(place: Place, destination: Destination, audience: Audience) -> None:
-    assert list(destination.deliver(audience, batch_of(place, ADD), UNCONDITIONAL)) == []
+def test_an_empty_batch_has_no_outcomes(backend: Backend, destination: Destination, audience: Audience) -> None:
+    assert list(destination.deliver(audience, batch_of(backend, ADD), UNCONDITIONAL)) == []
 
 
 @pytest.mark.parametrize("by_element", [True, False])
 @pytest.mark.parametrize("kind", [ADD, REMOVE])
 def test_each_operation_gets_its_own_outcome_in_order(
-    place: Place, destination: Destination, audience: Audience, kind: OperationKind, by_element: bool
+    backend: Backend, destination: Destination, audience: Audience, kind: OperationKind, by_element: bool
 ) -> None:
-    destination.deliver(audience, batch_of(place, ADD, *range(0, 20, 2)), UNCONDITIONAL)
+    destination.deliver(audience, batch_of(backend, ADD, *range(0, 20, 2)), UNCONDITIONAL)
     bad = {3, 4, 11, 19}
-    place.refuse({place.identifier(number) for number in bad}, by_element=by_element)
-    outcomes = destination.deliver(audience, batch_of(place, kind, *range(20)), UNCONDITIONAL)
+    backend.refuse({backend.identifier(number) for number in bad}, by_element=by_element)
+    outcomes = destination.deliver(audience, batch_of(backend, kind, *range(20)), UNCONDITIONAL)
     assert statuses(outcomes) == [REJECTED if number in bad else DELIVERED for number in range(20)]
     for outcome in outcomes:
         assert bool(outcome.reason) == (outcome.status is REJECTED)
-        assert not any(place.identifier(number) in outcome.message for number in range(20))
+        assert not any(backend.identifier(number) in outcome.message for number in range(20))
 
 
-def test_a_full_batch_goes_through(place: Place, destination: Destination, audience: Audience) -> None:
+def test_a_full_batch_goes_through(backend: Backend, destination: Destination, audience: Audience) -> None:
     numbers = range(destination.batch_size)
-    outcomes = destination.deliver(audience, batch_of(place, ADD, *numbers), UNCONDITIONAL)
+    outcomes = destination.deliver(audience, batch_of(backend, ADD, *numbers), UNCONDITIONAL)
     assert statuses(outcomes) == [DELIVERED] * len(numbers)
-    assert len(place.members(audience.id)) == len(numbers)
+    assert len(backend.members(audience.id)) == len(numbers)
 
 
-def test_while_it_is_down_operations_are_deferred_and_afterwards_they_go_through(
-    place: Place, destination: Destination, audience: Audience
+def test_operations_are_deferred_while_it_is_down_and_succeed_afterwards(
+    backend: Backend, destination: Destination, audience: Audience
 ) -> None:
-    place.go_down()
-    outcomes = destination.deliver(audience, batch_of(place, ADD, 1, 2), UNCONDITIONAL)
+    backend.go_down()
+    outcomes = destination.deliver(audience, batch_of(backend, ADD, 1, 2), UNCONDITIONAL)
     assert statuses(outcomes) == [DEFERRED] * 2
     assert all(outcome.reason and outcome.message for outcome in outcomes)
     with pytest.raises(DestinationUnavailable):
         destination.check()
-    place.come_back()
-    assert statuses(destination.deliver(audience, batch_of(place, ADD, 1, 2), UNCONDITIONAL)) == [DELIVERED] * 2
+    backend.come_back()
+    assert statuses(destination.deliver(audience, batch_of(backend, ADD, 1, 2), UNCONDITIONAL)) == [DELIVERED] * 2
 
 
 def test_while_it_is_down_nothing_can_be_found_or_created(
-    place: Place, destination: Destination, spec: AudienceSpec
+    backend: Backend, destination: Destination, spec: AudienceSpec
 ) -> None:
-    place.go_down()
+    backend.go_down()
     with pytest.raises(DestinationUnavailable):
         destination.find(spec, None)
     with pytest.raises(DestinationUnavailable):
         destination.create(spec)
-    place.come_back()
+    backend.come_back()
     assert destination.create(spec).created
 
 
-def test_an_audience_that_vanishes_during_a_run_defers(
-    place: Place, destination: Destination, audience: Audience
+def test_operations_on_an_audience_that_is_deleted_during_a_run_are_deferred(
+    backend: Backend, destination: Destination, audience: Audience
 ) -> None:
-    place.delete_audiences()
-    assert statuses(destination.deliver(audience, batch_of(place, REMOVE, 1), UNCONDITIONAL)) == [DEFERRED]
+    backend.delete_audiences()
+    assert statuses(destination.deliver(audience, batch_of(backend, REMOVE, 1), UNCONDITIONAL)) == [DEFERRED]
 
 
-def test_dead_credentials_stop_a_run_and_are_a_matter_of_configuration_before_it(
-    place: Place, destination: Destination, audience: Audience
+def test_invalid_credentials_stop_a_run_and_are_a_configuration_error_before_it(
+    backend: Backend, destination: Destination, audience: Audience
 ) -> None:
-    place.withdraw_credentials()
+    backend.withdraw_credentials()
     with pytest.raises(StopRun):
-        destination.deliver(audience, batch_of(place, ADD, 1), UNCONDITIONAL)
+        destination.deliver(audience, batch_of(backend, ADD, 1), UNCONDITIONAL)
     with pytest.raises(ConfigurationError):
         destination.check()
-    fresh = place.open()
+    fresh = backend.open()
     with pytest.raises(ConfigurationError):
         fresh.check()
     fresh.close()
 
 
-def test_many_threads_deliver_at_once(place: Place, destination: Destination, audience: Audience) -> None:
+def test_many_threads_deliver_at_once(backend: Backend, destination: Destination, audience: Audience) -> None:
     together = threading.Barrier(destination.max_in_flight)
 
     def deliver(worker: int) -> list[OutcomeStatus]:
@@ -411,11 +409,11 @@ def test_many_threads_deliver_at_once(place: Place, destination: Destination, au
         for part in range(5):
             start = worker * 1000 + part * 10
             found += statuses(
-                destination.deliver(audience, batch_of(place, ADD, *range(start, start + 10)), UNCONDITIONAL)
+                destination.deliver(audience, batch_of(backend, ADD, *range(start, start + 10)), UNCONDITIONAL)
             )
         return found
 
     with ThreadPoolExecutor(destination.max_in_flight) as pool:
         results = list(pool.map(deliver, range(destination.max_in_flight)))
     assert results == [[DELIVERED] * 50] * destination.max_in_flight
-    assert len(place.members(audience.id)) == 50 * destination.max_in_flight
+    assert len(backend.members(audience.id)) == 50 * destination.max_in_flight

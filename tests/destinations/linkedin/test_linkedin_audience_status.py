@@ -1,4 +1,4 @@
-"""What an audience's status means: for campaigns, and for the sync that keeps it."""
+"""What the status of an audience means for campaigns and for its sync."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ def audience(status: str | None, size: int | None = None) -> Audience:
     ],
 )  # fmt: skip
 def test_whether_campaigns_can_use_an_audience(status: str | None, size: int | None, expected: str) -> None:
-    """One sentence tells it for each status, and that 300 members are needed."""
+    """One sentence says so for each status, and that 300 members are needed."""
     assert with_usability(audience(status, size)).usability == expected
 
 
 @pytest.mark.parametrize("status", ["BUILDING", "READY", "UPDATING", "ARCHIVED", "EXPIRED", "FAILED", "ERROR", None])
-def test_only_an_expired_audience_has_lost_its_members(status: str | None) -> None:
-    """ARCHIVED and FAILED ones still hold them, so that a diff is enough there."""
+def test_only_an_expired_audience_is_emptied(status: str | None) -> None:
+    """ARCHIVED and FAILED ones keep their members, so a diff is enough there."""
     assert with_usability(audience(status)).emptied is (status == "EXPIRED")
 
 
 @given(st.sampled_from(["READY", "UPDATING", "EXPIRED", None]), st.none() | st.floats(0, 400 * DAY), st.booleans())
-def test_an_audience_that_is_well_is_not_warned_of(status: str | None, age: float | None, by_id: bool) -> None:
-    """Neither its age nor how it was chosen makes a warning."""
+def test_an_audience_in_order_has_no_warning(status: str | None, age: float | None, by_id: bool) -> None:
+    """Neither its age nor how it was chosen leads to a warning."""
     assert with_warning(audience(status), age, chosen_by_id=by_id).warning is None
 
 
@@ -60,32 +60,32 @@ def test_an_audience_that_is_well_is_not_warned_of(status: str | None, age: floa
         ("ERROR", 5, ["ERROR", "audience 10804", "Campaign Manager", "--recreate"]),
     ],
 )
-def test_an_audience_that_is_not_well_is_warned_of(status: str, size: int | None, words: list[str]) -> None:
+def test_an_audience_with_a_problem_has_a_warning(status: str, size: int | None, words: list[str]) -> None:
     """The warning explains the status and says what to do."""
-    told = with_warning(audience(status, size), 0.0, chosen_by_id=False).warning
-    assert told is not None
+    warning = with_warning(audience(status, size), 0.0, chosen_by_id=False).warning
+    assert warning is not None
     for word in words:
-        assert word in told
+        assert word in warning
 
 
 @pytest.mark.parametrize("age", [None, 0.0, MAX_BUILD_SECONDS - 1])
-def test_a_young_audience_may_be_building(age: float | None) -> None:
-    """Within 48 hours, or when nobody knows its age, BUILDING is no trouble."""
+def test_a_new_audience_may_be_building(age: float | None) -> None:
+    """Within 48 hours, or with an unknown age, BUILDING is no problem."""
     assert with_warning(audience("BUILDING"), age, chosen_by_id=False).warning is None
 
 
-def test_an_audience_that_is_being_built_for_days_is_warned_of() -> None:
-    """After 48 hours the warning tells the age and whom to ask."""
-    told = with_warning(audience("BUILDING"), 5 * DAY, chosen_by_id=False).warning
-    assert told is not None
-    assert "5 days ago" in told
-    assert "LinkedIn's support" in told
+def test_an_audience_that_builds_for_days_has_a_warning() -> None:
+    """After 48 hours the warning contains the age, and that LinkedIn's support can help."""
+    warning = with_warning(audience("BUILDING"), 5 * DAY, chosen_by_id=False).warning
+    assert warning is not None
+    assert "5 days ago" in warning
+    assert "LinkedIn's support" in warning
 
 
 @pytest.mark.parametrize(("status", "size"), [("ARCHIVED", 0), ("FAILED", 1), ("ERROR", 1), ("BUILDING", None)])
-def test_an_audience_chosen_by_its_id_is_not_made_anew_by_recreate(status: str, size: int | None) -> None:
-    """There --recreate would change nothing; taking audience.id out does."""
-    told = with_warning(audience(status, size), 9 * DAY, chosen_by_id=True).warning
-    assert told is not None
-    assert "remove audience.id" in told
-    assert "--recreate" not in told
+def test_recreate_is_not_the_advice_for_an_audience_chosen_by_id(status: str, size: int | None) -> None:
+    """--recreate would change nothing there; removing audience.id does."""
+    warning = with_warning(audience(status, size), 9 * DAY, chosen_by_id=True).warning
+    assert warning is not None
+    assert "remove audience.id" in warning
+    assert "--recreate" not in warning

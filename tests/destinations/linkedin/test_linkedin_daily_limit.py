@@ -1,4 +1,4 @@
-"""The limit of a day is told from that of a minute by how long it lasts, endpoint by endpoint."""
+"""The daily limit is distinguished from the limit per minute by how long it lasts, for each endpoint."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HALF_A_DAY = 12 * 3600.0
 
 
 class Clock:
-    """Both clocks, moved by hand."""
+    """Both clocks, set by the test."""
 
     def __init__(self, start: datetime = NOON) -> None:
         self.start = start
@@ -45,8 +45,8 @@ def throttled(limits: DailyLimits, endpoint: str = "/users", retry_after: float 
 
 
 @given(st.lists(st.floats(0.1, 37), min_size=1, max_size=40))
-def test_an_endpoint_is_shut_as_soon_as_429s_have_lasted_longer_than_a_minute(gaps: list[float]) -> None:
-    """Not before, whatever the pauses in between; and then until midnight."""
+def test_an_endpoint_is_blocked_once_429s_last_longer_than_a_minute(gaps: list[float]) -> None:
+    """Not earlier, whatever the pauses between them; and then until midnight."""
     clock = Clock()
     limits = clock.limits()
     assert throttled(limits) is None
@@ -62,8 +62,8 @@ def test_an_endpoint_is_shut_as_soon_as_429s_have_lasted_longer_than_a_minute(ga
 
 
 @given(st.lists(st.tuples(st.floats(0.1, 74), st.booleans()), max_size=60))
-def test_one_other_answer_to_whichever_thread_begins_the_minute_anew(course: list[tuple[float, bool]]) -> None:
-    """A thread that is unlucky misjudges nothing while others get through."""
+def test_any_other_answer_restarts_the_minute(course: list[tuple[float, bool]]) -> None:
+    """Repeated 429s of one thread mean nothing while other threads are answered."""
     clock = Clock()
     limits = clock.limits()
     for gap, lucky in course:
@@ -76,8 +76,8 @@ def test_one_other_answer_to_whichever_thread_begins_the_minute_anew(course: lis
             limits.record_other_status("/users")
 
 
-def test_endpoints_are_judged_each_by_itself() -> None:
-    """Users that are used up leave companies and audiences open."""
+def test_endpoints_have_separate_limits() -> None:
+    """A used-up limit of users does not block companies and audiences."""
     clock = Clock()
     limits = clock.limits()
     throttled(limits)
@@ -89,8 +89,8 @@ def test_endpoints_are_judged_each_by_itself() -> None:
         limits.check("/users")
 
 
-def test_a_shut_endpoint_opens_at_midnight_and_not_for_a_late_answer() -> None:
-    """A request that left before may still be answered well; that opens nothing."""
+def test_a_blocked_endpoint_opens_at_midnight_and_not_for_a_late_answer() -> None:
+    """A request that left earlier may still succeed; that does not unblock the endpoint."""
     clock = Clock()
     limits = clock.limits()
     throttled(limits)
@@ -109,14 +109,14 @@ def test_a_shut_endpoint_opens_at_midnight_and_not_for_a_late_answer() -> None:
 @pytest.mark.parametrize(
     ("retry_after", "seconds"), [(75.0, None), (75.1, 75.1), (3600.0, 3600.0), (60_000.0, 60_000.0)]
 )
-def test_a_wish_of_more_than_a_minute_shuts_at_once(retry_after: float, seconds: float | None) -> None:
-    """For just as long as LinkedIn wishes: it knows better than a guess."""
+def test_a_retry_after_of_more_than_a_minute_blocks_at_once(retry_after: float, seconds: float | None) -> None:
+    """For as long as LinkedIn asks for, which is more exact than our estimate."""
     found = throttled(Clock().limits(), retry_after=retry_after)
     assert (found.retry_after if found else None) == seconds
 
 
 def test_429s_on_both_sides_of_midnight_are_not_of_one_day() -> None:
-    """At midnight the day's requests begin anew, so what came before says nothing."""
+    """The limit is reset at midnight, so earlier answers mean nothing."""
     clock = Clock(NOON + timedelta(seconds=HALF_A_DAY - 40))
     limits = clock.limits()
     throttled(limits)
@@ -130,21 +130,21 @@ def test_429s_on_both_sides_of_midnight_are_not_of_one_day() -> None:
     assert found.retry_after == pytest.approx(86400 - 77)
 
 
-def test_all_that_meet_a_shut_endpoint_are_told_the_same() -> None:
-    """The message does not change with the time, so that many outcomes are one to whoever records them."""
+def test_all_calls_to_a_blocked_endpoint_get_the_same_message() -> None:
+    """The message does not change with time, so that many equal outcomes are recorded together."""
     clock = Clock()
     limits = clock.limits()
-    told = {str(throttled(limits, retry_after=3600))}
+    messages = {str(throttled(limits, retry_after=3600))}
     for clock.seconds in (1, 100, 3000):
         with pytest.raises(TransientError) as caught:
             limits.check("/users")
-        told.add(str(caught.value))
-        told.add(str(throttled(limits)))
-    assert len(told) == 1
+        messages.add(str(caught.value))
+        messages.add(str(throttled(limits)))
+    assert len(messages) == 1
 
 
-def test_whoever_waits_for_its_turn_while_the_limit_is_found_sends_nothing() -> None:
-    """The wait for the pace may be long, and another thread learns the truth in it."""
+def test_a_thread_that_waits_while_the_limit_is_reached_sends_nothing() -> None:
+    """The wait for the rate limiter may be long, and another thread may reach the limit meanwhile."""
 
     class SlowPace:
         def acquire(self, *_: Any) -> None:

@@ -1,4 +1,4 @@
-"""LinkedIn's own ways of failing, against the sandbox: what is borne with, what is deferred, what stops a run."""
+"""LinkedIn's failures, produced by the sandbox: what is retried, what is deferred, what stops a run."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ TRANSIENT = (
 
 
 @pytest.mark.parametrize("kind", TRANSIENT)
-def test_passing_trouble_is_borne_with(start: Starter, connect: Opener, kind: str) -> None:
+def test_transient_failures_are_retried(start: Starter, connect: Opener, kind: str) -> None:
     sandbox = start()
     linkedin = connect(sandbox)
     audience = linkedin.create(SPEC)
@@ -92,7 +92,7 @@ def test_passing_trouble_is_borne_with(start: Starter, connect: Opener, kind: st
     assert len(sandbox.requests("users")) == 3
 
 
-def test_an_answer_that_comes_too_late_is_asked_for_again(start: Starter, connect: Opener) -> None:
+def test_a_request_without_an_answer_in_time_is_repeated(start: Starter, connect: Opener) -> None:
     sandbox = start()
     linkedin = connect(sandbox, read_timeout=0.2)
     audience = linkedin.create(SPEC)
@@ -107,7 +107,7 @@ def test_an_answer_that_comes_too_late_is_asked_for_again(start: Starter, connec
     [("503", "http_503"), ("409", "http_409"), ("reset_before", "connection"), ("bad_json", "malformed_answer"),
      ("429", "throttled"), ("429_daily", "throttled")],
 )  # fmt: skip
-def test_lasting_trouble_defers_after_bounded_attempts_and_then_costs_one_each(
+def test_a_lasting_failure_defers_after_some_attempts_and_later_calls_make_one_each(
     start: Starter, connect: Opener, kind: str, reason: str
 ) -> None:
     sandbox = start()
@@ -132,7 +132,7 @@ def test_a_short_answer_defers_what_is_missing(start: Starter, connect: Opener) 
     assert reasons(linkedin, audience, adds(1, 2, 3)) == ["delivered", "missing_answer", "missing_answer"]
 
 
-def test_retry_after_is_honoured_by_all_threads(start: Starter, connect: Opener) -> None:
+def test_all_threads_keep_retry_after(start: Starter, connect: Opener) -> None:
     sandbox = start()
     linkedin = connect(sandbox, retry_timeout=30.0)
     audience = linkedin.create(SPEC)
@@ -150,8 +150,8 @@ def test_retry_after_is_honoured_by_all_threads(start: Starter, connect: Opener)
     assert all(record.at - first.at >= 0.99 for record in later)
 
 
-class Patience:
-    """The sandbox's time: it stands still until two requests have got a status, then a minute has passed."""
+class MinuteAfterTwo:
+    """The sandbox's clock: it stands still until two requests got a certain status, then it advances by a minute."""
 
     sandbox: Sandbox | None = None
 
@@ -166,7 +166,7 @@ class Patience:
 
 
 def test_a_new_audience_may_answer_404_for_a_while(start: Starter, connect: Opener) -> None:
-    time_of = Patience("users", 404)
+    time_of = MinuteAfterTwo("users", 404)
     sandbox = time_of.sandbox = start(ready_after=5.0, now=time_of)
     linkedin = connect(sandbox, new_audience_timeout=60.0)
     audience = linkedin.create(SPEC)
@@ -175,8 +175,8 @@ def test_a_new_audience_may_answer_404_for_a_while(start: Starter, connect: Open
     assert [record.status for record in sandbox.requests("users")] == [404, 404, 200]
 
 
-def test_so_may_one_that_an_earlier_worker_has_just_created(start: Starter, connect: Opener) -> None:
-    time_of = Patience("users", 404)
+def test_an_audience_of_an_earlier_worker_may_answer_404_for_a_while(start: Starter, connect: Opener) -> None:
+    time_of = MinuteAfterTwo("users", 404)
     sandbox = time_of.sandbox = start(ready_after=5.0, now=time_of)
     created = connect(sandbox).create(SPEC)
     linkedin = connect(sandbox, new_audience_timeout=60.0)
@@ -187,7 +187,7 @@ def test_so_may_one_that_an_earlier_worker_has_just_created(start: Starter, conn
     assert [record.status for record in sandbox.requests("users")] == [404, 404, 200]
 
 
-def test_the_patience_with_404_has_an_end(start: Starter, connect: Opener) -> None:
+def test_retries_of_404_end(start: Starter, connect: Opener) -> None:
     sandbox = start(ready_after=60.0)
     linkedin = connect(sandbox, new_audience_timeout=1.0)
     audience = linkedin.create(SPEC)
@@ -198,7 +198,7 @@ def test_the_patience_with_404_has_an_end(start: Starter, connect: Opener) -> No
     assert len(sandbox.requests("users")) == sent + 1
 
 
-def test_an_old_audience_that_answers_404_is_not_waited_for(start: Starter, connect: Opener) -> None:
+def test_a_404_of_an_old_audience_is_not_retried(start: Starter, connect: Opener) -> None:
     an_hour_ago = time.time() - 3600
     sandbox = start(now=lambda: an_hour_ago)
     connect(sandbox).create(SPEC)
@@ -211,7 +211,7 @@ def test_an_old_audience_that_answers_404_is_not_waited_for(start: Starter, conn
 
 
 @pytest.mark.parametrize("kind", ["65600", "65601", "65602"])
-def test_a_401_renews_the_token_once_and_goes_on(start: Starter, connect: Opener, kind: str) -> None:
+def test_a_401_renews_the_token_once_and_continues(start: Starter, connect: Opener, kind: str) -> None:
     sandbox = start()
     linkedin = connect(sandbox)
     audience = linkedin.create(SPEC)
@@ -238,31 +238,29 @@ def test_of_many_threads_with_a_revoked_token_one_renews_it(start: Starter, conn
     assert len(sandbox.requests("token")) == 2
 
 
-def test_a_new_token_that_is_refused_for_a_while_is_borne_with_and_not_renewed_again(
-    start: Starter, connect: Opener
-) -> None:
-    time_of = Patience("find", 401)
+def test_a_new_token_that_is_refused_for_a_while_is_not_renewed_again(start: Starter, connect: Opener) -> None:
+    time_of = MinuteAfterTwo("find", 401)
     sandbox = time_of.sandbox = start(token_propagation=5.0, now=time_of)
     connect(sandbox, token_timeout=60.0).check()
     assert len(sandbox.requests("token")) == 1
     assert [record.status for record in sandbox.requests("find")] == [401, 401, 200]
 
 
-def test_a_token_that_is_refused_for_good_although_renewed_is_dead(start: Starter, connect: Opener) -> None:
+def test_a_renewed_token_that_is_always_refused_is_invalid(start: Starter, connect: Opener) -> None:
     sandbox = start()
     linkedin = connect(sandbox)
     audience = linkedin.create(SPEC)
     sandbox.inject(Fault("65601", on="users", times=0))
     with pytest.raises(AuthenticationFailed, match="Oauth Refresh Failed"):
         linkedin.deliver(audience, adds(1), UNCONDITIONAL)
-    asked = len(sandbox.requests())
+    before = len(sandbox.requests())
     with pytest.raises(AuthenticationFailed):
         linkedin.deliver(audience, adds(2), UNCONDITIONAL)
-    assert len(sandbox.requests()) == asked
+    assert len(sandbox.requests()) == before
 
 
 class Clock:
-    """A monotonic clock that a test can put forward."""
+    """A monotonic clock that a test can advance."""
 
     ahead = 0.0
 
@@ -305,14 +303,14 @@ def test_a_token_that_cannot_be_renewed_yet_is_used_until_it_expires(
     assert reasons(linkedin, audience, adds(1)) == ["oauth_http_503"]
 
 
-def test_trouble_of_the_token_endpoint_is_borne_with(start: Starter, connect: Opener) -> None:
+def test_failures_of_the_token_endpoint_are_retried(start: Starter, connect: Opener) -> None:
     sandbox = start()
     sandbox.inject(Fault("503", on="token", times=2))
     connect(sandbox).check()
     assert len(sandbox.requests("token")) == 3
 
 
-def test_a_check_tells_when_the_refresh_token_ends(start: Starter, connect: Opener) -> None:
+def test_a_check_returns_when_the_refresh_token_expires(start: Starter, connect: Opener) -> None:
     expires = connect(start()).check().refresh_token_expires
     assert expires is not None
     assert abs(expires - (datetime.now(UTC) + timedelta(days=365)).date()) <= timedelta(days=1)
@@ -340,7 +338,7 @@ def test_an_access_token_alone_works_until_it_is_refused(start: Starter, connect
         ({"api_version": "202511"}, ["202511", "destinations.ads.api_version", "YYYYMM"]),
     ],
 )
-def test_a_check_says_what_the_operator_must_mend(
+def test_a_check_says_what_the_operator_must_correct(
     start: Starter, connect: Opener, settings: dict[str, Any], words: list[str]
 ) -> None:
     with pytest.raises(ConfigurationError) as caught:
@@ -351,7 +349,7 @@ def test_a_check_says_what_the_operator_must_mend(
         assert secret not in str(caught.value)
 
 
-def test_a_token_with_a_line_break_is_a_matter_of_configuration(start: Starter, connect: Opener) -> None:
+def test_a_token_with_a_line_break_is_a_configuration_error(start: Starter, connect: Opener) -> None:
     with pytest.raises(ConfigurationError, match=r"destinations\.ads\.access_token") as caught:
         connect(start(), access_token="sandbox\naccess")
     assert "sandbox" not in str(caught.value)
@@ -375,7 +373,7 @@ def test_losing_the_role_during_a_run_stops_it(start: Starter, connect: Opener) 
         linkedin.deliver(audience, adds(1), UNCONDITIONAL)
 
 
-def test_a_version_that_dies_during_a_run_stops_it(start: Starter, connect: Opener) -> None:
+def test_a_version_that_is_retired_during_a_run_stops_it(start: Starter, connect: Opener) -> None:
     sandbox = start()
     linkedin = connect(sandbox)
     audience = linkedin.create(SPEC)
@@ -395,7 +393,7 @@ def test_a_version_that_dies_during_a_run_stops_it(start: Starter, connect: Open
         ({"name_max_length": 3}, {}, "name"),
     ],
 )
-def test_a_create_that_is_refused_is_a_matter_of_configuration_and_not_repeated(
+def test_a_refused_create_is_a_configuration_error_and_not_repeated(
     start: Starter, connect: Opener, theirs: dict[str, Any], ours: dict[str, Any], words: str
 ) -> None:
     sandbox = start(**theirs)
@@ -406,14 +404,16 @@ def test_a_create_that_is_refused_is_a_matter_of_configuration_and_not_repeated(
 
 
 @pytest.mark.parametrize("kind", ["409", "500", "502", "503", "408", "429", "423", "reset_before", "reset_after"])
-def test_trouble_while_creating_makes_exactly_one_audience(start: Starter, connect: Opener, kind: str) -> None:
+def test_failures_of_a_create_lead_to_exactly_one_audience(start: Starter, connect: Opener, kind: str) -> None:
     sandbox = start()
     sandbox.inject(Fault(kind, on="create", times=2))
     assert connect(sandbox).create(SPEC).created
     assert len(sandbox.segments()) == 1
 
 
-def test_a_lost_create_answer_and_a_finder_that_lags_make_exactly_one_audience(start: Starter, connect: Opener) -> None:
+def test_a_lost_create_answer_and_a_delayed_finder_lead_to_exactly_one_audience(
+    start: Starter, connect: Opener
+) -> None:
     sandbox = start(find_after=0.9)
     sandbox.inject(Fault("timeout_after", on="create", seconds=1.0))
     created = connect(sandbox, read_timeout=0.5, wait_after_create=0.3).create(SPEC)
@@ -426,7 +426,7 @@ def test_a_create_waits_before_it_returns(start: Starter, connect: Opener) -> No
     assert time.monotonic() - started >= 0.3
 
 
-def test_of_several_segments_with_our_name_the_oldest_is_found_on_whatever_page(
+def test_of_several_segments_with_our_name_the_oldest_is_found_on_any_page(
     start: Starter, connect: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(segments_module, "PAGE_SIZE", 2)
@@ -463,23 +463,23 @@ def test_an_audience_shows_status_and_numbers(start: Starter, connect: Opener) -
     assert (ready.status, ready.size, ready.input_count) == ("READY", 7, 7)
 
 
-def test_an_audience_of_another_account_is_a_matter_of_configuration(start: Starter, connect: Opener) -> None:
+def test_an_audience_of_another_account_is_a_configuration_error(start: Starter, connect: Opener) -> None:
     sandbox = start(account_ids=frozenset({ACCOUNT, 1}))
     theirs = connect(sandbox, account_id=1).create(SPEC)
     with pytest.raises(ConfigurationError, match=f"{theirs.id} belongs to another ad account than {ACCOUNT}"):
         connect(sandbox).find(AudienceSpec("user", None, None, theirs.id, "x"), None)
 
 
-def test_looking_at_another_accounts_audience_is_a_matter_of_configuration(start: Starter, connect: Opener) -> None:
-    """What is not ours is neither taken for gone nor touched."""
+def test_getting_another_accounts_audience_is_a_configuration_error(start: Starter, connect: Opener) -> None:
+    """An audience of another account is neither changed nor taken for deleted."""
     sandbox = start(account_ids=frozenset({ACCOUNT, 1}))
     theirs = connect(sandbox, account_id=1).create(SPEC)
     with pytest.raises(ConfigurationError, match=f"{theirs.id} belongs to another ad account"):
         connect(sandbox).get(theirs.id)
 
 
-def test_an_audience_that_can_be_listed_but_not_read_is_not_gone(start: Starter, connect: Opener) -> None:
-    """LinkedIn answers 404 for a while about what is there; the account's list decides."""
+def test_an_audience_in_the_list_that_cannot_be_read_is_not_deleted(start: Starter, connect: Opener) -> None:
+    """LinkedIn may answer 404 for an existing audience for a while; the account's list decides."""
     sandbox = start()
     linkedin = connect(sandbox)
     created = linkedin.create(SPEC)
@@ -491,8 +491,8 @@ def test_an_audience_that_can_be_listed_but_not_read_is_not_gone(start: Starter,
 
 
 @pytest.mark.parametrize("status", ["ARCHIVED", "FAILED", "ERROR", "EXPIRED", "READY"])
-def test_the_condition_of_an_audience_comes_with_it(start: Starter, connect: Opener, status: str) -> None:
-    """Found by its source id or by its own, with the advice that fits; creating one that is there tells it too."""
+def test_an_audience_has_its_status_and_warning(start: Starter, connect: Opener, status: str) -> None:
+    """Found by its source id or its id, with matching advice; also the create of an existing one returns it."""
     sandbox = start()
     linkedin = connect(sandbox)
     created = linkedin.create(SPEC)
@@ -513,8 +513,8 @@ def test_the_condition_of_an_audience_comes_with_it(start: Starter, connect: Ope
             assert advice in (found.warning or "")
 
 
-def test_an_audience_that_is_building_for_two_days_comes_with_a_warning(start: Starter, connect: Opener) -> None:
-    """Its age is LinkedIn's own: the time at which it says that the audience was created."""
+def test_an_audience_that_is_building_for_two_days_has_a_warning(start: Starter, connect: Opener) -> None:
+    """The age is counted from LinkedIn's time of creation."""
     for hours, warned in ((47, False), (49, True)):
         then = time.time() - hours * 3600
         sandbox = start(now=lambda then=then: then)
@@ -525,8 +525,8 @@ def test_an_audience_that_is_building_for_two_days_comes_with_a_warning(start: S
         assert (found.status, found.warning is not None) == ("BUILDING", warned)
 
 
-def test_what_to_do_about_a_lost_audience_depends_on_who_chose_it(start: Starter, connect: Opener) -> None:
-    """One of our own is begun anew with --recreate, one that was named by its id is not."""
+def test_the_advice_for_a_deleted_audience_depends_on_how_it_was_chosen(start: Starter, connect: Opener) -> None:
+    """Our own audience is replaced with --recreate, one that was named by its id is not."""
     linkedin = connect(start())
     with pytest.raises(ConfigurationError, match="start with a new audience, run the sync once with --recreate"):
         linkedin.find(SPEC, "4711")
@@ -542,9 +542,7 @@ def test_what_to_do_about_a_lost_audience_depends_on_who_chose_it(start: Starter
 
 
 @pytest.mark.parametrize("audience_id", ["urn:li:adSegment:1", "7/users", "", "٣"])
-def test_an_id_that_is_no_number_is_a_matter_of_configuration(
-    start: Starter, connect: Opener, audience_id: str
-) -> None:
+def test_an_id_that_is_no_number_is_a_configuration_error(start: Starter, connect: Opener, audience_id: str) -> None:
     sandbox = start()
     spec = AudienceSpec("user", None, None, audience_id, "x")
     with pytest.raises(ConfigurationError, match=r"audience\.id"):
@@ -569,8 +567,8 @@ def test_stopping_ends_a_wait_and_defers(start: Starter, connect: Opener) -> Non
     assert len(sandbox.requests()) == sent
 
 
-def test_a_request_that_can_never_be_right_rejects_nobody(start: Starter, connect: Opener) -> None:
-    """A company audience refuses users as a whole: that is no element's fault."""
+def test_a_request_that_is_always_refused_rejects_no_element(start: Starter, connect: Opener) -> None:
+    """A company audience refuses every batch of users: no element is the reason."""
     sandbox = start()
     linkedin = connect(sandbox)
     company = linkedin.create(AudienceSpec("company", "x", None, None, "x"))
@@ -579,16 +577,14 @@ def test_a_request_that_can_never_be_right_rejects_nobody(start: Starter, connec
     assert len(sandbox.requests("users")) == 2
 
 
-def test_a_batch_that_is_too_large_is_a_mistake_of_the_caller(start: Starter, connect: Opener) -> None:
+def test_a_batch_that_is_too_large_is_an_error_of_the_caller(start: Starter, connect: Opener) -> None:
     linkedin = connect(start())
     with pytest.raises(ValueError, match="5001"):
         linkedin.deliver(Audience(id="1", type="user", name="x"), adds(*range(5001)), UNCONDITIONAL)
 
 
 @pytest.mark.parametrize("partial", [True, False])
-def test_elements_that_linkedin_checks_itself_are_rejected_alone(
-    start: Starter, connect: Opener, partial: bool
-) -> None:
+def test_elements_that_linkedin_validates_are_rejected_alone(start: Starter, connect: Opener, partial: bool) -> None:
     sandbox = start(partial_validation=partial, echo_values=True)
     linkedin = connect(sandbox)
     audience = linkedin.create(SPEC)
@@ -600,7 +596,7 @@ def test_elements_that_linkedin_checks_itself_are_rejected_alone(
     assert len(sandbox.members(audience.id)) == 2
 
 
-def test_neither_logs_nor_outcomes_nor_errors_hold_a_secret_or_a_value(start: Starter, connect: Opener) -> None:
+def test_no_log_outcome_or_error_contains_a_secret_or_a_value(start: Starter, connect: Opener) -> None:
     sandbox = start(echo_values=True)
     shown: list[str] = []
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(0))
@@ -653,7 +649,7 @@ def test_every_outcome_status_is_reachable_in_one_batch(start: Starter, connect:
     kind=st.sampled_from(list(OperationKind)),
 )
 @settings(max_examples=40, deadline=None)
-def test_whatever_is_bad_and_however_it_is_refused_exactly_that_is_rejected(
+def test_exactly_the_invalid_elements_are_rejected_however_they_are_refused(
     shared: tuple[Sandbox, LinkedIn, Audience], bad: set[int], size: int, form: str, kind: OperationKind
 ) -> None:
     sandbox, linkedin, audience = shared
@@ -693,6 +689,6 @@ def test_a_destination_is_opened_from_its_configuration(start: Starter) -> None:
         destination.close()
 
 
-def test_without_a_configured_pace_each_audience_type_has_its_own(start: Starter, connect: Opener) -> None:
+def test_without_a_configured_rate_limit_each_audience_type_has_its_own(start: Starter, connect: Opener) -> None:
     linkedin = connect(start(), requests_per_minute=None)
     assert (linkedin.requests_per_minute("user"), linkedin.requests_per_minute("company")) == (480, 240)

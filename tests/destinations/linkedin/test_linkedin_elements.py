@@ -1,4 +1,4 @@
-"""What is declared of LinkedIn's elements is what its contract names."""
+"""The declared elements are those of LinkedIn's contract."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COMPANY_IDENTIFIERS = [
 
 
 @pytest.mark.parametrize("kind", OperationKind)
-def test_a_user_is_named_by_identifiers_of_three_types(kind: OperationKind) -> None:
+def test_a_user_has_identifiers_of_three_types(kind: OperationKind) -> None:
     declared = element_template("user", kind)
     assert declared.constants == {"action": kind.value}
     assert {
@@ -41,7 +41,7 @@ def test_an_add_of_a_user_carries_all_fields_and_a_remove_none() -> None:
     assert element_template("user", OperationKind.REMOVE).values == {}
 
 
-def test_a_company_is_flat_and_a_remove_names_its_identifiers_only() -> None:
+def test_a_company_is_flat_and_a_remove_has_its_identifiers_only() -> None:
     add, remove = (element_template("company", kind) for kind in OperationKind)
     assert add.lists == remove.lists == {}
     fields = ["stockSymbol", "industries", "city", "state", "country", "postalCode"]
@@ -52,14 +52,14 @@ def test_a_company_is_flat_and_a_remove_names_its_identifiers_only() -> None:
 
 @pytest.mark.parametrize("audience_type", AUDIENCE_FIELDS)
 @pytest.mark.parametrize("kind", OperationKind)
-def test_each_field_stands_in_an_element_at_most_once(audience_type: str, kind: OperationKind) -> None:
+def test_each_field_is_in_an_element_at_most_once(audience_type: str, kind: OperationKind) -> None:
     declared = element_template(audience_type, kind)
     named = [item.field for items in declared.lists.values() for item in items] + list(declared.values.values())
     wanted = AUDIENCE_FIELDS[audience_type]
     assert named == list(wanted.all if kind is OperationKind.ADD else wanted.identifiers)
 
 
-def test_an_unknown_audience_type_is_a_mistake_of_the_caller() -> None:
+def test_an_unknown_audience_type_is_an_error_of_the_caller() -> None:
     with pytest.raises(KeyError):
         element_template("person", OperationKind.ADD)
 
@@ -71,8 +71,8 @@ def test_a_body_is_an_object_of_elements() -> None:
         assert sent == {"elements": [{"action": "ADD", "companyName": "abc"[at]} for at in positions]}
 
 
-def test_the_values_of_an_element_are_all_that_it_says_of_somebody() -> None:
-    """They are blanked out of messages, each by itself; what LinkedIn calls things is not."""
+def test_the_personal_values_of_an_element_are_complete() -> None:
+    """Each is removed from messages; the names of keys and types are not."""
     user = {"sha256_email": hash_of(1), "google_aid": "gaid", "first_name": "ADD", "country": "GB"}
     company = {"company_name": "Acme", "industries": '["Steel","Oil \\"n gas"]'}
     for row, expected in ((user, [hash_of(1), "gaid", "ADD", "GB"]), (company, ["Acme", "Steel", 'Oil "n gas'])):

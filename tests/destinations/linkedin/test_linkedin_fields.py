@@ -1,4 +1,4 @@
-"""The declared fields are those of the public interface, and each has its place on the wire."""
+"""The declared fields are those of the public interface, and each has a name in the API."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_the_names_are_those_of_the_public_interface_in_order() -> None:
     )  # fmt: skip
 
 
-def test_every_field_has_exactly_one_place_on_the_wire() -> None:
+def test_every_field_has_exactly_one_name_in_the_api() -> None:
     for fields in AUDIENCE_FIELDS.values():
         for name in fields.names:
             assert (name in USER_ID_TYPES) != (name in WIRE_NAMES), name
@@ -61,7 +61,7 @@ def test_fields_are_found_by_type_of_destination_and_audience() -> None:
         audience_fields("carrier_pigeon", "user")
 
 
-def test_asking_for_fields_does_not_load_the_http_stack() -> None:
+def test_reading_fields_does_not_load_the_http_library() -> None:
     code = (
         "import sys, warehouse_sync.destinations.registry as d; d.audience_fields('linkedin', 'user'); "
         "assert 'requests' not in sys.modules"

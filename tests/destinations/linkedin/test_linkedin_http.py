@@ -1,4 +1,4 @@
-"""What leaves for LinkedIn byte by byte, and what comes back when an answer is odd."""
+"""The bytes of requests to LinkedIn, and what malformed answers lead to."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from warehouse_sync.destinations.linkedin.http import HTTPClient, NoResponse
 
 
 class Recorder(ThreadingHTTPServer):
-    """Answers every request with what a test has put into `reply`, and keeps what it was asked."""
+    """Answers every request with `reply`, which a test sets, and records the requests."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.asked: list[dict[str, Any]] = []
+        self.received: list[dict[str, Any]] = []
         self.connections: set[Any] = set()
         self.reply: tuple[int, dict[str, str], bytes] = (200, {}, b"{}")
 
@@ -43,7 +43,7 @@ class Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        self.server.asked.append({"method": self.command, "path": self.path, "headers": headers, "body": body})
+        self.server.received.append({"method": self.command, "path": self.path, "headers": headers, "body": body})
         self.server.connections.add(self.client_address)
         status, reply_headers, content = self.server.reply
         self.send_response(status)
@@ -77,12 +77,12 @@ def client(server: Recorder) -> Iterator[HTTPClient]:
     opened.close()
 
 
-def test_a_batch_carries_every_header_that_linkedin_wants(server: Recorder, client: HTTPClient) -> None:
+def test_a_batch_has_every_header_that_linkedin_requires(server: Recorder, client: HTTPClient) -> None:
     client.request(
         "POST", "/rest/dmpSegments/7/users", token="t0ken", body=b'{"elements":[]}', restli_method="BATCH_CREATE"
     )
-    asked = server.asked[0]
-    assert asked["body"] == b'{"elements":[]}'
+    received = server.received[0]
+    assert received["body"] == b'{"elements":[]}'
     expected = {
         "authorization": "Bearer t0ken",
         "linkedin-version": "202608",
@@ -92,20 +92,20 @@ def test_a_batch_carries_every_header_that_linkedin_wants(server: Recorder, clie
         "content-length": "15",
         "accept-encoding": "identity",
     }
-    assert {name: asked["headers"].get(name) for name in expected} == expected
+    assert {name: received["headers"].get(name) for name in expected} == expected
 
 
 def test_the_finders_query_is_percent_encoded(server: Recorder, client: HTTPClient) -> None:
     client.request("GET", "/rest/dmpSegments", token="t", query={"account": "urn:li:sponsoredAccount:1", "x": "a b(c)"})
-    assert server.asked[0]["path"] == "/rest/dmpSegments?account=urn%3Ali%3AsponsoredAccount%3A1&x=a%20b%28c%29"
+    assert server.received[0]["path"] == "/rest/dmpSegments?account=urn%3Ali%3AsponsoredAccount%3A1&x=a%20b%28c%29"
 
 
 def test_a_refresh_is_a_form_without_the_headers_of_the_api(server: Recorder, client: HTTPClient) -> None:
     client.request("POST", "/oauth/v2/accessToken", form={"grant_type": "refresh_token", "refresh_token": "a/b+c="})
-    asked = server.asked[0]
-    assert asked["body"] == b"grant_type=refresh_token&refresh_token=a%2Fb%2Bc%3D"
-    assert asked["headers"]["content-type"] == "application/x-www-form-urlencoded"
-    assert not {"authorization", "linkedin-version"} & set(asked["headers"])
+    received = server.received[0]
+    assert received["body"] == b"grant_type=refresh_token&refresh_token=a%2Fb%2Bc%3D"
+    assert received["headers"]["content-type"] == "application/x-www-form-urlencoded"
+    assert not {"authorization", "linkedin-version"} & set(received["headers"])
 
 
 def test_a_netrc_does_not_replace_our_token(
@@ -116,7 +116,7 @@ def test_a_netrc_does_not_replace_our_token(
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
     client.request("GET", "/rest/dmpSegments/7", token="t0ken")
-    assert server.asked[0]["headers"]["authorization"] == "Bearer t0ken"
+    assert server.received[0]["headers"]["authorization"] == "Bearer t0ken"
 
 
 def test_connections_are_kept_alive_and_cookies_are_not(server: Recorder, client: HTTPClient) -> None:
@@ -124,7 +124,7 @@ def test_connections_are_kept_alive_and_cookies_are_not(server: Recorder, client
     for _ in range(3):
         client.request("GET", "/rest/dmpSegments/7", token="t")
     assert len(server.connections) == 1
-    assert not any("cookie" in asked["headers"] for asked in server.asked)
+    assert not any("cookie" in received["headers"] for received in server.received)
 
 
 @pytest.mark.parametrize("name", ["x-restli-id", "X-RestLi-Id", "X-LinkedIn-Id", "x-linkedin-id"])
@@ -143,11 +143,11 @@ def test_a_body_that_is_not_json_is_kept_as_its_beginning(server: Recorder, clie
 def test_a_redirect_is_an_answer_and_not_followed(server: Recorder, client: HTTPClient) -> None:
     server.reply = (302, {"Location": "http://127.0.0.1:9/"}, b"")
     assert client.request("GET", "/rest/dmpSegments/7", token="t").status == 302
-    assert len(server.asked) == 1
+    assert len(server.received) == 1
 
 
-def test_a_redirect_to_nowhere_is_no_answer(server: Recorder, client: HTTPClient) -> None:
-    """An answer that the library cannot read is trouble like any other, not a mistake of ours."""
+def test_a_redirect_to_an_invalid_address_is_no_answer(server: Recorder, client: HTTPClient) -> None:
+    """An answer that the library cannot read is a failure of the connection, not an error of ours."""
     server.reply = (302, {"Location": "http://[::1"}, b"")
     with pytest.raises(NoResponse) as caught:
         client.request("GET", "/rest/dmpSegments/7", token="t")
@@ -162,7 +162,7 @@ def test_no_failure_quotes_the_token(client: HTTPClient, token: str) -> None:
     assert "sec" not in str(caught.value)
 
 
-def test_nobody_listening_is_a_matter_of_the_connection() -> None:
+def test_a_closed_port_is_a_connection_failure() -> None:
     client = HTTPClient(LinkedInSettings(account_id=1, api_url="http://127.0.0.1:9"))
     with pytest.raises(NoResponse) as caught:
         client.request("GET", "/rest/dmpSegments/7", token="t")
@@ -231,10 +231,10 @@ def trickle() -> Iterator[Callable[..., tuple[Trickler, HTTPClient]]]:
 
 
 @pytest.mark.parametrize("part", TRICKLES)
-def test_an_answer_that_drips_in_is_given_up_when_its_time_is_over(
+def test_an_answer_in_single_bytes_is_aborted_at_the_deadline(
     trickle: Callable[..., tuple[Trickler, HTTPClient]], part: str
 ) -> None:
-    """Each byte comes in time, the whole does not; what has come is no answer, however complete it looks."""
+    """Each byte is in time, the whole is not. What was received is no answer, even if it looks complete."""
     _, client = trickle(*TRICKLES[part])
     for _ in range(2):
         started = time.monotonic()
@@ -244,10 +244,10 @@ def test_an_answer_that_drips_in_is_given_up_when_its_time_is_over(
         assert caught.value.reason == "timeout"
 
 
-def test_a_server_that_does_not_take_the_request_is_given_up_too(
+def test_a_request_that_the_server_does_not_read_is_aborted_at_the_deadline(
     trickle: Callable[..., tuple[Trickler, HTTPClient]],
 ) -> None:
-    """The time counts from the start of the request, not from its end."""
+    """The deadline counts from the start of the request, not from its end."""
     _, client = trickle(b"", b"", listens=False)
     started = time.monotonic()
     with pytest.raises(NoResponse) as caught:
@@ -256,14 +256,16 @@ def test_a_server_that_does_not_take_the_request_is_given_up_too(
     assert caught.value.reason == "timeout"
 
 
-def test_an_answer_that_drips_in_fast_enough_is_an_answer(trickle: Callable[..., tuple[Trickler, HTTPClient]]) -> None:
-    """The time is for the whole answer; bytes that come one by one are no trouble by themselves."""
+def test_an_answer_in_single_bytes_before_the_deadline_is_complete(
+    trickle: Callable[..., tuple[Trickler, HTTPClient]],
+) -> None:
+    """The deadline is for the whole answer; single bytes are no failure by themselves."""
     _, client = trickle(HEAD + b"Content-Length: 9\r\n\r\n", b"[1, 2, 3]", gap=0.01, answer_timeout=5.0)
     assert client.request("GET", "/rest/dmpSegments/7", token="t").json == [1, 2, 3]
 
 
-def test_a_request_whose_time_is_over_disturbs_no_other(server: Recorder) -> None:
-    """Of many requests at once on pooled connections only those that are late are cut."""
+def test_an_aborted_request_does_not_affect_others(server: Recorder) -> None:
+    """Of many concurrent requests on pooled connections only the late ones are aborted."""
     count = itertools.count()
     slow_every = 5
 
@@ -286,24 +288,24 @@ def test_a_request_whose_time_is_over_disturbs_no_other(server: Recorder) -> Non
             return silence.reason
 
     with ThreadPoolExecutor(4) as pool:
-        told = list(pool.map(ask, range(60)))
+        statuses = list(pool.map(ask, range(60)))
     client.close()
-    assert told.count("timeout") == 60 / slow_every
-    assert told.count("200") == 60 - 60 / slow_every
+    assert statuses.count("timeout") == 60 / slow_every
+    assert statuses.count("200") == 60 - 60 / slow_every
 
 
 @pytest.mark.parametrize("warm", [True, False], ids=["on an open connection", "on a new one"])
-def test_what_may_not_be_sent_any_more_does_not_leave(server: Recorder, warm: bool) -> None:
-    """A worker that stood still until its lease was gone sends no byte of the request that it had ready."""
+def test_a_request_whose_permit_is_not_valid_does_not_leave(server: Recorder, warm: bool) -> None:
+    """A worker that was suspended until its lease had expired sends no byte of a prepared request."""
     permit = RevocablePermit()
     client = HTTPClient(LinkedInSettings(account_id=1, api_url=server.url, oauth_url=server.url))
     with contextlib.closing(client):
         if warm:
             client.request("POST", "/x", permit=permit, token="t", body=b"{}")
-        before = len(server.asked)
+        before = len(server.received)
         permit.is_revoked = True
         with pytest.raises(NoResponse, match="connection"):
             client.request("POST", "/x", permit=permit, token="t", body=b"{}")
-        assert len(server.asked) == before
+        assert len(server.received) == before
         permit.is_revoked = False
         assert client.request("POST", "/x", permit=permit, token="t", body=b"{}").status == 200

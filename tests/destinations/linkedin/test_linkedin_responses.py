@@ -31,8 +31,8 @@ HASH = hashlib.sha256(b"ann@example.com").hexdigest()
 VALUES = ["a-value", "b-value", "c-value"]
 
 
-def asked(response: Response, size: int = 3) -> BatchResult:
-    """What the answer means when three elements were sent, each of which holds one of the values."""
+def parse(response: Response, size: int = 3) -> BatchResult:
+    """Return the result for three sent elements, each with one of the values."""
     return parse_batch_response(response, size, lambda at: [VALUES[at]])
 
 
@@ -73,55 +73,55 @@ def statuses(outcomes: Iterable[Outcome]) -> list[str]:
 
 
 @pytest.mark.parametrize(("status", "following"), CONTRACT.items())
-def test_each_status_of_the_contract_leads_to_what_it_says(status: int, following: StatusClass) -> None:
+def test_each_status_has_the_class_of_the_contract(status: int, following: StatusClass) -> None:
     assert classify_status(status) is following
 
 
 @given(st.integers(100, 999))
-def test_every_status_has_a_meaning_and_only_400_and_422_can_reject(status: int) -> None:
-    verdict = asked(answer(status, {"message": "no"}))
+def test_every_status_has_a_class_and_only_400_and_422_can_reject(status: int) -> None:
+    result = parse(answer(status, {"message": "no"}))
     if classify_status(status) is StatusClass.REFUSED:
         assert status in (400, 422)
-        assert isinstance(verdict, UnnamedRefusal)
-        assert verdict.single_outcome.status is OutcomeStatus.REJECTED
-    elif isinstance(verdict, UnnamedRefusal):
-        assert verdict.single_outcome.status is OutcomeStatus.DEFERRED
+        assert isinstance(result, UnnamedRefusal)
+        assert result.single_outcome.status is OutcomeStatus.REJECTED
+    elif isinstance(result, UnnamedRefusal):
+        assert result.single_outcome.status is OutcomeStatus.DEFERRED
     else:
-        assert isinstance(verdict, AllAnswered)
-        assert statuses(verdict.outcomes) == ["deferred"] * 3
+        assert isinstance(result, AllAnswered)
+        assert statuses(result.outcomes) == ["deferred"] * 3
 
 
 @given(st.integers(100, 999))
 def test_a_status_of_an_element_means_what_it_means_for_a_request(status: int) -> None:
-    verdict = asked(answer(200, {"elements": [{"status": status}] * 3}))
-    assert isinstance(verdict, AllAnswered)
+    result = parse(answer(200, {"elements": [{"status": status}] * 3}))
+    assert isinstance(result, AllAnswered)
     expected = {StatusClass.SUCCESS: "delivered", StatusClass.REFUSED: "rejected"}.get(
         classify_status(status), "deferred"
     )
-    assert statuses(verdict.outcomes) == [expected] * 3
+    assert statuses(result.outcomes) == [expected] * 3
 
 
-def test_statuses_by_element_are_told_in_order_with_their_reasons() -> None:
+def test_statuses_by_element_are_outcomes_in_order_with_their_reasons() -> None:
     refusal = {"status": 400, "error": {"status": 400, "code": "INVALID_VALUE_FOR_FIELD", "message": "Invalid urn"}}
-    verdict = asked(answer(200, {"elements": [{"status": 201}, refusal, {"status": 503}]}))
-    assert isinstance(verdict, AllAnswered)
-    assert statuses(verdict.outcomes) == ["delivered", "rejected", "deferred"]
-    assert list(verdict.outcomes)[1].reason == "invalid_value_for_field"
-    assert "Invalid urn" in list(verdict.outcomes)[1].message
-    assert list(verdict.outcomes)[2].reason == "http_503"
+    result = parse(answer(200, {"elements": [{"status": 201}, refusal, {"status": 503}]}))
+    assert isinstance(result, AllAnswered)
+    assert statuses(result.outcomes) == ["delivered", "rejected", "deferred"]
+    assert list(result.outcomes)[1].reason == "invalid_value_for_field"
+    assert "Invalid urn" in list(result.outcomes)[1].message
+    assert list(result.outcomes)[2].reason == "http_503"
 
 
 @pytest.mark.parametrize("status", [200, 201])
 def test_an_answer_that_says_the_same_of_all_is_one_run(status: int) -> None:
-    verdict = asked(answer(200, {"elements": [{"status": status}] * 3}))
-    assert verdict == AllAnswered(Outcomes([(DELIVERED, 3)]))
+    result = parse(answer(200, {"elements": [{"status": status}] * 3}))
+    assert result == AllAnswered(Outcomes([(DELIVERED, 3)]))
 
 
 def test_a_shorter_answer_defers_what_is_missing() -> None:
-    verdict = asked(answer(200, {"elements": [{"status": 201}]}))
-    assert isinstance(verdict, AllAnswered)
-    assert statuses(verdict.outcomes) == ["delivered", "deferred", "deferred"]
-    assert {outcome.reason for outcome in list(verdict.outcomes)[1:]} == {"missing_answer"}
+    result = parse(answer(200, {"elements": [{"status": 201}]}))
+    assert isinstance(result, AllAnswered)
+    assert statuses(result.outcomes) == ["delivered", "deferred", "deferred"]
+    assert {outcome.reason for outcome in list(result.outcomes)[1:]} == {"missing_answer"}
 
 
 @pytest.mark.parametrize(
@@ -138,62 +138,62 @@ def test_a_shorter_answer_defers_what_is_missing() -> None:
         {"elements": [{"status": 201}, {"status": 400, "batchIndex": 2}, {"status": 201}]},
     ],
 )
-def test_an_answer_that_does_not_fit_the_question_defers_everything(body: Any) -> None:
-    verdict = asked(answer(200, body))
-    assert isinstance(verdict, AllAnswered)
-    assert {outcome.reason for outcome in verdict.outcomes} == {"malformed_answer"}
-    assert statuses(verdict.outcomes) == ["deferred"] * 3
+def test_an_answer_that_does_not_match_the_request_defers_all(body: Any) -> None:
+    result = parse(answer(200, body))
+    assert isinstance(result, AllAnswered)
+    assert {outcome.reason for outcome in result.outcomes} == {"malformed_answer"}
+    assert statuses(result.outcomes) == ["deferred"] * 3
 
 
 @pytest.mark.parametrize("element", [None, 201, "201", [], {}, {"status": "201"}, {"status": True}, {"status": None}])
 def test_an_element_without_a_status_is_deferred_alone(element: Any) -> None:
-    verdict = asked(answer(200, {"elements": [{"status": 201}, element, {"status": 201}]}))
-    assert isinstance(verdict, AllAnswered)
-    assert statuses(verdict.outcomes) == ["delivered", "deferred", "delivered"]
+    result = parse(answer(200, {"elements": [{"status": 201}, element, {"status": 201}]}))
+    assert isinstance(result, AllAnswered)
+    assert statuses(result.outcomes) == ["delivered", "deferred", "delivered"]
 
 
-def test_a_batch_index_that_agrees_with_its_place_is_no_obstacle() -> None:
+def test_a_batch_index_that_matches_its_position_changes_nothing() -> None:
     refusal = {"status": 400, "error": {"status": 400, "errorDetails": {"batchIndex": 2}, "message": "no"}}
-    verdict = asked(answer(200, {"elements": [{"status": 201}, {"status": 201}, refusal]}))
-    assert isinstance(verdict, AllAnswered)
-    assert list(verdict.outcomes)[:2] == [DELIVERED, DELIVERED]
-    assert list(verdict.outcomes)[2].status is OutcomeStatus.REJECTED
+    result = parse(answer(200, {"elements": [{"status": 201}, {"status": 201}, refusal]}))
+    assert isinstance(result, AllAnswered)
+    assert list(result.outcomes)[:2] == [DELIVERED, DELIVERED]
+    assert list(result.outcomes)[2].status is OutcomeStatus.REJECTED
 
 
-def test_a_422_that_names_elements_by_index_refuses_those_each_with_its_own_words() -> None:
+def test_a_422_that_names_elements_by_index_refuses_each_with_its_own_message() -> None:
     message = (
         "Index: 0, ERROR :: /action :: field is required but not found and has no default value\n"
         "ERROR :: /x :: second\nIndex: 2, ERROR :: /userIds :: is bad\n"
     )
-    verdict = asked(answer(422, {"status": 422, "message": message}))
-    assert isinstance(verdict, NamedRefusal)
-    assert list(verdict.outcomes) == [0, 2]
-    assert "/action :: field is required" in verdict.outcomes[0].message
-    assert "second" in verdict.outcomes[0].message
-    assert "/userIds :: is bad" in verdict.outcomes[2].message
-    assert "/action" not in verdict.outcomes[2].message
+    result = parse(answer(422, {"status": 422, "message": message}))
+    assert isinstance(result, NamedRefusal)
+    assert list(result.outcomes) == [0, 2]
+    assert "/action :: field is required" in result.outcomes[0].message
+    assert "second" in result.outcomes[0].message
+    assert "/userIds :: is bad" in result.outcomes[2].message
+    assert "/action" not in result.outcomes[2].message
 
 
 def test_a_400_that_lists_indices_refuses_those() -> None:
     message = "Incorrect conversions information provided. Bad, indices [0, 2] (0-indexed)"
-    verdict = asked(answer(400, {"message": message}))
-    assert isinstance(verdict, NamedRefusal)
-    assert list(verdict.outcomes) == [0, 2]
-    assert all(outcome.status is OutcomeStatus.REJECTED for outcome in verdict.outcomes.values())
+    result = parse(answer(400, {"message": message}))
+    assert isinstance(result, NamedRefusal)
+    assert list(result.outcomes) == [0, 2]
+    assert all(outcome.status is OutcomeStatus.REJECTED for outcome in result.outcomes.values())
 
 
 @pytest.mark.parametrize("message", ["Bad request", "Index: 3, beyond", "indices [17] (0-indexed)", "", "Index: x"])
-def test_a_refusal_that_names_nobody_that_was_asked_about_is_unnamed(message: str) -> None:
-    assert isinstance(asked(answer(400, {"message": message})), UnnamedRefusal)
+def test_a_refusal_that_names_no_sent_element_is_unnamed(message: str) -> None:
+    assert isinstance(parse(answer(400, {"message": message})), UnnamedRefusal)
 
 
-def test_a_request_that_is_too_large_never_rejects_anyone() -> None:
-    verdict = asked(answer(413), 1)
-    assert isinstance(verdict, UnnamedRefusal)
-    assert verdict.single_outcome.status is OutcomeStatus.DEFERRED
+def test_a_request_that_is_too_large_rejects_no_element() -> None:
+    result = parse(answer(413), 1)
+    assert isinstance(result, UnnamedRefusal)
+    assert result.single_outcome.status is OutcomeStatus.DEFERRED
 
 
-def test_only_the_code_tells_a_full_account_from_other_429s() -> None:
+def test_only_the_code_distinguishes_a_full_account_from_other_429s() -> None:
     throttle = {"serviceErrorCode": 101, "message": "Resource level throttle limit …", "status": 429}
     assert not is_segment_limit(answer(429, throttle))
     assert not is_segment_limit(answer(429))
@@ -225,13 +225,13 @@ def test_retry_after_is_read_in_both_forms(header: str, seconds: float | None) -
     | st.floats(0).map(str)
     | st.datetimes().map(lambda moment: moment.strftime("%a, %d %b %Y %H:%M:%S GMT"))
 )
-def test_whatever_stands_in_a_retry_after_is_a_week_at_the_most_or_no_wish(header: str) -> None:
-    """A slip of a server neither breaks a run nor shuts the destination for ever."""
+def test_any_retry_after_is_at_most_a_week_or_none(header: str) -> None:
+    """A wrong value neither ends a run nor blocks the destination without end."""
     seconds = parse_retry_after(answer(429, None, retry_after=header))
     assert seconds is None or 0 <= seconds <= 7 * 86400
 
 
-def test_without_a_retry_after_header_there_is_no_wish() -> None:
+def test_without_a_retry_after_header_there_is_none() -> None:
     assert parse_retry_after(answer(429)) is None
 
 
@@ -251,7 +251,9 @@ SECRETS = st.sampled_from(
 
 
 @given(st.lists(st.text(max_size=30) | SECRETS, max_size=8), st.sampled_from([" ", ": ", "'", "\n", ", ", '="']))
-def test_a_cleaned_message_is_short_printable_and_holds_nothing_personal(parts: list[str], separator: str) -> None:
+def test_a_sanitised_message_is_short_and_printable_and_contains_nothing_personal(
+    parts: list[str], separator: str
+) -> None:
     cleaned = sanitise_message(separator.join(["", *parts, ""]), ("Secret Holdings",))
     assert len(cleaned) <= 200
     assert cleaned.isprintable()
@@ -262,15 +264,15 @@ def test_a_cleaned_message_is_short_printable_and_holds_nothing_personal(parts: 
     assert "AQXb3Zr" not in cleaned
 
 
-def test_a_refusal_keeps_the_words_and_drops_the_value_that_it_repeats() -> None:
+def test_a_refusal_keeps_its_message_without_the_value_that_it_quotes() -> None:
     refusal = {"status": 400, "error": {"status": 400, "message": "Invalid company name: a-value (at /companyName)"}}
-    verdict = asked(answer(200, {"elements": [refusal]}), 1)
-    assert isinstance(verdict, AllAnswered)
-    assert "a-value" not in next(iter(verdict.outcomes)).message
-    assert "Invalid company name: … (at /companyName)" in next(iter(verdict.outcomes)).message
+    result = parse(answer(200, {"elements": [refusal]}), 1)
+    assert isinstance(result, AllAnswered)
+    assert "a-value" not in next(iter(result.outcomes)).message
+    assert "Invalid company name: … (at /companyName)" in next(iter(result.outcomes)).message
 
 
-def test_a_short_value_is_dropped_as_a_word_and_leaves_other_words_alone() -> None:
+def test_a_short_value_is_removed_as_a_word_but_not_inside_words() -> None:
     assert sanitise_message("US is no country; must be used", ("us",)) == "… is no country; must be used"
 
 
@@ -283,7 +285,7 @@ def test_a_description_names_status_code_message_and_request() -> None:
     assert describe_response(answer(500)) == "HTTP 500"
 
 
-def test_a_date_to_come_back_is_read_by_linkedins_own_clock() -> None:
-    """Where the answer tells LinkedIn's time, this machine's does not matter."""
-    told = {"retry_after": "Sun, 22 Nov 2026 08:10:00 GMT", "date": "Sun, 22 Nov 2026 08:00:00 GMT"}
-    assert parse_retry_after(answer(429, None, **told)) == 600
+def test_a_retry_after_date_is_relative_to_linkedins_clock() -> None:
+    """If the answer contains LinkedIn's time, the clock of this machine does not matter."""
+    headers = {"retry_after": "Sun, 22 Nov 2026 08:10:00 GMT", "date": "Sun, 22 Nov 2026 08:00:00 GMT"}
+    assert parse_retry_after(answer(429, None, **headers)) == 600

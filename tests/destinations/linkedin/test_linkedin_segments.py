@@ -1,4 +1,4 @@
-"""Odd answers about segments end as something that the operator or the next run can deal with, never as a wrong id."""
+"""Malformed answers about segments lead to an error that says what to do, never to a wrong id."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ Answer = Response | TransientError
 
 
 class Script:
-    """Answers calls from a list, and keeps what was asked."""
+    """Answers calls from a list, and records the requests."""
 
     def __init__(self, *answers: Answer) -> None:
         self.answers = list(answers)
-        self.asked: list[tuple[str, dict[str, str]]] = []
+        self.requests: list[tuple[str, dict[str, str]]] = []
 
     def send(self, method: str, path: str, *, query: dict[str, str] | None = None, **_: Any) -> Response:
-        self.asked.append((method, query or {}))
+        self.requests.append((method, query or {}))
         answer = self.answers.pop(0)
         if isinstance(answer, TransientError):
             raise answer
@@ -44,7 +44,7 @@ class Script:
 
 
 class Instant:
-    """A permit whose waits take no time; an ended one grants nothing."""
+    """A permit whose waits take no time."""
 
     def __init__(self, *, is_ended: bool = False) -> None:
         self._is_ended = is_ended
@@ -84,7 +84,7 @@ def test_numbers_that_are_absent_stay_unknown() -> None:
 @pytest.mark.parametrize(
     "body", [[], "x", {}, OURS | {"id": "10804"}, OURS | {"id": True}, OURS | {"type": None}, OURS | {"account": 1}]
 )
-def test_what_does_not_describe_a_segment_is_no_segment(body: Any) -> None:
+def test_an_incomplete_description_is_no_segment(body: Any) -> None:
     with pytest.raises(TransientError, match="has no id"):
         segments(Script(Response(200, {}, body))).get("10804")
     assert segments(Script(page(body))).find("ours") is None
@@ -99,50 +99,50 @@ def test_what_does_not_describe_a_segment_is_no_segment(body: Any) -> None:
         {"sourcePlatform": "SEGMENT"},
     ],
 )
-def test_a_finder_that_gives_more_than_asked_for_does_not_mislead(change: dict[str, Any]) -> None:
+def test_other_segments_in_the_answer_of_a_finder_are_ignored(change: dict[str, Any]) -> None:
     assert segments(Script(page(OURS | change, total=1))).find("ours") is None
     found = segments(Script(page(OURS | change, OURS | {"id": 10805}, total=2))).find("ours")
     assert found is not None
     assert found.audience.id == "10805"
 
 
-def test_pages_are_walked_to_the_total_even_when_they_are_shorter_than_asked_for() -> None:
+def test_pages_are_read_up_to_the_total_even_if_they_are_short() -> None:
     script = Script(page(OURS | {"id": 3}, total=3), page(OURS | {"id": 1}, total=3), page(OURS | {"id": 2}, total=3))
     found = segments(script).find("ours")
     assert found is not None
     assert found.audience.id == "1"
-    assert [query["start"] for _, query in script.asked] == ["0", "1", "2"]
-    assert {query["count"] for _, query in script.asked} == {"100"}
+    assert [query["start"] for _, query in script.requests] == ["0", "1", "2"]
+    assert {query["count"] for _, query in script.requests} == {"100"}
 
 
-def test_an_empty_page_ends_the_walk_whatever_the_total_says() -> None:
+def test_an_empty_page_ends_the_list_whatever_the_total_says() -> None:
     assert segments(Script(page(total=7))).find("ours") is None
     assert segments(Script(page())).find("ours") is None
 
 
-def test_a_finder_that_gives_the_same_page_for_ever_is_not_asked_for_ever() -> None:
-    """The walk ends where nothing new comes, whatever the total promises."""
+def test_a_finder_that_repeats_a_page_is_asked_only_once_more() -> None:
+    """The list ends where a page repeats, whatever the total says."""
     script = Script(page(OURS, total=9), page(OURS, total=9))
     found = segments(script).find("ours")
     assert found is not None
-    assert len(script.asked) == 2
+    assert len(script.requests) == 2
 
 
 @pytest.mark.parametrize("places", [5, True, 1.5, "LINKEDIN", {"destination": "LINKEDIN"}, [5, None, []], None])
-def test_a_segment_whose_destinations_are_odd_has_no_status(places: Any) -> None:
-    """What is not told as the contract has it is unknown."""
+def test_a_segment_with_malformed_destinations_has_no_status(places: Any) -> None:
+    """A value that does not have the form of the contract is unknown."""
     found = segments(Script(Response(200, {}, OURS | {"destinations": places}))).get("10804")
     assert found is not None
     assert (found.audience.status, found.audience.size) == (None, None)
 
 
-def test_an_audience_is_looked_for_among_all_of_the_account() -> None:
-    """The list is asked without any name, and walked to its end."""
+def test_find_in_list_reads_all_segments_of_the_account() -> None:
+    """The request contains no name, and all pages are read."""
     script = Script(page(OURS | {"id": 1}, total=2), page(OURS | {"id": 7, "sourceSegmentId": None}, total=2))
     found = segments(script).find_in_list("7")
     assert found is not None
     assert found.audience.id == "7"
-    assert all("sourceSegmentId" not in query for _, query in script.asked)
+    assert all("sourceSegmentId" not in query for _, query in script.requests)
     assert segments(Script(page(OURS, total=1))).find_in_list("7") is None
 
 
@@ -181,22 +181,22 @@ def test_a_create_that_does_not_answer_as_expected(answer: Response, ending: typ
 
 
 @pytest.mark.parametrize("headers", [{}, {"x-restli-id": "urn:li:dmpSegment:7"}])
-def test_a_create_that_does_not_tell_its_id_is_looked_for(headers: dict[str, str]) -> None:
+def test_after_a_create_without_an_id_the_segment_is_searched_for(headers: dict[str, str]) -> None:
     script = Script(page(), Response(201, headers), page(), page(OURS))
     found, created = segments(script).create(SPEC)
     assert (found.audience.id, created) == ("10804", True)
-    assert [method for method, _ in script.asked] == ["GET", "POST", "GET", "GET"]
+    assert [method for method, _ in script.requests] == ["GET", "POST", "GET", "GET"]
 
 
-def test_after_a_clear_failure_a_create_is_not_waited_for_before_it_is_repeated() -> None:
+def test_a_create_that_was_not_applied_is_repeated_without_a_search_delay() -> None:
     throttled = TransientError("throttled", "slower")
     script = Script(page(), throttled, page(), Response(201, {"x-linkedin-id": "7"}))
     found, created = segments(script).create(SPEC)
     assert (found.audience.id, created) == ("7", True)
-    assert [method for method, _ in script.asked] == ["GET", "POST", "GET", "POST"]
+    assert [method for method, _ in script.requests] == ["GET", "POST", "GET", "POST"]
 
 
-def test_creating_gives_up_after_its_attempts_or_when_it_would_wait_too_long() -> None:
+def test_a_create_fails_after_its_attempts_or_its_timeout() -> None:
     silence = TransientError("timeout", "silence", may_be_applied=True)
     round_trip: list[Answer] = [page(), silence, page(), page(), page()]
     script = Script(*round_trip * 3)

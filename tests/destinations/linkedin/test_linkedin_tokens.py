@@ -1,4 +1,4 @@
-"""Tokens that end, are revoked or are new, in the middle of a delivery: what is borne with and what ends the run."""
+"""Tokens that expire, are revoked or are new during a delivery: what is retried and what ends the run."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def held(sandbox: Sandbox, audience: Audience) -> set[str]:
     return {value for ((_, value),) in sandbox.members(audience.id)}
 
 
-def test_a_token_that_is_revoked_in_the_middle_is_renewed_once_and_nothing_is_missing(lab: Lab) -> None:
-    """All threads meet the refusal, one of them fetches the new token, and every member arrives."""
+def test_a_token_that_is_revoked_during_a_delivery_is_renewed_once_and_nothing_is_lost(lab: Lab) -> None:
+    """All threads get the refusal, one of them fetches the new token, and every member arrives."""
     sandbox = lab.start()
     linkedin = lab.connect(sandbox)
     audience = linkedin.create(SPEC)
@@ -63,8 +63,8 @@ def test_a_token_that_is_revoked_in_the_middle_is_renewed_once_and_nothing_is_mi
     assert 401 in [record.status for record in sandbox.requests("users")]
 
 
-def test_a_refresh_token_that_is_revoked_in_the_middle_hurts_only_when_it_is_needed(lab: Lab) -> None:
-    """The access token outlives it; once that is refused too, the run ends and says what to do."""
+def test_a_refresh_token_that_is_revoked_during_a_delivery_matters_only_when_it_is_needed(lab: Lab) -> None:
+    """The access token stays valid; once it is refused too, the run ends with the advice."""
     sandbox = lab.start()
     linkedin = lab.connect(sandbox)
     audience = linkedin.create(SPEC)
@@ -75,16 +75,16 @@ def test_a_refresh_token_that_is_revoked_in_the_middle_hurts_only_when_it_is_nee
     words = r"Refresh Token Expired.*Authorise.*destinations\.ads\.refresh_token.*Nothing is lost"
     with pytest.raises(AuthenticationFailed, match=words):
         linkedin.deliver(audience, adds(1), UNCONDITIONAL)
-    asked = len(sandbox.requests())
+    before = len(sandbox.requests())
     with pytest.raises(AuthenticationFailed, match="Refresh Token Expired"):
         linkedin.deliver(audience, adds(2), UNCONDITIONAL)
     with pytest.raises(ConfigurationError, match="Refresh Token Expired"):
         linkedin.check()
-    assert len(sandbox.requests()) == asked
+    assert len(sandbox.requests()) == before
 
 
-def test_a_token_that_expires_in_the_middle_is_renewed(lab: Lab) -> None:
-    """Also when our own clock has not seen it coming: the machine may have slept."""
+def test_a_token_that_expires_during_a_delivery_is_renewed(lab: Lab) -> None:
+    """Also if our clock shows no expiry: the machine may have slept."""
     began = time.time()
     late = [0.0]
     sandbox = lab.start(now=lambda: began + late[0], token_life=600.0)
@@ -97,8 +97,8 @@ def test_a_token_that_expires_in_the_middle_is_renewed(lab: Lab) -> None:
     assert len(sandbox.requests("token")) == 2
 
 
-def test_a_renewed_token_that_is_not_taken_at_once_is_waited_for_and_not_renewed_again(lab: Lab) -> None:
-    """LinkedIn refuses it with the code of a revoked one for a while; that proves nothing."""
+def test_a_renewed_token_that_is_refused_at_first_is_not_renewed_again(lab: Lab) -> None:
+    """LinkedIn refuses a new token with the code of a revoked one for a while."""
     sandbox = lab.start(token_propagation=0.4)
     linkedin = lab.connect(sandbox, token_timeout=30.0)
     audience = linkedin.create(SPEC)
@@ -111,8 +111,8 @@ def test_a_renewed_token_that_is_not_taken_at_once_is_waited_for_and_not_renewed
 @pytest.mark.parametrize(
     "kind", ["500", "429", "502", "503", "bad_json", "403", "not_found", "reset_before", "reset_after"]
 )
-def test_a_refresh_that_fails_for_a_while_is_borne_with(lab: Lab, kind: str) -> None:
-    """Trouble, a page in HTML or an answer that is not of OAuth says nothing about the refresh token."""
+def test_a_refresh_that_fails_for_a_while_is_retried(lab: Lab, kind: str) -> None:
+    """An error status, HTML or an answer that is not OAuth's says nothing about the refresh token."""
     sandbox = lab.start()
     linkedin = lab.connect(sandbox)
     audience = linkedin.create(SPEC)
@@ -123,8 +123,8 @@ def test_a_refresh_that_fails_for_a_while_is_borne_with(lab: Lab, kind: str) -> 
     assert len(sandbox.requests("token")) == 4
 
 
-def test_a_refresh_that_fails_for_longer_than_a_new_token_may_be_refused_is_still_no_verdict(lab: Lab) -> None:
-    """The token endpoint is down: operations wait, and go through when it is back, with the same destination."""
+def test_a_refresh_that_fails_for_longer_than_the_token_timeout_still_only_defers(lab: Lab) -> None:
+    """The token endpoint is down: operations wait, and succeed when it is back, with the same destination."""
     sandbox = lab.start()
     linkedin = lab.connect(sandbox, token_timeout=0.1, attempts=1000, retry_timeout=0.6)
     audience = linkedin.create(SPEC)
@@ -137,7 +137,7 @@ def test_a_refresh_that_fails_for_longer_than_a_new_token_may_be_refused_is_stil
     assert reasons(linkedin, audience, adds(1)) == ["delivered"]
 
 
-def test_a_wish_of_the_token_endpoint_is_carried_by_what_is_deferred(lab: Lab) -> None:
+def test_deferred_outcomes_carry_the_retry_after_of_the_token_endpoint(lab: Lab) -> None:
     """Its `Retry-After` decides when the next attempt is due."""
     sandbox = lab.start()
     linkedin = lab.connect(sandbox)
@@ -149,8 +149,8 @@ def test_a_wish_of_the_token_endpoint_is_carried_by_what_is_deferred(lab: Lab) -
     assert (outcome.reason, outcome.retry_after) == ("oauth_http_503", 3600)
 
 
-def test_a_token_that_one_endpoint_takes_and_another_refuses_for_good_ends_the_run(lab: Lab) -> None:
-    """Being accepted elsewhere does not make a refusal last for ever."""
+def test_a_token_that_one_endpoint_accepts_and_another_always_refuses_ends_the_run(lab: Lab) -> None:
+    """Acceptance by another endpoint does not prolong the retries without end."""
     sandbox = lab.start()
     linkedin = lab.connect(sandbox, token_timeout=0.4)
     audience = linkedin.create(SPEC)
@@ -158,9 +158,9 @@ def test_a_token_that_one_endpoint_takes_and_another_refuses_for_good_ends_the_r
     permit = RevocablePermit()
     with ThreadPoolExecutor(1) as pool:
         refused = pool.submit(linkedin.deliver, audience, adds(1), permit)
-        patience = time.monotonic() + 10
-        while not refused.done() and time.monotonic() < patience:
-            with contextlib.suppress(ConfigurationError):  # once it is judged, it is judged for all
+        deadline = time.monotonic() + 10
+        while not refused.done() and time.monotonic() < deadline:
+            with contextlib.suppress(ConfigurationError):  # an invalid token is invalid for all
                 linkedin.find(SPEC, None, permit)
         permit.revoke()
         with pytest.raises(AuthenticationFailed, match=r"Oauth Refresh Failed.*authorise it again"):
@@ -168,7 +168,7 @@ def test_a_token_that_one_endpoint_takes_and_another_refuses_for_good_ends_the_r
     assert len(sandbox.requests("token")) <= 3
 
 
-def test_an_access_token_of_our_own_is_not_given_up_for_one_refusal(lab: Lab) -> None:
+def test_a_configured_access_token_is_not_invalid_after_one_refusal(lab: Lab) -> None:
     """It may be as new to LinkedIn as a renewed one."""
     sandbox = lab.start()
     linkedin = lab.connect(
@@ -179,8 +179,8 @@ def test_an_access_token_of_our_own_is_not_given_up_for_one_refusal(lab: Lab) ->
     assert reasons(linkedin, audience, adds(1)) == ["delivered"]
 
 
-def test_losing_the_scope_or_the_role_names_both(lab: Lab) -> None:
-    """403 ends the run; the message has the account, the scope and the roles that will do."""
+def test_the_error_for_a_missing_scope_or_role_names_both(lab: Lab) -> None:
+    """403 ends the run; the message contains the account, the scope and the sufficient roles."""
     for scopes in (("r_ads",), ("rw_dmp_segments",)):
         sandbox = lab.start(scopes=scopes)
         linkedin = lab.connect(sandbox)
@@ -193,8 +193,8 @@ def test_losing_the_scope_or_the_role_names_both(lab: Lab) -> None:
             assert word in str(caught.value)
 
 
-def test_a_fetched_token_stays_hidden_while_it_is_used_and_a_good_while_after(lab: Lab) -> None:
-    """However many others come meanwhile; a worker that runs for years does not keep it for ever."""
+def test_a_fetched_token_stays_hidden_during_and_long_after_its_use(lab: Lab) -> None:
+    """However many other tokens follow; a worker that runs for years does not keep it without end."""
     linkedin = lab.connect(lab.start())
     linkedin.check()
     token = linkedin._tokens.get(UNCONDITIONAL)
@@ -213,8 +213,8 @@ def test_a_fetched_token_stays_hidden_while_it_is_used_and_a_good_while_after(la
     assert redaction.redact(token) == token
 
 
-def test_syncs_that_run_side_by_side_take_no_token_away_from_each_other(lab: Lab) -> None:
-    """With the same credentials one token is fetched for all, even where a refresh ends the tokens before it."""
+def test_concurrent_syncs_do_not_invalidate_each_others_tokens(lab: Lab) -> None:
+    """With the same credentials one token is fetched for all, even if a refresh invalidates earlier tokens."""
     sandbox = lab.start(refresh_kills_old_tokens=True)
     side_by_side = [lab.connect(sandbox, token_timeout=0.4) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:

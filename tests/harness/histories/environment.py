@@ -19,7 +19,7 @@ from harness.histories.in_memory_warehouse import silence, swift
 from harness.histories.injection import Seams
 from harness.histories.people import hashed
 from harness.histories.request_checks import Witness
-from harness.servers.in_process_http import near_sandbox
+from harness.servers.in_process_http import in_process_sandbox
 from harness.worlds.world import Member, Row, World, create_audience, make_impatient, member_of, sandbox, send
 
 from warehouse_sync.config.loader import Config
@@ -161,7 +161,7 @@ class Bench:
         with ExitStack() as stack:
             settings = {"ready_after": 0.0, "users_per_minute": 10**9, **settings}
             if self.near:
-                running: Sandbox = stack.enter_context(near_sandbox(self.patch, **settings))
+                running: Sandbox = stack.enter_context(in_process_sandbox(self.patch, **settings))
             else:
                 running = stack.enter_context(sandbox(**settings))
             world = HistoryWorld(

@@ -19,7 +19,7 @@ from harness.histories.oracle import check_converged, check_fields
 from harness.histories.random_histories import History, Step
 from harness.processes.forked import Order, Worker, Workers
 from harness.processes.kill_points import Upset
-from harness.servers.observed_sandbox import ACCOUNT, WatchedSandbox, watched_sandbox
+from harness.servers.observed_sandbox import ACCOUNT, ObservedSandbox, observed_sandbox
 from harness.worlds.world import SYNC, World
 
 LEASE = 5.0
@@ -67,8 +67,8 @@ class Trial:
 
     def perform(self) -> None:
         """All steps, then calm runs; everything is judged after each of them."""
-        with watched_sandbox(**self.history.sandbox) as sandbox:
-            self.sandbox: WatchedSandbox = sandbox
+        with observed_sandbox(**self.history.sandbox) as sandbox:
+            self.sandbox: ObservedSandbox = sandbox
             self.world = World(self.url, sandbox, self.folder, changes={"guard": OPEN_GUARD, **self.history.sync})
             self.world.account = dict(self.history.account)
             self.world.begin_anew()
@@ -175,7 +175,7 @@ class Trial:
 
     def _settle(self) -> None:
         """The worker is dead and so is all that it had under way; as much time has passed as its lease lasts."""
-        self.sandbox.settle()
+        self.sandbox.wait_until_idle()
         self.sandbox.clear_faults()
         self.sandbox.set_writable(ACCOUNT, True)
         if self.url.startswith("postgres"):

@@ -1,6 +1,6 @@
-"""The sandbox without sockets: `requests` hands its requests over in this process, everything else is as it is.
+"""The sandbox without sockets: the library requests calls it in this process.
 
-What a socket would do is done here: a reset is requests' ConnectionError, a reply that comes too late its ReadTimeout.
+The adapter does what a socket would do: a reset is a ConnectionError of requests, a late reply its ReadTimeout.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from warehouse_sync.sandbox.http_messages import Request
 from warehouse_sync.sandbox.router import Answer
 
 ADDRESS = "http://127.0.0.1:1"
-"""Where the sandbox claims to be; the same each time, so that a configuration is read once."""
+"""The address of each sandbox; it is constant, so that a configuration is read once."""
 
 
-class NearSandbox(Sandbox):
-    """A sandbox that listens nowhere; `answer` is called instead. Thread-safe."""
+class InProcessSandbox(Sandbox):
+    """A sandbox without a listening socket; `answer` is called instead. Thread-safe."""
 
     def start(self) -> Self:
         return self
@@ -35,42 +35,42 @@ class NearSandbox(Sandbox):
     def url(self) -> str:
         return ADDRESS
 
-    def answer(self, request: Request, patience: float) -> Answer | None:
-        """The answer to a request; None when it took longer than `patience` seconds, the request then being applied.
+    def answer(self, request: Request, timeout: float) -> Answer | None:
+        """Return the answer to a request; None if it took longer than `timeout` seconds. The request is applied then.
 
-        A request that is slow beyond its client's patience is applied at that moment, not later: what a request does
-        that LinkedIn carries out long after its client has given it up is a limit of the promise.
+        A request that exceeds the timeout of its client is applied at that moment, not later. A request that LinkedIn
+        applies long after its client has given up is beyond what the product guarantees.
         """
-        _waiting.patience, _waiting.gone = patience, False
+        _client.timeout, _client.has_disconnected = timeout, False
         answer = self._answer(request)
-        late = _waiting.gone or answer.delay >= patience
-        return None if late else answer
+        is_late = _client.has_disconnected or answer.delay >= timeout
+        return None if is_late else answer
 
     def tick(self) -> int:
-        """The next place among all starts and ends of requests."""
+        """Return the next number in the order of all starts and ends of requests."""
         return self._state.next_event_number()
 
     def _sleep(self, seconds: float) -> None:
-        if seconds >= _waiting.patience:
-            _waiting.gone = True
+        if seconds >= _client.timeout:
+            _client.has_disconnected = True
         else:
             super()._sleep(seconds)
 
 
-class _Waiting(threading.local):
-    """What the client of this thread's request bears with, and whether it has hung up."""
+class _Client(threading.local):
+    """The timeout of the client of this thread's request, and whether it has disconnected."""
 
-    patience = 0.0
-    gone = False
+    timeout = 0.0
+    has_disconnected = False
 
 
-_waiting = _Waiting()
+_client = _Client()
 
 
 class Adapter(BaseAdapter):
-    """Carries the requests of any session to one sandbox."""
+    """Passes the requests of any session to one sandbox."""
 
-    def __init__(self, sandbox: NearSandbox) -> None:
+    def __init__(self, sandbox: InProcessSandbox) -> None:
         super().__init__()
         self.sandbox = sandbox
 
@@ -87,7 +87,7 @@ class Adapter(BaseAdapter):
         parts = urlsplit(request.url or "")
         assert isinstance(parts.path, str)
         body = request.body.encode() if isinstance(request.body, str) else request.body or b""
-        asked = Request(
+        received = Request(
             method=request.method or "",
             path=parts.path,
             query=dict(parse_qsl(parts.query, keep_blank_values=True)),
@@ -95,9 +95,9 @@ class Adapter(BaseAdapter):
             body=bytes(body),
             target=f"{parts.path}?{parts.query}" if parts.query else parts.path,
             started=sandbox.tick(),
-            client_disconnected=lambda: _waiting.gone,
+            client_disconnected=lambda: _client.has_disconnected,
         )
-        answer = sandbox.answer(asked, timeout[1])
+        answer = sandbox.answer(received, timeout[1])
         if answer is None:
             raise requests.ReadTimeout("the answer took too long")
         if answer.reply is None:
@@ -118,9 +118,9 @@ class Adapter(BaseAdapter):
 
 
 @contextmanager
-def near_sandbox(patch: pytest.MonkeyPatch, **settings: Any) -> Iterator[NearSandbox]:
-    """A sandbox that the worker reaches without sockets for the time of the block."""
-    running = NearSandbox(SandboxSettings(**settings))
+def in_process_sandbox(patch: pytest.MonkeyPatch, **settings: Any) -> Iterator[InProcessSandbox]:
+    """Yield a sandbox that the worker reaches without sockets during the block."""
+    running = InProcessSandbox(SandboxSettings(**settings))
     adapter = Adapter(running)
     patch.setattr(requests.Session, "get_adapter", lambda *_, **__: adapter)
     yield running

@@ -1,4 +1,4 @@
-"""A sandbox that also remembers what was in the batches, and when they came."""
+"""A sandbox that also records the content of batches, and when they arrived."""
 
 from __future__ import annotations
 
@@ -15,24 +15,35 @@ from warehouse_sync.sandbox import Sandbox, SandboxSettings
 from warehouse_sync.sandbox.http_messages import Refusal, Request
 from warehouse_sync.sandbox.router import Answer
 
-PATIENCE = 30.0
+TIMEOUT = 30.0
 ACCOUNT = 507404993
 
 Element = tuple[frozenset[tuple[str, str]], str | None, str | None]
-"""A user as LinkedIn sees one: identifiers, first name, country."""
+"""A user as LinkedIn stores it: identifiers, first name, country."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A request with members as it came in. at: seconds since the epoch."""
+    """A received request with members.
+
+    Attributes:
+        at: When it arrived, in seconds since the epoch.
+        adds: The elements to add.
+        removes: The elements to remove.
+    """
 
     at: float
     adds: frozenset[Element]
     removes: frozenset[Element]
 
 
-class WatchedSandbox(Sandbox):
-    """deliveries: all requests to /users in the order of their arrival. tokens: every bearer token that came."""
+class ObservedSandbox(Sandbox):
+    """A sandbox that records what it receives.
+
+    Attributes:
+        deliveries: All requests to /users in the order of their arrival.
+        tokens: Every bearer token that was received.
+    """
 
     def __init__(self, settings: SandboxSettings) -> None:
         super().__init__(settings)
@@ -45,20 +56,20 @@ class WatchedSandbox(Sandbox):
             self.deliveries.append(_delivery(request))
         return super()._answer(request)
 
-    def settle(self) -> None:
-        """No request is under way any more: all workers are dead, and what they had sent is applied or refused.
+    def wait_until_idle(self) -> None:
+        """Wait until every request of dead workers is applied or refused.
 
-        A dead worker's lease outlives its requests by far; whoever does not wait for the lease waits here.
+        A dead worker's lease outlives its requests by far. A test that does not wait for the lease waits here.
         """
-        requests.get(f"{self.url}/_sandbox/state", headers={"Connection": "close"}, timeout=PATIENCE)
-        deadline = time.monotonic() + PATIENCE
+        requests.get(f"{self.url}/_sandbox/state", headers={"Connection": "close"}, timeout=TIMEOUT)
+        deadline = time.monotonic() + TIMEOUT
         while any(thread.name == "sandbox-connection" for thread in threading.enumerate()):
             if time.monotonic() > deadline:
                 raise TimeoutError("a request to the sandbox does not end")
             time.sleep(0.002)
 
     def expire_audiences(self) -> None:
-        """LinkedIn drops the members of every audience."""
+        """Delete the members of every audience, as LinkedIn does after 90 days without use."""
         for segment in self.segments():
             self.force_status(segment["id"], "EXPIRED")
 
@@ -80,8 +91,8 @@ def _element(element: Mapping[str, Any]) -> Element:
 
 
 @contextmanager
-def watched_sandbox(**settings: Any) -> Iterator[WatchedSandbox]:
-    """A running one, without the patience that a new audience wants unless it is asked for."""
-    with WatchedSandbox(SandboxSettings(**{"ready_after": 0.0, "users_per_minute": 100_000, **settings})) as running:
-        assert isinstance(running, WatchedSandbox)
+def observed_sandbox(**settings: Any) -> Iterator[ObservedSandbox]:
+    """Yield a running sandbox, whose new audiences accept members at once unless the settings differ."""
+    with ObservedSandbox(SandboxSettings(**{"ready_after": 0.0, "users_per_minute": 100_000, **settings})) as running:
+        assert isinstance(running, ObservedSandbox)
         yield running

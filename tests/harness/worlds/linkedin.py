@@ -1,4 +1,4 @@
-"""A LinkedIn destination and its sandbox, as impatient as tests want them."""
+"""A LinkedIn destination with short timeouts, and its sandbox."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SPEC = AudienceSpec("user", "Customers", None, None, "installation:customers")
 
 
 class Lab:
-    """Starts sandboxes and connects to them; the end of the `with` block closes all."""
+    """Starts sandboxes and connects destinations to them; the end of the `with` block closes all."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
@@ -39,11 +39,11 @@ class Lab:
         self._stack.close()
 
     def start(self, *, now: Callable[[], float] = time.time, **settings: Any) -> Sandbox:
-        """A running sandbox whose audiences are ready at once."""
+        """Return a running sandbox whose audiences are ready at once."""
         return self._stack.enter_context(Sandbox(SandboxSettings(**{"ready_after": 0.0, **settings}), now))
 
     def connect(self, sandbox: Sandbox, **settings: Any) -> LinkedIn:
-        """A destination that is the sandbox; its waits are a hundredth of the usual ones."""
+        """Return a destination for the sandbox; its waits are a hundredth of the usual ones."""
         theirs = sandbox.settings
         own: dict[str, Any] = {
             "account_id": ACCOUNT,
@@ -95,12 +95,12 @@ class RevocablePermit:
 
 
 def hash_of(number: int) -> str:
-    """The identifier of one made-up person."""
+    """Return the e-mail hash of one invented person."""
     return hashlib.sha256(f"{number}@example.com".encode()).hexdigest()
 
 
 def adds(*numbers: int) -> Batch:
-    """A batch that adds these people."""
+    """Return a batch that adds these people."""
     return batch(OperationKind.ADD, [{"sha256_email": hash_of(number)} for number in numbers])
 
 
@@ -111,13 +111,13 @@ IDENTIFIERS = {
 
 
 def batch(kind: OperationKind, rows: Sequence[Row], *, first_seq: int = 1) -> Batch:
-    """These rows as LinkedIn shall get them, written without the worker's help."""
+    """Return a batch of these rows, written without code of the product."""
     texts = [orjson.dumps(written(kind, row)) + SEPARATOR.encode() for row in rows]
     return Batch(kind, first_seq, Elements(b"".join(texts), len(texts)))
 
 
 def written(kind: OperationKind, row: Row) -> dict[str, Any]:
-    """The element of a row of values by field; a list of texts is JSON."""
+    """Return the expected element of a row of values by field; a list of texts is JSON."""
     given = {name: value for name, value in row.items() if value is not None}
     element: dict[str, Any] = {"action": str(kind)}
     ids = [{"idType": ID_TYPES[name], "idValue": given[name]} for name in ID_TYPES if name in given]
@@ -133,5 +133,5 @@ def written(kind: OperationKind, row: Row) -> dict[str, Any]:
 
 
 def reasons(linkedin: LinkedIn, audience: Audience, batch: Batch, permit: Permit = UNCONDITIONAL) -> list[str]:
-    """The reasons of the outcomes; `delivered` for those that have none."""
+    """Return the reasons of the outcomes; `delivered` for those without one."""
     return [outcome.reason or outcome.status.value for outcome in linkedin.deliver(audience, batch, permit)]

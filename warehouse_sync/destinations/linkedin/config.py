@@ -179,9 +179,9 @@ class LinkedInConfig(DestinationConfig):
     ] = "https://www.linkedin.com"
     requests_per_minute: Annotated[
         kind.Count | None,
-        Field(ge=1, description="The pace of deliveries; left out, it keeps below LinkedIn's limits"),
+        Field(ge=1, description="Rate limit of deliveries; by default 80 % of LinkedIn's limits"),
     ] = None
-    max_in_flight: Annotated[kind.Count, Field(ge=1, le=64, description="Requests under way at once")] = 8
+    max_in_flight: Annotated[kind.Count, Field(ge=1, le=64, description="Requests in flight at the same time")] = 8
 
     @classmethod
     def check_rules(cls, written: Mapping[str, Any]) -> Iterable[Violation]:

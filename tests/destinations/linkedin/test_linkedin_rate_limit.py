@@ -1,4 +1,4 @@
-"""Requests keep the limit of their endpoint, and one pause holds for all threads."""
+"""Requests keep the limit of their endpoint, and a pause applies to all threads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from warehouse_sync.destinations.linkedin.shared import SharedRegistry
 
 
 class Waits:
-    """Records how long a wait would take and ends it, as if the worker were being stopped."""
+    """A permit that records how long a wait would take and ends it, as if a stop were requested."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -32,65 +32,65 @@ def test_the_defaults_are_80_percent_of_linkedins_limits() -> None:
 
 def test_the_request_beyond_the_limit_waits_for_the_first_to_be_a_minute_old() -> None:
     waits = Waits()
-    pace = RateLimiter(RateLimitState({"user": 3, "company": 1}), max_pause=300)
+    limiter = RateLimiter(RateLimitState({"user": 3, "company": 1}), max_pause=300)
     for _ in range(3):
-        pace.acquire("user", waits)
+        limiter.acquire("user", waits)
     assert waits.seconds == [0, 0, 0]
     with pytest.raises(TransientError) as caught:
-        pace.acquire("user", waits)
+        limiter.acquire("user", waits)
     assert caught.value.reason == "stopped"
     assert 59 < waits.seconds[3] <= 60.1
 
 
 def test_endpoints_do_not_share_their_limits() -> None:
     waits = Waits()
-    pace = RateLimiter(RateLimitState({"user": 1, "company": 1}), max_pause=300)
-    pace.acquire("user", waits)
-    pace.acquire("company", waits)
+    limiter = RateLimiter(RateLimitState({"user": 1, "company": 1}), max_pause=300)
+    limiter.acquire("user", waits)
+    limiter.acquire("company", waits)
     for _ in range(5):
-        pace.acquire(None, waits)
+        limiter.acquire(None, waits)
     with pytest.raises(TransientError):
-        pace.acquire("company", waits)
+        limiter.acquire("company", waits)
 
 
-def test_a_pause_holds_every_endpoint_and_a_shorter_one_does_not_cut_it() -> None:
+def test_a_pause_applies_to_every_endpoint_and_a_shorter_one_does_not_end_it() -> None:
     waits = Waits()
-    pace = RateLimiter(RateLimitState({"user": 100}), max_pause=300)
-    pace.pause(20)
-    pace.pause(1)
+    limiter = RateLimiter(RateLimitState({"user": 100}), max_pause=300)
+    limiter.pause(20)
+    limiter.pause(1)
     for endpoint in ("user", None):
         with pytest.raises(TransientError):
-            pace.acquire(endpoint, waits)
+            limiter.acquire(endpoint, waits)
     assert all(19 < seconds <= 20 for seconds in waits.seconds if seconds)
 
 
 def test_a_pause_ends() -> None:
-    pace = RateLimiter(RateLimitState({"user": 100}), max_pause=300)
-    pace.pause(0.05)
+    limiter = RateLimiter(RateLimitState({"user": 100}), max_pause=300)
+    limiter.pause(0.05)
     started = time.monotonic()
-    pace.acquire("user", UNCONDITIONAL)
+    limiter.acquire("user", UNCONDITIONAL)
     assert 0.05 <= time.monotonic() - started < 1
 
 
-def test_a_pause_longer_than_our_patience_is_not_waited_for() -> None:
+def test_a_pause_longer_than_the_maximum_is_not_waited_for() -> None:
     waits = Waits()
-    pace = RateLimiter(RateLimitState({"user": 100}), max_pause=300)
-    pace.pause(3600)
+    limiter = RateLimiter(RateLimitState({"user": 100}), max_pause=300)
+    limiter.pause(3600)
     with pytest.raises(TransientError) as caught:
-        pace.acquire("user", waits)
+        limiter.acquire("user", waits)
     assert caught.value.reason == "throttled"
     assert caught.value.retry_after == pytest.approx(3600, abs=1)
     assert waits.seconds == []
 
 
-def test_those_who_send_with_one_token_share_its_limit_and_its_pauses() -> None:
-    """Several syncs at once keep together below what LinkedIn allows a member; another one has limits of its own."""
+def test_destinations_with_one_token_share_its_limit_and_its_pauses() -> None:
+    """Concurrent syncs together stay below LinkedIn's limit for a member; another member has separate limits."""
     limits, waits = {"user": 3}, Waits()
     shared: SharedRegistry[RateLimitState] = SharedRegistry()
     shares = [shared.acquire(token, lambda: RateLimitState(limits)) for token in ("one", "one", "another")]
     one, two, other = (RateLimiter(share.value, max_pause=300) for share in shares)
-    for pace in (one, two, one):
-        pace.acquire("user", waits)
+    for limiter in (one, two, one):
+        limiter.acquire("user", waits)
     with pytest.raises(TransientError):
         two.acquire("user", waits)
     other.acquire("user", waits)

@@ -1,4 +1,4 @@
-"""Three kinds of 429, a destination's wish to be left alone, and a worker that is being stopped."""
+"""Three kinds of 429, `Retry-After`, and a worker that is being stopped."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def until_midnight() -> float:
     return (datetime.combine(now.date() + timedelta(days=1), datetime.min.time(), UTC) - now).total_seconds()
 
 
-def test_a_quota_that_is_used_up_ends_the_requests_of_the_run(lab: Lab) -> None:
-    """What lasts longer than a minute is the day's: deferred until 00:00 UTC, and nothing more is asked."""
+def test_a_used_up_daily_quota_ends_the_requests_of_the_run(lab: Lab) -> None:
+    """429s for longer than a minute mean the daily limit: defer until 00:00 UTC, and send nothing more."""
     sandbox = lab.start(daily_quota=2)
     linkedin = lab.connect(sandbox, daily_limit_after=0.3, attempts=1000)
     audience = linkedin.create(SPEC)
@@ -50,8 +50,8 @@ def test_a_quota_that_is_used_up_ends_the_requests_of_the_run(lab: Lab) -> None:
     assert len(sandbox.requests("users")) == len(statuses)
 
 
-def test_the_limit_of_a_minute_is_waited_out_and_not_taken_for_the_days(lab: Lab) -> None:
-    """429s that end within a minute cost time and nothing else, and the next ones are judged afresh."""
+def test_the_limit_per_minute_is_waited_for_and_is_not_taken_for_the_daily_limit(lab: Lab) -> None:
+    """429s that end within a minute only cost time, and later ones are counted from zero."""
     sandbox = lab.start()
     linkedin = lab.connect(sandbox, daily_limit_after=0.3, attempts=1000)
     audience = linkedin.create(SPEC)
@@ -62,8 +62,8 @@ def test_the_limit_of_a_minute_is_waited_out_and_not_taken_for_the_days(lab: Lab
         assert reasons(linkedin, audience, adds(number)) == ["delivered"]
 
 
-def test_an_unlucky_thread_does_not_shut_an_endpoint_that_answers_others(lab: Lab) -> None:
-    """However long one batch is turned away: while another one gets through, the day is not over."""
+def test_one_throttled_thread_does_not_block_an_endpoint_that_answers_others(lab: Lab) -> None:
+    """However long one batch is throttled: while another succeeds, the daily limit is not reached."""
     sandbox = lab.start(users_per_minute=100_000)
     linkedin = lab.connect(sandbox, daily_limit_after=0.3, attempts=10_000, retry_timeout=1.5)
     audience = linkedin.create(SPEC)
@@ -78,21 +78,21 @@ def test_an_unlucky_thread_does_not_shut_an_endpoint_that_answers_others(lab: La
     assert lucky > 5
 
 
-def test_what_one_thread_learns_holds_for_all(lab: Lab) -> None:
-    """Threads that wait for their turn send nothing more once another has found the day's limit."""
+def test_what_one_thread_learns_applies_to_all(lab: Lab) -> None:
+    """Waiting threads send nothing more once another thread has reached the daily limit."""
     sandbox = lab.start()
     linkedin = lab.connect(sandbox)
     audience = linkedin.create(SPEC)
     linkedin.deliver(audience, adds(0), UNCONDITIONAL)
     sandbox.inject(Fault("429_daily", on="users", times=0, retry_after=3600))
     with ThreadPoolExecutor(4) as pool:
-        told = list(pool.map(lambda number: reasons(linkedin, audience, adds(number)), range(40)))
-    assert told == [["daily_limit"]] * 40
+        found = list(pool.map(lambda number: reasons(linkedin, audience, adds(number)), range(40)))
+    assert found == [["daily_limit"]] * 40
     assert len(sandbox.requests("users")) <= 1 + 4
 
 
-def test_a_long_wish_shuts_one_endpoint_and_leaves_the_others_open(lab: Lab) -> None:
-    """LinkedIn counts by endpoint, so companies go on where users are used up."""
+def test_a_long_retry_after_blocks_one_endpoint_only(lab: Lab) -> None:
+    """LinkedIn counts by endpoint, so companies continue while users are blocked."""
     sandbox = lab.start()
     linkedin = lab.connect(sandbox)
     audience = linkedin.create(SPEC)
@@ -108,8 +108,8 @@ def test_a_long_wish_shuts_one_endpoint_and_leaves_the_others_open(lab: Lab) -> 
     linkedin.check()
 
 
-def test_before_a_run_the_days_limit_says_when_to_come_back(lab: Lab) -> None:
-    """Neither a look nor a create is repeated; the error tells when it starts anew, and how long that is."""
+def test_before_a_run_the_daily_limit_is_an_error_with_the_time_of_its_reset(lab: Lab) -> None:
+    """Neither a find nor a create is repeated; the error contains the time of the reset, and the seconds until then."""
     for operation in ("find", "create"):
         sandbox = lab.start()
         linkedin = lab.connect(sandbox)
@@ -120,16 +120,16 @@ def test_before_a_run_the_days_limit_says_when_to_come_back(lab: Lab) -> None:
         assert len(sandbox.requests(operation)) == 1
 
 
-def test_a_full_account_is_never_taken_for_a_throttle(lab: Lab) -> None:
-    """SEGMENT_LIMIT_EXCEEDED comes as 429 too, but only deleting audiences helps."""
+def test_a_full_account_is_not_taken_for_a_rate_limit(lab: Lab) -> None:
+    """SEGMENT_LIMIT_EXCEEDED is a 429 too, but only deleting audiences helps."""
     sandbox = lab.start(segment_cap=0, retry_after=3600)
     with pytest.raises(ConfigurationError, match="1,000"):
         lab.connect(sandbox).create(SPEC)
     assert len(sandbox.requests("create")) == 1
 
 
-def test_trouble_with_a_wish_is_left_alone_for_that_long_by_all(lab: Lab) -> None:
-    """`Retry-After` counts whatever the status is; what was deferred carries the wish."""
+def test_all_threads_keep_the_retry_after_of_any_error(lab: Lab) -> None:
+    """`Retry-After` applies to any status, and deferred outcomes carry it."""
     sandbox = lab.start()
     linkedin = lab.connect(sandbox)
     audience = linkedin.create(SPEC)
@@ -145,8 +145,8 @@ def test_trouble_with_a_wish_is_left_alone_for_that_long_by_all(lab: Lab) -> Non
     assert caught.value.retry_after == pytest.approx(3600, abs=10)
 
 
-def test_a_short_wish_of_a_503_is_borne_out(lab: Lab) -> None:
-    """The repeated request leaves after the seconds that were asked for."""
+def test_a_short_retry_after_of_a_503_is_waited_for(lab: Lab) -> None:
+    """The repeated request leaves after the requested seconds."""
     sandbox = lab.start()
     linkedin = lab.connect(sandbox)
     audience = linkedin.create(SPEC)
@@ -170,7 +170,7 @@ def test_what_a_stopped_worker_never_sent_was_not_attempted(lab: Lab) -> None:
 
 @pytest.mark.parametrize("kind", ["503", "429", "not_found", "65601", "reset_after", "refuse_batch_silent"])
 def test_what_had_left_before_the_stop_was_attempted(lab: Lab, kind: str) -> None:
-    """A request that was answered badly, or not at all, is an attempt, also when its repetition was stopped."""
+    """A request that failed or had no answer is an attempt, also if its repetition was stopped."""
     sandbox = lab.start()
     slow = {"backoff_initial": 60.0, "backoff_max": 60.0, "new_audience_timeout": 60.0, "token_timeout": 60.0}
     linkedin = lab.connect(sandbox, **slow, retry_timeout=600.0, requests_per_minute=3)
@@ -187,8 +187,8 @@ def test_what_had_left_before_the_stop_was_attempted(lab: Lab, kind: str) -> Non
     assert [(outcome.reason, outcome.attempted) for outcome in outcomes] == [("stopped", True)] * 2
 
 
-def test_a_stop_is_heeded_before_a_token_is_fetched(lab: Lab) -> None:
-    """The token endpoint is LinkedIn too: no request to it is started any more."""
+def test_no_token_is_fetched_after_a_stop(lab: Lab) -> None:
+    """No request to the token endpoint is started either."""
     sandbox = lab.start()
     linkedin = lab.connect(sandbox)
     permit = RevocablePermit()
