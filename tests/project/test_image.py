@@ -160,9 +160,11 @@ def run_command(*command: str, cwd: Path | None = None) -> str:
     return ended.stdout
 
 
-def run_without_privileges(folder: Path, *words: str, environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+def run_without_privileges(
+    folder: Path, *arguments: str, environ: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
     """Run a command without permission to write, neither to its folder nor to its home."""
-    command: Sequence[str] = words
+    command: Sequence[str] = arguments
     if os.geteuid() == 0:
         # It may read all that root may, as the interpreter can be in the home of root, but write only its own files.
         only = "-all,+dac_read_search"
@@ -170,7 +172,7 @@ def run_without_privileges(folder: Path, *words: str, environ: Mapping[str, str]
         ids = [f"--reuid={IMAGE_USER}", f"--regid={IMAGE_USER}", "--clear-groups"]
         if shutil.which("setpriv") is None:
             pytest.skip("NO SETPRIV, the program is not tested without privileges: install util-linux")
-        command = ["setpriv", *ids, *rights, *words]
+        command = ["setpriv", *ids, *rights, *arguments]
     image = dict(pair.split("=", 1) for rest in arguments_of("ENV", 1) for pair in rest.split())
     kept = {key: value for key, value in image.items() if key != "PATH"}
     return subprocess.run(
@@ -207,8 +209,8 @@ def test_the_installed_program_writes_only_to_its_warehouse(program: Path, open_
         before = sorted(config_folder.iterdir())
         version = run_without_privileges(config_folder, str(program), "--version", environ=environ)
         check = run_without_privileges(config_folder, str(program), "validate", "--offline", environ=environ)
-        words = ("run", "--trigger", "schedule", "--json")
-        run = run_without_privileges(config_folder, str(program), *words, environ=environ)
+        arguments = ("run", "--trigger", "schedule", "--json")
+        run = run_without_privileges(config_folder, str(program), *arguments, environ=environ)
         assert (version.returncode, version.stdout.split()[0]) == (0, "warehouse-sync"), version.stderr
         assert check.returncode == 0, check.stderr
         assert run.returncode == 0, run.stderr
@@ -246,12 +248,12 @@ def worker(status: int) -> Iterator[int]:
         server.shutdown()
 
 
-def is_healthy(folder: Path, *words: str) -> bool:
+def is_healthy(folder: Path, *arguments: str) -> bool:
     """Return the result of the health check of the image when the first process has this command line."""
     (check,) = arguments_of("HEALTHCHECK", 1)
     program = json.loads(check[check.index("[") :])
     cmdline = folder / "cmdline"
-    cmdline.write_bytes(b"".join(word.encode() + b"\0" for word in words))
+    cmdline.write_bytes(b"".join(word.encode() + b"\0" for word in arguments))
     assert program[2].count("/proc/1/cmdline") == 1
     # Without --port the check uses the default port of serve.
     assert f", {arguments_of('EXPOSE', 1)[0]}); " in program[2]

@@ -45,9 +45,9 @@ def run_mypy(folder: Path, **blocks: str) -> str:
     for name, text in blocks.items():
         (folder / f"{name}.py").write_text(text)
     environ = {**os.environ, "MYPYPATH": f"{STUBS}{os.pathsep}{ROOT}"}
-    words = ["--config-file", "mypy.ini", "--cache-dir", str(folder / "cache"), *(f"{name}.py" for name in blocks)]
+    arguments = ["--config-file", "mypy.ini", "--cache-dir", str(folder / "cache"), *(f"{name}.py" for name in blocks)]
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", *words], cwd=folder, env=environ, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "mypy", *arguments], cwd=folder, env=environ, capture_output=True, text=True, check=False
     )
     return done.stdout + done.stderr
 

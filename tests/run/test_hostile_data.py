@@ -389,11 +389,11 @@ def load_named_config(
     return load_config(file)
 
 
-def run_command(world: World, *words: str) -> Any:
+def run_command(world: World, *arguments: str) -> Any:
     """Return what a command that must succeed prints as JSON."""
-    verb, *names = words
+    verb, *names = arguments
     done = CliRunner().invoke(app, ["--config", str(world.folder / "config.yaml"), verb, "--json", *names])
-    assert done.exit_code == 0, (words, done.output)
+    assert done.exit_code == 0, (arguments, done.output)
     return json.loads(done.stdout)
 
 

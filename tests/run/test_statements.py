@@ -92,10 +92,10 @@ def test_outcomes_are_written_at_intervals(world: World, impatient: None, monkey
     world.account["max_in_flight"] = 1
     world.fill({"id": number, "email": f"p{number}@example.com"} for number in range(40))
     world.sandbox.inject("slow:users:times=0:seconds=0.1")
-    began = time.monotonic()
+    started = time.monotonic()
     statements = run(world)
     written = [text for text in statements if text.startswith("UPDATE") and "delivered_add=" in text]
-    assert 2 <= len(written) <= (time.monotonic() - began) / interval + 1
+    assert 2 <= len(written) <= (time.monotonic() - started) / interval + 1
 
 
 @contextmanager

@@ -211,10 +211,13 @@ def pause(workers: Workers, world: World, moment: str) -> tuple[Worker, Sequence
     world.fill(rows)
     if moment in ("REMOVEs", "ADDs"):
         action = moment[:-1]
-        begun = len(answered(world, action))
+        answered_before = len(answered(world, action))
         world.sandbox.inject(f"slow:users:times=0:seconds=0.4:action={action}")
         worker = workers.run(world)
-        wait_until(lambda: len(answered(world, action)) > begun and under_way(world, "users") == 2, "they wait")
+        wait_until(
+            lambda: len(answered(world, action)) > answered_before and under_way(world, "users") == 2,
+            "its requests wait",
+        )
     elif moment == "token":
         world.sandbox.inject("slow:users:times=0:seconds=0.5")
         worker = workers.run(world)
@@ -290,9 +293,9 @@ def check_killed(workers: Workers, world: World, ahead: float) -> None:
     rows = people(range(200, 600))
     world.fill(rows)
     world.sandbox.inject("slow:users:times=0:seconds=0.2")
-    begun = len(answered(world, "REMOVE"))
+    answered_before = len(answered(world, "REMOVE"))
     worker = workers.run(world, clock=ahead)
-    wait_until(lambda: len(answered(world, "REMOVE")) > begun, "REMOVEs are under way")
+    wait_until(lambda: len(answered(world, "REMOVE")) > answered_before, "REMOVEs are under way")
     worker.send(signal.SIGKILL)
     assert worker.wait().code == -signal.SIGKILL
     (left,) = only(

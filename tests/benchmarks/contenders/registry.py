@@ -121,8 +121,8 @@ class ExternalContender(Contender):
         return f"{self._package} is not installed in {BENCH_PYTHON.parents[1]}" if result.returncode else None
 
     def command(self, setup: RunSetup) -> list[str]:
-        words = (setup.warehouse.name, _database(setup), str(setup.files), setup.sink.url)
-        return module_command(f"contenders.{self._module}", *words, python=str(BENCH_PYTHON))
+        arguments = (setup.warehouse.name, _database(setup), str(setup.files), setup.sink.url)
+        return module_command(f"contenders.{self._module}", *arguments, python=str(BENCH_PYTHON))
 
 
 def write_floor_script(setup: RunSetup) -> Path:
