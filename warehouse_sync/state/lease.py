@@ -48,7 +48,6 @@ class Lease:
         token: The number of this lease; each lease of the sync has a larger one.
         stop: Requests a stop of the run.
         context: The context variables for the log lines of the thread; replaced when more are known.
-
     """
 
     def __init__(self, state: State, key: SyncKey, token: int, deadline: float, stop: CancelToken) -> None:
@@ -118,7 +117,6 @@ class Lease:
         Returns:
             True when no further request may be started: a stop was requested, or the lease is lost or could not be
             renewed.
-
         """
         return self._cancelled.wait(seconds) or self.stop.requested or not self.permits_request()
 

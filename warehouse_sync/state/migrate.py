@@ -24,7 +24,6 @@ def current_version(state: State) -> str | None:
 
     Raises:
         StateDamaged: The version is not known.
-
     """
     warehouse = state.warehouse
     with warehouse.connect("read the version of the state schema") as connection:
@@ -45,7 +44,6 @@ def is_current(state: State) -> bool:
 
     Raises:
         ConfigurationError: It is newer; writing to it could damage it.
-
     """
     version = current_version(state)
     if version is None or version == SCHEMA_VERSION:
@@ -63,7 +61,6 @@ def is_readable(state: State) -> bool:
 
     Raises:
         ConfigurationError: It belongs to another release.
-
     """
     if is_current(state):
         return True

@@ -21,7 +21,6 @@ class SeqRanges:
 
     Attributes:
         ranges: The first and the last value of each range.
-
     """
 
     ranges: list[tuple[int, int]] = field(default_factory=list)
@@ -62,7 +61,6 @@ def add_operations(
         outcome: Their outcome; it counts as one attempt more if `outcome.attempted`.
         dead: Whether an operation is dead from now on.
         next_attempt_at: When an operation that is not dead is due.
-
     """
     _add_rows(
         state,

@@ -40,7 +40,6 @@ class Run:
         audience_id: The audience that it was promoted for.
         promoted: Whether it was promoted.
         recipe: The hash of what made its members from rows; None when rows were not hashed.
-
     """
 
     run_id: int
@@ -108,7 +107,6 @@ def begin(
 
     Raises:
         LeaseLost: Another worker has taken over.
-
     """
     number = _take_next_number(state, lease)
     slug = table_slug(lease.key)
@@ -211,7 +209,6 @@ def finish(state: State, lease: Lease, run_id: int, tick: datetime | None, **val
 
     Raises:
         LeaseLost: Another worker has taken over.
-
     """
     with state.fenced(lease.key, lease.token, "record the end of the run") as connection:
         connection.execute(sa.update(state.tables.runs).where(state.tables.runs.c.run_id == run_id).values(**values))
@@ -228,7 +225,6 @@ def promote(state: State, connection: sa.Connection, run_id: int, audience: Audi
         run_id: The run.
         audience: The audience that the run feeds.
         watermark: The last `seq` that needs no delivery.
-
     """
     runs = state.tables.runs
     connection.execute(

@@ -21,7 +21,6 @@ class SyncKey:
         sync: The name of the sync.
         destination: The name of the destination that it feeds.
         audience_key: Which of its audiences; empty for the only one.
-
     """
 
     sync: str
@@ -51,7 +50,6 @@ class State:
     Attributes:
         warehouse: The warehouse.
         tables: Its state tables.
-
     """
 
     def __init__(self, warehouse: Warehouse) -> None:
@@ -72,7 +70,6 @@ class State:
 
         Raises:
             LeaseLost: Another worker has taken over.
-
         """
         with self.warehouse.write(action) as connection:
             syncs = self.tables.syncs

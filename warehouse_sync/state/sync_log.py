@@ -96,7 +96,6 @@ def add_rejected_rows(
         previous: The snapshot before; None when there is none.
         rejected: The number of such rows in `current`. With 0 the statement inserts nothing without a scan, but still
             fails when the log cannot be written.
-
     """
     condition: sa.ColumnElement[bool] = current.c.reason.is_not(None) if rejected else sa.false()
     if rejected and previous is not None:

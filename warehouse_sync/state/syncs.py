@@ -23,7 +23,6 @@ class SyncRow:
         audience_id: The id of the audience; None before the first promoted run.
         promoted_run: The number of the run; None before the first.
         generation: The generation of the sync's own audience, from 1; raised when a fresh one replaces it.
-
     """
 
     audience_type: str | None = None
@@ -109,7 +108,6 @@ def set_promoted_run(
         run_id: The run.
         audience: The audience that the run feeds.
         generation: The generation of the sync's own audience.
-
     """
     syncs = state.tables.syncs
     connection.execute(
@@ -128,7 +126,6 @@ class ScheduleState:
         is_leased: A worker runs the sync now.
         retry_in: The seconds until an operation of the retry queue is due, 0 or less when one is due; None when none
             waits.
-
     """
 
     last_tick: datetime | None = None

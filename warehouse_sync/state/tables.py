@@ -28,7 +28,6 @@ class StateTables:
         runs: One row per run.
         sync_log: One row per operation and outcome, and per rejected row of the query.
         retry_queue: One row per operation that was deferred, or that is dead.
-
     """
 
     def __init__(self, schema: str) -> None:

@@ -37,7 +37,6 @@ class ModelColumn(NamedTuple):
     Attributes:
         name: The name that the query gives it.
         inner_name: The name under which `Warehouse.model()` yields it.
-
     """
 
     name: str
@@ -53,7 +52,6 @@ class Warehouse(Tables):
         lease_seconds: The seconds after which a worker that does not renew its lease loses it.
         url: The address, with the credentials.
         engine: The SQLAlchemy engine.
-
     """
 
     record_interval = 5.0
@@ -93,7 +91,6 @@ class Warehouse(Tables):
         Raises:
             ConfigurationError: The warehouse refuses the connection; the operator must act. Nothing was touched.
             WarehouseUnavailable: The warehouse does not answer, or another process holds it.
-
         """
         try:
             with self.engine.connect() as connection:
@@ -136,7 +133,6 @@ class Warehouse(Tables):
 
         Raises:
             WarehouseSyncError: As `translate_error` returns it.
-
         """
         try:
             with self.engine.connect() as connection:
@@ -206,7 +202,6 @@ class Warehouse(Tables):
 
         Returns:
             The statements; none where the warehouse has no roles.
-
         """
         return []
 
@@ -225,7 +220,6 @@ class Warehouse(Tables):
 
         Raises:
             QueryFailed: The server refuses the query.
-
         """
         with self.connect("read the columns of the query") as connection:
             result = connection.execute(sa.select(sa.text("*")).select_from(self.model(sql)).where(sa.false()))
@@ -268,7 +262,6 @@ class Warehouse(Tables):
             after: The last `seq` before the stream.
             last: The last `seq` of the stream.
             size: The largest number of elements in a batch.
-
         """
         select = select_operations(changes, text, after, last).order_by(changes.c.seq)
         result = connection.execution_options(stream_results=True, yield_per=size).execute(select)

@@ -113,7 +113,6 @@ class Dialect:
         Args:
             own: The identifiers of the member, by field.
             others: Its other fields.
-
         """
         return self.digest(self.concat(self.encode_values(own), sa.literal("|", sa.Text), self.encode_values(others)))
 
@@ -127,7 +126,6 @@ class Dialect:
         Args:
             salt: Differs per installation, so that the hashes mean nothing elsewhere.
             texts: All values of the row.
-
         """
         return sa.cast(sa.null(), sa.BigInteger)
 

@@ -109,7 +109,6 @@ def problem(
         cleaned: The result of `clean`.
         hash_pii: Whether the query yields plain addresses, to be hashed here.
         suspicious: The result of `may_contain_address` for the row: only such rows are searched for addresses.
-
     """
     length = sa.func.length(cleaned)
     match field.normaliser:
@@ -211,7 +210,6 @@ def reject_reason(fields: AudienceFields, cleaned: Mapping[str, Text], problems:
         fields: The fields of the audience.
         cleaned: The results of `clean`, by name of the mapped fields.
         problems: The results of `problem`, by name of the mapped fields.
-
     """
     mapped = [field for field in fields.identifiers if field.name in cleaned]
     cases = [

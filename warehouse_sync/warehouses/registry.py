@@ -17,7 +17,6 @@ def make_warehouse(config: WarehouseConfig) -> Warehouse:
 
     Raises:
         ConfigurationError: The driver is not installed.
-
     """
     scheme = config.url.get_secret_value().partition(":")[0]
     backend = scheme.partition("+")[0].lower()

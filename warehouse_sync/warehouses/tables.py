@@ -16,7 +16,6 @@ class Tables:
 
     Attributes:
         schema: The schema of the worker's own tables.
-
     """
 
     schema: str
@@ -71,7 +70,6 @@ class Tables:
             temporary: Drop the table with the connection.
             ordered_by: A column by whose ranges the table is read, for engines that find rows by their position. Such
                 a table is read once or twice and dropped after the next run.
-
         """
         connection.execute(sa.CreateTableAs(select, table.name, schema=table.schema, temporary=temporary))
 
@@ -100,7 +98,6 @@ class Tables:
 
         Returns:
             None for engines that number rows by themselves, or not more cheaply than by writing the snapshot again.
-
         """
         return None
 
@@ -112,7 +109,6 @@ class Tables:
 
         Returns:
             None where there are no such numbers.
-
         """
         return None
 

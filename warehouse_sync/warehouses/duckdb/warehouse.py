@@ -43,7 +43,6 @@ class DuckDB(Warehouse):
 
     Attributes:
         memory_limit: The number of bytes that the engine may use.
-
     """
 
     dialect = DuckDBDialect()

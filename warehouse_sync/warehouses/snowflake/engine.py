@@ -18,7 +18,6 @@ def make_engine(url: sa.URL, arguments: Mapping[str, Any] | None = None, **optio
         url: The URL.
         arguments: Arguments of the connector.
         options: Options of `sqlalchemy.create_engine`.
-
     """
     given = dict(url.query)
     address: dict[str, Any] = {name: str(given.pop(name)) for name in ("host", "port", "protocol") if name in given}

@@ -96,7 +96,6 @@ class Snowflake(Warehouse):
             lease_seconds: The seconds after which a worker that does not renew its lease loses it.
             private_key: The key to log in with: DER of PKCS #8, not encrypted.
             oauth_token: The access token to log in with. Without both, the URL says how to log in.
-
         """
         self._login = login_arguments(private_key, oauth_token)
         self._tag = ""
