@@ -48,13 +48,13 @@ def expire(state: State) -> None:
 
 
 def row(state: State) -> sa.Row[tuple[object, ...]]:
-    with state.warehouse.connect("look") as connection:
+    with state.warehouse.connect("read the row") as connection:
         return connection.execute(sa.select(state.tables.syncs)).one()
 
 
 def is_held(state: State) -> bool:
     """Return whether the lease lasts, by the warehouse's clock."""
-    with state.warehouse.connect("look at the lease") as connection:
+    with state.warehouse.connect("read the lease") as connection:
         lasts = state.tables.syncs.c.lease_expires_at > state.warehouse.dialect.utc_now()
         return connection.scalar(sa.select(sa.func.count()).select_from(state.tables.syncs).where(lasts)) == 1
 
@@ -66,7 +66,7 @@ def take(state: State) -> Lease:
 
 
 def test_only_one_worker_gets_it(state: State) -> None:
-    """While one worker holds the lease another one gets none; when it is given back, the next one does."""
+    """While one worker holds the lease another one gets none; after its release the next one does."""
     first = take(state)
     assert Lease.take(state, KEY) is None
     first.release()
@@ -81,7 +81,7 @@ def test_two_syncs_have_two_leases(state: State) -> None:
 
 
 def test_one_of_many_workers_at_once_takes_it(state: State) -> None:
-    """Of twenty workers that ask at the same time exactly one gets it."""
+    """Of twenty workers that take it at the same time exactly one gets it."""
     got: list[Lease | None] = []
     start = threading.Barrier(20)
 
@@ -135,14 +135,14 @@ def test_an_expired_one_is_taken_over_and_its_old_holder_is_fenced_off(state: St
 
 
 def test_what_a_fenced_off_worker_wrote_is_rolled_back(state: State) -> None:
-    """A write that is refused leaves nothing behind."""
+    """A write that is refused changes nothing."""
     old = take(state)
     run = runs.begin(state, old, RunKind.DIFF, "manual", "", None)
     expire(state)
     take(state)
     with pytest.raises(LeaseLost):
         runs.update(state, old, run.run_id, phase="deliver")
-    with state.warehouse.connect("look") as connection:
+    with state.warehouse.connect("read the row") as connection:
         assert connection.scalar(sa.select(state.tables.runs.c.phase)) == "snapshot"
 
 
@@ -170,7 +170,7 @@ def test_it_is_renewed_while_its_holder_lives(warehouse: Warehouse, state: State
 
 
 def test_a_suspended_worker_finds_out_before_it_sends(warehouse: Warehouse, state: State, clock: LeaseClock) -> None:
-    """A worker that slept past its lease asks before the next request: taken over, it sends nothing any more."""
+    """A worker that slept past its lease checks it before the next request; after a takeover it sends nothing more."""
     lease = take(state)
     assert lease.permits_request()
     assert lease.is_valid()
@@ -187,7 +187,7 @@ def test_a_suspended_worker_finds_out_before_it_sends(warehouse: Warehouse, stat
 def test_a_suspended_worker_continues_if_no_other_took_over(
     warehouse: Warehouse, state: State, clock: LeaseClock
 ) -> None:
-    """A worker that slept past its lease, which no other worker took, renews it and goes on."""
+    """A worker that slept past its lease, which no other worker took, renews it and continues."""
     lease = take(state)
     clock.advance(1.5 * warehouse.lease_seconds)
     expire(state)
@@ -212,7 +212,7 @@ def test_an_unreachable_warehouse_stops_the_sending(
 
 
 def test_it_is_renewed_from_many_threads(warehouse: Warehouse, state: State, clock: LeaseClock) -> None:
-    """Threads that all make sure of the lease before each of their requests keep it, under the token that it had."""
+    """Threads that all check the lease before each of their requests keep it, with its token."""
     with take(state) as lease:
         token = lease.token
 

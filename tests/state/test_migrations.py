@@ -32,7 +32,7 @@ def test_migrations_create_the_tables_that_the_code_expects(warehouse: Warehouse
     """After migrating, tables, columns, types and nullability are those of state/tables.py."""
     state = State(warehouse)
     migrate(state)
-    with warehouse.connect("look at the tables") as connection:
+    with warehouse.connect("read the tables") as connection:
         inspector = sa.inspect(connection)
         made = set(inspector.get_table_names(schema=warehouse.schema))
         assert made == {table.name for table in state.tables.metadata.tables.values()} | {VERSION_TABLE}
@@ -96,7 +96,7 @@ def test_a_newer_schema_is_left_alone(warehouse: Warehouse) -> None:
 
 
 def test_each_older_version_is_migrated_with_its_rows(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A schema of any earlier release, with a sync in it, ends as the newest one; the sync's row is kept."""
+    """A schema of any earlier release, with a sync in it, becomes the newest one; the sync's row is kept."""
     state = State(warehouse)
     upgrade = command.upgrade
     monkeypatch.setattr(command, "upgrade", lambda config, _: upgrade(config, "0001"))
@@ -113,7 +113,7 @@ def test_each_older_version_is_migrated_with_its_rows(warehouse: Warehouse, monk
         )
     assert migrate(state)
     assert is_current(state)
-    with warehouse.connect("look") as connection:
+    with warehouse.connect("read") as connection:
         syncs = state.tables.syncs
         row = connection.execute(sa.select(syncs.c.promoted_run, syncs.c.lease_token, syncs.c.generation)).one()
     assert tuple(row) == (7, 3, 1)
@@ -122,7 +122,7 @@ def test_each_older_version_is_migrated_with_its_rows(warehouse: Warehouse, monk
 def test_a_schema_with_an_unusual_name(warehouse: Warehouse) -> None:
     """Quotes, spaces and capitals in the schema's name are part of the name."""
     if warehouse.url.drivername == "snowflake":
-        pytest.skip("on Snowflake the configuration takes plain names only: see config_values.schema_problem")
+        pytest.skip("on Snowflake the configuration takes plain names only: see config.types.find_schema_problem")
     warehouse.schema = 'It\'s "My" %Schema'
     state = State(warehouse)
     assert migrate(state)

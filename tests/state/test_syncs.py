@@ -48,12 +48,12 @@ def read_schedule_state(world: World) -> ScheduleState:
         warehouse.close()
 
 
-def run(world: World, tick: datetime, **wish: Any) -> RunReport:
-    return run_sync(world.config, SYNC, trigger="schedule", tick=tick, **wish)
+def run(world: World, tick: datetime, **options: Any) -> RunReport:
+    return run_sync(world.config, SYNC, trigger="schedule", tick=tick, **options)
 
 
 def test_a_tick_is_run_once(world: World) -> None:
-    """Whoever comes with it again, or with an older one, is skipped under the lease and leaves no row."""
+    """A run with the same or an older tick is skipped under the lease and leaves no row."""
     assert run(world, NOON).status is RunStatus.SUCCEEDED
     assert read_schedule_state(world) == ScheduleState(NOON, False, None)
     for tick in (NOON, NOON - HOUR):
@@ -68,7 +68,7 @@ def test_a_tick_is_run_once(world: World) -> None:
 
 
 def test_which_runs_complete_their_tick(world: World) -> None:
-    """A blocked or failed one is; one that could not get at the destination, or into the sync, is not."""
+    """A blocked or failed run does; one that could not reach the destination, or not get the lease, does not."""
     world.changes["guard"] = {"min_members": 1}
     run(world, NOON)
     world.fill([])
@@ -81,7 +81,7 @@ def test_which_runs_complete_their_tick(world: World) -> None:
             run(world, NOON + 2 * HOUR)
         assert read_schedule_state(world).last_tick == NOON + 2 * HOUR
     del world.changes["model"]
-    world.changes["audience"] = {"type": "user", "name": "Made anew"}
+    world.changes["audience"] = {"type": "user", "name": "Created again"}
     world.sandbox.inject(Fault("503", on="create", times=0))
     with pytest.raises(DestinationUnavailable):
         run(world, NOON + 3 * HOUR)
@@ -94,7 +94,7 @@ def test_which_runs_complete_their_tick(world: World) -> None:
 
 
 def test_when_the_retry_queue_is_due(world: World) -> None:
-    """In as many seconds as the first operation has to wait; at once where a worker has died in its delivery."""
+    """After the seconds that the first operation has to wait; at once if a worker died during delivery."""
     world.sandbox.inject(Fault("503", on="users", times=0))
     run(world, NOON)
     found = read_schedule_state(world)
@@ -113,7 +113,7 @@ def test_when_the_retry_queue_is_due(world: World) -> None:
 
 
 def test_where_a_schedule_starts(world: World) -> None:
-    """A sync that was never served counts as run up to its newest tick; nobody else is touched."""
+    """A sync that was never served counts as run up to its newest tick; no other sync is touched."""
     warehouse = make_warehouse(world.config.warehouses["analytics"])
     run(world, NOON)
     warehouse.open()

@@ -30,7 +30,7 @@ def old(world: World) -> World:
 
 
 def test_a_run_continues_from_a_snapshot_without_row_hashes(old: World) -> None:
-    """Whoever left since is removed, whoever joined is added, and from then on rows are recognised."""
+    """Members that left since are removed, those that joined are added, and from then on rows are reused."""
     old.fill([BOB, CID])
     assert old.run().delivered.remove == 1
     old.check([BOB, CID])
@@ -40,7 +40,7 @@ def test_a_run_continues_from_a_snapshot_without_row_hashes(old: World) -> None:
 
 
 def test_a_retry_pass_and_a_plan_continue_from_it(old: World) -> None:
-    """Neither wants more of the older snapshot than it has."""
+    """Neither needs more of the older snapshot than it has."""
     old.fill([BOB])
     assert old.plan().planned.remove == 1
     old.retry()

@@ -252,7 +252,7 @@ def test_sql_agrees_with_the_reference_in_python(
     ],
 )
 def test_published_vectors(warehouse: Warehouse, sql: str, expected: str) -> None:
-    """Hashes that others have published come out of each warehouse."""
+    """Each warehouse computes the hashes that others have published."""
     field = FIELDS["user", "sha256_email"]
     cleaned = sa.select(
         normalisers.clean(warehouse.dialect, field, sa.literal_column(sql, sa.Text)).label("cell")
@@ -314,7 +314,7 @@ def test_different_values_are_encoded_differently(
 def test_a_fingerprint_changes_with_any_value_but_not_with_an_empty_field(
     warehouse: Warehouse, given_tuples: list[tuple[str | None, ...]]
 ) -> None:
-    """Two tuples have one fingerprint only if they are equal; a field that is mapped anew changes whoever has it."""
+    """Only equal tuples have the same fingerprint; a newly mapped field changes only members with a value in it."""
     names = ("a", "b", "ab")
     rows = sa.values(sa.column("place", sa.Integer), *(sa.column(name, sa.Text) for name in names), name="given")
     rows = rows.data([(place, *row) for place, row in enumerate(given_tuples)])
@@ -330,7 +330,7 @@ def test_a_fingerprint_changes_with_any_value_but_not_with_an_empty_field(
 
 @pytest.mark.parametrize("item", ["a\\u0000b", "\\ud800", "\\udc00\\ud800"])
 def test_a_json_column_that_the_server_cannot_read_is_not_a_list(warehouse: Warehouse, item: str) -> None:
-    """PostgreSQL stores escapes in a json column that it cannot turn into text: left out, and nothing fails."""
+    """PostgreSQL stores escapes in a json column that it cannot convert to text: left out without an error."""
     if warehouse.url.drivername == "duckdb" and "u0000" not in item:
         pytest.skip("DuckDB refuses to store it")
     if warehouse.url.drivername == "snowflake":
@@ -349,7 +349,7 @@ def test_a_json_column_that_the_server_cannot_read_is_not_a_list(warehouse: Ware
 
 @pytest.mark.parametrize("key", FIELDS, ids="-".join)
 def test_nul_characters_are_removed(warehouse: Warehouse, key: tuple[str, str]) -> None:
-    """Only DuckDB's texts hold NUL: with it a value becomes what it becomes without it."""
+    """Only DuckDB has NUL in texts: the result is the same as without it."""
     if warehouse.url.drivername != "duckdb":
         pytest.skip("no text holds NUL here")
     plain = ["ann@example.com", "Oil, Gas", '["a", "b"]', "www.example.com", "42", "de", str(UUID(int=7))]

@@ -101,7 +101,7 @@ def test_an_oauth_token_is_sent_as_it_is(world: World, snowflake: SnowflakeServe
 
 
 def test_sessions_are_set_up_for_a_worker(world: World, snowflake: SnowflakeServer) -> None:
-    """A session is not kept alive for nothing, waits for locks no longer than a lease, and reckons in UTC."""
+    """A session is not kept alive when idle, waits for locks no longer than a lease, and uses UTC."""
     sent = logged_in(world, snowflake)["SESSION_PARAMETERS"]
     assert str(sent["LOCK_TIMEOUT"]) == "60"
     assert sent["TIMEZONE"] == "UTC"
@@ -109,14 +109,14 @@ def test_sessions_are_set_up_for_a_worker(world: World, snowflake: SnowflakeServ
 
 
 def test_a_refused_login_ends_before_anything_is_touched(world: World) -> None:
-    """A wrong password is the operator's to mend: exit 2, with the place in the configuration and no secret."""
+    """A wrong password is for the operator to correct: exit 2, with the place in the configuration and no secret."""
     world.url = world.url.replace("worker:", f"{STRANGER}:")
     with pytest.raises(ConfigurationError, match=r"warehouses\.analytics\.url: cannot connect.*Incorrect username"):
         world.run()
 
 
 def test_an_unreachable_server_is_reported(world: World, snowflake: SnowflakeServer) -> None:
-    """The address stands in the message, the password does not."""
+    """The message contains the address and not the password."""
     world.url = world.url.replace(str(snowflake.port), "1")
     with pytest.raises(WarehouseUnavailable, match="cannot connect to snowflake://local") as failure:
         world.run()
@@ -124,18 +124,18 @@ def test_an_unreachable_server_is_reported(world: World, snowflake: SnowflakeSer
 
 
 def test_every_statement_of_a_run_carries_its_tag(world: World, snowflake: SnowflakeServer) -> None:
-    """In the query history each statement of a run tells the sync, and from the run's number on the run."""
+    """In the query history each statement of a run names the sync, and once the run has a number, also the run."""
     world.fill(PEOPLE)
     before = len(snowflake.statements(world.url))
     world.run()
-    tags = [told["tag"] for told in snowflake.statements(world.url)[before:]]
+    tags = [statement["tag"] for statement in snowflake.statements(world.url)[before:]]
     assert set(tags) == {"warehouse_sync:people", "warehouse_sync:people:1"}
     assert tags == sorted(tags)
     assert tags.count("warehouse_sync:people:1") > 20
 
 
 def test_a_tag_is_quoted(warehouse: Snowflake, warehouse_url: str, snowflake: SnowflakeServer) -> None:
-    """Whatever a sync is called, its tag is one text."""
+    """The tag is one text for any name of a sync."""
     with warehouse.connect("begin") as connection:
         connection.execute(sa.select(1))
     warehouse.tag_session("it's \\ odd")
@@ -170,7 +170,7 @@ def test_the_users_tables_are_searched_in_the_schema_of_the_url(world: World) ->
 
 
 def test_scattered_numbers_are_one_parameter(warehouse: Snowflake) -> None:
-    """Twenty thousand numbers apart from each other, and a long range, are one short condition."""
+    """Twenty thousand scattered numbers and a long range are one short condition."""
     number = sa.column("n", sa.BigInteger)
     ranges = [(n, n) for n in range(1, 40_001, 2)] + [(50_000, 59_999), (70_001, 70_003)]
     condition = warehouse.dialect.in_ranges(number, ranges)
@@ -193,7 +193,7 @@ def test_a_server_without_sha_512_is_refused(warehouse: Snowflake, monkeypatch: 
 def test_a_server_that_reads_patterns_differently_is_refused(
     warehouse: Snowflake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What tells an address from a hash must mean the same there."""
+    """The patterns that distinguish an address from a hash must work the same there."""
     monkeypatch.setattr(warehouse.dialect, "matches", lambda value, _: value == "ann@example.com")
     with pytest.raises(ConfigurationError, match="regular expressions"):
         warehouse.open()
@@ -203,7 +203,7 @@ MODELS = ["people", "crm.people", 'other."My s".x', "crm.people"]
 
 
 def test_the_grants_are_those_of_the_documentation(warehouse_url: str) -> None:
-    """What `grants` prints is in Snowflake's words, with each right once, in both variants."""
+    """`grants` prints Snowflake's statements, each grant once, in both variants."""
     url = "snowflake://u@acc/crm/app?warehouse=sync_wh&role=syncer"
     warehouse = Snowflake("analytics", url, "warehouse_sync", 60.0, oauth_token="token")
     tables = [parse_table_name(name) for name in MODELS]
@@ -226,7 +226,7 @@ def test_the_grants_are_those_of_the_documentation(warehouse_url: str) -> None:
     assert set(itself) - set(granted) == {"GRANT CREATE SCHEMA ON DATABASE CRM TO ROLE SYNCER"}
 
 
-# --- migrations and keys, where tables come and go at once and keys are not kept unique
+# --- migrations and keys: DDL commits at once, and keys are not enforced
 
 
 def another(warehouse: Snowflake) -> Snowflake:
@@ -234,14 +234,14 @@ def another(warehouse: Snowflake) -> Snowflake:
 
 
 def test_two_workers_may_migrate_at_once(warehouse: Snowflake) -> None:
-    """The second one waits, finds all done, and there is one installation."""
+    """The second one waits and finds everything done, and there is one installation."""
     states = [State(warehouse), State(another(warehouse))]
     failures: list[BaseException] = []
 
     def one(state: State) -> None:
         try:
             migrate(state)
-        except BaseException as error:  # noqa: BLE001 - told by the test's own thread
+        except BaseException as error:  # noqa: BLE001 - raised again by the thread of the test
             failures.append(error)
 
     threads = [threading.Thread(target=one, args=(state,)) for state in states]
@@ -251,7 +251,7 @@ def test_two_workers_may_migrate_at_once(warehouse: Snowflake) -> None:
         thread.join()
     assert not failures
     assert is_current(states[0])
-    with warehouse.connect("look") as connection:
+    with warehouse.connect("read") as connection:
         assert connection.scalar(sa.select(sa.func.count()).select_from(states[0].tables.installation)) == 1
         assert not warehouse.has_table(connection, MIGRATION_LOCK_TABLE)
     states[1].warehouse.close()
@@ -273,7 +273,7 @@ def test_an_interrupted_migration_is_repeated(warehouse: Snowflake, monkeypatch:
 
 
 def test_the_lock_of_a_dead_worker_is_taken_over(warehouse: Snowflake, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that died while it migrated keeps others out for ten minutes, and not for ever."""
+    """A worker that died while it migrated blocks others for ten minutes only."""
     monkeypatch.setattr("warehouse_sync.warehouses.snowflake.warehouse.MIGRATION_LOCK_TIMEOUT", 0.0)
     with warehouse.write("pretend") as connection:
         warehouse.create_schema(connection)
@@ -287,7 +287,7 @@ def test_the_lock_of_a_dead_worker_is_taken_over(warehouse: Snowflake, monkeypat
 
 
 def test_a_sync_has_one_row_when_workers_create_it_at_once(warehouse: Snowflake) -> None:
-    """Workers that make a sync's row at once wait for each other, since the key is not kept unique."""
+    """Workers that create the row of a sync at the same time wait for each other, because the key is not enforced."""
     state = State(warehouse)
     migrate(state)
     key = SyncKey("people", "ads")
@@ -297,7 +297,7 @@ def test_a_sync_has_one_row_when_workers_create_it_at_once(warehouse: Snowflake)
     assert lease is not None
     writes = [text.split()[0] + " " + text.split()[1] for text in sent if text.startswith(("UPDATE", "INSERT"))]
     assert writes[:2] == ["UPDATE warehouse_sync.installation", "INSERT INTO"]
-    with warehouse.connect("look") as connection:
+    with warehouse.connect("read") as connection:
         assert connection.scalar(sa.select(sa.func.count()).select_from(state.tables.syncs)) == 1
 
 
@@ -313,7 +313,7 @@ class Refused(Exception):
 
 
 @pytest.mark.parametrize(
-    ("errno", "sqlstate", "message", "kind", "told"),
+    ("errno", "sqlstate", "message", "kind", "expected"),
     [
         (2003, "42S02", "002003 (42S02): Object 'CRM.PEOPLE' does not exist", QueryFailed, "Object 'CRM.PEOPLE' does"),
         (3001, "42501", "Insufficient privileges to operate on schema 'X'", QueryFailed, "Insufficient privileges"),
@@ -327,18 +327,18 @@ class Refused(Exception):
     ],
 )
 def test_errors_are_classified_by_what_happens_next(
-    warehouse: Snowflake, errno: int, sqlstate: str | None, message: str, kind: type[Exception], told: str
+    warehouse: Snowflake, errno: int, sqlstate: str | None, message: str, kind: type[Exception], expected: str
 ) -> None:
     """Names and rights are shown, values of rows are not, and a session that is over is tried again later."""
     raised = sa.exc.OperationalError("select 1", None, Refused(message, errno, sqlstate))
     error = warehouse.translate_error(raised, "test")
     assert type(error) is kind
-    assert told in str(error)
+    assert expected in str(error)
     assert "ann@" not in str(error)
 
 
 def test_all_problems_of_a_login_are_reported_at_once(world: World, key: rsa.RSAPrivateKey, tmp_path: Path) -> None:
-    """What contradicts itself about logging in is refused by its path, before anything is opened."""
+    """Contradictory login settings are refused with their paths, before anything is opened."""
     cases: list[tuple[dict[str, Any], str, str]] = [
         ({"private_key": pem(key)}, "private_key", "one way to log in is enough"),
         ({"oauth_token": "token"}, "oauth_token", "one way to log in is enough"),
@@ -395,7 +395,7 @@ def test_variant_and_array_columns_are_lists(companies: World) -> None:
 
 
 def test_a_missing_driver_is_reported(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message says what to install, and nothing of the driver is imported before it is needed."""
+    """The message says what to install, and the driver is not imported before it is needed."""
     import sys
 
     config = load_config(world.folder / "config.yaml") if (world.folder / "config.yaml").exists() else world.config

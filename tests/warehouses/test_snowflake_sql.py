@@ -1,6 +1,6 @@
 """The SQL that the real service gets for whole runs, pinned in a file that people can read.
 
-Written anew with `WAREHOUSE_SYNC_WRITE_GOLDEN=1 python -m pytest tests/warehouses/test_snowflake_sql.py`.
+Rewrite it with `WAREHOUSE_SYNC_WRITE_GOLDEN=1 python -m pytest tests/warehouses/test_snowflake_sql.py`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ pytestmark = [
 
 
 class Recorded:
-    """Each statement of a run, as it is sent, behind the phase that it belongs to."""
+    """Each statement of a run as it is sent, after the phase that it belongs to."""
 
     def __init__(self) -> None:
         self.phase = "open and check"
@@ -94,7 +94,7 @@ def render(runs: dict[str, Recorded]) -> str:
 
 
 def test_the_sql_of_a_run_equals_the_reviewed_sql(world: World) -> None:
-    """First run, changed run, a run with rejected rows: the file tells every statement of each."""
+    """First run, changed run, a run with rejected rows: the file has every statement of each."""
     people: list[dict[str, Any]] = [
         {"id": n, "email": f"p{n}@example.com", "device": f"{n:032x}", "country": "de"} for n in range(1, 6)
     ]
@@ -108,11 +108,11 @@ def test_the_sql_of_a_run_equals_the_reviewed_sql(world: World) -> None:
     found = render(runs)
     if os.environ.get("WAREHOUSE_SYNC_WRITE_GOLDEN"):
         GOLDEN.write_text(found)
-    assert found == GOLDEN.read_text(), "written anew with WAREHOUSE_SYNC_WRITE_GOLDEN=1, then reviewed by its diff"
+    assert found == GOLDEN.read_text(), "rewrite it with WAREHOUSE_SYNC_WRITE_GOLDEN=1, then review its diff"
 
 
 def test_the_tables_of_runs_are_transient_and_in_order(world: World) -> None:
-    """What each run makes has no fail-safe; changes lie in the order of `seq`, so that a window reads few of them."""
+    """Tables of runs have no fail-safe; changes are stored in the order of `seq`, so a range reads few partitions."""
     world.fill([{"id": 1, "email": "ann@example.com"}])
     with recorded() as run:
         run_sync(world.config, SYNC, events=Events(run.listen))
@@ -125,7 +125,7 @@ def test_the_tables_of_runs_are_transient_and_in_order(world: World) -> None:
 
 
 def test_parameters_hold_all_values(world: World) -> None:
-    """No name of a sync, no reason and no time stands in a statement that writes: histories show statements."""
+    """No statement that writes contains a name of a sync, a reason or a time: the query history shows statements."""
     world.fill([{"id": 1, "email": "ann@example.com"}, {"id": 2}])
     with recorded() as run:
         run_sync(world.config, SYNC, events=Events(run.listen))

@@ -47,7 +47,7 @@ def scalar(warehouse: Warehouse, expression: Any) -> Any:
 
 
 def test_a_table_is_created_from_a_select(warehouse: Warehouse) -> None:
-    """CREATE TABLE AS takes constants with quotes, backslashes, colons and per cent signs as they stand."""
+    """CREATE TABLE AS keeps constants with quotes, backslashes, colons and per cent signs unchanged."""
     make_numbers(warehouse, 10)
     with warehouse.connect("read numbers") as connection:
         rows = connection.execute(sa.select(NUMBERS).where(NUMBERS.c.n <= 2).order_by(NUMBERS.c.n)).all()
@@ -55,7 +55,7 @@ def test_a_table_is_created_from_a_select(warehouse: Warehouse) -> None:
 
 
 def test_dropping_a_missing_table_is_no_error(warehouse: Warehouse) -> None:
-    """Dropping is safe to repeat: cleaning up may have been cut off anywhere."""
+    """Dropping is safe to repeat: a cleanup may have been interrupted anywhere."""
     make_numbers(warehouse, 1)
     for _ in range(2):
         with warehouse.write("drop") as connection:
@@ -68,7 +68,7 @@ def test_dropping_a_missing_table_is_no_error(warehouse: Warehouse) -> None:
 @settings(max_examples=12, deadline=None)
 @pytest.mark.parametrize("warehouse_url", ["duckdb"], indirect=True)
 def test_rows_are_numbered_in_the_order_of_their_insertion(warehouse: Warehouse, parts: list[int]) -> None:
-    """Part by part, and once that is committed from 1 and without gaps; dropped, nothing of it is left."""
+    """The numbers run from 1 without gaps once the transaction is committed; a drop removes everything."""
     assert warehouse.capabilities.numbered_tables
     shown = sa.table("shown", sa.column("seq"), sa.column("part"), schema=warehouse.schema)
     selects = [
@@ -120,7 +120,7 @@ def test_a_broken_connection_is_discarded(warehouse: Warehouse, caplog: pytest.L
 
 
 def test_a_failed_transaction_is_rolled_back(warehouse: Warehouse) -> None:
-    """A transaction that ends in an error leaves nothing behind."""
+    """A transaction that ends in an error changes nothing."""
     make_numbers(warehouse, 3)
 
     def fail() -> None:
@@ -134,7 +134,7 @@ def test_a_failed_transaction_is_rolled_back(warehouse: Warehouse) -> None:
 
 
 def test_a_conditional_update_returns_the_number_of_rows(warehouse: Warehouse) -> None:
-    """The lease rests on this: an UPDATE says how many rows it has changed."""
+    """The lease depends on this: an UPDATE returns how many rows it has changed."""
     make_numbers(warehouse, 3)
     with warehouse.write("update") as connection:
         changed = connection.execute(sa.update(NUMBERS).where(NUMBERS.c.n > 1).values({"odd name": "x"}))
@@ -144,7 +144,7 @@ def test_a_conditional_update_returns_the_number_of_rows(warehouse: Warehouse) -
 
 
 def test_writers_in_one_process_take_turns(warehouse: Warehouse) -> None:
-    """The thread that renews the lease and the one that records outcomes never get into each other's way."""
+    """The thread that renews the lease and the one that records outcomes never conflict."""
     make_numbers(warehouse, 1)
 
     def raise_by_ten() -> None:
@@ -185,7 +185,7 @@ def test_hashes_are_of_utf8(warehouse: Warehouse, text: str) -> None:
 
 
 def test_every_letter_is_lower_cased_as_in_unicode_py(warehouse: Warehouse) -> None:
-    """For each of the 1,433 cased letters and each white space, the warehouse does what letters.py says."""
+    """For each of the 1,433 cased letters and each white space, the warehouse does what unicode.py says."""
     upper, lower = case_mapping()
     assert scalar(warehouse, warehouse.dialect.lower(sa.literal(upper, sa.Text))) == lower
     assert scalar(warehouse, warehouse.dialect.lower(sa.literal(lower, sa.Text))) == lower.translate(
@@ -196,13 +196,13 @@ def test_every_letter_is_lower_cased_as_in_unicode_py(warehouse: Warehouse) -> N
 
 
 def test_the_test_vector_passes(warehouse: Warehouse) -> None:
-    """A sound server passes the check that is made on every connection."""
+    """A correct server passes the check that runs on every connection."""
     with warehouse.connect("check hashing") as connection:
         check_hashing(warehouse, connection)
 
 
 def test_a_server_that_hashes_wrongly_is_refused(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where one hash of the test vector comes out wrong, nothing is hashed there."""
+    """If one hash of the test vectors is wrong, nothing is hashed there."""
     monkeypatch.setattr(
         warehouse.dialect,
         "lower",
@@ -213,7 +213,7 @@ def test_a_server_that_hashes_wrongly_is_refused(warehouse: Warehouse, monkeypat
 
 
 def test_the_test_vector_is_right() -> None:
-    """Its hashes are those that a plain computation gives."""
+    """Its hashes equal those of a plain computation."""
     upper, lower = case_mapping()
     letters = dict(zip(upper, lower, strict=True))
     for text, expected in normalisers.TEST_VECTORS:
@@ -241,7 +241,7 @@ def test_the_error_of_a_broken_query_has_the_servers_message(warehouse: Warehous
 
 
 def test_messages_contain_no_values_of_rows(warehouse: Warehouse) -> None:
-    """An error that is about a value is told without the value."""
+    """An error about a value is reported without the value."""
     with pytest.raises(QueryFailed) as failure, warehouse.connect("convert") as connection:
         connection.execute(sa.text("select cast(v as integer) from (values ('ann@example.com')) as t(v)"))
     assert "ann" not in str(failure.value)
@@ -249,7 +249,7 @@ def test_messages_contain_no_values_of_rows(warehouse: Warehouse) -> None:
 
 
 def test_the_address_in_messages_has_no_password(warehouse: Warehouse) -> None:
-    """What is told of the URL is where the server is, not who we are."""
+    """Messages show of the URL where the server is, not who we are."""
     assert "postgres:postgres" not in warehouse.address
     assert "@" not in warehouse.address
     assert (warehouse.url.database or "?") in warehouse.address
@@ -274,7 +274,7 @@ def make_changes(warehouse: Warehouse, count: int, seq: sa.ColumnElement[Any] | 
 
 @pytest.mark.parametrize("lease", [60.0, 0.2])
 def test_batches_are_complete_even_when_sent_slowly(warehouse: Warehouse, lease: float) -> None:
-    """Pauses that are longer than the lease, after which a server may end transactions, break nothing off."""
+    """Pauses longer than the lease, after which a server may end transactions, interrupt nothing."""
     changes = make_changes(warehouse, 25)
     slow = type(warehouse)("slow", warehouse.url.render_as_string(hide_password=False), warehouse.schema, lease)
     found = []
@@ -290,7 +290,7 @@ def test_batches_are_complete_even_when_sent_slowly(warehouse: Warehouse, lease:
 
 
 def test_reading_can_end_after_a_long_pause(warehouse: Warehouse) -> None:
-    """A delivery that the destination has stalled for longer than the lease ends without an error of the warehouse."""
+    """A delivery that the destination delays for longer than the lease ends without an error of the warehouse."""
     changes = make_changes(warehouse, 25)
     slow = type(warehouse)("slow", warehouse.url.render_as_string(hide_password=False), warehouse.schema, 0.2)
     with (
@@ -302,7 +302,7 @@ def test_reading_can_end_after_a_long_pause(warehouse: Warehouse) -> None:
 
 
 def test_others_write_while_changes_are_read(warehouse: Warehouse) -> None:
-    """Outcomes are recorded between two batches, and the reading goes on."""
+    """Outcomes are recorded between two batches, and the reading continues."""
     changes = make_changes(warehouse, 2_000)
     sent = 0
     for batch in batches(warehouse, changes, PLAIN, OperationKind.ADD, 0, 2_000, 300):
@@ -315,7 +315,7 @@ def test_others_write_while_changes_are_read(warehouse: Warehouse) -> None:
 
 
 def test_operations_are_read_by_seq_whatever_their_order_in_the_table(warehouse: Warehouse) -> None:
-    """A table that was written in another order, or put together from several, is sent by `seq` all the same."""
+    """A table that was written in another order, or in several parts, is still sent by `seq`."""
     changes = make_changes(warehouse, 500, seq=501 - sa.column("n"))
     found = [
         (batch.first_seq + at, orjson.loads(batch.elements[at])["country"])
@@ -327,7 +327,7 @@ def test_operations_are_read_by_seq_whatever_their_order_in_the_table(warehouse:
 
 @pytest.mark.parametrize("lost", [[1], [9], [25], [21, 22, 23, 24, 25], list(range(1, 26))])
 def test_missing_changes_are_not_skipped(warehouse: Warehouse, lost: list[int]) -> None:
-    """Where rows of changes have been deleted by somebody, the run fails, and what is sent bears its own number."""
+    """If rows of the changes were deleted, the run fails, and what is sent has its own numbers."""
     changes = make_changes(warehouse, 25)
     with warehouse.write("lose rows") as connection:
         connection.execute(sa.delete(changes).where(changes.c.seq.in_(lost)))
@@ -339,7 +339,7 @@ def test_missing_changes_are_not_skipped(warehouse: Warehouse, lost: list[int]) 
 
 
 def test_duplicate_changes_are_not_sent_twice(warehouse: Warehouse) -> None:
-    """Neither one more, nor one in place of another."""
+    """No operation is sent in addition or in place of another."""
     changes = make_changes(warehouse, 25)
     sent: list[int] = []
     with warehouse.write("copy a row") as connection:

@@ -59,7 +59,7 @@ class Run:
 
     @property
     def not_reused_table(self) -> str | None:
-        """The table of the members that the snapshot did not reuse; it exists until the changes of the run do."""
+        """The table of the previous members that the snapshot did not reuse; dropped once the changes are there."""
         return self.snapshot_table and "gone_" + self.snapshot_table.removeprefix("snapshot_")
 
     @property
