@@ -129,7 +129,7 @@ SINGLE = [
     (destination(api_url="api.linkedin.com"), "destinations.ads.api_url", 6, "such as https://api.linkedin.com"),
     (destination(api_url="http://api.linkedin.com"), "destinations.ads.api_url", 6, "for this machine only"),
     (destination(oauth_url="http://127.0.0.1.evil.com"), "destinations.ads.oauth_url", 6, "for this machine only"),
-    (destination(oauth_url="https://u:p@h"), "destinations.ads.oauth_url", 6, "must not carry a user"),
+    (destination(oauth_url="https://u:p@h"), "destinations.ads.oauth_url", 6, "must not contain a user"),
     (destination(oauth_url="'https://[h'"), "destinations.ads.oauth_url", 6, "an address is expected here"),
     (destination(requests_per_minute="0"), "destinations.ads.requests_per_minute", 6, "must be at least 1"),
     (destination(max_in_flight="65"), "destinations.ads.max_in_flight", 6, "must be at most 64"),
@@ -213,7 +213,7 @@ SINGLE = [
     (webhook(url="''"), "webhooks.chat.url", 3, "must not be empty"),
     (webhook(url="hooks.slack.com/x"), "webhooks.chat.url", 3, "an address is expected here"),
     (webhook(url="http://hooks.slack.com/x"), "webhooks.chat.url", 3, "http:// is allowed for this machine only"),
-    (webhook(url="https://u:p@example.com/x"), "webhooks.chat.url", 3, "must not carry a user or a password"),
+    (webhook(url="https://u:p@example.com/x"), "webhooks.chat.url", 3, "must not contain a user or a password"),
     (webhook(url="https://example.com/x#y"), "webhooks.chat.url", 3, "an address is expected here"),
     (webhook(url="'https://example.com/x?a b'"), "webhooks.chat.url", 3, "an address is expected here"),
     (webhook(on="[failing]"), "webhooks.chat.on[0]", 4, "must be 'failed', 'blocked', 'dead' or 'recovered'"),
@@ -396,7 +396,7 @@ def test_a_folder_without_yaml_is_one_problem(tmp_path: Path) -> None:
     (tmp_path / ".hidden.yaml").write_text("x: 1")
     with pytest.raises(ConfigurationError) as caught:
         load_config(tmp_path, environ={})
-    assert caught.value.problems == (Problem("the folder holds no *.yaml or *.yml file", str(tmp_path)),)
+    assert caught.value.problems == (Problem("the folder contains no *.yaml or *.yml file", str(tmp_path)),)
 
 
 def test_a_name_defined_in_two_files_names_both_places(tmp_path: Path) -> None:

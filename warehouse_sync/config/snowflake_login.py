@@ -83,7 +83,7 @@ def validate_url(rest: str) -> str:
                 if name in PLACES_OF_OTHER_PARAMETERS
                 else f"; known here: {join_names(URL_PARAMETERS)}"
             )
-            raise invalid_value(f"{name} must not stand in the query of this address{place}")
+            raise invalid_value(f"{name} is not allowed in the query of this address{place}")
     if parts.query.get("protocol", "https") != "https":
         host = parts.query.get("host", parts.account.partition(":")[0])
         if parts.query["protocol"] != "http" or not is_loopback(host):

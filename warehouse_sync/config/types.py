@@ -108,7 +108,7 @@ def validate_web_address(value: str) -> str:
     ):
         raise invalid_value("an address is expected here, such as https://api.linkedin.com")
     if parts.username is not None:
-        raise invalid_value("an address must not carry a user or a password")
+        raise invalid_value("an address must not contain a user or a password")
     if parts.scheme == "http" and not is_loopback(host):
         raise invalid_value("http:// is allowed for this machine only (127.0.0.1, localhost); write https://")
     return value.rstrip("/")
@@ -118,7 +118,7 @@ def _check_text(value: str) -> str:
     if not value.strip():
         raise invalid_value("must not be empty")
     if CONTROL_CHARACTERS.search(value):
-        raise invalid_value("must not hold control characters or line breaks")
+        raise invalid_value("must not contain control characters or line breaks")
     return value
 
 
@@ -126,13 +126,13 @@ def _check_query(value: str) -> str:
     if not value.strip():
         raise invalid_value("the query is empty")
     if "\0" in value:
-        raise invalid_value("the query holds a NUL character")
+        raise invalid_value("the query contains a NUL character")
     return value
 
 
 def _check_schema_name(value: str) -> str:
     if "\0" in value:
-        raise invalid_value("must not hold a NUL character")
+        raise invalid_value("must not contain a NUL character")
     _check_text(value)
     if len(value.encode()) > 63:
         raise invalid_value("must have at most 63 bytes, PostgreSQL cuts longer names")
@@ -151,9 +151,9 @@ def find_schema_problem(url: str, schema: str) -> str | None:
     if name in ("system", "temp"):
         return "is a database of DuckDB's own; choose another name, such as warehouse_sync"
     if "." in schema:
-        return "must not hold a dot, DuckDB would take what stands before it for a database"
+        return "must not contain a dot, DuckDB would read the part before it as a database"
     if name == Path(unquote(url.partition("://")[2].partition("?")[0])).name.partition(".")[0].lower():
-        return "must differ from the name of the DuckDB file, DuckDB could not tell the two apart"
+        return "must differ from the name of the DuckDB file, DuckDB could not distinguish the two"
     return None
 
 

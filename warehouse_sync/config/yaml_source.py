@@ -106,7 +106,7 @@ def read_documents(path: Path, environ: Mapping[str, str]) -> list[Document]:
         is_folder, files = False, [path]
     if is_folder and not files:
         document = Document(path)
-        document.add_problem("the folder holds no *.yaml or *.yml file")
+        document.add_problem("the folder contains no *.yaml or *.yml file")
         return [document]
     return [_DocumentReader(Document(file), environ).read() for file in files]
 
