@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 from harness.selection import rounds
-from harness.worlds.linkedin import written
+from harness.worlds.linkedin import expected_element
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -66,7 +66,7 @@ def test_an_element_equals_the_one_that_python_builds(
     with warehouse.connect("read elements") as connection:
         pieces = list(warehouse.stream_elements(connection, changes, json, 0, len(given), 3))
     assert [len(piece) for piece in pieces] == [3] * (len(given) // 3) + [len(given) % 3] * (len(given) % 3 > 0)
-    expected = [written(kind, row) for row in given]
+    expected = [expected_element(kind, row) for row in given]
     bodies = [orjson.loads(bytes(build_body(piece, range(len(piece))))) for piece in pieces]
     assert [one for sent in bodies for one in sent["elements"]] == expected
     assert [orjson.loads(piece[at]) for piece in pieces for at in range(len(piece))] == expected

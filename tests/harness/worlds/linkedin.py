@@ -75,8 +75,7 @@ class RevocablePermit:
     """A permit that ends when the test says so.
 
     Attributes:
-        is_revoked: Whether a request that is ready may not leave any more.
-
+        is_revoked: Whether a prepared request may no longer leave.
     """
 
     def __init__(self) -> None:
@@ -112,11 +111,11 @@ IDENTIFIERS = {
 
 def batch(kind: OperationKind, rows: Sequence[Row], *, first_seq: int = 1) -> Batch:
     """Return a batch of these rows, written without code of the product."""
-    texts = [orjson.dumps(written(kind, row)) + SEPARATOR.encode() for row in rows]
+    texts = [orjson.dumps(expected_element(kind, row)) + SEPARATOR.encode() for row in rows]
     return Batch(kind, first_seq, Elements(b"".join(texts), len(texts)))
 
 
-def written(kind: OperationKind, row: Row) -> dict[str, Any]:
+def expected_element(kind: OperationKind, row: Row) -> dict[str, Any]:
     """Return the expected element of a row of values by field; a list of texts is JSON."""
     given = {name: value for name, value in row.items() if value is not None}
     element: dict[str, Any] = {"action": str(kind)}

@@ -148,11 +148,8 @@ class HTTPClient:
             response = _response(answer)
         except requests.Timeout as error:
             failure = NoResponse("timeout", type(error).__name__)
-        except (
-            requests.RequestException,
-            HTTPError,
-            ValueError,
-        ) as error:  # requests lets some faults of answers escape as the latter two.
+        except (requests.RequestException, HTTPError, ValueError) as error:
+            # For some malformed answers requests raises one of the latter two.
             if not deadline.is_expired:
                 failure = NoResponse("connection", type(error).__name__)
         seconds = time.monotonic() - started
