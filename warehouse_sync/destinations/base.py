@@ -45,7 +45,7 @@ class Audience:
         type: Its audience type, in our words.
         name: Its name at the destination.
         status: The destination's own status (READY, BUILDING …).
-        size: Number of people that campaigns can reach with it.
+        size: Number of members that campaigns can target.
         matched: Number of recently sent members that the destination recognised.
         input_count: Number of recently sent members.
         created: Whether this call created it.
@@ -88,17 +88,16 @@ class Credentials:
 class Permit(Protocol):
     """The right to send requests, which a destination checks before each one. Thread-safe.
 
-    A run passes its lease: it ends when a stop is requested and when another worker takes the sync over.
+    A run passes its lease. The right ends when a stop is requested, or when the lease is lost or cannot be renewed.
     """
 
     def wait(self, seconds: float) -> bool:
         """Sleep for `seconds`, or less when the right ends meanwhile.
 
-        It is called before each request, with 0 where there is nothing to wait for. It may ask the warehouse.
+        It is called before each request, with 0 if there is no time to wait for. It may run a statement in the warehouse.
 
         Returns:
-            True when no further request may be started, False when the right holds for long enough to start one.
-
+            True if no further request may be started, False if the right lasts long enough to start one.
         """
         ...
 
@@ -126,9 +125,10 @@ class Unconditional:
 
 
 UNCONDITIONAL: Permit = Unconditional()
+"""The permit of calls without a lease."""
 
 NO_LISTENERS = Events()
-"""For a destination that is opened outside a run."""
+"""The events of a destination that is opened outside a run: they have no listener."""
 
 
 class Destination(Protocol):
