@@ -94,7 +94,7 @@ class Permit(Protocol):
     def wait(self, seconds: float) -> bool:
         """Sleep for `seconds`, or less when the right ends meanwhile.
 
-        It is called before each request, with 0 if there is no time to wait for. It may run a statement in the warehouse.
+        Called before each request, with 0 if no wait is due. It may run a statement in the warehouse.
 
         Returns:
             True if no further request may be started, False if the right lasts long enough to start one.
