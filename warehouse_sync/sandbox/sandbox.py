@@ -134,7 +134,7 @@ class Sandbox:
         return sorted((replace(record) for record in records), key=lambda record: record.started)
 
     def violations(self) -> list[str]:
-        """Return what the client did that is unsafe under every reading of REMOVE, one sentence each."""
+        """Return how the client broke the rules for ADD and REMOVE, one sentence each; empty if it did not."""
         return find_violations(self.requests())
 
     def inject(self, fault: Fault | str) -> None:

@@ -18,7 +18,10 @@ PREFIX = "/_sandbox/"
 
 
 class SandboxControls(Protocol):
-    """What the side channel reads and changes. `Sandbox` implements and documents it."""
+    """What the side channel reads and changes.
+
+    `Sandbox` implements and documents it. It uses the side channel, so the side channel cannot import `Sandbox`.
+    """
 
     @property
     def url(self) -> str: ...

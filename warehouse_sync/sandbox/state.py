@@ -109,7 +109,7 @@ class SandboxState:
 
 
 def find_violations(log: list[RequestRecord]) -> list[str]:
-    """Return what a client did that is unsafe under every reading of REMOVE, one sentence each.
+    """Return how a client broke the rules for ADD and REMOVE, one sentence each; empty if it did not.
 
     A request must not mix ADD and REMOVE, and no ADD may start while a REMOVE to the same segment is in progress.
     A REMOVE whose connection the client had closed is ignored: for the client it had ended.
