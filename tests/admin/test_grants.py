@@ -1,4 +1,4 @@
-"""What `grants` prints is enough for everything that a worker does, and nothing of it is too much."""
+"""What `grants` prints is sufficient for everything that a worker does, and nothing of it is unnecessary."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def as_worker(world: World) -> World:
 
 @contextmanager
 def granted(world: World, statements: list[str]) -> Iterator[World]:
-    """The worker's world with just these rights; they are taken away behind it."""
+    """Yield the worker's world with exactly these rights; revoke them afterwards."""
     with world.connect() as connection:
         for statement in statements:
             connection.execute(sa.text(statement))
@@ -65,12 +65,12 @@ def granted(world: World, statements: list[str]) -> Iterator[World]:
 
 
 def everything(world: World) -> None:
-    """All that a worker does: plan, runs with adds and removes, a retry pass, a full run, a fresh audience, a purge."""
+    """Do all that a worker does: plan, runs with adds and removes, retry pass, full run, new audience, purge."""
     assert world.plan().status is RunStatus.SUCCEEDED
     assert world.run().status is RunStatus.SUCCEEDED
     assert world.plan().status is RunStatus.SUCCEEDED
     world.sandbox.inject("503:users:times=0")
-    with world_as_admin(world).connect() as connection:
+    with admin_world(world).connect() as connection:
         connection.execute(sa.text("update crm.people set email = email || '.org' where id = 1"))
     assert world.run().status is RunStatus.INCOMPLETE
     world.sandbox.clear_faults()
@@ -80,14 +80,14 @@ def everything(world: World) -> None:
     assert [report.status for report in purge_sync(world.config, SYNC)] == [RunStatus.SUCCEEDED]
 
 
-def world_as_admin(world: World) -> World:
+def admin_world(world: World) -> World:
     url = sa.make_url(world.url).set(username="postgres", password="postgres")
     return replace(world, url=url.render_as_string(hide_password=False))
 
 
 @pytest.mark.parametrize("may_create_schema", [False, True], ids=["schema is made for it", "makes its schema"])
 def test_the_printed_grants_are_enough(admin: World, impatient: None, may_create_schema: bool) -> None:
-    """A role that has just what is printed can do all that a worker does."""
+    """A role with exactly the printed rights can do all that a worker does."""
     found = list_grants(as_worker(admin).config, "analytics", may_create_schema=may_create_schema)
     with granted(admin, found.statements) as world:
         everything(world)
@@ -102,10 +102,10 @@ def test_none_of_the_printed_grants_is_too_much(admin: World, impatient: None, m
     assert len(needed) >= 5
     for left_out in needed:
         with granted(admin, [right for right in rights if right != left_out]) as world:
-            assert not goes_through(world), left_out
+            assert not can_plan_and_run(world), left_out
 
 
-def goes_through(world: World) -> bool:
+def can_plan_and_run(world: World) -> bool:
     """Whether the role can plan and run."""
     try:
         return [world.plan().status, world.run().status] == [RunStatus.SUCCEEDED] * 2
@@ -114,7 +114,7 @@ def goes_through(world: World) -> bool:
 
 
 def singles(statement: str) -> list[str]:
-    """The statement, or one for each of the rights that it grants at once."""
+    """Return the statement, or one for each right that it grants."""
     if not statement.startswith("GRANT"):
         return [statement]
     names, _, rest = statement.removeprefix("GRANT ").partition(" ON ")
@@ -122,7 +122,7 @@ def singles(statement: str) -> list[str]:
 
 
 def test_the_verb_prints_sql_to_copy(admin: World) -> None:
-    """The text is SQL as it stands, comments included; --json has the statements one by one."""
+    """The text is valid SQL, with its comments; --json has the single statements."""
     folder = as_worker(admin).save()
     answer = call(folder, "grants", "--role", "other")
     assert answer.code == 0, answer.err
@@ -136,7 +136,7 @@ def test_the_verb_prints_sql_to_copy(admin: World) -> None:
     assert f'GRANT SELECT ON TABLE "crm"."people" TO "{ROLE}"' in found["statements"]
 
 
-def test_a_warehouse_that_is_not_there_is_named(admin: World) -> None:
-    """A name that the configuration does not know ends with 2 and tells the known ones."""
+def test_an_unknown_warehouse_is_named(admin: World) -> None:
+    """An unknown name ends with 2, and the message lists the known ones."""
     answer = call(as_worker(admin).save(), "grants", "analytic")
     assert (answer.code, "analytics" in answer.out) == (2, True)

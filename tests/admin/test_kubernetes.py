@@ -44,13 +44,13 @@ def printed(*words: str, **more: Any) -> list[Manifest]:
 
 
 def valid(manifest: Manifest) -> Manifest:
-    """The same, once Kubernetes' own schema has let it through; unknown keys are errors."""
+    """Return the manifest after checking it against Kubernetes' schema; unknown keys are errors."""
     validate(manifest, latest_version(), strict=True)
     return manifest
 
 
 def pod_of(manifest: Manifest) -> Manifest:
-    """The pod that a CronJob or a Deployment makes."""
+    """Return the pod of a CronJob or a Deployment."""
     spec = manifest["spec"]["jobTemplate"]["spec"] if manifest["kind"] == "CronJob" else manifest["spec"]
     return dict(spec["template"]["spec"])
 
@@ -62,7 +62,7 @@ def configuration(
     syncs: Mapping[str, Manifest] | None = None,
     **more: Manifest,
 ) -> Path:
-    """A file with these syncs, which differ from an ordinary one, run every hour, in the given keys."""
+    """Write a file with these syncs, which differ from an hourly one in the given keys."""
     ordinary = {
         "warehouse": "analytics",
         "destination": "ads",
@@ -105,7 +105,7 @@ def test_json_is_one_list_of_the_same() -> None:
     assert json.loads(call("kubernetes", "--json").stdout) == printed()
 
 
-def test_a_job_runs_its_sync_and_says_that_its_schedule_asked(tmp_path: Path) -> None:
+def test_a_job_runs_its_sync_with_the_trigger_schedule(tmp_path: Path) -> None:
     """The arguments are understood by the command line, also for names that look like something else."""
     run = get_command(app).commands["run"]  # type: ignore[attr-defined]
     for name in ("people", "-x", "--all", "a b", "$(HOME)"):
@@ -118,7 +118,7 @@ def test_a_job_runs_its_sync_and_says_that_its_schedule_asked(tmp_path: Path) ->
         assert "$(HOME)" not in " ".join(container["args"]).replace("$$(", "")
 
 
-def test_a_run_by_hand_says_so_and_no_other_trigger_is_taken() -> None:
+def test_a_manual_run_has_its_trigger_and_others_are_refused() -> None:
     run = get_command(app).commands["run"]  # type: ignore[attr-defined]
     assert run.make_context("run", ["people"]).params["trigger"] == "manual"
     assert call("run", "--trigger", "cron", "newsletter_readers").exit_code == exit_codes.CONFIGURATION
@@ -141,7 +141,7 @@ def test_no_two_runs_of_a_job_overlap_and_none_hangs_for_ever(tmp_path: Path) ->
 
 
 def test_what_a_retry_cannot_change_is_not_retried() -> None:
-    """Configuration and blocked fail the Job, a drained node counts for nothing, failed and incomplete count."""
+    """Configuration and blocked fail the Job, a drained node does not count, failed and incomplete count."""
     assert {exit_codes.CONFIGURATION, exit_codes.EXIT_CODES["blocked"]} == {*kubernetes.NOT_RETRIED}
     for job in printed():
         spec = job["spec"]["jobTemplate"]["spec"]
@@ -158,7 +158,7 @@ def test_what_a_retry_cannot_change_is_not_retried() -> None:
 
 
 def hardened(pod: Manifest) -> None:
-    """The pod passes the Pod Security Standard `restricted`, with a read-only root file system besides."""
+    """The pod passes the Pod Security Standard `restricted`, and has a read-only root file system."""
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["runAsUser"] == kubernetes.USER
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -180,7 +180,7 @@ def hardened(pod: Manifest) -> None:
     assert not {volume_kind for volume in pod["volumes"] for volume_kind in volume if "hostPath" in volume_kind}
 
 
-def test_a_worker_has_as_few_rights_as_can_be() -> None:
+def test_a_worker_has_minimal_rights() -> None:
     """CronJobs and Deployments alike."""
     pods = [pod_of(job) for job in printed("--secret-files", "tokens")]
     pods += [pod_of(made) for made in resources(FOLDER / "serve") if made["kind"] == "Deployment"]
@@ -203,7 +203,7 @@ def test_the_names_of_the_cluster_can_be_chosen() -> None:
     assert all("namespace" not in job["metadata"] for job in printed())
 
 
-def test_secrets_as_files_can_be_stood_in_for_where_there_is_no_cluster(tmp_path: Path) -> None:
+def test_secret_files_can_be_replaced_without_a_cluster(tmp_path: Path) -> None:
     """As docs/kubernetes.md writes them: a variable names the folder."""
     path = configuration(tmp_path, a={})
     written = path.read_text().replace("a-token-of-the-test", '{file: "${SECRETS:-/run/secrets/none}/token"}')
@@ -225,8 +225,8 @@ NAMES = st.lists(
 
 
 @given(NAMES)
-def test_every_cron_job_has_a_name_of_its_own_that_kubernetes_takes(names: list[str]) -> None:
-    """Up to 52 characters, whatever the syncs are called; a plain name stays as it is."""
+def test_every_cron_job_has_a_unique_valid_name(names: list[str]) -> None:
+    """Up to 52 characters, for any names of syncs; a plain name is unchanged."""
     made = kubernetes._job_names(dict.fromkeys(names))  # type: ignore[arg-type]
     assert list(made) == names
     assert len(set(made.values())) == len(names)
@@ -237,8 +237,8 @@ def test_every_cron_job_has_a_name_of_its_own_that_kubernetes_takes(names: list[
             assert given_name == f"warehouse-sync-{name}"
 
 
-def test_a_name_does_not_hang_on_the_other_syncs() -> None:
-    """But for two whose names differ in - and _ only."""
+def test_a_name_does_not_depend_on_the_other_syncs() -> None:
+    """Except for two whose names differ only in - and _."""
     alone = kubernetes._job_names({"high_value": None})  # type: ignore[dict-item]
     among = kubernetes._job_names({"high_value": None, "other": None, "Ähnlich": None})  # type: ignore[dict-item]
     assert alone["high_value"] == among["high_value"] == "warehouse-sync-high-value"
@@ -246,8 +246,8 @@ def test_a_name_does_not_hang_on_the_other_syncs() -> None:
     assert len({*twins.values(), alone["high_value"]}) == 3
 
 
-def test_only_what_runs_by_itself_becomes_a_job(tmp_path: Path) -> None:
-    """Without names: enabled and scheduled. A disabled sync that is named is there, suspended."""
+def test_only_scheduled_syncs_become_jobs(tmp_path: Path) -> None:
+    """Without names: enabled and scheduled. A disabled sync that is named is suspended."""
     path = configuration(tmp_path, a={}, off={"enabled": False}, manual={"schedule": None})
     assert [job["metadata"]["name"] for job in printed(path=path)] == ["warehouse-sync-a"]
     (job,) = printed("off", path=path)
@@ -256,19 +256,21 @@ def test_only_what_runs_by_itself_becomes_a_job(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("manual",), "syncs.manual.schedule: the sync has no schedule"),
-        (("a", "manual", "odd"), "syncs.odd.schedule: Kubernetes cannot express '0 2 */2 * 1'"),
-        (("nobody",), "there is no sync 'nobody'"),
+        (("a", "manual", "both_days"), "syncs.both_days.schedule: Kubernetes cannot express '0 2 */2 * 1'"),
+        (("unknown",), "there is no sync 'unknown'"),
     ],
 )
-def test_a_sync_that_can_be_no_job_is_refused(words: tuple[str, ...], told: str, tmp_path: Path) -> None:
-    """With its YAML path, exit code 2 and nothing on standard output; all of them are told."""
-    odd = {"schedule": {"cron": "0 2 */2 * 1"}}
-    result = call("kubernetes", *words, path=configuration(tmp_path, a={}, manual={"schedule": None}, odd=odd))
+def test_a_sync_that_cannot_become_a_job_is_refused(words: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    """With its YAML path, exit code 2 and nothing on standard output; all of them are listed."""
+    both_days = {"schedule": {"cron": "0 2 */2 * 1"}}
+    result = call(
+        "kubernetes", *words, path=configuration(tmp_path, a={}, manual={"schedule": None}, both_days=both_days)
+    )
     assert (result.exit_code, result.stdout) == (exit_codes.CONFIGURATION, "")
-    assert told in result.stderr
+    assert message in result.stderr
     assert ("syncs.manual.schedule" in result.stderr) is ("manual" in words)
 
 
@@ -279,7 +281,7 @@ def test_a_configuration_without_schedules_makes_nothing(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("url", ["duckdb:////data/shop.duckdb", "duckdb:///shop.duckdb"])
-def test_a_duckdb_file_lies_on_a_volume(url: str, tmp_path: Path) -> None:
+def test_a_duckdb_file_is_on_a_volume(url: str, tmp_path: Path) -> None:
     """Without a claim the sync is refused: a pod keeps no files."""
     path = configuration(tmp_path, url=url, a={}, b={})
     refused = call("kubernetes", path=path)
@@ -303,7 +305,7 @@ def test_a_warehouse_on_a_server_gets_no_volume() -> None:
 
 
 def resources(folder: Path) -> Iterator[Manifest]:
-    """The resources of a kustomization as their files hold them, without patches and without what is generated."""
+    """Yield the resources of a kustomization from their files, without patches and generated ones."""
     kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
     for name in kustomization.get("resources", ()):
         path = (folder / name).resolve()
@@ -314,7 +316,7 @@ def resources(folder: Path) -> Iterator[Manifest]:
 
 
 def kustomized(name: str) -> list[Manifest]:
-    """What `kubectl apply -k` would send."""
+    """Return what `kubectl apply -k` would send."""
     if shutil.which("kubectl") is None:
         pytest.skip("NO KUBECTL, kustomizations are not built; their files are validated one by one")
     done = subprocess.run(["kubectl", "kustomize", str(FOLDER / name)], capture_output=True, text=True, check=False)
@@ -329,7 +331,7 @@ APPLIED = {
 }
 
 
-def test_all_kustomizations_are_looked_at() -> None:
+def test_all_kustomizations_are_checked() -> None:
     assert {path.parent.name for path in FOLDER.glob("*/kustomization.yaml")} == {
         *APPLIED,
         "configuration",
@@ -346,7 +348,7 @@ def test_the_files_of_a_kustomization_are_valid(name: str) -> None:
 
 @pytest.mark.parametrize("name", APPLIED)
 def test_a_kustomization_is_valid_and_holds_together(name: str) -> None:
-    """All lies in one namespace; pods refer to the ConfigMap, the Secret and the claim that are made there."""
+    """Everything is in one namespace; pods use the ConfigMap, the Secret and the claim that it creates."""
     made = [valid(manifest) for manifest in kustomized(name)]
     assert sorted(manifest["kind"] for manifest in made) == APPLIED[name]
     assert {manifest["metadata"]["namespace"] for manifest in made} == {"warehouse-sync"}
@@ -374,8 +376,8 @@ def test_a_service_on_a_duckdb_file_never_has_two_pods() -> None:
     assert (shared["spec"]["replicas"], shared["spec"]["strategy"]["type"]) == (2, "RollingUpdate")
 
 
-def test_the_service_is_watched_where_it_listens() -> None:
-    """Probes, annotations, budget and PodMonitor meet the Deployment's pods and their port."""
+def test_the_service_is_monitored_on_its_port() -> None:
+    """Probes, annotations, budget and PodMonitor select the Deployment's pods and their port."""
     deployment = yaml.safe_load((FOLDER / "serve" / "deployment.yaml").read_text())
     template = deployment["spec"]["template"]
     (container,) = template["spec"]["containers"]
@@ -415,8 +417,8 @@ def test_the_configuration_works_as_kubernetes_mounts_it(tmp_path: Path) -> None
     assert asked == set(ENVIRON)
 
 
-def test_the_example_of_a_secret_holds_none() -> None:
-    """Whatever is secret in it is a word that nobody takes for one."""
+def test_the_example_secret_contains_no_secret() -> None:
+    """Its secret values are obvious placeholders."""
     public = {"LINKEDIN_ACCOUNT_ID": "507404993"}
     for name, value in ENVIRON.items():
         assert "REPLACE-ME" in value or public[name] == value

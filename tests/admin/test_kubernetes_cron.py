@@ -1,4 +1,4 @@
-"""The CronJobs of Kubernetes are told schedules that they read as we do.
+"""CronJobs get cron expressions that have the same ticks in Kubernetes as here.
 
 Kubernetes reads cron expressions with robfig/cron v3 (`cron.ParseStandard`); `Robfig` below follows its parser and its
 rule for days, written from its source.
@@ -32,7 +32,7 @@ BOUNDS: tuple[tuple[int, int, dict[str, int]], ...] = (
 
 
 class Robfig:
-    """An expression as robfig/cron v3 reads it. Raises ValueError where that refuses it."""
+    """An expression as robfig/cron v3 reads it. Raises ValueError if robfig/cron refuses it."""
 
     def __init__(self, expression: str) -> None:
         fields = [self.field(text, *bounds) for text, bounds in zip(expression.split(" "), BOUNDS, strict=True)]
@@ -100,11 +100,11 @@ def schedule(expression: str) -> Schedule:
 
 @settings(max_examples=150)
 @given(EXPRESSIONS)
-def test_kubernetes_reads_what_it_is_told_as_the_schedule_is_meant(expression: str) -> None:
-    """The next ticks are due there too, and no minute between them is; or the schedule is refused."""
+def test_kubernetes_has_the_ticks_of_the_schedule(expression: str) -> None:
+    """The next ticks are due there too, and no minutes between them; or the schedule is refused."""
     wanted = schedule(expression)
     try:
-        told = Robfig(to_kubernetes_cron(wanted, PATH))
+        in_kubernetes = Robfig(to_kubernetes_cron(wanted, PATH))
     except ConfigurationError:
         return
     moment = datetime(2026, 2, 25, 22, 57, tzinfo=UTC)
@@ -112,16 +112,18 @@ def test_kubernetes_reads_what_it_is_told_as_the_schedule_is_meant(expression: s
     tick = next(ticks)
     for _ in range(70):
         moment += timedelta(minutes=1)
-        assert told.is_due(moment) is (moment == tick), (expression, moment)
+        assert in_kubernetes.is_due(moment) is (moment == tick), (expression, moment)
         tick = next(ticks) if moment == tick else tick
     for day in range(366):
-        moment = datetime(2026, 1, 1, min(told.hours), min(told.minutes), tzinfo=UTC) + timedelta(days=day)
+        moment = datetime(2026, 1, 1, min(in_kubernetes.hours), min(in_kubernetes.minutes), tzinfo=UTC) + timedelta(
+            days=day
+        )
         due = ticks.match_day(moment.date()) and moment.month in ticks.months
-        assert told.is_due(moment) is due, (expression, moment)
+        assert in_kubernetes.is_due(moment) is due, (expression, moment)
 
 
 @pytest.mark.parametrize(
-    ("expression", "told"),
+    ("expression", "expected"),
     [
         ("*/30 * * * *", "*/30 * * * *"),
         ("3-59/5 * * * *", "3-59/5 * * * *"),
@@ -135,19 +137,19 @@ def test_kubernetes_reads_what_it_is_told_as_the_schedule_is_meant(expression: s
         ("5-5/20 2 * * *", "5,25,45 2 * * *"),
     ],
 )
-def test_an_expression_is_changed_only_where_kubernetes_reads_it_otherwise(expression: str, told: str) -> None:
-    assert to_kubernetes_cron(Schedule(expression), PATH) == told
+def test_an_expression_is_changed_only_if_kubernetes_reads_it_differently(expression: str, expected: str) -> None:
+    assert to_kubernetes_cron(Schedule(expression), PATH) == expected
 
 
 def test_days_that_must_be_both_are_refused() -> None:
-    """`*/2` and a weekday: every odd day that is a Monday here, every odd day and every Monday there."""
+    """`*/2` and a weekday: every second day that is a Monday here, every second day and every Monday there."""
     with pytest.raises(ConfigurationError, match=r"syncs.people.schedule: .*cannot express"):
         to_kubernetes_cron(Schedule("0 2 */2 * MON"), PATH)
 
 
 @pytest.mark.parametrize("every", INTERVALS)
 @pytest.mark.parametrize("at", ["00:00", "02:07"])
-def test_an_interval_is_told_as_it_is(every: str, at: str) -> None:
+def test_an_interval_is_unchanged(every: str, at: str) -> None:
     wanted = Schedule.every(every, at, "Europe/Berlin")
     assert to_kubernetes_cron(wanted, PATH) == wanted.cron
     assert shortest_interval(wanted) == INTERVALS[every] * 60

@@ -1,4 +1,4 @@
-"""Status tells how a sync stands from its state tables, and of its audience what the destination says."""
+"""`status` shows a sync from its state tables, and its audience from the destination."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_sync_that_has_never_run_has_neither_run_nor_audience(world: World) ->
     assert "warehouse_sync" not in str(world.query("select schema_name from information_schema.schemata"))
 
 
-def test_after_a_run_its_counts_and_the_audience_are_told(world: World) -> None:
+def test_after_a_run_its_counts_and_the_audience_are_shown(world: World) -> None:
     world.fill([*people(1, 2), {"id": 3}])
     report = world.run()
     status = status_of(world)
@@ -95,7 +95,7 @@ def test_after_a_run_its_counts_and_the_audience_are_told(world: World) -> None:
     json.dumps(status.as_dict())
 
 
-def test_what_waits_and_what_is_dead_is_counted(world: World) -> None:
+def test_waiting_and_dead_operations_are_counted(world: World) -> None:
     world.fill(people(1, 2))
     world.run()
     world.sandbox.inject("refuse_elements:users:action=REMOVE:times=0")
@@ -112,8 +112,8 @@ def test_what_waits_and_what_is_dead_is_counted(world: World) -> None:
     )
 
 
-def test_a_dead_add_is_told_apart_from_a_dead_remove(world: World) -> None:
-    """Only a dead REMOVE means that somebody is targeted who should not be."""
+def test_a_dead_add_is_distinguished_from_a_dead_remove(world: World) -> None:
+    """Only a dead REMOVE means that a member is targeted who should not be."""
     world.changes["retry"] = {"enabled": False}
     world.fill(people(1, 2))
     world.run()
@@ -143,15 +143,15 @@ def test_a_dead_add_is_told_apart_from_a_dead_remove(world: World) -> None:
     ],
 )
 def test_dead_operations_are_counted_in_words(dead: int, removes: int, expected: str) -> None:
-    """One or many, all or some: the sentence fits."""
+    """The sentence is correct for one or many, all or some."""
     facts = status_facts(SyncStatus("people", enabled=True, dead=dead, dead_removes=removes))
     assert facts["members"] == f"0; 0 operations wait, {expected}"
 
 
-def test_size_matches_and_match_rate_are_told(tmp_path: Path) -> None:
-    """A hash that nobody stands behind counts as sent and not as matched."""
-    nobody = hashlib.sha256(b"person3@example.com").hexdigest()
-    with sandbox(build_seconds=0.0, update_seconds=0.0, unmatched_values=frozenset({nobody})) as running:
+def test_size_matches_and_match_rate_are_shown(tmp_path: Path) -> None:
+    """A hash without a LinkedIn member counts as sent and not as matched."""
+    unmatched = hashlib.sha256(b"person3@example.com").hexdigest()
+    with sandbox(build_seconds=0.0, update_seconds=0.0, unmatched_values=frozenset({unmatched})) as running:
         world = World(f"duckdb:///{tmp_path}/warehouse.duckdb", running, tmp_path)
         world.fill(people(1, 2, 3))
         world.run()
@@ -160,13 +160,13 @@ def test_size_matches_and_match_rate_are_told(tmp_path: Path) -> None:
     assert audience is not None
     assert (audience.size, audience.matched, audience.input_count, audience.match_rate) == (3, 2, 3, 67)
     assert json.loads(json.dumps(status.as_dict()))["audience"]["match_rate"] == 67
-    told = status_facts(status)["audience"]
-    assert "3 reachable, 2 matched in 7 days, 3 sent in 7 days, match rate 67 %" in told
-    assert told.endswith("fewer than the 300 members LinkedIn needs")
+    text = status_facts(status)["audience"]
+    assert "3 reachable, 2 matched in 7 days, 3 sent in 7 days, match rate 67 %" in text
+    assert text.endswith("fewer than the 300 members LinkedIn needs")
 
 
 def test_a_match_rate_needs_both_numbers() -> None:
-    """Unknown, or of nothing sent, there is none; and the text does not speak of it."""
+    """If a number is unknown or nothing was sent there is none, and the text omits it."""
     for matched, sent, rate in ((None, 5, None), (2, None, None), (0, 0, None), (0, 5, 0), (5, 5, 100), (1, 3, 33)):
         audience = Audience("1", "user", "x", "READY", 5, matched, sent)
         assert audience.match_rate == rate
@@ -174,8 +174,8 @@ def test_a_match_rate_needs_both_numbers() -> None:
         assert ("match rate" in facts["audience"]) == (rate is not None)
 
 
-def test_an_audience_that_is_not_well_is_told_with_what_to_do(duckdb_world: World) -> None:
-    """The warning stands in the JSON and in the text."""
+def test_an_audience_with_a_problem_is_shown_with_what_to_do(duckdb_world: World) -> None:
+    """The warning is in the JSON and in the text."""
     duckdb_world.fill(people(1))
     duckdb_world.run()
     duckdb_world.sandbox.force_status(duckdb_world.segment, "FAILED")
@@ -187,7 +187,7 @@ def test_an_audience_that_is_not_well_is_told_with_what_to_do(duckdb_world: Worl
     assert status.audience.usable == "LinkedIn reports that it failed; no campaign can use it"
 
 
-def test_what_a_dead_worker_has_not_sent_is_pending(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_operations_that_a_dead_worker_has_not_sent_are_pending(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def die(*_: Any) -> None:
         raise SystemExit("killed")
 
@@ -215,7 +215,7 @@ def test_a_held_lease_is_a_running_sync(world: World) -> None:
     assert not status_of(world).running
 
 
-def test_without_the_destination_the_local_part_is_still_told(world: World) -> None:
+def test_without_the_destination_the_stored_part_is_still_shown(world: World) -> None:
     world.fill(people(1, 2))
     world.run()
     config = world.config
@@ -226,7 +226,7 @@ def test_without_the_destination_the_local_part_is_still_told(world: World) -> N
     assert "did not answer" in status.audience_error
 
 
-def test_an_audience_that_was_deleted_is_told_as_an_error(duckdb_world: World) -> None:
+def test_a_deleted_audience_is_shown_as_an_error(duckdb_world: World) -> None:
     duckdb_world.fill(people(1))
     duckdb_world.run()
     answer = requests.delete(
@@ -241,7 +241,7 @@ def test_an_audience_that_was_deleted_is_told_as_an_error(duckdb_world: World) -
     assert "deleted" in status.audience_error
 
 
-def test_the_end_of_the_refresh_token_is_told_and_warned_of_in_its_last_month(tmp_path: Path) -> None:
+def test_the_end_of_the_refresh_token_is_shown_with_a_warning_in_its_last_month(tmp_path: Path) -> None:
     with sandbox(refresh_token_life=10 * 86400.0) as running:
         world = World(f"duckdb:///{tmp_path}/warehouse.duckdb", running, tmp_path)
         world.fill(people(1))
@@ -253,8 +253,8 @@ def test_the_end_of_the_refresh_token_is_told_and_warned_of_in_its_last_month(tm
 
 
 @pytest.mark.parametrize(("days", "warned"), [(365, False), (32, False), (29, True)])
-def test_validate_tells_the_end_of_the_refresh_token(tmp_path: Path, days: int, warned: bool) -> None:
-    """The day is always told; in the last month what to do comes with it."""
+def test_validate_shows_the_end_of_the_refresh_token(tmp_path: Path, days: int, warned: bool) -> None:
+    """The day is always shown; in the last month also what to do."""
     with sandbox(refresh_token_life=days * 86400.0) as running:
         world = World(f"duckdb:///{tmp_path}/warehouse.duckdb", running, tmp_path)
         world.fill(people(1))
@@ -266,10 +266,8 @@ def test_validate_tells_the_end_of_the_refresh_token(tmp_path: Path, days: int, 
 
 
 @pytest.mark.parametrize(("status", "warned"), [("READY", False), ("ARCHIVED", True), ("ERROR", True)])
-def test_validate_tells_the_condition_of_an_audience_that_is_named_by_its_id(
-    duckdb_world: World, status: str, warned: bool
-) -> None:
-    """It is there, and what is wrong with it is told before the first run into it."""
+def test_validate_shows_the_status_of_an_audience_with_an_id(duckdb_world: World, status: str, warned: bool) -> None:
+    """It exists, and its problems are shown before the first run into it."""
     duckdb_world.fill(people(1))
     audience = create_audience(duckdb_world.sandbox)
     duckdb_world.changes["audience"] = {"type": "user", "id": audience}
@@ -281,16 +279,16 @@ def test_validate_tells_the_condition_of_an_audience_that_is_named_by_its_id(
 
 
 @given(st.integers(-400, 400))
-def test_a_token_is_warned_of_from_30_days_before_its_end(days: int) -> None:
+def test_a_warning_comes_from_30_days_before_the_end_of_a_token(days: int) -> None:
     warning = expiry_warning(TODAY + timedelta(days=days), TODAY)
     assert (warning is not None) == (days <= 30)
 
 
-def test_a_token_without_known_end_is_not_warned_of() -> None:
+def test_a_token_without_known_end_has_no_warning() -> None:
     assert expiry_warning(None, TODAY) is None
 
 
-def test_an_expired_audience_is_to_be_filled_again(duckdb_world: World) -> None:
+def test_an_expired_audience_needs_to_be_filled_again(duckdb_world: World) -> None:
     duckdb_world.fill(people(1))
     duckdb_world.run()
     duckdb_world.sandbox.force_status(duckdb_world.segment, "EXPIRED")
@@ -306,9 +304,9 @@ def test_log_lines_are_ready_for_json_and_newest_first(world: World) -> None:
     world.run()
     lines = sync_log_lines(world.config, SYNC, failed=False, limit=10)
     json.dumps(lines)
-    told = [(line["run_id"], line["operation"], line["outcome"]) for line in lines]
-    assert told[0] == (2, "REMOVE", "delivered")
-    assert set(told[1:]) == {(1, "ADD", "delivered"), (1, None, "rejected")}
+    logged = [(line["run_id"], line["operation"], line["outcome"]) for line in lines]
+    assert logged[0] == (2, "REMOVE", "delivered")
+    assert set(logged[1:]) == {(1, "ADD", "delivered"), (1, None, "rejected")}
     assert all(line["logged_at"].endswith("Z") for line in lines)
     assert uuid.UUID(lines[0]["identity"])
     assert len(sync_log_lines(world.config, SYNC, failed=False, limit=1)) == 1

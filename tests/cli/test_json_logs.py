@@ -1,4 +1,4 @@
-"""`--log-format json`: whatever reads standard error line by line knows which sync and which run each line is about."""
+"""`--log-format json`: each line on standard error is an object that names its sync and its run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 def objects(text: str) -> list[dict[str, Any]]:
-    """Every line as an object; fails at the first that is none, or lacks what each line has."""
+    """Return every line as an object; fail if one is not JSON or a key that every line has is missing."""
     lines = [json.loads(line) for line in text.splitlines()]
     assert all({"timestamp", "level", "event", "logger"} <= line.keys() for line in lines)
     return lines
@@ -36,8 +36,8 @@ def write(world: World) -> None:
     world.save_with_access_token()
 
 
-def test_every_line_of_a_run_tells_its_sync_and_its_run(world: World) -> None:
-    """Also those of the delivery's threads while LinkedIn fails and throttles; standard output stays JSON."""
+def test_every_line_of_a_run_names_its_sync_and_its_run(world: World) -> None:
+    """Also lines from delivery threads while LinkedIn fails and throttles; standard output stays JSON."""
     world.fill(people(range(50)))
     write(world)
     world.sandbox.inject("503:users:times=1")
@@ -53,8 +53,8 @@ def test_every_line_of_a_run_tells_its_sync_and_its_run(world: World) -> None:
     assert {"linkedin_trouble", "linkedin_answered"} <= {line["event"] for line in lines[begun:]}
 
 
-def test_the_thread_that_keeps_the_lease_tells_the_run_too(world: World) -> None:
-    """It is older than the run's number, and the one that says that the worker is being stopped."""
+def test_the_thread_that_renews_the_lease_logs_the_run_too(world: World) -> None:
+    """It starts before the run has a number, and it logs that the worker stops."""
     world.fill(people(range(3)))
     write(world)
     world.sandbox.inject("slow:users:seconds=1")
@@ -66,8 +66,8 @@ def test_the_thread_that_keeps_the_lease_tells_the_run_too(world: World) -> None
     assert (stopping["sync"], stopping["run"]) == (SYNC, json.loads(answer.out)[0]["run_id"])
 
 
-def test_what_an_operator_can_cause_is_an_object_too(world: World) -> None:
-    """A configuration that cannot be read, and a warehouse that is not there."""
+def test_errors_of_the_operator_are_objects_too(world: World) -> None:
+    """A configuration that cannot be read, and a warehouse that does not exist."""
     (world.folder / "config.yaml").write_text("syncs: 7\n")
     answer = call(world.folder, "run", WAREHOUSE_SYNC_LOG_FORMAT="json")
     assert answer.code == 2
@@ -81,7 +81,7 @@ def test_what_an_operator_can_cause_is_an_object_too(world: World) -> None:
     assert line["level"] == "error"
 
 
-def test_nothing_of_a_run_clings_to_what_is_logged_after_it(
+def test_log_values_of_a_run_do_not_leak_into_later_lines(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In one process: a run that succeeds, one that fails, and lines of this thread in between."""

@@ -25,7 +25,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 def prepared(world: World) -> World:
-    """The audience is there, and 200 people are in the table."""
+    """Create the audience, and a table of 200 people."""
     # A token given as such is believed at once; one fetched may be refused for seconds.
     world.account = {"access_token": "sandbox-access", "client_id": None, "client_secret": None, "refresh_token": None}
     world.changes = {"audience": {"type": "user", "id": create_audience(world.sandbox)}, "guard": {"ignore_below": 10}}
@@ -34,7 +34,7 @@ def prepared(world: World) -> World:
 
 
 def write(world: World, **syncs: dict[str, Any]) -> None:
-    """The configuration file holds the sync `people` and these, which differ from it in the given keys."""
+    """Write a configuration with the sync `people` and others that differ from it in the given keys."""
     written = world.written
     written["destinations"]["ads"] = {key: value for key, value in written["destinations"]["ads"].items() if value}
     standard = written["syncs"][SYNC]
@@ -48,7 +48,7 @@ def run(world: World, *words: str) -> Answer:
 
 
 def test_a_day_of_runs(world: World) -> None:
-    """Succeeded 0, blocked 4, forced 0; a plan says so beforehand; JSON alone stands on standard output."""
+    """Succeeded 0, blocked 4, forced 0; a plan predicts it; standard output is JSON only."""
     first = run(world, "run", "--json")
     assert first.code == 0
     (report,) = first.json
@@ -100,8 +100,8 @@ def test_what_is_deferred_ends_with_3_and_a_retry_sends_it(world: World) -> None
 
     status = run(world, "status", "--json")
     assert status.code == 0
-    (told,) = status.json
-    assert (told["sync"], told["pending"], told["last_run"]["status"]) == (SYNC, 5, "incomplete")
+    (shown,) = status.json
+    assert (shown["sync"], shown["pending"], shown["last_run"]["status"]) == (SYNC, 5, "incomplete")
 
     log = run(world, "log", SYNC, "--failed", "--limit", "3", "--json")
     assert [(line["outcome"], line["run_id"]) for line in log.json] == [("deferred", 1)] * 3
@@ -111,7 +111,7 @@ def test_what_is_deferred_ends_with_3_and_a_retry_sends_it(world: World) -> None
     assert [(report["status"], report["delivered"]["add"]) for report in retried.json] == [("succeeded", 5)]
 
 
-def test_a_refusal_in_the_middle_ends_with_1_and_tells_how_far_it_came(world: World) -> None:
+def test_a_failure_during_a_run_ends_with_1_and_reports_its_progress(world: World) -> None:
     world.sandbox.inject("403:users")
     answer = run(world, "run", "--json")
     assert answer.code == 1
@@ -121,8 +121,8 @@ def test_a_refusal_in_the_middle_ends_with_1_and_tells_how_far_it_came(world: Wo
     assert "Traceback" not in answer.err
 
 
-def test_of_several_syncs_the_gravest_counts_and_none_stops_the_others(world: World) -> None:
-    """A query that does not work is 2, and the sync behind it runs all the same; a disabled one is skipped."""
+def test_of_several_syncs_the_most_severe_code_counts_and_none_stops_the_others(world: World) -> None:
+    """A query that does not work is 2, and the next sync still runs; a disabled one is skipped."""
     other = {"type": "user", "id": create_audience(world.sandbox)}
     write(
         world,
@@ -167,7 +167,7 @@ def test_unknown_names_are_refused_before_anything_runs(world: World) -> None:
     assert len(world.sandbox.requests()) == requests
 
 
-def test_an_unknown_key_is_told_with_its_place(world: World) -> None:
+def test_an_unknown_key_is_reported_with_its_path(world: World) -> None:
     world.changes["gaurd"] = {}
     answer = run(world, "run", "--json")
     assert answer.code == 2

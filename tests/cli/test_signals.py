@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: a worker ends well on the first, at once on the second, and the next run goes on from there.
+"""SIGTERM and Ctrl-C: a worker ends gracefully on the first, at once on the second, and the next run continues.
 
 More random moments: ROUNDS=10 python -m pytest tests/cli/test_signals.py
 """
@@ -63,13 +63,13 @@ def world(warehouse_url: str, tmp_path: Path) -> Iterator[World]:
 
 
 def with_endless_query(world: World) -> dict[str, Any]:
-    """The keys of a sync whose query comes to no end."""
+    """Return the keys of a sync whose query never ends."""
     condition = ENDLESS[world.url.partition(":")[0].partition("+")[0]]
     return {"model": {"sql": f"select * from people where {condition}", "primary_key": "id"}}
 
 
 def is_querying(world: World, worker: Worker) -> bool:
-    """Whether the worker's endless query is under way. DuckDB lets nobody look; its run has begun by then."""
+    """Whether the worker's endless query is running. DuckDB cannot be read meanwhile; there, the run has started."""
     if world.url.startswith("duckdb"):
         if "run started" in worker.text("err"):
             time.sleep(0.3)
@@ -89,7 +89,7 @@ def check_lease_is_free(world: World) -> None:
 def test_the_first_signal_during_the_delivery(
     workers: Workers, world: World, action: str, number: signal.Signals
 ) -> None:
-    """Requests in flight count, none is started any more; what never left waits unattempted for the next run."""
+    """Requests in flight count, no more are started; the rest waits, not attempted, for the next run."""
     settled(world, retry={"enabled": action == "REMOVE"})
     world.fill(people(range(400)))
     assert workers.run(world).wait().code == 0
@@ -166,7 +166,7 @@ def test_the_first_signal_during_the_query(workers: Workers, world: World, numbe
 
 
 def test_a_signal_ends_all_syncs(workers: Workers, world: World) -> None:
-    """Of several syncs the one under way ends well, the others are not begun, and all are reported."""
+    """Of several syncs the active one ends gracefully, the others are not started, and all are reported."""
     rows = people(range(300))
     world.fill(rows)
     written = world.written
@@ -202,7 +202,7 @@ def test_a_signal_ends_all_syncs(workers: Workers, world: World) -> None:
 
 
 def test_the_second_signal_ends_at_once(workers: Workers, world: World) -> None:
-    """Within a second, with a message; the next run, once the lease has run out, ends equal."""
+    """Within a second, with a message; the next run, after the lease has expired, ends equal."""
     number = signal.SIGINT if world.url.startswith("duckdb") else signal.SIGTERM
     world.fill(people(range(400)))
     assert workers.run(world).wait().code == 0
@@ -268,7 +268,7 @@ def test_a_signal_at_any_moment(workers: Workers, world: World, round_: int) -> 
 
 @pytest.mark.parametrize("round_", range(ROUNDS))
 def test_a_signal_while_python_starts(world: World, round_: int) -> None:
-    """A real start of the program that gets SIGTERM in its first moments ends as promised, too."""
+    """A real start of the program that gets SIGTERM in its first moments ends as promised too."""
     chance = random.Random(round_)
     world.fill(people(range(100)))
     for _ in range(3):
@@ -307,7 +307,7 @@ def call_run(world: World) -> Answer:
 @BOTH
 @pytest.mark.parametrize("verb", ["plan", "validate", "status", "sandbox"])
 def test_a_signal_to_another_verb(workers: Workers, tmp_path: Path, verb: str, number: signal.Signals) -> None:
-    """Verbs that send nothing end with 130 or 143 and one line; the sandbox, which lives until then, without a word."""
+    """Verbs that send nothing end with 130 or 143 and one line; the sandbox, which runs until then, prints nothing."""
     with sandbox() as running:
         world = settled(World(f"duckdb:///{tmp_path}/warehouse.duckdb", running, tmp_path))
         world.fill(people(range(100)))

@@ -1,4 +1,4 @@
-"""What a command does not use it does not import: neither a help text nor a look at a file waits for drivers."""
+"""A command imports only what it uses: neither a help text nor an offline check waits for drivers."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ DRIVERS = (
     *("requests", "urllib3", "pyrate_limiter", "stamina", "orjson"),
     *("apscheduler", "prometheus_client"),
 )
-"""What talks to warehouses, to destinations and to whoever watches, and what they bring along."""
+"""Libraries for warehouses, destinations and monitoring, with their dependencies."""
 
 FOR_VERBS = ("rich", "structlog", "pydantic", "yaml", "cronsim")
-"""What a verb needs to read its configuration and to show something."""
+"""Libraries that a verb needs to read its configuration and to print."""
 
 PROGRAM = """
 import atexit, sys
@@ -38,7 +38,7 @@ print(*sys.modules, file=sys.stderr)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with the configuration of one sync from a DuckDB file, which need not be there."""
+    """A folder with the configuration of one sync from a DuckDB file, which does not exist."""
     sync = {
         "warehouse": "shop",
         "destination": "ads",
@@ -58,7 +58,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def imported(folder: Path, program: str, *words: str) -> tuple[str, set[str]]:
-    """What the program prints, and the modules it holds when it ends."""
+    """Return what the program prints, and the modules that it has imported at its end."""
     done = subprocess.run(
         [sys.executable, "-c", program, *words],
         cwd=folder,
@@ -71,21 +71,21 @@ def imported(folder: Path, program: str, *words: str) -> tuple[str, set[str]]:
     return done.stdout, set(done.stderr.split())
 
 
-def test_help_waits_for_nothing(folder: Path) -> None:
+def test_help_imports_nothing(folder: Path) -> None:
     for words in (["--help"], ["--version"]):
         said, modules = imported(folder, PROGRAM, *words)
         assert "warehouse-sync" in said
         assert sorted(modules & {*DRIVERS, *FOR_VERBS}) == []
 
 
-def test_help_about_a_verb_waits_for_no_driver(folder: Path) -> None:
+def test_help_about_a_verb_imports_no_driver(folder: Path) -> None:
     for verb in ("run", "serve", "validate", "sandbox"):
         said, modules = imported(folder, PROGRAM, verb, "--help")
         assert verb in said
         assert sorted(modules & set(DRIVERS)) == []
 
 
-def test_a_check_offline_waits_for_no_driver(folder: Path) -> None:
+def test_an_offline_check_imports_no_driver(folder: Path) -> None:
     said, modules = imported(folder, PROGRAM, "validate", "--offline")
     assert said.startswith("ok")
     assert "warehouse_sync.config.loader" in modules

@@ -49,14 +49,14 @@ def world(tmp_path: Path) -> Iterator[World]:
 def test_status_and_log_of_a_sync_that_has_never_run(world: World) -> None:
     status = call(world.folder, "status", "--json")
     assert status.code == 0
-    (told,) = status.json
-    assert told.keys() == STATUS_KEYS
-    assert (told["sync"], told["last_run"], told["audience"]) == (SYNC, None, None)
+    (shown,) = status.json
+    assert shown.keys() == STATUS_KEYS
+    assert (shown["sync"], shown["last_run"], shown["audience"]) == (SYNC, None, None)
     assert "none yet" in call(world.folder, "status", SYNC).out
     assert call(world.folder, "log", SYNC, "--json").json == []
 
 
-def test_validate_makes_every_check_and_ends_with_2_if_one_fails(world: World) -> None:
+def test_validate_runs_every_check_and_ends_with_2_if_one_fails(world: World) -> None:
     good = call(world.folder, "validate")
     assert good.code == 0
     assert [line.split()[0] for line in good.out.splitlines()] == ["ok"] * 4
@@ -81,7 +81,7 @@ def test_validate_makes_every_check_and_ends_with_2_if_one_fails(world: World) -
     assert len(world.sandbox.requests()) == asked
 
 
-def test_validate_tells_all_that_is_wrong_with_the_file(tmp_path: Path) -> None:
+def test_validate_lists_everything_that_is_wrong_with_the_file(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("warehouses: {w: {url: 'oracle://x'}}\nsnycs: {}\n")
     answer = call(tmp_path, "validate", "--offline", "--json")
     assert answer.code == 2
@@ -89,7 +89,7 @@ def test_validate_tells_all_that_is_wrong_with_the_file(tmp_path: Path) -> None:
     assert not any(check["ok"] for check in answer.json["checks"])
 
 
-def test_migrate_makes_the_file_and_the_tables_once(tmp_path: Path) -> None:
+def test_migrate_creates_the_file_and_the_tables_once(tmp_path: Path) -> None:
     written = {"warehouses": {"new": {"url": f"duckdb:///{tmp_path}/sub/new.duckdb"}}}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(written))
     first = call(tmp_path, "migrate", "--json")
@@ -101,7 +101,7 @@ def test_migrate_makes_the_file_and_the_tables_once(tmp_path: Path) -> None:
     assert f"already at version {version}" in again.out
 
 
-def test_the_sandbox_answers_until_it_is_told_to_end(tmp_path: Path) -> None:
+def test_the_sandbox_answers_until_it_is_stopped(tmp_path: Path) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
 
@@ -121,7 +121,7 @@ def test_the_sandbox_answers_until_it_is_told_to_end(tmp_path: Path) -> None:
     assert cast(LinkedInConfig, load_config(file).destinations["sandbox"]).api_url == url
 
 
-def test_a_taken_port_and_an_unknown_fault_are_told(tmp_path: Path) -> None:
+def test_a_taken_port_and_an_unknown_fault_are_reported(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -139,7 +139,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_the_version_is_told() -> None:
+def test_the_version_is_printed() -> None:
     version = CliRunner().invoke(app, ["--version"])
     assert version.exit_code == 0
     assert version.stdout.startswith("warehouse-sync 0.")
@@ -153,7 +153,7 @@ def test_wrong_usage_ends_with_2(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize("level", ["info", "debug"])
-def test_a_bug_is_told_in_one_line_and_in_full_only_at_debug(
+def test_an_internal_error_is_one_line_and_a_traceback_only_at_debug(
     world: World, monkeypatch: pytest.MonkeyPatch, level: str
 ) -> None:
     def stumble(*_: object, **__: object) -> None:

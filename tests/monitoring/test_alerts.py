@@ -1,4 +1,4 @@
-"""Webhooks: told once per change of a sync's state, whoever runs it and however often."""
+"""Webhooks: called once per change of a sync's state, in whatever process and however often it runs."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def hooks() -> Iterator[Hooks]:
 
 @pytest.fixture(autouse=True)
 def _no_waits() -> Iterator[None]:
-    """A webhook that is down is asked again at once."""
+    """Retry webhooks without delays."""
     stamina.set_testing(True, attempts=webhooks.ATTEMPTS)
     yield
     stamina.set_testing(False)
 
 
 def configured(world: World, **hooks: dict[str, Any]) -> Config:
-    """The world's configuration with these webhooks; its state schema is there."""
+    """Return the world's configuration with these webhooks; its state schema exists."""
     path = world.folder / "config.yaml"
     path.write_text(yaml.safe_dump({**world.written, "webhooks": hooks}))
     return load_config(path)
@@ -64,13 +64,13 @@ def ran(world: World, impatient: None) -> World:
     return world
 
 
-def tell(alerts: Alerts, *reports: RunReport) -> None:
+def publish(alerts: Alerts, *reports: RunReport) -> None:
     for report in reports:
         alerts.handle(SYNC, RunReported(report))
 
 
 def test_a_day_of_a_cron_job(tmp_path: Path, hooks: Hooks) -> None:
-    """Separate processes: failed is told once, then recovered, blocked and dead; nothing else is."""
+    """Separate processes: failed is posted once, then recovered, blocked and dead; nothing else is."""
     with sandbox() as running:
         world = World(f"duckdb:///{tmp_path}/warehouse.duckdb", running, tmp_path)
         world.fill(people(range(10)))
@@ -99,17 +99,17 @@ def test_a_day_of_a_cron_job(tmp_path: Path, hooks: Hooks) -> None:
         assert [answer.code for answer in answers] == [1, 1, 0, 4, 3]
     expected = [("ok", "failed"), ("failed", "recovered"), ("ok", "blocked"), ("blocked", "dead")]
     assert hooks.states(path) == expected
-    told = hooks.taken(path)
+    bodies = hooks.taken(path)
     reports = [answer.json[0] for answer in answers]
-    assert [body["run_id"] for body in told] == [reports[at]["run_id"] for at in (0, 2, 3, 4)]
-    assert all(body["sync"] == SYNC and SYNC in body["text"] for body in told)
-    assert told[0]["reason"] == reports[0]["reason"]
-    assert told[3]["counts"]["dead"] == reports[4]["dead"] == 1
+    assert [body["run_id"] for body in bodies] == [reports[at]["run_id"] for at in (0, 2, 3, 4)]
+    assert all(body["sync"] == SYNC and SYNC in body["text"] for body in bodies)
+    assert bodies[0]["reason"] == reports[0]["reason"]
+    assert bodies[3]["counts"]["dead"] == reports[4]["dead"] == 1
     assert "s3cr3t" not in "".join(answer.err for answer in answers)
-    assert "@" not in json.dumps(told)
+    assert "@" not in json.dumps(bodies)
 
 
-def test_many_workers_at_once_tell_once(ran: World, hooks: Hooks) -> None:
+def test_many_workers_at_once_call_a_webhook_once(ran: World, hooks: Hooks) -> None:
     """Eight workers that end in the same moment, on each kind of warehouse."""
     config = configured(ran, chat={"url": hooks.url()})
     for report in (FAILED, OKAY):
@@ -129,20 +129,20 @@ def test_many_workers_at_once_tell_once(ran: World, hooks: Hooks) -> None:
 
 
 @on_duckdb
-def test_runs_that_change_nothing_are_not_told(ran: World, hooks: Hooks) -> None:
-    """Nor is a run that has ended before one that was told of."""
+def test_runs_that_do_not_change_the_state_call_no_webhook(ran: World, hooks: Hooks) -> None:
+    """Nor does a run that ended before one that was reported."""
     alerts = Alerts(configured(ran, chat={"url": hooks.url()}))
-    tell(alerts, OKAY, WAITING, SKIPPED, DEAD, DEAD, WAITING, SKIPPED, DEAD, OKAY, OKAY)
-    tell(alerts, RunReport(SYNC, RunStatus.FAILED, run_id=0))
+    publish(alerts, OKAY, WAITING, SKIPPED, DEAD, DEAD, WAITING, SKIPPED, DEAD, OKAY, OKAY)
+    publish(alerts, RunReport(SYNC, RunStatus.FAILED, run_id=0))
     assert hooks.states() == [("ok", "dead"), ("dead", "recovered")]
 
 
 @on_duckdb
-def test_a_retry_pass_mends_only_what_it_can(ran: World, hooks: Hooks) -> None:
-    """Its success ends `dead`, not the failures of the query or the guard's objection; its own failure is told."""
+def test_a_retry_pass_ends_only_the_dead_state(ran: World, hooks: Hooks) -> None:
+    """Its success ends `dead`, not a failure of the query or a block by the guard; its own failure is posted."""
     alerts = Alerts(configured(ran, chat={"url": hooks.url()}))
     for report in (FAILED, BLOCKED, DEAD):
-        tell(alerts, report)
+        publish(alerts, report)
         alerts.handle(SYNC, RunReported(OKAY, is_retry=True))
     alerts.handle(SYNC, RunReported(DEAD, is_retry=True))
     alerts.handle(SYNC, RunReported(FAILED, is_retry=True))
@@ -164,15 +164,15 @@ def test_a_listener_that_fails_does_not_affect_the_others() -> None:
 
 
 @on_duckdb
-def test_each_webhook_hears_what_it_asked_for(ran: World, hooks: Hooks) -> None:
-    """`on` and `syncs` choose; a webhook that was not told of a trouble is not told of its end."""
+def test_each_webhook_gets_what_it_subscribes_to(ran: World, hooks: Hooks) -> None:
+    """`on` and `syncs` choose; a webhook that was not called for a failure is not called for its end."""
     config = configured(
         ran,
         all={"url": hooks.url("/all")},
         failures={"url": hooks.url("/failures"), "on": ["failed", "recovered"]},
         blocks={"url": hooks.url("/blocks"), "on": ["blocked"], "syncs": [SYNC]},
     )
-    tell(Alerts(config), BLOCKED, OKAY, FAILED, BLOCKED, OKAY, BLOCKED)
+    publish(Alerts(config), BLOCKED, OKAY, FAILED, BLOCKED, OKAY, BLOCKED)
     assert [new for _, new in hooks.states("/all")] == [
         *("blocked", "recovered", "failed", "blocked", "recovered", "blocked")
     ]
@@ -180,69 +180,69 @@ def test_each_webhook_hears_what_it_asked_for(ran: World, hooks: Hooks) -> None:
     assert hooks.states("/blocks") == [("ok", "blocked")] * 3
 
 
-def test_a_webhook_that_is_down_is_told_by_the_next_run(
+def test_a_webhook_that_is_down_is_called_by_the_next_run(
     ran: World, hooks: Hooks, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Other webhooks are told once all the same; trouble that passes is borne with; the log names the webhook alone."""
+    """Other webhooks are still called once; transient errors are retried; the log names only the webhook."""
     config = configured(ran, up={"url": hooks.url("/up")}, down={"url": hooks.url("/down-s3cr3t")})
     hooks.answers["/up"] = [503]
     hooks.answers["/down-s3cr3t"] = [404]
-    tell(Alerts(config), FAILED)
+    publish(Alerts(config), FAILED)
     assert (hooks.states("/up"), hooks.states("/down-s3cr3t")) == ([("ok", "failed")], [])
     assert hooks.attempts.count("/down-s3cr3t") == 1
     assert "down" in caplog.text
     assert "s3cr3t" not in caplog.text
-    tell(Alerts(config), FAILED, FAILED)
+    publish(Alerts(config), FAILED, FAILED)
     assert hooks.states("/up") == hooks.states("/down-s3cr3t") == [("ok", "failed")]
 
 
 @on_duckdb
-def test_what_a_webhook_never_heard_of_has_not_happened_for_it(ran: World, hooks: Hooks) -> None:
-    """When the sync is well again before it could be told of the trouble."""
+def test_a_webhook_that_missed_a_failure_gets_no_recovery(ran: World, hooks: Hooks) -> None:
+    """If the sync recovers before the webhook could be called for the failure."""
     config = configured(ran, chat={"url": hooks.url()})
     hooks.answers["/hook"] = [500] * webhooks.ATTEMPTS
-    tell(Alerts(config), FAILED)
+    publish(Alerts(config), FAILED)
     assert len(hooks.attempts) == webhooks.ATTEMPTS
-    tell(Alerts(config), OKAY)
+    publish(Alerts(config), OKAY)
     assert hooks.states() == []
 
 
 @on_duckdb
-def test_an_address_that_hangs_does_not_hold_up_the_worker(
+def test_a_webhook_that_hangs_does_not_block_the_worker(
     ran: World, hooks: Hooks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After the bound it counts as not told."""
+    """After the timeout it counts as failed."""
     monkeypatch.setattr(webhooks, "TOTAL_TIMEOUT", 2.0)
     hooks.answers["/hook"] = [0] * 10
     config = configured(ran, chat={"url": hooks.url()}, other={"url": hooks.url("/other")})
-    tell(Alerts(config), FAILED)
+    publish(Alerts(config), FAILED)
     assert hooks.states("/other") == [("ok", "failed")]
     hooks.answers.clear()
-    tell(Alerts(config), FAILED)
+    publish(Alerts(config), FAILED)
     assert hooks.states() == [("ok", "failed")]
 
 
 @on_duckdb
-def test_a_lost_warehouse_is_told_once_by_a_process(ran: World, hooks: Hooks) -> None:
-    """It remembers what it told until the warehouse is back, and then no one tells it again."""
+def test_a_lost_warehouse_is_reported_once_by_a_process(ran: World, hooks: Hooks) -> None:
+    """It remembers the posted states until the warehouse is back, and then they are not posted again."""
     good = configured(ran, chat={"url": hooks.url()})
     alerts = Alerts(good)
     real, ran.url = ran.url, "postgresql+psycopg://nobody@127.0.0.1:1/nowhere"
     alerts._config = configured(ran, chat={"url": hooks.url()})
-    tell(alerts, FAILED, FAILED)
+    publish(alerts, FAILED, FAILED)
     assert hooks.states() == [("ok", "failed")]
     ran.url = real
     alerts._config = good
-    tell(alerts, FAILED)
-    tell(Alerts(good), FAILED, OKAY)
+    publish(alerts, FAILED)
+    publish(Alerts(good), FAILED, OKAY)
     assert hooks.states() == [("ok", "failed"), ("failed", "recovered")]
 
 
 @on_duckdb
-def test_a_sync_that_has_never_run_is_told_of(world: World, hooks: Hooks) -> None:
-    """Without a state schema, or a row in it, a failure is told nevertheless."""
+def test_a_sync_that_has_never_run_is_reported(world: World, hooks: Hooks) -> None:
+    """Without a state schema, or a row in it, a failure is still posted."""
     world.fill([])
-    tell(Alerts(configured(world, chat={"url": hooks.url()})), FAILED)
+    publish(Alerts(configured(world, chat={"url": hooks.url()})), FAILED)
     assert hooks.states() == [("ok", "failed")]
 
 
@@ -250,8 +250,8 @@ def webhook(url: str) -> WebhookConfig:
     return WebhookConfig(name="chat", url=url)  # type: ignore[arg-type]
 
 
-def test_the_message_tells_no_secret_calls_nobody_and_fits_slack() -> None:
-    """Slack's own signs are escaped in its text, long reasons are cut; Slack gets keys that it knows."""
+def test_the_message_has_no_secret_and_no_mention_and_fits_slack() -> None:
+    """Slack's special characters are escaped, long reasons are cut; Slack gets only keys that it knows."""
     reason = "<!channel> & anna@example.com Bearer abcdefghijklmnop " + "x" * 5000
     report = RunReport("a <b>", RunStatus.FAILED, 7, reason, delivered=OperationCounts(1, 2))
     message = json.loads(make_body(webhook("https://example.com/x"), report, "failed", "ok"))

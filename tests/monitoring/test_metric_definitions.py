@@ -1,4 +1,4 @@
-"""The words of the metrics are those of the code, and their text is one that Prometheus takes."""
+"""The label values of the metrics are those of the code, and their text is valid for Prometheus."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from warehouse_sync.reports import RunReport
 from warehouse_sync.warehouses.normalisers import NO_IDENTIFIER, REJECTING_PROBLEMS
 
 SOURCE = Path(sync_commands.__file__).parents[1]
-ODD = 'a "b" \\n\\c, é={x}'
+UNUSUAL_NAME = 'a "b" \\n\\c, é={x}'
 
 
-def test_every_reason_of_the_code_is_a_word_of_the_metrics() -> None:
-    """A new reason cannot hide behind `other` unseen, and none is kept that nobody gives."""
+def test_every_reason_of_the_code_is_a_label_value_of_the_metrics() -> None:
+    """No reason of the code falls under `other`, and every defined reason is used."""
     values = (SOURCE / "warehouses" / "normalisers.py").read_text()
     given = set(re.findall(r'"((?:not|too|holds|opted|already)_[a-z_]+)"', values))
     assert given == VALUE_REASONS | set(REJECTING_PROBLEMS)
     assert set(ROW_REASONS) == {*REJECTING_PROBLEMS, NO_IDENTIFIER}
     senders = [*(SOURCE / "run").glob("*.py"), *(SOURCE / "destinations").rglob("*.py")]
     text = "\n".join(path.read_text() for path in senders)
-    told = set(re.findall(r'(?:deferred|rejected|TransientError|NoResponse)\(\s*"([a-z_]+)"', text))
-    told |= {f"oauth_{word}" for word in ("timeout", "connection")}
-    assert told == OPERATION_REASONS
+    reasons = set(re.findall(r'(?:deferred|rejected|TransientError|NoResponse)\(\s*"([a-z_]+)"', text))
+    reasons |= {f"oauth_{word}" for word in ("timeout", "connection")}
+    assert reasons == OPERATION_REASONS
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def metrics(tmp_path: Path) -> Metrics:
 warehouses: {{dwh: {{url: "duckdb:///x.duckdb"}}}}
 destinations: {{ads: {{type: linkedin, account_id: 5, access_token: AQX-token}}}}
 syncs:
-  '{ODD}':
+  '{UNUSUAL_NAME}':
     warehouse: dwh
     destination: ads
     model: {{sql: select 1, primary_key: id}}
@@ -54,8 +54,8 @@ syncs:
     return Metrics(load_config(path))
 
 
-def test_the_text_keeps_to_the_rules_of_prometheus(metrics: Metrics) -> None:
-    """Names, types, help for each metric; no series that nobody knows; names of syncs of any kind come back whole."""
+def test_the_text_follows_the_rules_of_prometheus(metrics: Metrics) -> None:
+    """Names, types, help for each metric; no unknown series; names of syncs with any characters are preserved."""
     families = {family.name: family for family in text_string_to_metric_families(metrics.text().decode())}
     assert len(families) == len(METRICS)
     for metric in METRICS:
@@ -65,8 +65,8 @@ def test_the_text_keeps_to_the_rules_of_prometheus(metrics: Metrics) -> None:
         assert metric.name.endswith("_total") == (metric.kind == "counter")
         assert all(set(sample.labels) == set(metric.labels) for sample in family.samples)
         assert {sample.name for sample in family.samples} <= {metric.name}
-    assert {sample.labels["sync"] for sample in families["warehouse_sync_runs"].samples} == {ODD}
-    metrics.handle(ODD, RunReported(RunReport(ODD, RunStatus.SUCCEEDED)))
+    assert {sample.labels["sync"] for sample in families["warehouse_sync_runs"].samples} == {UNUSUAL_NAME}
+    metrics.handle(UNUSUAL_NAME, RunReported(RunReport(UNUSUAL_NAME, RunStatus.SUCCEEDED)))
     before = metrics.text()
     metrics.load_text(before.decode())
     assert metrics.text() == before

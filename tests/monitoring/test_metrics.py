@@ -1,4 +1,4 @@
-"""The metrics of real runs: equal to the reports and to what the sandbox has counted by itself."""
+"""The metrics of real runs: equal to the reports and to the counts of the sandbox."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 def read(text: bytes | str) -> Figures:
-    """All samples by name and labels; fails unless Prometheus' own parser takes the text."""
+    """Return all samples by name and labels; fail unless Prometheus' parser accepts the text."""
     whole = text.decode() if isinstance(text, bytes) else text
     samples = [sample for family in text_string_to_metric_families(whole) for sample in family.samples]
     figures = {(sample.name, tuple(sorted(sample.labels.items()))): sample.value for sample in samples}
@@ -53,7 +53,7 @@ def read(text: bytes | str) -> Figures:
 
 
 def figure(figures: Figures, name: str, **labels: str) -> float:
-    """The sum of the samples of a metric that bear these labels; fails when there is none."""
+    """Return the sum of the samples of a metric with these labels; fail if there are none."""
     found = [
         value
         for (sample, given), value in figures.items()
@@ -63,17 +63,17 @@ def figure(figures: Figures, name: str, **labels: str) -> float:
     return sum(found)
 
 
-def watched_run(world: World, metrics: Metrics, **wish: Any) -> RunReport:
+def run_with_metrics(world: World, metrics: Metrics, **options: Any) -> RunReport:
     config = world.config
     try:
-        report = run_sync(config, SYNC, events=Events(metrics.handle), **wish)
+        report = run_sync(config, SYNC, events=Events(metrics.handle), **options)
     except WarehouseSyncError as error:
         report = error.report
     metrics.handle(SYNC, RunReported(report))
     return report
 
 
-def test_the_figures_of_a_run_under_faults_are_those_of_its_report_and_of_the_sandbox(
+def test_the_metrics_of_a_run_under_faults_equal_its_report_and_the_sandbox(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """503, 429 and refused elements: delivered, rejected, requests by status and throttled time are what they were."""
@@ -86,7 +86,7 @@ def test_the_figures_of_a_run_under_faults_are_those_of_its_report_and_of_the_sa
     for fault in ("503:users:times=2", "429:users:after=2:times=1", "refuse_elements:users:after=3:indices=3|5"):
         world.sandbox.inject(fault)
     metrics = Metrics(world.config)
-    report = watched_run(world, metrics)
+    report = run_with_metrics(world, metrics)
     figures = read(metrics.text())
 
     assert report.status is RunStatus.SUCCEEDED
@@ -104,8 +104,8 @@ def test_the_figures_of_a_run_under_faults_are_those_of_its_report_and_of_the_sa
 
     counted = Counter(str(record.status) for record in world.sandbox.requests())
     assert {"503", "429", "200"} <= counted.keys()
-    told = {code: figure(figures, "requests_total", code=code) for code in counted}
-    assert told == counted
+    reported = {code: figure(figures, "requests_total", code=code) for code in counted}
+    assert reported == counted
     assert figure(figures, "requests_total") == counted.total()
     assert figure(figures, "requests_total", action="add") == len(world.sandbox.requests("users"))
     assert figure(figures, "requests_total", action="token") == len(world.sandbox.requests("token"))
@@ -116,24 +116,24 @@ def test_the_figures_of_a_run_under_faults_are_those_of_its_report_and_of_the_sa
     assert 364 <= figure(figures, "refresh_token_days_left", destination="ads") <= 365
 
 
-def test_what_a_run_does_not_learn_stays_as_it_was(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gauges_that_a_run_does_not_reach_keep_their_value(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Members, queue and last success outlive runs that are blocked, deferred, failed and skipped; all are counted."""
     make_impatient(monkeypatch, attempts=1)
     metrics = Metrics(world.config)
     world.fill(people(range(20)))
-    assert watched_run(world, metrics).status is RunStatus.SUCCEEDED
+    assert run_with_metrics(world, metrics).status is RunStatus.SUCCEEDED
     success = figure(read(metrics.text()), "last_success_timestamp_seconds")
 
     world.fill(people(range(5)))
     world.changes = {"guard": {"max_removed_percent": 10, "ignore_below": 1, "min_members": 0}}
-    assert watched_run(world, metrics).status is RunStatus.BLOCKED
+    assert run_with_metrics(world, metrics).status is RunStatus.BLOCKED
     figures = read(metrics.text())
     assert figure(figures, "members") == 20
     assert figure(figures, "last_run_status", status="blocked") == figure(figures, "last_run_status") == 1
 
     world.changes = {}
     world.sandbox.inject("503:users:times=0")
-    report = watched_run(world, metrics)
+    report = run_with_metrics(world, metrics)
     assert report.status is RunStatus.INCOMPLETE
     figures = read(metrics.text())
     assert figure(figures, "members") == 5
@@ -143,9 +143,9 @@ def test_what_a_run_does_not_learn_stays_as_it_was(world: World, monkeypatch: py
 
     world.sandbox.clear_faults()
     world.changes = {"model": {"sql": "select * from nowhere", "primary_key": "id"}}
-    assert watched_run(world, metrics).status is RunStatus.FAILED
+    assert run_with_metrics(world, metrics).status is RunStatus.FAILED
     world.changes = {"enabled": False}
-    assert watched_run(world, metrics).status is RunStatus.SKIPPED
+    assert run_with_metrics(world, metrics).status is RunStatus.SKIPPED
     figures = read(metrics.text())
     assert figure(figures, "last_run_status", status="failed") == 1
     assert figure(figures, "members") == 5
@@ -162,7 +162,7 @@ def test_what_a_run_does_not_learn_stays_as_it_was(world: World, monkeypatch: py
 
 
 def test_a_retry_pass_does_not_hide_that_the_query_fails(world: World) -> None:
-    """It is counted by itself; how and when the sync last ran and succeeded stays as it was."""
+    """It is counted separately; status and times of the last run and success do not change."""
     metrics = Metrics(world.config)
     metrics.handle(SYNC, RunReported(RunReport(SYNC, RunStatus.FAILED)))
     before = read(metrics.text())
@@ -174,18 +174,18 @@ def test_a_retry_pass_does_not_hide_that_the_query_fails(world: World) -> None:
     assert {key: after[key] for key in same} == {key: before[key] for key in same}
 
 
-def test_a_process_that_begins_takes_what_the_state_schema_knows(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Members, queue and last success are those of the process before; a lost warehouse does no harm."""
+def test_a_new_process_restores_metrics_from_the_state_schema(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Members, queue and last success are those of the previous process; a lost warehouse does no harm."""
     make_impatient(monkeypatch, attempts=1)
     metrics = Metrics(world.config)
     world.fill(people(range(20)))
-    watched_run(world, metrics)
+    run_with_metrics(world, metrics)
     world.fill(people(range(5, 25)))
     world.sandbox.inject("503:users:times=0:action=ADD")
-    watched_run(world, metrics)
+    run_with_metrics(world, metrics)
     world.sandbox.clear_faults()
     world.account = {"account_id": 7}
-    assert watched_run(world, metrics).status is RunStatus.FAILED
+    assert run_with_metrics(world, metrics).status is RunStatus.FAILED
     again = Metrics(world.config)
     restore_metrics(again, world.config)
     before, after = read(metrics.text()), read(again.text())
@@ -200,8 +200,8 @@ def test_a_process_that_begins_takes_what_the_state_schema_knows(world: World, m
     assert ("warehouse_sync_members", (("destination", "ads"), ("sync", SYNC))) not in read(lost.text())
 
 
-def test_what_leaves_the_configuration_is_no_longer_told(world: World) -> None:
-    """A sync and a destination that are renamed leave no series behind, and late figures of theirs are ignored."""
+def test_metrics_of_syncs_that_leave_the_configuration_are_dropped(world: World) -> None:
+    """Renamed syncs and destinations leave no series, and their late events are ignored."""
     config = world.config
     metrics = Metrics(config)
     metrics.handle(SYNC, RunStarted())
@@ -215,8 +215,8 @@ def test_what_leaves_the_configuration_is_no_longer_told(world: World) -> None:
     assert b"adverts" in metrics.text()
 
 
-def test_labels_take_only_known_words(world: World) -> None:
-    """A reason or a status that somebody else has worded is told as `other`."""
+def test_labels_have_only_known_values(world: World) -> None:
+    """An unknown reason or status becomes `other`."""
     metrics = Metrics(world.config)
     run = Events(metrics.handle, sync=SYNC)
     run.publish(RunStarted())
@@ -234,8 +234,8 @@ def test_labels_take_only_known_words(world: World) -> None:
     assert b"anna" not in metrics.text()
 
 
-def test_a_text_of_metrics_can_be_gone_on_from(world: World) -> None:
-    """Restored, a text is the same again but for the time; a text of another kind is refused."""
+def test_metrics_continue_from_a_text(world: World) -> None:
+    """A text that is loaded gives the same text, except the time; other text is refused."""
     metrics = Metrics(world.config)
     metrics.handle(SYNC, RunStarted())
     metrics.handle(SYNC, OperationsEnded(OperationKind.ADD, rejected("http_400", ""), 2))
@@ -250,12 +250,12 @@ def test_a_text_of_metrics_can_be_gone_on_from(world: World) -> None:
 
 
 def command(world: World, *words: str) -> Answer:
-    """Run the real program without a token of its own to fetch."""
+    """Run the real program, without fetching a token."""
     return call(world.save_with_access_token(), *words)
 
 
-def test_commands_write_their_metrics_to_a_file_and_go_on_from_it(world: World) -> None:
-    """The file is whole, readable for everybody, without a draft beside it; a second command counts on."""
+def test_commands_write_their_metrics_to_a_file_and_continue_from_it(world: World) -> None:
+    """The file is complete, readable for all, without a draft; a second command continues its counters."""
     world.fill(people(range(10)))
     world.changes = {"audience": {"type": "user", "id": create_audience(world.sandbox)}}
     folder = world.folder / "textfiles"
@@ -280,8 +280,8 @@ def test_commands_write_their_metrics_to_a_file_and_go_on_from_it(world: World) 
     assert figure(figures, "members") == 4
 
 
-def test_a_metrics_file_that_holds_something_else_is_refused_before_anything_is_touched(world: World) -> None:
-    """Exit 2, one sentence, no request, no file made or changed."""
+def test_a_file_with_other_content_is_refused_before_anything_is_touched(world: World) -> None:
+    """Exit 2, one sentence, no request, no file created or changed."""
     world.fill(people(range(4)))
     (world.folder / "foreign.prom").write_text("node_load1 0.5\n")
     (world.folder / "config.yaml").touch()

@@ -1,4 +1,4 @@
-"""The health server as a kubelet, Prometheus and a stranger meet it."""
+"""The health server, as a kubelet, Prometheus and unknown clients use it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from warehouse_sync.service.http_server import HealthServer
 
 
 class Worker:
-    """What the server asks."""
+    """The state that the server reports."""
 
     alive = True
     ready: str | None = None
@@ -44,8 +44,8 @@ def ask(server: HealthServer, path: str, method: str = "GET") -> requests.Respon
     return requests.request(method, f"http://127.0.0.1:{server.port}{path}", timeout=(5, 5))
 
 
-def test_the_probes_tell_how_the_worker_is(worker: Worker, server: HealthServer) -> None:
-    """200 while all is well, 503 with one sentence when not; each by itself."""
+def test_the_probes_report_the_state_of_the_worker(worker: Worker, server: HealthServer) -> None:
+    """200 if all is well, otherwise 503 with one sentence; each probe independently."""
     assert [ask(server, path).status_code for path in ("/healthz", "/readyz", "/readyz?verbose")] == [200, 200, 200]
     worker.ready = "the warehouse analytics cannot be reached"
     answer = ask(server, "/readyz")
@@ -66,14 +66,14 @@ def test_metrics_are_what_prometheus_expects(worker: Worker, server: HealthServe
 
 
 def test_nothing_else_is_answered(server: HealthServer) -> None:
-    """Neither another path nor another method, and no version of anything is told."""
+    """No other path or method, and no version of any software is shown."""
     assert ask(server, "/").status_code == 404
     for method in ("POST", "PUT", "DELETE"):
         assert ask(server, "/healthz", method).status_code == 501
     assert "Python" not in str(ask(server, "/").headers)
 
 
-def test_a_check_that_breaks_is_answered_all_the_same(server: HealthServer, worker: Worker) -> None:
+def test_a_check_that_raises_is_answered_too(server: HealthServer, worker: Worker) -> None:
     del Worker.text
     try:
         assert ask(server, "/metrics").status_code == 500
@@ -82,10 +82,8 @@ def test_a_check_that_breaks_is_answered_all_the_same(server: HealthServer, work
     assert ask(server, "/metrics").status_code == 200
 
 
-def test_clients_that_only_sit_there_keep_nobody_out_for_long(
-    server: HealthServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Silent and dripping connections are closed after their time, and are never more than the bound."""
+def test_idle_clients_do_not_block_others_for_long(server: HealthServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Idle and slow connections are closed after their timeout, and their number is limited."""
     monkeypatch.setattr(http_server._Handler, "timeout", 0.3)
     monkeypatch.setattr(http_server, "CONNECTION_TIMEOUT", 0.5)
     clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(3 * http_server.MAX_CONNECTIONS)]
@@ -99,8 +97,8 @@ def test_clients_that_only_sit_there_keep_nobody_out_for_long(
         client.close()
 
 
-def test_a_port_that_is_taken_is_a_mistake_of_the_configuration(server: HealthServer, worker: Worker) -> None:
-    """And a port is free again once its server has stopped."""
+def test_a_taken_port_is_a_configuration_error(server: HealthServer, worker: Worker) -> None:
+    """And a port is free again when its server has stopped."""
     with pytest.raises(ConfigurationError, match=f"{server.port}.*choose another port"):
         HealthServer(server.port, "127.0.0.1", is_alive=bool, not_ready_reason=lambda: None, metrics=bytes)
     port = server.port

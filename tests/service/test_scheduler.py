@@ -1,4 +1,4 @@
-"""The scheduler by a clock that is passed in: no tick is lost and none comes twice, whatever the clock shows.
+"""The scheduler with an injected clock: no tick is lost and none is run twice.
 
 A fortnight of five-minute ticks: OFTEN=5m python -m pytest tests/service/test_scheduler.py -k fortnight
 """
@@ -86,8 +86,8 @@ def test_every_five_minutes_in_the_night_when_clocks_change(postgres: Server, tm
             assert {after - before for before, after in pairwise(found)} == {timedelta(minutes=5)}
 
 
-def test_ticks_that_have_passed_are_made_up_for_once(stage: Shop) -> None:
-    """While nobody serves, and while a run goes on: the newest one is run as soon as that is possible, alone."""
+def test_missed_ticks_are_run_once_together(stage: Shop) -> None:
+    """While no worker serves, and during a run: only the newest one is run, as soon as possible."""
     stage.configure({"hourly": {"every": "1h"}})
     stage.go(datetime(2027, 6, 1, 14, 30, tzinfo=UTC), stage.worker())
     assert [tick.hour for tick in stage.of("hourly")] == [13, 14]
@@ -99,8 +99,8 @@ def test_ticks_that_have_passed_are_made_up_for_once(stage: Shop) -> None:
     assert [ran.began.strftime("%H:%M") for ran in stage.ran][2:4] == ["19:45", "22:45"]
 
 
-def test_a_tick_that_comes_while_a_sync_is_looked_at(stage: Shop) -> None:
-    """It is run at once, though the look began before it."""
+def test_a_tick_that_comes_during_a_check(stage: Shop) -> None:
+    """It is run at once, although the check started before it."""
     stage.configure({"hourly": {"every": "1h"}})
     stage.look_takes = timedelta(seconds=2)
     stage.clock.time = datetime(2027, 6, 1, 12, 59, 59, tzinfo=UTC)
@@ -108,8 +108,8 @@ def test_a_tick_that_comes_while_a_sync_is_looked_at(stage: Shop) -> None:
     assert [tick.hour for tick in stage.of("hourly")] == [13]
 
 
-def test_a_sync_that_was_never_served_waits_for_its_next_tick(stage: Shop) -> None:
-    """It is not run for a tick that lies before the first worker came."""
+def test_a_new_sync_waits_for_its_next_tick(stage: Shop) -> None:
+    """It is not run for a tick before the first worker started."""
     stage.configure({"nightly": {"every": "24h", "at": "02:00"}, "manual": None})
     worker = stage.worker()
     stage.go(datetime(2027, 6, 2, 1, 59, tzinfo=UTC), worker)
@@ -119,8 +119,8 @@ def test_a_sync_that_was_never_served_waits_for_its_next_tick(stage: Shop) -> No
     assert [ran.sync for ran in stage.ran] == ["nightly"]
 
 
-def test_a_worker_that_dies_in_a_tick_leaves_it_to_the_next_one(stage: Shop) -> None:
-    """A run that did not come to its end counts as none."""
+def test_a_tick_whose_worker_dies_is_run_by_the_next_one(stage: Shop) -> None:
+    """A run that did not end does not count."""
 
     class Killed(BaseException):
         pass
@@ -138,8 +138,8 @@ def test_a_worker_that_dies_in_a_tick_leaves_it_to_the_next_one(stage: Shop) -> 
     assert [tick.hour for tick in stage.of("hourly")] == [13, 14]
 
 
-def test_a_tick_that_could_not_be_taken_up_is_tried_again(stage: Shop) -> None:
-    """With waits that grow and are bounded, until it is run or a newer one takes its place. Every failure is told."""
+def test_a_tick_that_failed_is_retried(stage: Shop) -> None:
+    """With growing, limited delays, until it is run or a newer one replaces it. Every failure is reported."""
     stage.configure({"hourly": {"every": "1h"}})
     worker = stage.worker()
     stage.go(datetime(2027, 6, 1, 12, 59, 59, tzinfo=UTC), worker)
@@ -160,8 +160,8 @@ def test_a_tick_that_could_not_be_taken_up_is_tried_again(stage: Shop) -> None:
     assert [tick.hour for tick in stage.of("hourly")] == [13, 16, 17]
 
 
-def test_an_error_nobody_has_foreseen_stops_no_other_sync(stage: Shop) -> None:
-    """It is told without its text, and the sync is tried again."""
+def test_an_internal_error_stops_no_other_sync(stage: Shop) -> None:
+    """It is reported without its text, and the sync is retried."""
 
     def break_down(sync: str, _tick: datetime) -> None:
         if sync == "broken":
@@ -184,13 +184,13 @@ def test_an_error_nobody_has_foreseen_stops_no_other_sync(stage: Shop) -> None:
 
 def test_a_changed_configuration(stage: Shop) -> None:
     """New, removed, disabled and changed syncs are so from their next tick on; a bad file changes nothing."""
-    stage.configure({"kept": {"every": "1h"}, "gone": {"every": "1h"}, "faster": {"every": "3h"}})
+    stage.configure({"kept": {"every": "1h"}, "removed": {"every": "1h"}, "faster": {"every": "3h"}})
     worker = stage.worker(Intervals(config_check=60.0))
     stage.go(datetime(2027, 6, 1, 13, 10, tzinfo=UTC), worker)
-    assert sorted(ran.sync for ran in stage.ran) == ["gone", "kept"]
+    assert sorted(ran.sync for ran in stage.ran) == ["removed", "kept"]
     stage.path.write_text("syncs: {kept: {}}")
     stage.go(datetime(2027, 6, 1, 14, 10, tzinfo=UTC), worker)
-    assert sorted(ran.sync for ran in stage.ran[2:]) == ["gone", "kept"]
+    assert sorted(ran.sync for ran in stage.ran[2:]) == ["removed", "kept"]
     stage.configure({"kept": {"every": "1h"}, "faster": {"every": "30m"}, "new": {"cron": "50 * * * *"}})
     stage.go(datetime(2027, 6, 1, 15, 10, tzinfo=UTC), worker)
     since = [(ran.sync, ran.tick.strftime("%H:%M")) for ran in sorted(stage.ran[4:], key=lambda ran: ran.tick)]
@@ -206,8 +206,8 @@ def test_a_changed_configuration(stage: Shop) -> None:
     assert len(stage.ran) == 4 + len(since)
 
 
-def test_what_is_told_to_probes(stage: Shop) -> None:
-    """Ready: the configuration is loaded and no warehouse is known to be out of reach. Alive: the loop turns."""
+def test_what_probes_report(stage: Shop) -> None:
+    """Ready: the configuration is loaded and no warehouse is known to be unreachable. Alive: the loop runs."""
     stage.configure({"hourly": {"every": "1h"}})
     worker = stage.worker()
     assert (worker.is_alive, worker.not_ready_reason) == (True, None)
@@ -219,8 +219,8 @@ def test_what_is_told_to_probes(stage: Shop) -> None:
     assert (worker.is_alive, worker.not_ready_reason) == (True, "stopping: SIGTERM")
 
 
-def test_retention_comes_once_a_day(stage: Shop) -> None:
-    """Some time after the start, then daily, between ticks; a sync without schedule is no exception."""
+def test_retention_is_applied_once_a_day(stage: Shop) -> None:
+    """First some time after the start, then daily, between ticks; also for a sync without a schedule."""
     stage.configure({"nightly": {"every": "24h"}, "manual": None})
     worker = stage.worker(Intervals(config_check=86400.0, sync_check=7200.0))
     stage.go(datetime(2027, 6, 4, 12, 0, tzinfo=UTC), worker)
@@ -228,10 +228,10 @@ def test_retention_comes_once_a_day(stage: Shop) -> None:
     assert days == [(name, day) for name in ("manual", "nightly") for day in (1, 2, 3)]
 
 
-def test_a_clock_that_was_wrong_is_told_of(
+def test_a_clock_that_was_wrong_is_logged(
     stage: Shop, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A sync that was run for next year's tick is not run again before that, but nobody has to find out why."""
+    """A sync that was run for next year's tick is not run before that, and the log says why."""
     stage.configure({"hourly": {"every": "1h"}})
     stage.go(datetime(2027, 6, 1, 13, 10, tzinfo=UTC), stage.worker())
     with stage.warehouse.write("set") as connection:

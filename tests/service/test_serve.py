@@ -58,8 +58,8 @@ def postgres_world(postgres: Server, tmp_path: Path) -> Iterator[World]:
         yield settled(World(url, running, tmp_path), schedule=DAILY)
 
 
-def have_missed_a_tick(world: World) -> None:
-    """Every sync has run, and was served until two days ago."""
+def miss_a_tick(world: World) -> None:
+    """Make every sync one that has run, and was served until two days ago."""
     with world.connect() as connection:
         connection.execute(
             sa.text("update warehouse_sync.syncs set last_tick = :then"), {"then": datetime.now() - timedelta(days=2)}
@@ -67,7 +67,7 @@ def have_missed_a_tick(world: World) -> None:
 
 
 def run_once(world: World) -> None:
-    """As by hand; the configuration is on disk as it was before."""
+    """Run the sync manually; keep the configuration on disk."""
     text = (world.folder / "config.yaml").read_text()
     world.run()
     (world.folder / "config.yaml").write_text(text)
@@ -78,30 +78,32 @@ def serving(workers: Workers, world: World, *words: str, **settings: float) -> W
 
 
 def ended(world: World, worker: Worker, text: str, times: int = 1) -> None:
-    """Return once the worker has logged this so often."""
+    """Return when the worker has logged `text` so many times."""
     wait_until(lambda: worker.text("err").count(text) >= times or not worker.running, f"the log says {text!r}")
     assert worker.running, worker.text("err")
 
 
-def making_up(workers: Workers, world: World, rows: Sequence[Mapping[str, Any]], *, slow: float) -> tuple[Worker, int]:
-    """A service that makes up for a tick with these rows, fifty of which a run has sent before.
+def serve_missed_tick(
+    workers: Workers, world: World, rows: Sequence[Mapping[str, Any]], *, slow: float
+) -> tuple[Worker, int]:
+    """Start a service that runs a missed tick with these rows, fifty of which a run has sent before.
 
     Each request takes `slow` seconds. With it comes how many ADDs were answered before it began.
     """
     world.fill(people(range(50)))
     run_once(world)
     world.fill(rows)
-    have_missed_a_tick(world)
+    miss_a_tick(world)
     world.sandbox.inject(f"slow:users:times=0:seconds={slow}")
     sent = len(answered(world, "ADD"))
     return serving(workers, world), sent
 
 
-def test_a_missed_tick_a_stop_in_its_delivery_and_what_that_left(workers: Workers, world: World) -> None:
-    """The tick is made up for; SIGTERM ends its run well and the service with 0; the next worker sends what was left
+def test_a_missed_tick_a_stop_during_its_delivery_and_the_pending_rest(workers: Workers, world: World) -> None:
+    """The missed tick is run; SIGTERM ends its run gracefully and the service with 0; the next worker sends the rest
     without a new snapshot, and does not run the tick again."""
     rows = people(range(400))
-    worker, sent = making_up(workers, world, rows, slow=0.4)
+    worker, sent = serve_missed_tick(workers, world, rows, slow=0.4)
     wait_until(lambda: len(answered(world, "ADD")) > sent and under_way(world, "users") == 2, "requests are in flight")
     worker.send(signal.SIGTERM)
     answer = worker.wait(15)
@@ -113,7 +115,7 @@ def test_a_missed_tick_a_stop_in_its_delivery_and_what_that_left(workers: Worker
     midnight = datetime.combine(datetime.now().date(), datetime.min.time())
     assert last_tick == midnight
     world.sandbox.clear_faults()
-    world.fill(people(range(100)))  # Nobody looks at the query until the next tick.
+    world.fill(people(range(100)))  # The query is not run until the next tick.
     worker = serving(workers, world)
     ended(world, worker, 'event="run ended"')
     worker.send(signal.SIGTERM)
@@ -126,10 +128,10 @@ def test_a_missed_tick_a_stop_in_its_delivery_and_what_that_left(workers: Worker
 
 
 def test_a_worker_that_is_killed_in_a_tick(workers: Workers, postgres_world: World) -> None:
-    """Whoever serves next runs the tick once the dead worker's lease has run out; then it is done."""
+    """The next worker runs the tick when the dead worker's lease has expired; then it is done."""
     world = postgres_world
     rows = people(range(400))
-    worker, sent = making_up(workers, world, rows, slow=0.4)
+    worker, sent = serve_missed_tick(workers, world, rows, slow=0.4)
     wait_until(lambda: len(answered(world, "ADD")) > sent, "the run delivers")
     worker.send(signal.SIGKILL)
     worker.wait()
@@ -145,10 +147,10 @@ def test_a_worker_that_is_killed_in_a_tick(workers: Workers, postgres_world: Wor
 
 
 def test_a_stop_during_the_query(workers: Workers, world: World) -> None:
-    """The query is broken off in its thread, at once; the tick is still to be run."""
+    """The query is interrupted in its thread, at once; the tick is still due."""
     world.fill(people(range(3)))
     run_once(world)
-    have_missed_a_tick(world)
+    miss_a_tick(world)
     endless = ENDLESS[world.url.partition(":")[0].partition("+")[0]]
     settled(world, model={"sql": f"select * from people where {endless}", "primary_key": "id"})
     worker = serving(workers, world)
@@ -166,10 +168,10 @@ def test_a_stop_during_the_query(workers: Workers, world: World) -> None:
     assert last_tick < datetime.now() - timedelta(days=1)
 
 
-def test_a_second_signal_ends_the_service_where_it_stands(workers: Workers, postgres_world: World) -> None:
+def test_a_second_signal_ends_the_service_at_once(workers: Workers, postgres_world: World) -> None:
     """As it does for a run: 143."""
     world = postgres_world
-    worker, sent = making_up(workers, world, people(range(400)), slow=2)
+    worker, sent = serve_missed_tick(workers, world, people(range(400)), slow=2)
     wait_until(lambda: under_way(world, "users") == 2, "the run delivers")
     worker.send(signal.SIGTERM)
     ended(world, worker, "waiting for the active runs")
@@ -179,7 +181,7 @@ def test_a_second_signal_ends_the_service_where_it_stands(workers: Workers, post
 
 
 def test_a_configuration_that_changes(workers: Workers, postgres_world: World) -> None:
-    """SIGHUP reads it again: a bad one is refused with all that is wrong, a good one is in force."""
+    """SIGHUP reloads it: all mistakes of an invalid one are logged, a valid one is in force."""
     world = postgres_world
     world.fill(people(range(3)))
     run_once(world)
@@ -192,7 +194,7 @@ def test_a_configuration_that_changes(workers: Workers, postgres_world: World) -
     (line,) = [line for line in worker.text("err").splitlines() if "is invalid" in line]
     assert f"syncs.{SYNC}.schedule.every" in line
     assert f"syncs.{SYNC}.audience.type" in line
-    have_missed_a_tick(world)
+    miss_a_tick(world)
     (world.folder / "config.yaml").write_text(good.replace("24h", "12h"))
     worker.send(signal.SIGHUP)
     ended(world, worker, 'event="run ended"')
@@ -210,7 +212,7 @@ def test_a_configuration_that_is_wrong_from_the_start(workers: Workers, duckdb_w
 
 
 def two_syncs(world: World) -> None:
-    """A second sync with an audience of its own reads the same table."""
+    """Add a second sync, with its own audience, that reads the same table."""
     written = yaml.safe_load((world.folder / "config.yaml").read_text())
     again = {**written["syncs"][SYNC], "audience": {"type": "user", "id": create_audience(world.sandbox)}}
     written["syncs"]["again"] = again
@@ -218,13 +220,13 @@ def two_syncs(world: World) -> None:
 
 
 def test_two_syncs_on_one_duckdb_file(workers: Workers, duckdb_world: World) -> None:
-    """With four workers their runs come one after the other, and between runs the file is free for others."""
+    """With four workers their runs do not overlap, and between runs the file is free for other processes."""
     world = duckdb_world
     two_syncs(world)
     world.fill(people(range(300)))
     assert workers.start(world.folder, "run", "--all").wait().code == 0
     world.fill(people(range(100, 400)))
-    have_missed_a_tick(world)
+    miss_a_tick(world)
     world.sandbox.inject("slow:users:times=0:seconds=0.1")
     worker = serving(workers, world, "--workers", "4")
     ended(world, worker, 'event="run ended"', 2)
@@ -251,7 +253,7 @@ def check_log_context(text: str) -> None:
 
 
 def wait_for_file(world: World, sql: str) -> Any:
-    """What a query gives as soon as nobody else has the file."""
+    """Return the result of a query when no other process has the file open."""
     found: list[Any] = []
 
     def read() -> bool:
@@ -265,14 +267,14 @@ def wait_for_file(world: World, sql: str) -> Any:
     return found[0]
 
 
-def test_a_duckdb_file_that_somebody_else_holds(workers: Workers, duckdb_world: World) -> None:
+def test_a_duckdb_file_that_another_process_has_open(workers: Workers, duckdb_world: World) -> None:
     """The tick is not lost: it is run when the file is free."""
     world = duckdb_world
     rows = people(range(100))
     world.fill(people(range(50)))
     run_once(world)
     world.fill(rows)
-    have_missed_a_tick(world)
+    miss_a_tick(world)
     with world.connect():
         worker = serving(workers, world, lock_patience=0.1, wait_first=0.5)
         ended(world, worker, "holds the file")

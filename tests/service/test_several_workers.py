@@ -19,7 +19,7 @@ from harness.servers.postgres import Server
 from harness.worlds.world import World, create_audience, sandbox
 
 SYNCS = {f"sync_{number}": number for number in range(10)}
-"""Each has a tick every five minutes, so many minutes behind the hour; from five on, together with another one."""
+"""Each has a tick every five minutes, so many minutes after the hour; from five on, together with another one."""
 
 BEGIN = datetime(2027, 3, 28, 0, 2, 30, tzinfo=UTC)
 FIRST, LAST = 3, 15
@@ -29,7 +29,7 @@ RUNS = "select sync, tick, reason from warehouse_sync.runs"
 
 
 def ticks(first: int, last: int) -> set[tuple[str, datetime]]:
-    """Sync and tick of all that is due from the first to the last of these minutes."""
+    """Return sync and tick of all that is due from the first to the last of these minutes."""
     hour = BEGIN.replace(minute=0, second=0, tzinfo=None)
     return {
         (sync, hour + timedelta(minutes=minute))
@@ -40,7 +40,7 @@ def ticks(first: int, last: int) -> set[tuple[str, datetime]]:
 
 
 class Service:
-    """`serve` as processes that are killed and started anew."""
+    """`serve` as processes that are killed and restarted."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -49,7 +49,7 @@ class Service:
         self.processes: list[subprocess.Popen[bytes]] = []
 
     def start(self) -> None:
-        """One process more."""
+        """Start one more process."""
         words = [str(self.world.folder / "config.yaml"), str(self.clock.path)]
         with self._log(len(self.processes)).open("wb") as file:
             process = subprocess.Popen(
@@ -58,11 +58,11 @@ class Service:
         self.processes.append(process)
 
     def reach(self, minute: int) -> None:
-        """It is so late."""
+        """Set the clock to this minute."""
         self.clock.set(BEGIN.replace(minute=minute))
 
     def done(self) -> set[tuple[str, datetime]]:
-        """Sync and tick of the runs that have succeeded; no tick was run twice."""
+        """Return sync and tick of the runs that have succeeded; check that no tick was run twice."""
         if not self.world.query("select 1 from information_schema.tables where table_name = 'runs'"):
             return set()
         rows = self.world.query(f"{RUNS} where status = 'succeeded'")
@@ -71,7 +71,7 @@ class Service:
         return set(found)
 
     def running(self) -> Mapping[int, str]:
-        """The processes that hold the lease of a run under way, and one sync of each."""
+        """Return the processes that hold the lease of an active run, and one sync of each."""
         held = (
             "select lease_holder, sync from warehouse_sync.syncs join warehouse_sync.runs using (sync, lease_token) "
             "where lease_holder is not null and status = 'running'"
@@ -79,7 +79,7 @@ class Service:
         return {int(holder.split(":")[1]): sync for holder, sync in map(tuple, self.world.query(held))}
 
     def kill_in_a_run(self) -> None:
-        """A process that was in a run at that moment is gone."""
+        """Kill a process during its run."""
         killed: list[subprocess.Popen[bytes]] = []
 
         def caught() -> bool:
@@ -97,13 +97,13 @@ class Service:
         killed[0].wait()
 
     def stop(self) -> list[int]:
-        """All are told to end, and have; with which codes, in the order in which they were started."""
+        """Stop all processes; return their exit codes in the order of their start."""
         for process in self.processes:
             process.send_signal(signal.SIGTERM)
         return [process.wait(PATIENCE) for process in self.processes]
 
     def lines(self) -> list[list[Mapping[str, Any]]]:
-        """What each has logged."""
+        """Return what each process has logged."""
         logs = [self._log(number).read_text().splitlines() for number in range(len(self.processes))]
         return [[json.loads(line) for line in log if line.endswith("}")] for log in logs]
 
@@ -112,7 +112,7 @@ class Service:
 
 
 def ten_syncs(world: World) -> Mapping[str, int]:
-    """The configuration has ten syncs of the same table; returns their audiences."""
+    """Configure ten syncs of the same table; return their audiences."""
     written = yaml.safe_load((world.folder / "config.yaml").read_text())
     (standard,) = written["syncs"].values()
     audiences = {sync: create_audience(world.sandbox) for sync in SYNCS}
@@ -130,7 +130,7 @@ def ten_syncs(world: World) -> Mapping[str, int]:
 
 
 def served(world: World) -> int:
-    """How many syncs a worker has looked at."""
+    """Return how many syncs a worker has checked."""
     if not world.query("select 1 from information_schema.tables where table_name = 'syncs'"):
         return 0
     ((count,),) = world.query("select count(*) from warehouse_sync.syncs where last_tick is not null")
@@ -138,9 +138,9 @@ def served(world: World) -> int:
 
 
 def test_three_workers_ten_syncs(postgres: Server, tmp_path: Path) -> None:
-    """Every tick of every sync is run exactly once, though one worker is killed in a run and started anew.
+    """Every tick of every sync is run exactly once, although one worker is killed in a run and restarted.
 
-    Ticks that pass together are made up for once; so it becomes no later than four minutes behind one that is not done.
+    Missed ticks are run once together, so the clock stays at most four minutes ahead of a tick that is not done.
     """
     with postgres.database() as url, sandbox() as running:
         world = settled(World(url, running, tmp_path))

@@ -164,7 +164,7 @@ def _dead_removes(state: State, connection: sa.Connection, key: SyncKey, run_id:
 
 def _is_leased(state: State, key: SyncKey) -> bool:
     table = state.tables.syncs
-    with state.warehouse.connect("look at the lease") as connection:
+    with state.warehouse.connect("read the lease") as connection:
         return connection.scalar(sa.select(table.c.sync).where(key.match(table), syncs.is_leased(state))) is not None
 
 
