@@ -112,7 +112,7 @@ def test_one_of_many_workers_takes_it_on_an_empty_database(postgres: Server) -> 
 
 
 def at_once(begun: threading.Barrier, step: Callable[[State], object]) -> Callable[[State], object]:
-    """The step, taken when everybody is ready for it."""
+    """Take the step when all threads are ready."""
 
     def together(state: State) -> object:
         begun.wait()

@@ -43,7 +43,7 @@ def rows(fields: tuple[Field, ...]) -> st.SearchStrategy[list[dict[str, str | No
 
 
 def table_of(given: list[dict[str, str | None]]) -> sa.Subquery:
-    """The rows as a table of changes, of which only `seq` and the values are looked at."""
+    """Return the rows as a table of changes with only `seq` and the values."""
     selects = [
         sa.select(
             sa.cast(sa.literal(seq), sa.BigInteger).label("seq"),

@@ -156,7 +156,7 @@ def reference(field: Field, cell: str | None, *, hash_pii: bool) -> tuple[Any, s
 
 
 def reference_list(cell: str) -> list[str] | None:
-    """The items; None for what looks like JSON and is no flat array of plain values that every engine reads."""
+    """Return the items; None for a text that starts like JSON but is not a flat array that every engine can read."""
     if not cell.lstrip(" \t\n\r").startswith(("[", "{")):
         return cell.split(",")
     try:

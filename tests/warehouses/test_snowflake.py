@@ -138,11 +138,12 @@ def test_a_tag_is_quoted(warehouse: Snowflake, warehouse_url: str, snowflake: Sn
     """The tag is one text for any name of a sync."""
     with warehouse.connect("begin") as connection:
         connection.execute(sa.select(1))
-    warehouse.tag_session("it's \\ odd")
+    warehouse.tag_session("it's \\ quoted")
     with warehouse.connect("go on") as connection:
         connection.execute(sa.select(1))
     assert (
-        snowflake.statements(warehouse_url)[-2]["sql"] == r"ALTER SESSION SET QUERY_TAG = 'warehouse_sync:it\'s \\ odd'"
+        snowflake.statements(warehouse_url)[-2]["sql"]
+        == r"ALTER SESSION SET QUERY_TAG = 'warehouse_sync:it\'s \\ quoted'"
     )
 
 

@@ -27,14 +27,14 @@ from warehouse_sync.warehouses import normalisers
 from warehouse_sync.warehouses.base import Warehouse
 from warehouse_sync.warehouses.unicode import WHITE_SPACE, case_mapping
 
-NUMBERS = sa.table("numbers", sa.column("n", sa.Integer), sa.column("odd name", sa.Text), schema="warehouse_sync")
+NUMBERS = sa.table("numbers", sa.column("n", sa.Integer), sa.column("unusual name", sa.Text), schema="warehouse_sync")
 
 
 def make_numbers(warehouse: Warehouse, count: int, *, temporary: bool = False) -> None:
     model = warehouse.model(f"select n from generate_series(1, {count}) as g(n)")
-    odd = sa.literal("it's \\ 100% :x", sa.Text).label("odd name")
+    unusual = sa.literal("it's \\ 100% :x", sa.Text).label("unusual name")
     number: sa.ColumnElement[int] = sa.column("n")
-    select = sa.select(number, odd).select_from(model)
+    select = sa.select(number, unusual).select_from(model)
     with warehouse.write("make numbers") as connection:
         warehouse.create_schema(connection)
         warehouse.create_table_as(connection, NUMBERS, select, temporary=temporary)
@@ -137,9 +137,9 @@ def test_a_conditional_update_returns_the_number_of_rows(warehouse: Warehouse) -
     """The lease depends on this: an UPDATE returns how many rows it has changed."""
     make_numbers(warehouse, 3)
     with warehouse.write("update") as connection:
-        changed = connection.execute(sa.update(NUMBERS).where(NUMBERS.c.n > 1).values({"odd name": "x"}))
+        changed = connection.execute(sa.update(NUMBERS).where(NUMBERS.c.n > 1).values({"unusual name": "x"}))
         assert changed.rowcount == 2
-        none = connection.execute(sa.update(NUMBERS).where(NUMBERS.c.n > 9).values({"odd name": "x"}))
+        none = connection.execute(sa.update(NUMBERS).where(NUMBERS.c.n > 9).values({"unusual name": "x"}))
         assert none.rowcount == 0
 
 
