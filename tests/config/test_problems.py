@@ -251,7 +251,7 @@ def test_one_mistake_is_one_problem_at_its_place(tmp_path: Path, text: str, path
         ("- a\n- b\n", 1, "the top level must be a mapping"),
         ("just text\n", 1, "the top level must be a mapping"),
         ("a: {b: ${NAME}}\n", 1, 'between { } or [ ] put a variable in quotes: "${NAME}"'),
-        ("a: *nobody\n", 1, "undefined alias"),
+        ("a: *undefined\n", 1, "undefined alias"),
         ("a: " + "[" * 5000 + "\n", None, "nested too deeply"),
     ],
 )

@@ -67,9 +67,9 @@ def test_a_fault_happens_once_by_default() -> None:
 
 
 def test_a_fault_with_values_happens_whenever_they_are_sent() -> None:
-    poison = Fault("refuse_batch_silent", on="users", values=frozenset({"bad"}))
-    assert triggers(poison, 3, values={"bad", "good"}) == [True] * 3
-    assert triggers(poison, 3, values={"good"}) == [False] * 3
+    bad_value = Fault("refuse_batch_silent", on="users", values=frozenset({"bad"}))
+    assert triggers(bad_value, 3, values={"bad", "good"}) == [True] * 3
+    assert triggers(bad_value, 3, values={"good"}) == [False] * 3
 
 
 def test_the_same_seed_repeats_random_choices() -> None:

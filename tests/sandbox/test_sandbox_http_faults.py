@@ -137,7 +137,7 @@ def test_bad_json_is_a_200_that_cannot_be_read(sandbox: Sandbox, segment: str) -
         json.loads(reply.content)
 
 
-def test_a_poison_value_is_refused_alone_for_as_long_as_the_fault_is_set(sandbox: Sandbox, segment: str) -> None:
+def test_a_bad_value_is_refused_alone_for_as_long_as_the_fault_is_set(sandbox: Sandbox, segment: str) -> None:
     sandbox.inject(Fault("refuse_elements", on="users", values=frozenset({"bad"})))
     for _ in range(2):
         assert statuses(send(sandbox, segment, "a", "bad", "b")) == [201, 400, 201]
@@ -159,7 +159,7 @@ def test_elements_can_be_refused_by_index_and_with_another_status(sandbox: Sandb
         ("refuse_batch_silent", 400, "Bad request"),
     ],
 )
-def test_a_poison_value_refuses_its_whole_batch(
+def test_a_bad_value_refuses_its_whole_batch(
     sandbox: Sandbox,
     segment: str,
     kind: str,
