@@ -382,7 +382,7 @@ def test_all_missing_columns_are_reported_at_once(world: World) -> None:
 def test_an_unknown_audience_id_is_refused(world: World) -> None:
     """An unknown audience.id is refused before the first write to the warehouse."""
     broken = replace(world, changes={"audience": {"type": "user", "id": 4711}})
-    expect_refusal_by_run_and_plan(world, broken, "Audience 4711 does not exist on LinkedIn", r"Take audience\.id out")
+    expect_refusal_by_run_and_plan(world, broken, "Audience 4711 does not exist on LinkedIn", r"Remove audience\.id")
 
 
 def test_an_unknown_audience_id_is_reported_at_its_place(duckdb_world: World) -> None:

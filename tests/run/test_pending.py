@@ -70,7 +70,7 @@ def test_a_run_stops_sending_after_several_failed_batches(world: World, monkeypa
     world.sandbox.inject(Fault("503", on="users", times=0))
     report = world.run()
     assert (report.status, report.deferred) == (RunStatus.INCOMPLETE, 20)
-    assert "takes nothing" in (report.reason or "")
+    assert "accepts nothing" in (report.reason or "")
     tried = {record.elements for record in world.sandbox.requests("users")}
     assert tried == {2}
     assert len(world.sandbox.requests("users")) < 10
