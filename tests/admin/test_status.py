@@ -232,7 +232,7 @@ def test_a_deleted_audience_is_shown_as_an_error(duckdb_world: World) -> None:
     answer = requests.delete(
         f"{duckdb_world.sandbox.url}/rest/dmpSegments/{duckdb_world.segment}",
         headers={"Authorization": "Bearer sandbox-access", "LinkedIn-Version": "202609"},
-        timeout=10,
+        timeout=300,
     )
     assert answer.status_code == 204
     status = status_of(duckdb_world)

@@ -21,9 +21,12 @@ from harness.histories.oracle import check_converged, check_log
 from harness.processes.command import PATIENCE, PROGRAM, Answer, environment, people
 from harness.processes.workers import (
     BATCH,
+    ENDLESS,
+    REACTS_WITHIN,
     Worker,
     Workers,
     answered,
+    check_skipped_before_expiry,
     is_pausing,
     only,
     refill,
@@ -39,12 +42,6 @@ from harness.worlds.world import SYNC, World, create_audience, sandbox
 ROUNDS = int(os.environ.get("ROUNDS", "1"))
 MOMENTS = rounds(2, 6)
 """Random moments per round and warehouse at which a run is stopped."""
-
-ENDLESS = {
-    "duckdb": "(select count(*) from range(300000) as a, range(300000) as b where (a.range * b.range) % 7 = 3) > 0",
-    "postgresql": "pg_sleep(30)::text is not null",
-}
-"""A condition that takes half a minute and more as soon as a row is read."""
 
 NAMES = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
 BOTH = pytest.mark.parametrize("number", NAMES, ids=["SIGTERM", "SIGINT"])
@@ -105,7 +102,7 @@ def test_the_first_signal_during_the_delivery(
     worker.send(number)
     at = time.monotonic()
     answer = worker.wait()
-    assert time.monotonic() - at < 3
+    assert time.monotonic() - at < REACTS_WITHIN
     report = told(answer)
     assert (answer.code, report["status"]) == (3, "incomplete"), answer.err
     assert len(world.sandbox.requests()) == sent
@@ -142,7 +139,7 @@ def test_the_first_signal_during_the_query(workers: Workers, world: World, numbe
     worker.send(number)
     at = time.monotonic()
     answer = worker.wait()
-    assert time.monotonic() - at < 3
+    assert time.monotonic() - at < REACTS_WITHIN
     report = told(answer)
     assert (answer.code, report["status"]) == (3, "incomplete"), answer.err
     assert report["reason"] == f"stopped by {NAMES[number]} before anything was sent"
@@ -202,27 +199,27 @@ def test_a_signal_ends_all_syncs(workers: Workers, world: World) -> None:
 
 
 def test_the_second_signal_ends_at_once(workers: Workers, world: World) -> None:
-    """Within a second, with a message; the next run, after the lease has expired, ends equal."""
+    """Without waiting for answers, with a message; the next run, after the lease has expired, ends equal."""
     number = signal.SIGINT if world.url.startswith("duckdb") else signal.SIGTERM
     world.fill(people(range(400)))
     assert workers.run(world).wait().code == 0
     rows = people(range(200, 600))
     world.fill(rows)
-    world.sandbox.inject("slow:users:times=0:seconds=3")
+    world.sandbox.inject("slow:users:times=0:seconds=8")
     worker = workers.run(world)
     wait_until(lambda: under_way(world, "users") == 2, "requests are in flight")
     worker.send(signal.SIGTERM)
-    time.sleep(0.3)
+    wait_until(lambda: "stopping" in worker.text("err"), "the first signal is noticed")
     assert worker.running
     at = time.monotonic()
     worker.send(number)
     answer = worker.wait()
-    assert time.monotonic() - at < 1
+    assert time.monotonic() - at < 5
     assert answer.code == 128 + number
     assert "nothing is lost" in answer.err.splitlines()[-1]
     assert "Traceback" not in answer.err
     world.sandbox.clear_faults()
-    assert told(workers.run(world).wait())["status"] == "skipped"
+    check_skipped_before_expiry(workers, world)
     if world.url.startswith("postgresql"):
         wait_for_expiry(world)
     else:
@@ -250,7 +247,7 @@ def test_a_signal_at_any_moment(workers: Workers, world: World, round_: int) -> 
         worker = workers.run(world)
         time.sleep(moment)
         worker.send(signal.SIGTERM)
-        answer = worker.wait(15)
+        answer = worker.wait()
         where = f"SIGTERM after {moment:.3f} of {length:.3f} s: {answer}"
         if answer.code == -signal.SIGTERM:
             assert not answer.out, where  # The command line was not up yet.
@@ -322,7 +319,7 @@ def test_a_signal_to_another_verb(workers: Workers, tmp_path: Path, verb: str, n
         at = time.monotonic()
         worker.send(number)
         answer = worker.wait()
-        assert time.monotonic() - at < 3
+        assert time.monotonic() - at < REACTS_WITHIN
         if verb == "sandbox":
             assert (answer.code, answer.err) == (0, "")
         else:
@@ -339,5 +336,5 @@ def test_a_signal_during_the_query_of_a_plan(workers: Workers, world: World) -> 
     at = time.monotonic()
     worker.send(signal.SIGINT)
     answer = worker.wait()
-    assert time.monotonic() - at < 3
+    assert time.monotonic() - at < REACTS_WITHIN
     assert (answer.code, answer.out, answer.err) == (130, "", "stopped\n")

@@ -65,7 +65,7 @@ def imported(folder: Path, program: str, *words: str) -> tuple[str, set[str]]:
         env=environment(folder),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=300,
         check=True,
     )
     return done.stdout, set(done.stderr.split())

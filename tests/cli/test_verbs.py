@@ -107,7 +107,7 @@ def test_the_sandbox_answers_until_it_is_stopped(tmp_path: Path) -> None:
 
     def answers() -> bool:
         try:
-            state = requests.get(f"{url}/_sandbox/state", timeout=5).json()
+            state = requests.get(f"{url}/_sandbox/state", timeout=300).json()
         except requests.ConnectionError:
             return False
         return [fault["kind"] for fault in state["faults"]] == ["503"]

@@ -181,7 +181,7 @@ def run_without_privileges(
         env={**kept, "HOME": str(folder), "PATH": os.defpath, **environ},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 

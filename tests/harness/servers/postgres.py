@@ -195,7 +195,7 @@ def _free_port() -> int:
 
 def _wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
     engine = sa.create_engine(url, poolclass=sa.NullPool)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 300
     while True:
         try:
             with engine.connect():

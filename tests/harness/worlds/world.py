@@ -267,7 +267,7 @@ def send(sandbox: Sandbox, path: str, body: Any, method: str) -> requests.Respon
             "X-Restli-Protocol-Version": "2.0.0",
             "X-RestLi-Method": method,
         },
-        timeout=(10, 10),
+        timeout=(300, 300),
     )
     assert answer.status_code in (200, 201), answer.text
     return answer

@@ -272,7 +272,13 @@ class Snowflake(Warehouse):
             else:
                 return True
             stale = table.c.since < self.dialect.utc_now(-MIGRATION_LOCK_EXPIRY)
-            taken = other.execute(sa.update(table).where(stale).values(since=self.dialect.utc_now()))
+            try:
+                taken = other.execute(sa.update(table).where(stale).values(since=self.dialect.utc_now()))
+            except sa.exc.DBAPIError as error:
+                # The other worker may have finished, and dropped the table, since the statement above.
+                if _error_number(error) in DOES_NOT_EXIST:
+                    return False
+                raise
             other.commit()
             return taken.rowcount == 1
 
