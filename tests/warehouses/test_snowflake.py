@@ -258,6 +258,29 @@ def test_two_workers_may_migrate_at_once(warehouse: Snowflake) -> None:
     states[1].warehouse.close()
 
 
+def test_another_worker_may_finish_migrating_at_any_moment(warehouse: Snowflake) -> None:
+    """A lock that is given back between the two statements that ask for it is taken at the next attempt."""
+    lock = sa.table(MIGRATION_LOCK_TABLE, schema=warehouse.schema)
+    with warehouse.connect("lock the migrations") as connection:
+        warehouse.create_schema(connection)
+        warehouse.create_table_as(connection, lock, sa.select(warehouse.dialect.utc_now().label("since")))
+    given_back: list[str] = []
+
+    def give_back(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith("UPDATE") and MIGRATION_LOCK_TABLE in statement and not given_back:
+            given_back.append(statement)
+            with warehouse.connect("give the lock back") as connection:
+                warehouse.drop_table(connection, MIGRATION_LOCK_TABLE)
+
+    sa.event.listen(warehouse.engine, "before_cursor_execute", give_back)
+    try:
+        migrate(State(warehouse))
+    finally:
+        sa.event.remove(warehouse.engine, "before_cursor_execute", give_back)
+    assert given_back
+    assert is_current(State(warehouse))
+
+
 def test_an_interrupted_migration_is_repeated(warehouse: Snowflake, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables that a dead worker made are there, its version is not: the next one goes on without stumbling."""
     state = State(warehouse)
