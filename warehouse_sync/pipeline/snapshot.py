@@ -52,7 +52,7 @@ def check_hashing(warehouse: Warehouse, connection: sa.Connection) -> None:
     found = set(connection.scalars(sa.select(warehouse.dialect.hash_text(cleaned, "sha256"))).all())
     if found != {expected for _, expected in normalisers.TEST_VECTORS}:
         raise ConfigurationError(
-            f"warehouses.{warehouse.name}: this server normalises or hashes text in a way that would match nobody "
+            f"warehouses.{warehouse.name}: this server normalises or hashes text in a way that would match no member "
             "at the destination (its test vector came out wrong). Nothing was touched; please report its version."
         )
 
