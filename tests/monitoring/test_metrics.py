@@ -297,7 +297,7 @@ def test_a_file_with_other_content_is_refused_before_anything_is_touched(world: 
 
 @pytest.mark.parametrize("name", ["nowhere/sync.prom", "folder", "binary.prom"])
 def test_a_metrics_file_that_cannot_be_written_is_refused(world: World, name: str) -> None:
-    """Its folder is missing, it is a folder itself, it is not even text; no draft is left behind."""
+    """Its folder is missing, it is a folder itself, it is not even text; no draft remains."""
     metrics = Metrics(world.config)
     (world.folder / "folder").mkdir()
     (world.folder / "binary.prom").write_bytes(b"\xff\xfe")

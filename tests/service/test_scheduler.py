@@ -40,8 +40,11 @@ def stage(postgres: Server, tmp_path: Path) -> Iterator[Shop]:
 
 @pytest.mark.parametrize("begin", ["2027-03-14T00:00:30", "2027-10-26T00:00:30"], ids=["spring", "autumn"])
 def test_a_fortnight(postgres: Server, tmp_path: Path, begin: str) -> None:
-    """Both nights when clocks change lie in it, in Berlin and New York. Two workers share the syncs, one of the two is
-    started anew every few hours: each tick is run exactly once, for itself and at its time."""
+    """Each tick is run exactly once, separately and at its time.
+
+    The fortnight contains the nights of clock changes in Berlin and New York. Two workers share the syncs, and one of
+    them is restarted every few hours.
+    """
     days, dice = 15, random.Random(7)
     with postgres.database() as url, shop(url, tmp_path, begin) as stage:
         stage.configure(SCHEDULES)
@@ -70,7 +73,7 @@ def test_a_fortnight(postgres: Server, tmp_path: Path, begin: str) -> None:
 
 @pytest.mark.parametrize("change", ["2027-03-28T01:00:00", "2027-10-31T01:00:00"], ids=["spring", "autumn"])
 def test_every_five_minutes_in_the_night_when_clocks_change(postgres: Server, tmp_path: Path, change: str) -> None:
-    """In Berlin and on Lord Howe Island, where half an hour is left out or comes twice: the pace stays the same."""
+    """In Berlin and on Lord Howe Island, where half an hour is skipped or repeated: the interval stays the same."""
     half = timedelta(hours=3)
     zones = {"berlin": "Europe/Berlin", "lord_howe": "Australia/Lord_Howe"}
     moments = {"berlin": datetime.fromisoformat(change).replace(tzinfo=UTC)}
