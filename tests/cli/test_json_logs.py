@@ -46,11 +46,11 @@ def test_every_line_of_a_run_names_its_sync_and_its_run(world: World) -> None:
     assert answer.code == 0, answer.err
     lines = objects(answer.err)
     run_id = answer.json[0]["run_id"]
-    begun = [line["event"] for line in lines].index("run started")
+    started = [line["event"] for line in lines].index("run started")
     assert all(line["sync"] == SYNC for line in lines)
-    assert all("run" not in line for line in lines[:begun])
-    assert all(line["run"] == run_id for line in lines[begun:])
-    assert {"linkedin_trouble", "linkedin_answered"} <= {line["event"] for line in lines[begun:]}
+    assert all("run" not in line for line in lines[:started])
+    assert all(line["run"] == run_id for line in lines[started:])
+    assert {"linkedin_request_failed", "linkedin_response"} <= {line["event"] for line in lines[started:]}
 
 
 def test_the_thread_that_renews_the_lease_logs_the_run_too(world: World) -> None:
