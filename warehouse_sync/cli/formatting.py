@@ -145,7 +145,7 @@ def grants(found: Grants) -> str:
 
 def sandbox(url: str, settings: SandboxSettings) -> str:
     """Return how to reach a running sandbox: a destination to copy, and addresses to inspect it."""
-    return f"""A LinkedIn of your own answers on {url} until Ctrl-C. It keeps nothing on disk.
+    return f"""The sandbox, a local LinkedIn API, answers on {url} until Ctrl-C. It stores nothing on disk.
 
 destinations:
   sandbox:

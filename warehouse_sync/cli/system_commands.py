@@ -165,7 +165,7 @@ def sandbox(
         float, typer.Option(min=0, metavar="SECONDS", help="Seconds that a new audience cannot be written to.")
     ] = 5.0,
 ) -> None:
-    """Run a LinkedIn of your own until Ctrl-C."""
+    """Run the sandbox, a local LinkedIn API, until Ctrl-C."""
     from warehouse_sync.cli import formatting
     from warehouse_sync.errors import ConfigurationError
     from warehouse_sync.sandbox import Fault, Sandbox, SandboxSettings
