@@ -59,7 +59,7 @@ def purge_sync(
             if stop.requested:
                 break
             try:
-                with _old_audience(config, context, lease, old) as (its_context, audience):
+                with _old_audience(config, context, old) as (its_context, audience):
                     reports.append(_purge(its_context, lease, old, audience, trigger))
             except LeaseLost:
                 raise
@@ -108,9 +108,7 @@ def _forget(context: RunContext, lease: Lease, options: RunOptions, old: Run, de
 
 
 @contextmanager
-def _old_audience(
-    config: Config, context: RunContext, lease: Lease, old: Run
-) -> Iterator[tuple[RunContext, Audience | None]]:
+def _old_audience(config: Config, context: RunContext, old: Run) -> Iterator[tuple[RunContext, Audience | None]]:
     """Yield the context with the destination that has the old audience, and that audience; None when it was deleted.
 
     Raises:
@@ -118,11 +116,11 @@ def _old_audience(
     """
     audience_id = str(old.audience_id)
     if old.destination == context.key.destination:
-        yield context, context.destination.get(audience_id, lease)
+        yield context, context.destination.get(audience_id)
         return
     if old.destination not in config.destinations:
         # It may have been renamed: the same account under another name.
-        audience = context.destination.get(audience_id, lease)
+        audience = context.destination.get(audience_id)
         if audience is not None:
             yield context, audience
             return
@@ -133,6 +131,6 @@ def _old_audience(
         )
     destination = open_destination(config.destinations[old.destination], events=context.events)
     try:
-        yield replace(context, destination=destination), destination.get(audience_id, lease)
+        yield replace(context, destination=destination), destination.get(audience_id)
     finally:
         destination.close()
