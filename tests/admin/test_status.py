@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import requests
-from harness.worlds.world import SYNC, World, create_audience, sandbox
+from harness.worlds.world import SYNC, World, create_audience, people, sandbox
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,10 +42,6 @@ def world(warehouse_url: str, tmp_path: Path) -> Iterator[World]:
 def duckdb_world(tmp_path: Path) -> Iterator[World]:
     with sandbox(build_seconds=0.0) as running:
         yield World(f"duckdb:///{tmp_path}/warehouse.duckdb", running, tmp_path)
-
-
-def people(*numbers: int) -> list[dict[str, Any]]:
-    return [{"id": number, "email": f"person{number}@example.com"} for number in numbers]
 
 
 def status_of(world: World) -> SyncStatus:

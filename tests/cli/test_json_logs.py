@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import structlog
-from harness.processes.command import call, interrupt, people
-from harness.worlds.world import SYNC, World, create_audience, make_impatient, sandbox
+from harness.processes.command import call, interrupt
+from harness.worlds.world import SYNC, World, create_audience, make_impatient, people, sandbox
 
 from warehouse_sync import logs
 from warehouse_sync.logs import configure_logs
@@ -38,7 +38,7 @@ def write(world: World) -> None:
 
 def test_every_line_of_a_run_names_its_sync_and_its_run(world: World) -> None:
     """Also lines from delivery threads while LinkedIn fails and throttles; standard output stays JSON."""
-    world.fill(people(range(50)))
+    world.fill(people(*range(50)))
     write(world)
     world.sandbox.inject("503:users:times=1")
     world.sandbox.inject("429:users:times=1:after=1")
@@ -55,7 +55,7 @@ def test_every_line_of_a_run_names_its_sync_and_its_run(world: World) -> None:
 
 def test_the_thread_that_renews_the_lease_logs_the_run_too(world: World) -> None:
     """It starts before the run has a number, and it logs that the worker stops."""
-    world.fill(people(range(3)))
+    world.fill(people(*range(3)))
     write(world)
     world.sandbox.inject("slow:users:seconds=1")
     answer = interrupt(
@@ -92,7 +92,7 @@ def test_log_values_of_a_run_do_not_leak_into_later_lines(
     log = structlog.get_logger("warehouse_sync.test")
     try:
         configure_logs(json=True)
-        world.fill(people(range(5)))
+        world.fill(people(*range(5)))
         run_sync(world.config, SYNC)
         log.info("between")
         world.changes = {

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
-from harness.processes.command import Answer, call, people
-from harness.worlds.world import SYNC, World, create_audience, sandbox
+from harness.processes.command import Answer, call
+from harness.worlds.world import SYNC, World, create_audience, people, sandbox
 
 RUN_KEYS = {
     *("sync", "run_id", "status", "reason", "rows", "members", "rejected"),
@@ -29,7 +29,7 @@ def prepared(world: World) -> World:
     # A token given as such is believed at once; one fetched may be refused for seconds.
     world.account = {"access_token": "sandbox-access", "client_id": None, "client_secret": None, "refresh_token": None}
     world.changes = {"audience": {"type": "user", "id": create_audience(world.sandbox)}, "guard": {"ignore_below": 10}}
-    world.fill(people(range(200)))
+    world.fill(people(*range(200)))
     return world
 
 
@@ -70,7 +70,7 @@ def test_a_day_of_runs(world: World) -> None:
     assert 'event="run ended"' in first.err
     assert "\x1b" not in first.out + first.err
 
-    world.fill(people(range(100)))
+    world.fill(people(*range(100)))
     plan = run(world, "plan", "--json")
     assert plan.code == 4
     (planned,) = plan.json

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import yaml
 from harness.histories.oracle import check_converged, check_log
-from harness.processes.command import PATIENCE, PROGRAM, Answer, environment, people
+from harness.processes.command import PATIENCE, PROGRAM, Answer, environment
 from harness.processes.workers import (
     BATCH,
     ENDLESS,
@@ -37,7 +37,7 @@ from harness.processes.workers import (
     wait_until,
 )
 from harness.selection import rounds
-from harness.worlds.world import SYNC, World, create_audience, sandbox
+from harness.worlds.world import SYNC, World, create_audience, people, sandbox
 
 ROUNDS = int(os.environ.get("ROUNDS", "1"))
 MOMENTS = rounds(2, 6)
@@ -88,9 +88,9 @@ def test_the_first_signal_during_the_delivery(
 ) -> None:
     """Requests in flight count, no more are started; the rest waits, not attempted, for the next run."""
     settled(world, retry={"enabled": action == "REMOVE"})
-    world.fill(people(range(400)))
+    world.fill(people(*range(400)))
     assert workers.run(world).wait().code == 0
-    rows = people(range(300, 700))
+    rows = people(*range(300, 700))
     world.fill(rows)
     begun = len(answered(world, action))
     world.sandbox.inject(f"slow:users:times=0:seconds=0.4:action={action}")
@@ -129,7 +129,7 @@ def test_the_first_signal_during_the_delivery(
 @BOTH
 def test_the_first_signal_during_the_query(workers: Workers, world: World, number: signal.Signals) -> None:
     """The query is interrupted, nothing was sent, no table is left, and the lease is free."""
-    world.fill(people(range(400)))
+    world.fill(people(*range(400)))
     assert workers.run(world).wait().code == 0
     standard = world.written["syncs"][SYNC]["model"]
     settled(world, **with_endless_query(world))
@@ -156,7 +156,7 @@ def test_the_first_signal_during_the_query(workers: Workers, world: World, numbe
     status, finished = only(world, "select status, finished_at from warehouse_sync.runs where run_id = 2")
     assert (status, finished is None) == ("incomplete", False)
     settled(world, model=standard)
-    rows = people(range(200, 600))
+    rows = people(*range(200, 600))
     world.fill(rows)
     assert workers.run(world).wait().code == 0
     check_converged(world, rows)
@@ -164,7 +164,7 @@ def test_the_first_signal_during_the_query(workers: Workers, world: World, numbe
 
 def test_a_signal_ends_all_syncs(workers: Workers, world: World) -> None:
     """Of several syncs the active one ends gracefully, the others are not started, and all are reported."""
-    rows = people(range(300))
+    rows = people(*range(300))
     world.fill(rows)
     written = world.written
     (standard,) = written["syncs"].values()
@@ -201,9 +201,9 @@ def test_a_signal_ends_all_syncs(workers: Workers, world: World) -> None:
 def test_the_second_signal_ends_at_once(workers: Workers, world: World) -> None:
     """Without waiting for answers, with a message; the next run, after the lease has expired, ends equal."""
     number = signal.SIGINT if world.url.startswith("duckdb") else signal.SIGTERM
-    world.fill(people(range(400)))
+    world.fill(people(*range(400)))
     assert workers.run(world).wait().code == 0
-    rows = people(range(200, 600))
+    rows = people(*range(200, 600))
     world.fill(rows)
     world.sandbox.inject("slow:users:times=0:seconds=8")
     worker = workers.run(world)
@@ -234,7 +234,7 @@ def test_the_second_signal_ends_at_once(workers: Workers, world: World) -> None:
 def test_a_signal_at_any_moment(workers: Workers, world: World, round_: int) -> None:
     """Whenever SIGTERM comes, the worker ends as promised, the lease is free, and the next run ends equal."""
     chance = random.Random(f"{world.url.partition(':')[0]} {round_}")
-    sides = (people(range(200)), people(range(100, 300)))
+    sides = (people(*range(200)), people(*range(100, 300)))
     world.fill(sides[1])
     at = time.monotonic()
     assert workers.run(world).wait().code == 0
@@ -267,7 +267,7 @@ def test_a_signal_at_any_moment(workers: Workers, world: World, round_: int) -> 
 def test_a_signal_while_python_starts(world: World, round_: int) -> None:
     """A real start of the program that gets SIGTERM in its first moments ends as promised too."""
     chance = random.Random(round_)
-    world.fill(people(range(100)))
+    world.fill(people(*range(100)))
     for _ in range(3):
         process = subprocess.Popen(
             [*PROGRAM, "run", "--json"],
@@ -285,7 +285,7 @@ def test_a_signal_while_python_starts(world: World, round_: int) -> None:
         assert process.returncode in (0, 3, -signal.SIGTERM, 128 + signal.SIGTERM), where
         assert "Traceback" not in err, where
     assert call_run(world).code == 0
-    world.check(people(range(100)))
+    world.check(people(*range(100)))
 
 
 def call_run(world: World) -> Answer:
@@ -307,7 +307,7 @@ def test_a_signal_to_another_verb(workers: Workers, tmp_path: Path, verb: str, n
     """Verbs that send nothing end with 130 or 143 and one line; the sandbox, which runs until then, prints nothing."""
     with sandbox() as running:
         world = settled(World(f"duckdb:///{tmp_path}/warehouse.duckdb", running, tmp_path))
-        world.fill(people(range(100)))
+        world.fill(people(*range(100)))
         running.inject("slow:segments:times=0:seconds=20")
         more = ["--port", "0"] if verb == "sandbox" else []
         worker = workers.start(tmp_path, "--log-level", "error", verb, *more)
@@ -328,7 +328,7 @@ def test_a_signal_to_another_verb(workers: Workers, tmp_path: Path, verb: str, n
 
 def test_a_signal_during_the_query_of_a_plan(workers: Workers, world: World) -> None:
     """The query is interrupted, and the plan ends with 130 and one line."""
-    world.fill(people(range(100)))
+    world.fill(people(*range(100)))
     settled(world, **with_endless_query(world))
     worker = workers.start(world.folder, "--log-level", "error", "plan")
     wait_until(lambda: bool(world.sandbox.requests("get")), "the audience is known")

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness.processes.command import call_on_a_terminal, people
-from harness.worlds.world import SYNC, World, create_audience, sandbox
+from harness.processes.command import call_on_a_terminal
+from harness.worlds.world import SYNC, World, create_audience, people, sandbox
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*(?:3[0-7]|9[0-7]|38;5;\d+)m")
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -19,7 +19,7 @@ def world(tmp_path: Path) -> Iterator[World]:
     with sandbox() as running:
         world = World(f"duckdb:///{tmp_path}/warehouse.duckdb", running, tmp_path)
         world.changes = {"audience": {"type": "user", "id": create_audience(running)}}
-        world.fill(people(range(300)))
+        world.fill(people(*range(300)))
         assert world.config
         yield world
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import stamina
 import yaml
-from harness.processes.command import Answer, call, people
+from harness.processes.command import Answer, call
 from harness.servers.webhook_receiver import Hooks
-from harness.worlds.world import SYNC, World, create_audience, sandbox
+from harness.worlds.world import SYNC, World, create_audience, people, sandbox
 
 from warehouse_sync.config.loader import Config, load_config
 from warehouse_sync.config.models import WebhookConfig
@@ -59,7 +59,7 @@ def configured(world: World, **hooks: dict[str, Any]) -> Config:
 @pytest.fixture
 def ran(world: World, impatient: None) -> World:
     """A world whose sync has run once."""
-    world.fill(people(range(5)))
+    world.fill(people(*range(5)))
     run_sync(world.config, SYNC)
     return world
 
@@ -73,7 +73,7 @@ def test_a_day_of_a_cron_job(tmp_path: Path, hooks: Hooks) -> None:
     """Separate processes: failed is posted once, then recovered, blocked and dead; nothing else is."""
     with sandbox() as running:
         world = World(f"duckdb:///{tmp_path}/warehouse.duckdb", running, tmp_path)
-        world.fill(people(range(10)))
+        world.fill(people(*range(10)))
         audience = {"type": "user", "id": create_audience(running)}
         world.account = {"access_token": running.settings.access_token}
 
@@ -92,7 +92,7 @@ def test_a_day_of_a_cron_job(tmp_path: Path, hooks: Hooks) -> None:
         assert hooks.attempts == []
         broken = {"model": {"sql": "select * from people where 1/id > 'x'", "primary_key": "id"}}
         answers = [run(**broken), run(**broken), run()]
-        world.fill(people(range(3)))
+        world.fill(people(*range(3)))
         answers.append(run(guard={"max_removed_percent": 10, "ignore_below": 0}))
         running.inject("refuse_elements:users:times=0:action=REMOVE:indices=0")
         answers.append(run())

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.processes.command import Answer, call, people
-from harness.worlds.world import SYNC, World, create_audience, make_impatient, sandbox
+from harness.processes.command import Answer, call
+from harness.worlds.world import SYNC, World, create_audience, make_impatient, people, sandbox
 from prometheus_client.parser import text_string_to_metric_families
 
 from warehouse_sync.errors import ConfigurationError, WarehouseSyncError
@@ -78,7 +78,7 @@ def test_the_metrics_of_a_run_under_faults_equal_its_report_and_the_sandbox(
 ) -> None:
     """503, 429 and refused elements: delivered, rejected, requests by status and throttled time are what they were."""
     make_impatient(monkeypatch, attempts=5, wait_after_429=0.2)
-    rows = people(range(300))
+    rows = people(*range(300))
     rows[7] = {**rows[7], "email": "not an address", "device": None}
     rows[8] = {**rows[8], "country": "nowhere"}
     world.fill(rows)
@@ -120,11 +120,11 @@ def test_gauges_that_a_run_does_not_reach_keep_their_value(world: World, monkeyp
     """Members, queue and last success outlive runs that are blocked, deferred, failed and skipped; all are counted."""
     make_impatient(monkeypatch, attempts=1)
     metrics = Metrics(world.config)
-    world.fill(people(range(20)))
+    world.fill(people(*range(20)))
     assert run_with_metrics(world, metrics).status is RunStatus.SUCCEEDED
     success = figure(read(metrics.text()), "last_success_timestamp_seconds")
 
-    world.fill(people(range(5)))
+    world.fill(people(*range(5)))
     world.changes = {"guard": {"max_removed_percent": 10, "ignore_below": 1, "min_members": 0}}
     assert run_with_metrics(world, metrics).status is RunStatus.BLOCKED
     figures = read(metrics.text())
@@ -178,9 +178,9 @@ def test_a_new_process_restores_metrics_from_the_state_schema(world: World, monk
     """Members, queue and last success are those of the previous process; a lost warehouse does no harm."""
     make_impatient(monkeypatch, attempts=1)
     metrics = Metrics(world.config)
-    world.fill(people(range(20)))
+    world.fill(people(*range(20)))
     run_with_metrics(world, metrics)
-    world.fill(people(range(5, 25)))
+    world.fill(people(*range(5, 25)))
     world.sandbox.inject("503:users:times=0:action=ADD")
     run_with_metrics(world, metrics)
     world.sandbox.clear_faults()
@@ -256,7 +256,7 @@ def command(world: World, *words: str) -> Answer:
 
 def test_commands_write_their_metrics_to_a_file_and_continue_from_it(world: World) -> None:
     """The file is complete, readable for all, without a draft; a second command continues its counters."""
-    world.fill(people(range(10)))
+    world.fill(people(*range(10)))
     world.changes = {"audience": {"type": "user", "id": create_audience(world.sandbox)}}
     folder = world.folder / "textfiles"
     folder.mkdir()
@@ -270,7 +270,7 @@ def test_commands_write_their_metrics_to_a_file_and_continue_from_it(world: Worl
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
     assert list(folder.iterdir()) == [path]
 
-    world.fill(people(range(4)))
+    world.fill(people(*range(4)))
     second = command(world, "run", "--json", "--metrics-file", str(path))
     assert second.code == 0, second.err
     figures = read(path.read_text())
@@ -282,7 +282,7 @@ def test_commands_write_their_metrics_to_a_file_and_continue_from_it(world: Worl
 
 def test_a_file_with_other_content_is_refused_before_anything_is_touched(world: World) -> None:
     """Exit 2, one sentence, no request, no file created or changed."""
-    world.fill(people(range(4)))
+    world.fill(people(*range(4)))
     (world.folder / "foreign.prom").write_text("node_load1 0.5\n")
     (world.folder / "config.yaml").touch()
     before = sorted(world.folder.iterdir())

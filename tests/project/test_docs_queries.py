@@ -6,10 +6,9 @@ import hashlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from harness.worlds.world import SYNC, World, make_impatient, sandbox
+from harness.worlds.world import SYNC, World, make_impatient, person, sandbox
 
 from warehouse_sync.admin.setup import list_grants
 from warehouse_sync.cli import formatting
@@ -43,10 +42,6 @@ def blocks(page: str) -> list[tuple[str, str]]:
         else:
             found.append((heading, match["sql"]))
     return found
-
-
-def person(number: int) -> dict[str, Any]:
-    return {"id": number, "email": f"person{number}@example.com"}
 
 
 def hashed(number: int) -> str:

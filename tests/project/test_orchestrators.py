@@ -16,8 +16,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from harness.processes.command import people
-from harness.worlds.world import SYNC, World, create_audience, make_impatient, sandbox
+from harness.worlds.world import SYNC, World, create_audience, make_impatient, people, sandbox
 
 from warehouse_sync.errors import QueryFailed
 from warehouse_sync.sandbox import Fault
@@ -101,7 +100,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     with sandbox() as running:
         world = World(f"duckdb:///{tmp_path}/warehouse.duckdb", running, tmp_path)
         world.changes = {"audience": {"type": "user", "id": create_audience(running)}, "guard": {"ignore_below": 1}}
-        world.fill(people(range(20)))
+        world.fill(people(*range(20)))
         yield world
 
 
@@ -131,13 +130,13 @@ def task(request: pytest.FixtureRequest, world: World, monkeypatch: pytest.Monke
 def test_a_successful_run_is_a_successful_task(world: World, task: Callable[[], int]) -> None:
     """The task of a successful run returns the number of members."""
     assert task() == 20
-    world.check(people(range(20)))
+    world.check(people(*range(20)))
 
 
 def test_a_blocked_run_fails_its_task_without_retries(world: World, task: Callable[[], int]) -> None:
     """The task of a run that the guard blocks fails and is not retried."""
     task()
-    world.fill(people(range(3)))
+    world.fill(people(*range(3)))
     with pytest.raises(TaskFailed, match=r"guard\.max_removed_percent") as failure:
         task()
     assert not failure.value.allow_retries
@@ -158,7 +157,7 @@ def test_an_incomplete_run_is_retried(world: World, task: Callable[[], int]) -> 
         task()
     world.sandbox.clear_faults()
     assert task() == 20
-    world.check(people(range(20)))
+    world.check(people(*range(20)))
 
 
 def test_a_failed_run_raises_an_error_that_is_retried(world: World, task: Callable[[], int]) -> None:

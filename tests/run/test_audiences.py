@@ -9,7 +9,7 @@ import requests
 import sqlalchemy as sa
 from harness.processes.command import call
 from harness.processes.simulated_death import dies_at
-from harness.worlds.world import READINGS, SYNC, World, create_audience
+from harness.worlds.world import READINGS, SYNC, World, create_audience, people
 
 from warehouse_sync.admin.status import sync_status
 from warehouse_sync.errors import ConfigurationError
@@ -23,10 +23,6 @@ Rows = list[dict[str, Any]]
 pytestmark = [pytest.mark.usefixtures("impatient"), pytest.mark.migrated]
 
 NO_MEMBERS: Rows = []
-
-
-def people(*numbers: int) -> Rows:
-    return [{"id": number, "email": f"person{number}@example.com"} for number in numbers]
 
 
 def purge(world: World) -> list[RunReport]:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 import structlog
 from harness.histories.oracle import check_converged
 from harness.processes.simulated_death import dies_at
-from harness.worlds.world import SYNC, World
+from harness.worlds.world import SYNC, World, people
 
 from warehouse_sync.errors import StateDamaged, WarehouseSyncError
 from warehouse_sync.operations import OperationCounts, RunStatus
@@ -18,10 +18,6 @@ from warehouse_sync.sandbox import Fault
 Rows = list[dict[str, Any]]
 
 pytestmark = [pytest.mark.usefixtures("impatient"), pytest.mark.migrated]
-
-
-def people(*numbers: int) -> Rows:
-    return [{"id": number, "email": f"person{number}@example.com"} for number in numbers]
 
 
 def execute(world: World, sql: str) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from harness.processes.command import call, interrupt, people
-from harness.worlds.world import World, create_audience, sandbox
+from harness.processes.command import call, interrupt
+from harness.worlds.world import World, create_audience, people, sandbox
 
 LEASE = 600.0
 """Seconds; longer than the whole test takes, which lets the lease expire in the table instead of waiting."""
@@ -36,9 +36,9 @@ def world(warehouse_url: str, tmp_path: Path) -> Iterator[World]:
 )
 def test_a_worker_killed_during_delivery(world: World, action: str) -> None:
     """After a kill during REMOVEs or ADDs, the first run after the lease has expired ends equal."""
-    world.fill(people(range(600)))
+    world.fill(people(*range(600)))
     assert call(world.folder, "run").code == 0
-    rows = people(range(300, 900))
+    rows = people(*range(300, 900))
     world.fill(rows)
     before = len(world.sandbox.requests("users"))
     world.sandbox.inject(f"slow:users:times=0:seconds=1:action={action}")

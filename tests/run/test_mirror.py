@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from harness.selection import rounds
-from harness.worlds.world import World, sandbox
+from harness.worlds.world import World, person, sandbox
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -80,10 +80,6 @@ def test_every_run_ends_equal(kind: str, warehouse_url: str, tmp_path: Path, dat
             assert report.status is RunStatus.SUCCEEDED
             assert report.rows == len(rows)
             world.check(clean(rows))
-
-
-def person(number: int, **more: Any) -> dict[str, Any]:
-    return {"id": number, "email": f"person{number}@example.com", **more}
 
 
 def run_days(world: World, *each: Rows) -> list[OperationCounts]:

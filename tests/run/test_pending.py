@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 from harness.histories.oracle import check_tables
 from harness.processes.simulated_death import dies_at
-from harness.worlds.world import SYNC, World, create_audience
+from harness.worlds.world import SYNC, World, create_audience, people, person
 
 from warehouse_sync.destinations.base import Audience, AudienceSpec
 from warehouse_sync.destinations.linkedin.destination import LinkedIn
@@ -27,14 +27,6 @@ DEVICE = "00000001-aaaa-4aaa-8aaa-aaaaaaaaaaaa"
 
 
 pytestmark = [pytest.mark.usefixtures("impatient"), pytest.mark.migrated]
-
-
-def person(number: int, **more: Any) -> dict[str, Any]:
-    return {"id": number, "email": f"person{number}@example.com", **more}
-
-
-def people(*numbers: int) -> Rows:
-    return [person(number) for number in numbers]
 
 
 def queue(world: World) -> list[tuple[Any, ...]]:

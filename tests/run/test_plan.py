@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.worlds.world import SYNC, World, create_audience, sandbox
+from harness.worlds.world import SYNC, World, create_audience, people, sandbox
 
 from warehouse_sync.errors import ConfigurationError
 from warehouse_sync.events import Event, Events, Phase, PhaseStarted
@@ -26,10 +26,6 @@ pytestmark = pytest.mark.usefixtures("impatient")
 def duckdb_world(tmp_path: Path) -> Iterator[World]:
     with sandbox() as running:
         yield World(f"duckdb:///{tmp_path}/warehouse.duckdb", running, tmp_path)
-
-
-def people(*numbers: int, **more: Any) -> list[dict[str, Any]]:
-    return [{"id": number, "email": f"person{number}@example.com", **more} for number in numbers]
 
 
 def read_everything(world: World) -> dict[str, Any]:

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from harness.processes.command import people
-from harness.worlds.world import SYNC, World, create_audience, sandbox
+from harness.worlds.world import SYNC, World, create_audience, people, sandbox
 
 from warehouse_sync.run.retention import apply_retention
 from warehouse_sync.state.lease import Lease
@@ -37,7 +36,7 @@ def count(world: World, what: str) -> Any:
 def test_old_log_lines_and_tables_are_dropped(world: World) -> None:
     """Retention drops old log lines, surplus snapshots and tables of dead runs, and keeps what the next run needs."""
     for last in (1, 2, 3, 4):
-        world.fill(people(range(last)))
+        world.fill(people(*range(last)))
         world.run()
     with world.connect() as connection:
         connection.execute(
@@ -65,14 +64,14 @@ def test_old_log_lines_and_tables_are_dropped(world: World) -> None:
     assert count(world, "sync_log") == 1
     assert [row[0] for row in world.query("select status from warehouse_sync.runs where run_id = 5")] == ["failed"]
     assert world.query("select lease_holder from warehouse_sync.syncs")[0][0] is None
-    world.fill(people(range(2, 6)))
+    world.fill(people(*range(2, 6)))
     world.run()
-    world.check(people(range(2, 6)))
+    world.check(people(*range(2, 6)))
 
 
 def test_retention_does_nothing_while_the_sync_runs(world: World) -> None:
     """Retention does nothing while a worker has the lease, and creates no tables where there are none."""
-    world.fill(people(range(3)))
+    world.fill(people(*range(3)))
     assert not apply_retention(world.config, SYNC)
     world.run()
     config = world.config
@@ -90,7 +89,7 @@ def test_retention_does_nothing_while_the_sync_runs(world: World) -> None:
 
 def test_retention_of_a_sync_that_never_ran(world: World) -> None:
     """Retention of a sync that never ran drops nothing and succeeds."""
-    world.fill(people(range(3)))
+    world.fill(people(*range(3)))
     world.run()
     world.changes["warehouse"] = "analytics"
     config = world.config

@@ -22,7 +22,7 @@ import pytest
 import sqlalchemy as sa
 import yaml
 from harness.histories.oracle import check_converged, check_log
-from harness.processes.command import Answer, people
+from harness.processes.command import Answer
 from harness.processes.workers import (
     BATCH,
     LEASE,
@@ -40,7 +40,7 @@ from harness.processes.workers import (
     wait_until,
 )
 from harness.servers.postgres import Server
-from harness.worlds.world import World, create_audience, sandbox
+from harness.worlds.world import World, create_audience, people, sandbox
 
 DAY = 86400.0
 ROUNDS = int(os.environ.get("ROUNDS", "1"))
@@ -119,7 +119,7 @@ def check_one_at_a_time(world: World) -> list[Span]:
 @pytest.mark.parametrize(("count", "schema"), [(2, "migrated"), (5, "empty"), (20, "migrated"), (20, "empty")])
 def test_only_one_of_many_workers_runs_a_sync(workers: Workers, postgres_world: World, count: int, schema: str) -> None:
     """Of workers that start at the same time one runs and the others are skipped, or run after it has ended."""
-    world, rows = postgres_world, people(range(400))
+    world, rows = postgres_world, people(*range(400))
     world.fill(rows)
     if schema == "migrated":
         assert workers.run(world).wait().code == 0
@@ -141,7 +141,7 @@ def test_only_one_of_many_workers_runs_a_sync(workers: Workers, postgres_world: 
 
 def test_workers_run_one_after_another_on_a_duckdb_file(workers: Workers, duckdb_world: World) -> None:
     """Workers that start at the same time on one file run one after another, within their timeout."""
-    world, rows = duckdb_world, people(range(400))
+    world, rows = duckdb_world, people(*range(400))
     world.fill(rows)
     answers = run_at_once(workers, world, 5, lock_patience=60.0)
     assert [(answer.code, told(answer)["status"]) for answer in answers] == [(0, "succeeded")] * 5
@@ -151,7 +151,7 @@ def test_workers_run_one_after_another_on_a_duckdb_file(workers: Workers, duckdb
 
 def test_workers_fail_when_a_duckdb_file_is_locked_for_too_long(workers: Workers, duckdb_world: World) -> None:
     """Workers that cannot open the file in time fail, name the process that holds it, and have changed nothing."""
-    world, rows = duckdb_world, people(range(400))
+    world, rows = duckdb_world, people(*range(400))
     world.fill(rows)
     world.sandbox.inject("slow:users:times=0:seconds=0.5")
     at = time.time() + 0.2
@@ -172,7 +172,7 @@ def test_workers_fail_when_a_duckdb_file_is_locked_for_too_long(workers: Workers
 
 def test_syncs_of_one_schema_run_at_the_same_time(workers: Workers, postgres_world: World) -> None:
     """Five syncs in one schema run in five processes at the same time: all succeed, each with its own run id."""
-    world, rows = postgres_world, people(range(500))
+    world, rows = postgres_world, people(*range(500))
     world.fill(rows)
     world.sandbox.inject("slow:users:times=0:seconds=10")
     written = world.written
@@ -206,9 +206,9 @@ def pause(workers: Workers, world: World, moment: str) -> tuple[Worker, Sequence
     During REMOVEs and ADDs it is paused while all its requests wait for answers, because a worker that is paused
     between its last check of the lease and the first byte of a request cannot notice that in time.
     """
-    world.fill(people(range(600)))
+    world.fill(people(*range(600)))
     assert workers.run(world).wait().code == 0
-    rows = people(range(300, 900))
+    rows = people(*range(300, 900))
     world.fill(rows)
     if moment in ("REMOVEs", "ADDs"):
         action = moment[:-1]
@@ -248,7 +248,7 @@ def check_taken_over(workers: Workers, world: World, moment: str) -> None:
     paused, _ = pause(workers, world, moment)
     check_skipped_before_expiry(workers, world)
     wait_for_expiry(world)
-    rows = people(range(400, 1000))
+    rows = people(*range(400, 1000))
     refill(world, rows)
     successor = workers.run(world).wait()
     assert (successor.code, told(successor)["status"]) == (0, "succeeded"), successor.err
@@ -280,9 +280,9 @@ def check_continued(workers: Workers, world: World, moment: str) -> None:
 
 def check_killed(workers: Workers, world: World, ahead: float) -> None:
     """Check that the lease of a killed worker is taken over after its expiry and not before, with any local clocks."""
-    world.fill(people(range(400)))
+    world.fill(people(*range(400)))
     assert workers.run(world, clock=ahead).wait().code == 0
-    rows = people(range(200, 600))
+    rows = people(*range(200, 600))
     world.fill(rows)
     world.sandbox.inject("slow:users:times=0:seconds=0.2")
     answered_before = len(answered(world, "REMOVE"))
@@ -342,7 +342,7 @@ def test_a_worker_that_pauses_or_dies_is_replaced(histories: dict[str, Future[No
 
 def test_retries_are_due_by_the_clock_of_the_warehouse(workers: Workers, postgres_world: World) -> None:
     """A worker whose clock is wrong by a day neither delays queued operations nor makes them dead too early."""
-    world, rows = postgres_world, people(range(400))
+    world, rows = postgres_world, people(*range(400))
     world.fill(rows)
     world.sandbox.inject("refuse_elements:users:times=0:status=503:indices=0|1")
     due = (

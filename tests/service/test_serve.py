@@ -17,7 +17,6 @@ import pytest
 import sqlalchemy as sa
 import yaml
 from harness.histories.oracle import check_converged
-from harness.processes.command import people
 from harness.processes.workers import (
     BATCH,
     ENDLESS,
@@ -31,7 +30,7 @@ from harness.processes.workers import (
     wait_until,
 )
 from harness.servers.postgres import Server
-from harness.worlds.world import SYNC, World, create_audience, sandbox
+from harness.worlds.world import SYNC, World, create_audience, people, sandbox
 
 DAILY = {"every": "24h", "at": "00:00"}
 HEADERS = "select kind, triggered_by, status from warehouse_sync.runs order by run_id"
@@ -95,7 +94,7 @@ def serve_missed_tick(
 
     Each request takes `slow` seconds. With it comes how many ADDs were answered before it began.
     """
-    world.fill(people(range(50)))
+    world.fill(people(*range(50)))
     run_once(world)
     world.fill(rows)
     miss_a_tick(world)
@@ -107,7 +106,7 @@ def serve_missed_tick(
 def test_a_missed_tick_a_stop_during_its_delivery_and_the_pending_rest(workers: Workers, world: World) -> None:
     """The missed tick is run; SIGTERM ends its run gracefully and the service with 0; the next worker sends the rest
     without a new snapshot, and does not run the tick again."""
-    rows = people(range(400))
+    rows = people(*range(400))
     worker, sent = serve_missed_tick(workers, world, rows, slow=0.4)
     wait_until(lambda: len(answered(world, "ADD")) > sent and under_way(world, "users") == 2, "requests are in flight")
     worker.send(signal.SIGTERM)
@@ -120,7 +119,7 @@ def test_a_missed_tick_a_stop_during_its_delivery_and_the_pending_rest(workers: 
     midnight = datetime.combine(datetime.now().date(), datetime.min.time())
     assert last_tick == midnight
     world.sandbox.clear_faults()
-    world.fill(people(range(100)))  # The query is not run until the next tick.
+    world.fill(people(*range(100)))  # The query is not run until the next tick.
     worker = serving(workers, world)
     ended(world, worker, 'event="run ended"')
     worker.send(signal.SIGTERM)
@@ -135,7 +134,7 @@ def test_a_missed_tick_a_stop_during_its_delivery_and_the_pending_rest(workers: 
 def test_a_worker_that_is_killed_in_a_tick(workers: Workers, postgres_world: World) -> None:
     """The next worker runs the tick when the dead worker's lease has expired; then it is done."""
     world = postgres_world
-    rows = people(range(400))
+    rows = people(*range(400))
     worker, sent = serve_missed_tick(workers, world, rows, slow=0.4)
     wait_until(lambda: len(answered(world, "ADD")) > sent, "the run delivers")
     worker.send(signal.SIGKILL)
@@ -153,7 +152,7 @@ def test_a_worker_that_is_killed_in_a_tick(workers: Workers, postgres_world: Wor
 
 def test_a_stop_during_the_query(workers: Workers, world: World) -> None:
     """The query is interrupted in its thread, at once; the tick is still due."""
-    world.fill(people(range(3)))
+    world.fill(people(*range(3)))
     run_once(world)
     miss_a_tick(world)
     endless = ENDLESS[world.url.partition(":")[0].partition("+")[0]]
@@ -176,7 +175,7 @@ def test_a_stop_during_the_query(workers: Workers, world: World) -> None:
 def test_a_second_signal_ends_the_service_at_once(workers: Workers, postgres_world: World) -> None:
     """As it does for a run: 143."""
     world = postgres_world
-    worker, sent = serve_missed_tick(workers, world, people(range(400)), slow=2)
+    worker, sent = serve_missed_tick(workers, world, people(*range(400)), slow=2)
     wait_until(lambda: under_way(world, "users") == 2, "the run delivers")
     worker.send(signal.SIGTERM)
     ended(world, worker, "waiting for the active runs")
@@ -188,7 +187,7 @@ def test_a_second_signal_ends_the_service_at_once(workers: Workers, postgres_wor
 def test_a_configuration_that_changes(workers: Workers, postgres_world: World) -> None:
     """SIGHUP reloads it: all mistakes of an invalid one are logged, a valid one is in force."""
     world = postgres_world
-    world.fill(people(range(3)))
+    world.fill(people(*range(3)))
     run_once(world)
     good = (world.folder / "config.yaml").read_text()
     worker = serving(workers, world)
@@ -228,9 +227,9 @@ def test_two_syncs_on_one_duckdb_file(workers: Workers, duckdb_world: World) -> 
     """With four workers their runs do not overlap, and between runs the file is free for other processes."""
     world = duckdb_world
     two_syncs(world)
-    world.fill(people(range(300)))
+    world.fill(people(*range(300)))
     assert workers.start(world.folder, "run", "--all").wait().code == 0
-    world.fill(people(range(100, 400)))
+    world.fill(people(*range(100, 400)))
     miss_a_tick(world)
     world.sandbox.inject("slow:users:times=0:seconds=0.1")
     worker = serving(workers, world, "--workers", "4")
@@ -275,8 +274,8 @@ def wait_for_file(world: World, sql: str) -> Any:
 def test_a_duckdb_file_that_another_process_has_open(workers: Workers, duckdb_world: World) -> None:
     """The tick is not lost: it is run when the file is free."""
     world = duckdb_world
-    rows = people(range(100))
-    world.fill(people(range(50)))
+    rows = people(*range(100))
+    world.fill(people(*range(50)))
     run_once(world)
     world.fill(rows)
     miss_a_tick(world)

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from harness.processes.command import PATIENCE, for_harness, people
+from harness.processes.command import PATIENCE, for_harness
 from harness.processes.serving import SetClock
 from harness.processes.workers import LEASE, settled, wait_until
 from harness.servers.postgres import Server
-from harness.worlds.world import World, create_audience, sandbox
+from harness.worlds.world import World, create_audience, people, sandbox
 
 SYNCS = {f"sync_{number}": number for number in range(10)}
 """Each has a tick every five minutes, so many minutes after the hour; from five on, together with another one."""
@@ -144,7 +144,7 @@ def test_three_workers_ten_syncs(postgres: Server, tmp_path: Path) -> None:
     """
     with postgres.database() as url, sandbox() as running:
         world = settled(World(url, running, tmp_path))
-        rows = people(range(60))
+        rows = people(*range(60))
         world.fill(rows)
         audiences = ten_syncs(world)
         running.inject("slow:users:times=0:seconds=0.2")

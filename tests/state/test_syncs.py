@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from harness.processes.command import people
-from harness.worlds.world import SYNC, World, create_audience, sandbox
+from harness.worlds.world import SYNC, World, create_audience, people, sandbox
 
 from warehouse_sync.errors import DestinationUnavailable, QueryFailed, WarehouseSyncError
 from warehouse_sync.operations import RunStatus
@@ -35,7 +34,7 @@ def world(warehouse_url: str, tmp_path: Path) -> Iterator[World]:
     with sandbox() as running:
         made = World(warehouse_url, running, tmp_path)
         made.changes = {"audience": {"type": "user", "id": create_audience(running)}}
-        made.fill(people(range(3)))
+        made.fill(people(*range(3)))
         yield made
 
 

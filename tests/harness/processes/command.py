@@ -8,7 +8,7 @@ import pty
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,8 +94,3 @@ def interrupt(folder: Path, *words: str, when: Callable[[], bool], number: int =
     process.send_signal(number)
     out, err = process.communicate(timeout=PATIENCE)
     return Answer(process.returncode, out, err)
-
-
-def people(numbers: Sequence[int], **more: Any) -> list[dict[str, Any]]:
-    """Rows of the table `people`."""
-    return [{"id": number, "email": f"person{number}@example.com", **more} for number in numbers]

@@ -87,6 +87,16 @@ def engine_of(url: str) -> sa.Engine:
     return sa.create_engine(url, poolclass=sa.NullPool)
 
 
+def person(number: int, **more: Any) -> dict[str, Any]:
+    """Return a row of the table `people` with a valid e-mail address. `more` holds further columns."""
+    return {"id": number, "email": f"person{number}@example.com", **more}
+
+
+def people(*numbers: int, **more: Any) -> list[dict[str, Any]]:
+    """Return rows of the table `people`, one for each number."""
+    return [person(number, **more) for number in numbers]
+
+
 def create_duckdb(path: Path) -> str:
     """Create an empty DuckDB file and return its URL."""
     url = f"duckdb:///{path}"
