@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from harness.processes.workers import Workers
 from harness.selection import engines, rounds
 from harness.servers.postgres import NoPostgres, Server
 from harness.servers.shared import shared_postgres, shared_snowflake
@@ -165,3 +166,24 @@ def world(warehouse_url: str, tmp_path: Path) -> Iterator[World]:
     """A sync of users on each kind of warehouse, and its sandbox."""
     with sandbox() as running:
         yield World(warehouse_url, running, tmp_path)
+
+
+@pytest.fixture
+def duckdb_world(tmp_path: Path) -> Iterator[World]:
+    """A sync of users on a DuckDB file that does not exist yet, and its sandbox."""
+    with sandbox() as running:
+        yield World(f"duckdb:///{tmp_path}/warehouse.duckdb", running, tmp_path)
+
+
+@pytest.fixture
+def postgres_world(postgres: Server, tmp_path: Path) -> Iterator[World]:
+    """A sync of users on PostgreSQL, and its sandbox."""
+    with postgres.database() as url, sandbox() as running:
+        yield World(url, running, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def workers() -> Iterator[Workers]:
+    """The process that real workers are forked from."""
+    with Workers() as started:
+        yield started

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
 from harness.processes.command import call, interrupt
-from harness.worlds.world import SYNC, World, create_audience, make_impatient, people, sandbox
+from harness.worlds.world import SYNC, World, create_audience, make_impatient, people
 
 from warehouse_sync import logs
 from warehouse_sync.logs import configure_logs
@@ -19,9 +17,8 @@ from warehouse_sync.run.run import run_sync
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with sandbox() as running:
-        yield World(f"duckdb:///{tmp_path}/warehouse.duckdb", running, tmp_path)
+def world(duckdb_world: World) -> World:
+    return duckdb_world
 
 
 def objects(text: str) -> list[dict[str, Any]]:

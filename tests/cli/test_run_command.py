@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from harness.processes.command import Answer, call
-from harness.worlds.world import SYNC, World, create_audience, people, sandbox
+from harness.worlds.world import SYNC, World, create_audience, people
 
 RUN_KEYS = {
     *("sync", "run_id", "status", "reason", "rows", "members", "rejected"),
@@ -19,9 +17,8 @@ PLAN_KEYS = (RUN_KEYS - {"delivered"}) | {"requests", "minutes", "rejections", "
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with sandbox() as running:
-        yield prepared(World(f"duckdb:///{tmp_path}/warehouse.duckdb", running, tmp_path))
+def world(duckdb_world: World) -> World:
+    return prepared(duckdb_world)
 
 
 def prepared(world: World) -> World:

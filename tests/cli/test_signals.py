@@ -11,7 +11,6 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,16 +46,9 @@ NAMES = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
 BOTH = pytest.mark.parametrize("number", NAMES, ids=["SIGTERM", "SIGINT"])
 
 
-@pytest.fixture(scope="module")
-def workers() -> Iterator[Workers]:
-    with Workers() as started:
-        yield started
-
-
 @pytest.fixture
-def world(warehouse_url: str, tmp_path: Path) -> Iterator[World]:
-    with sandbox() as running:
-        yield settled(World(warehouse_url, running, tmp_path))
+def world(world: World) -> World:
+    return settled(world)
 
 
 def with_endless_query(world: World) -> dict[str, Any]:

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from harness.processes.command import call_on_a_terminal
-from harness.worlds.world import SYNC, World, create_audience, people, sandbox
+from harness.worlds.world import SYNC, World, create_audience, people
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*(?:3[0-7]|9[0-7]|38;5;\d+)m")
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with sandbox() as running:
-        world = World(f"duckdb:///{tmp_path}/warehouse.duckdb", running, tmp_path)
-        world.changes = {"audience": {"type": "user", "id": create_audience(running)}}
-        world.fill(people(*range(300)))
-        assert world.config
-        yield world
+def world(duckdb_world: World) -> World:
+    """An audience that exists, 300 people in the table, and the configuration on disk."""
+    duckdb_world.changes = {"audience": {"type": "user", "id": create_audience(duckdb_world.sandbox)}}
+    duckdb_world.fill(people(*range(300)))
+    duckdb_world.save()
+    return duckdb_world
 
 
 def test_a_run_on_a_terminal_shows_its_phases_and_a_table(world: World) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
@@ -12,7 +11,7 @@ import pytest
 import requests
 import yaml
 from harness.processes.command import call, environment, interrupt
-from harness.worlds.world import SYNC, World, sandbox
+from harness.worlds.world import SYNC, World, person
 from typer.testing import CliRunner
 
 from warehouse_sync.cli.main import app
@@ -38,12 +37,11 @@ STATUS_KEYS = {
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with sandbox() as running:
-        world = World(f"duckdb:///{tmp_path}/warehouse.duckdb", running, tmp_path)
-        world.fill([{"id": 1, "email": "person1@example.com"}])
-        assert world.config
-        yield world
+def world(duckdb_world: World) -> World:
+    """One person in the table, and the configuration on disk."""
+    duckdb_world.fill([person(1)])
+    duckdb_world.save()
+    return duckdb_world
 
 
 def test_status_and_log_of_a_sync_that_has_never_run(world: World) -> None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import stat
 import time
 from collections import Counter
-from collections.abc import Iterator
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from harness.processes.command import Answer, call
-from harness.worlds.world import SYNC, World, create_audience, make_impatient, people, sandbox
+from harness.worlds.world import SYNC, World, create_audience, make_impatient, people
 from prometheus_client.parser import text_string_to_metric_families
 
 from warehouse_sync.errors import ConfigurationError, WarehouseSyncError
@@ -38,9 +36,8 @@ Figures = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with sandbox() as running:
-        yield World(f"duckdb:///{tmp_path}/warehouse.duckdb", running, tmp_path)
+def world(duckdb_world: World) -> World:
+    return duckdb_world
 
 
 def read(text: bytes | str) -> Figures:

@@ -10,13 +10,13 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from harness.worlds.world import SYNC, World, create_audience, make_impatient, people, sandbox
+from harness.worlds.world import SYNC, World, create_audience, people
 
 from warehouse_sync.errors import QueryFailed
 from warehouse_sync.sandbox import Fault
@@ -95,13 +95,11 @@ def fake_dagster() -> dict[str, ModuleType]:
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    make_impatient(monkeypatch)
-    with sandbox() as running:
-        world = World(f"duckdb:///{tmp_path}/warehouse.duckdb", running, tmp_path)
-        world.changes = {"audience": {"type": "user", "id": create_audience(running)}, "guard": {"ignore_below": 1}}
-        world.fill(people(*range(20)))
-        yield world
+def world(duckdb_world: World, impatient: None) -> World:
+    audience = {"type": "user", "id": create_audience(duckdb_world.sandbox)}
+    duckdb_world.changes = {"audience": audience, "guard": {"ignore_below": 1}}
+    duckdb_world.fill(people(*range(20)))
+    return duckdb_world
 
 
 @pytest.fixture(params=["airflow", "dagster"])

@@ -34,15 +34,13 @@ pytestmark = pytest.mark.usefixtures("impatient")
 
 
 @pytest.fixture
-def world(warehouse_url: str, tmp_path: Path) -> Iterator[World]:
-    with sandbox() as running:
-        yield with_people(World(warehouse_url, running, tmp_path))
+def world(world: World) -> World:
+    return with_people(world)
 
 
 @pytest.fixture
-def duckdb_world(tmp_path: Path) -> Iterator[World]:
-    with sandbox() as running:
-        yield with_people(World(f"duckdb:///{tmp_path}/warehouse.duckdb", running, tmp_path))
+def duckdb_world(duckdb_world: World) -> World:
+    return with_people(duckdb_world)
 
 
 @pytest.fixture

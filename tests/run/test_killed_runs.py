@@ -8,27 +8,21 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-import yaml
 from harness.processes.command import call, interrupt
-from harness.worlds.world import World, create_audience, people, sandbox
+from harness.worlds.world import World, create_audience, people
 
 LEASE = 600.0
 """Seconds; longer than the whole test takes, which lets the lease expire in the table instead of waiting."""
 
 
 @pytest.fixture
-def world(warehouse_url: str, tmp_path: Path) -> Iterator[World]:
-    with sandbox() as running:
-        made = World(warehouse_url, running, tmp_path)
-        made.changes = {"audience": {"type": "user", "id": create_audience(running)}}
-        written = made.written
-        written["warehouses"]["analytics"]["lease"] = LEASE
-        (tmp_path / "config.yaml").write_text(yaml.safe_dump(written))
-        yield made
+def world(world: World) -> World:
+    world.changes = {"audience": {"type": "user", "id": create_audience(world.sandbox)}}
+    world.home = {"lease": LEASE}
+    world.save()
+    return world
 
 
 @pytest.mark.parametrize(

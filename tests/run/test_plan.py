@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.worlds.world import SYNC, World, create_audience, people, sandbox
+from harness.worlds.world import SYNC, World, create_audience, people
 
 from warehouse_sync.errors import ConfigurationError
 from warehouse_sync.events import Event, Events, Phase, PhaseStarted
@@ -20,12 +18,6 @@ DEVICE = "aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa"
 
 
 pytestmark = pytest.mark.usefixtures("impatient")
-
-
-@pytest.fixture
-def duckdb_world(tmp_path: Path) -> Iterator[World]:
-    with sandbox() as running:
-        yield World(f"duckdb:///{tmp_path}/warehouse.duckdb", running, tmp_path)
 
 
 def read_everything(world: World) -> dict[str, Any]:

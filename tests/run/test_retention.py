@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from harness.worlds.world import SYNC, World, create_audience, people, sandbox
+from harness.worlds.world import SYNC, World, create_audience, people
 
 from warehouse_sync.run.retention import apply_retention
 from warehouse_sync.state.lease import Lease
@@ -17,11 +15,10 @@ from warehouse_sync.warehouses.registry import make_warehouse
 
 
 @pytest.fixture
-def world(warehouse_url: str, tmp_path: Path) -> Iterator[World]:
-    with sandbox() as running:
-        made = World(warehouse_url, running, tmp_path)
-        made.changes = {"audience": {"type": "user", "id": create_audience(running)}, "retention": {"snapshots": 3}}
-        yield made
+def world(world: World) -> World:
+    """The common world, whose audience exists and whose retention keeps three snapshots."""
+    world.changes = {"audience": {"type": "user", "id": create_audience(world.sandbox)}, "retention": {"snapshots": 3}}
+    return world
 
 
 def tables(world: World) -> set[str]:

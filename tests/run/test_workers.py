@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,24 +56,14 @@ SLOW_PROMOTE = """
 """
 
 
-@pytest.fixture(scope="module")
-def workers() -> Iterator[Workers]:
-    with Workers() as started:
-        yield started
+@pytest.fixture
+def postgres_world(postgres_world: World) -> World:
+    return settled(postgres_world)
 
 
 @pytest.fixture
-def postgres_world(postgres: Server, tmp_path: Path) -> Iterator[World]:
-    with postgres.database() as url, sandbox() as running:
-        yield settled(World(url, running, tmp_path))
-
-
-@pytest.fixture
-def duckdb_world(tmp_path: Path) -> Iterator[World]:
-    path = tmp_path / "warehouse.duckdb"
-    sa.create_engine(f"duckdb:///{path}", poolclass=sa.NullPool).connect().close()
-    with sandbox() as running:
-        yield settled(World(f"duckdb:///{path}", running, tmp_path))
+def duckdb_world(duckdb_world: World) -> World:
+    return settled(duckdb_world)
 
 
 def run_at_once(workers: Workers, world: World, count: int, **settings: float) -> list[Answer]:

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,37 +28,26 @@ from harness.processes.workers import (
     under_way,
     wait_until,
 )
-from harness.servers.postgres import Server
-from harness.worlds.world import SYNC, World, create_audience, people, sandbox
+from harness.worlds.world import SYNC, World, create_audience, create_duckdb, people
 
 DAILY = {"every": "24h", "at": "00:00"}
 HEADERS = "select kind, triggered_by, status from warehouse_sync.runs order by run_id"
 
 
-@pytest.fixture(scope="module")
-def workers() -> Iterator[Workers]:
-    with Workers() as started:
-        yield started
+@pytest.fixture
+def world(world: World) -> World:
+    return settled(world, schedule=DAILY)
 
 
 @pytest.fixture
-def world(warehouse_url: str, tmp_path: Path) -> Iterator[World]:
-    with sandbox() as running:
-        yield settled(World(warehouse_url, running, tmp_path), schedule=DAILY)
+def duckdb_world(duckdb_world: World) -> World:
+    create_duckdb(duckdb_world.folder / "warehouse.duckdb")
+    return settled(duckdb_world, schedule=DAILY)
 
 
 @pytest.fixture
-def duckdb_world(tmp_path: Path) -> Iterator[World]:
-    path = tmp_path / "warehouse.duckdb"
-    sa.create_engine(f"duckdb:///{path}", poolclass=sa.NullPool).connect().close()
-    with sandbox() as running:
-        yield settled(World(f"duckdb:///{path}", running, tmp_path), schedule=DAILY)
-
-
-@pytest.fixture
-def postgres_world(postgres: Server, tmp_path: Path) -> Iterator[World]:
-    with postgres.database() as url, sandbox() as running:
-        yield settled(World(url, running, tmp_path), schedule=DAILY)
+def postgres_world(postgres_world: World) -> World:
+    return settled(postgres_world, schedule=DAILY)
 
 
 def miss_a_tick(world: World) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from harness.worlds.world import SYNC, World, create_audience, people, sandbox
+from harness.worlds.world import SYNC, World, create_audience, people
 
 from warehouse_sync.errors import DestinationUnavailable, QueryFailed, WarehouseSyncError
 from warehouse_sync.operations import RunStatus
@@ -30,12 +28,11 @@ HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
-def world(warehouse_url: str, tmp_path: Path) -> Iterator[World]:
-    with sandbox() as running:
-        made = World(warehouse_url, running, tmp_path)
-        made.changes = {"audience": {"type": "user", "id": create_audience(running)}}
-        made.fill(people(*range(3)))
-        yield made
+def world(world: World) -> World:
+    """The common world, whose audience exists and whose table holds three people."""
+    world.changes = {"audience": {"type": "user", "id": create_audience(world.sandbox)}}
+    world.fill(people(*range(3)))
+    return world
 
 
 def read_schedule_state(world: World) -> ScheduleState:
