@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import sqlalchemy as sa
+from harness.selection import thorough
 from harness.servers.postgres import Server
 from harness.worlds.scheduling import Shop, shop
 
@@ -38,7 +39,13 @@ def stage(postgres: Server, tmp_path: Path) -> Iterator[Shop]:
         yield opened
 
 
-@pytest.mark.parametrize("begin", ["2027-03-14T00:00:30", "2027-10-26T00:00:30"], ids=["spring", "autumn"])
+@pytest.mark.parametrize(
+    "begin",
+    [
+        pytest.param("2027-03-14T00:00:30", id="spring"),
+        pytest.param("2027-10-26T00:00:30", id="autumn", marks=thorough),
+    ],
+)
 def test_a_fortnight(postgres: Server, tmp_path: Path, begin: str) -> None:
     """Each tick is run exactly once, separately and at its time.
 
