@@ -29,8 +29,8 @@ GROUPS = 64
 def test_any_history_ends_equal(warehouse_url: str, tmp_path: Path) -> None:
     """After calm runs the audience equals the query, and no member was ever added that was not in the query."""
     histories = HISTORIES if warehouse_url.startswith("duckdb") else max(1, HISTORIES // 4)
-    with bench(warehouse_url, tmp_path, near=True, groups=GROUPS) as place:
-        tally = run_histories(place, histories, number=SEED, blob=REPRODUCE)
+    with bench(warehouse_url, tmp_path, near=True, groups=GROUPS) as environment:
+        tally = run_histories(environment, histories, number=SEED, blob=REPRODUCE)
     print_tally(tally)
     assert tally["histories"] >= histories or REPRODUCE
 
@@ -39,8 +39,8 @@ def test_any_history_ends_equal(warehouse_url: str, tmp_path: Path) -> None:
 def test_any_history_ends_equal_over_sockets(warehouse_url: str, tmp_path: Path) -> None:
     """The promise also holds over real HTTP, with a real file, and with the migrations in each history."""
     histories = max(3, HISTORIES // 10)
-    with bench(warehouse_url, tmp_path, near=False, groups=4) as place:
-        tally = run_histories(place, histories, number=SEED + 1)
+    with bench(warehouse_url, tmp_path, near=False, groups=4) as environment:
+        tally = run_histories(environment, histories, number=SEED + 1)
     print_tally(tally)
     assert tally["run succeeded"] >= histories
 

@@ -81,8 +81,8 @@ ADDRESSES: dict[str, str | None] = {
 def test_hostile_texts_are_normalised_or_rejected(world: World) -> None:
     """Addresses are normalised or rejected, plain fields respect the limits of LinkedIn, and logged keys are short."""
     rows = [
-        {"id": place, "email": text, "device": None, "first_name": text.replace("@", " "), "country": text[:3]}
-        for place, text in enumerate(ADDRESSES)
+        {"id": index, "email": text, "device": None, "first_name": text.replace("@", " "), "country": text[:3]}
+        for index, text in enumerate(ADDRESSES)
     ]
     world.fill(rows)
     with world.connect() as connection:
@@ -228,7 +228,7 @@ def test_values_that_are_no_list_are_left_out(world: World) -> None:
     """A value that cannot be read as a list is left out and counted, never sent in part."""
     with world.connect() as connection:
         connection.execute(sa.text("create table firms (id integer, name text, industries text)"))
-        rows = [{"id": place, "name": f"Firm {place}", "list": text} for place, text in enumerate(LISTS)]
+        rows = [{"id": index, "name": f"Firm {index}", "list": text} for index, text in enumerate(LISTS)]
         connection.execute(sa.text("insert into firms values (:id, :name, :list)"), rows)
     changes = {
         "model": {"table": "firms", "primary_key": "id"},
@@ -238,7 +238,7 @@ def test_values_that_are_no_list_are_left_out(world: World) -> None:
     firms = replace(world, kind="company", changes=changes)
     assert firms.run().members == len(LISTS)
     found = {row.primary_key: row.industries and json.loads(row.industries) for row in snapshot(world, "*")}
-    assert found == {str(place): items for place, items in enumerate(LISTS.values())}
+    assert found == {str(index): items for index, items in enumerate(LISTS.values())}
     assert firms.plan().rejections == {"industries:not_a_list": 5}
     assert world.sandbox.violations() == []
 
@@ -380,9 +380,9 @@ def load_named_config(
         name: {
             **sync,
             "audience": {"type": "user", "name": audience},
-            "model": {"table": f"t{place}", "primary_key": "id"},
+            "model": {"table": f"t{index}", "primary_key": "id"},
         }
-        for place, name in enumerate(syncs)
+        for index, name in enumerate(syncs)
     }
     file = world.folder / "config.yaml"
     file.write_text(yaml.safe_dump(written, allow_unicode=True))
@@ -409,10 +409,10 @@ def test_names_of_any_kind_work_in_every_command(world: World, kind: str) -> Non
     """Two syncs whose table names would be equal run side by side, twice, with any characters in all names."""
     schema, syncs = NAMES[kind]
     config = load_named_config(world, schema, *syncs, destination=syncs[0], audience=f"{syncs[1]} \U0001f600"[:200])
-    for place in range(2):
+    for index in range(2):
         with world.connect() as connection:
             connection.exec_driver_sql(
-                f"create table t{place} as select {place} as id, 'ann{place}@example.com' as email, "
+                f"create table t{index} as select {index} as id, 'ann{index}@example.com' as email, "
                 "null as device, null as first_name, null as country"
             )
     assert [plan["planned"]["add"] for plan in run_command(world, "plan")] == [1, 1]

@@ -24,11 +24,11 @@ FAST_MUTATIONS = frozenset({"create_twice", "ignore_expiry", "promote_last"})
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """Yield one environment for all mutations."""
     folder = tmp_path_factory.mktemp("mutations")
-    with bench(f"duckdb:///{folder}/warehouse.duckdb", folder, near=True, groups=GROUPS) as built:
-        yield built
+    with bench(f"duckdb:///{folder}/warehouse.duckdb", folder, near=True, groups=GROUPS) as environment:
+        yield environment
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
@@ -39,7 +39,7 @@ def test_a_mutation_can_be_applied(mutation: Mutation) -> None:
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
-def test_the_harness_finds_a_mutation(place: Bench, mutation: Mutation) -> None:
+def test_the_harness_finds_a_mutation(environment: Bench, mutation: Mutation) -> None:
     """A worker with this mutation fails a history within the budget."""
     if mutation.name not in FAST_MUTATIONS and not ALL_MUTATIONS:
         pytest.skip("slow: run it with MUTATIONS=all")
@@ -47,7 +47,7 @@ def test_the_harness_finds_a_mutation(place: Bench, mutation: Mutation) -> None:
         mutation.apply(patch)
         with pytest.raises(Found):
             run_histories(
-                place,
+                environment,
                 HISTORIES,
                 only=mutation.only,
                 faults=mutation.faults,
