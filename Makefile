@@ -66,11 +66,11 @@ types: .venv/installed
 layers: .venv/installed
 	@$(BIN)/lint-imports
 
-cronjobs: .venv/installed ## Write the example's CronJobs anew
+cronjobs: .venv/installed ## Write the CronJobs of the example again
 	@set -a && . ./configs/kubernetes/configuration/example.env && $(BIN)/python -m warehouse_sync \
 		--config configs/kubernetes/configuration/sync.yaml kubernetes > configs/kubernetes/cronjobs/cronjobs.yaml
 
-schema: .venv/installed ## Write the JSON Schema of the configuration anew
+schema: .venv/installed ## Write the JSON Schema of the configuration again
 	@$(BIN)/python -m warehouse_sync.config.json_schema > docs/configuration.schema.json
 
 clean: ## Remove the environments and what the demo and the benchmark made

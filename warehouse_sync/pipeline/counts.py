@@ -35,7 +35,7 @@ def count_snapshot(connection: sa.Connection, table: sa.TableClause, *, count_re
     Args:
         connection: The connection to use.
         table: The snapshot.
-        count_reused: Count the reused members too; snapshots of releases before 0.6 cannot tell.
+        count_reused: Count the reused members too; snapshots of releases before 0.6 have no such column.
     """
     reused = sa.func.sum(sa.case((table.c.carried, 1), else_=0)) if count_reused else sa.literal(0)
     rows = connection.execute(

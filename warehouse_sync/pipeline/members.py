@@ -29,10 +29,10 @@ from warehouse_sync.warehouses.base import Warehouse
 from warehouse_sync.warehouses.dialect import Dialect, Text
 from warehouse_sync.warehouses.tables import MEMBER_NUMBER
 
-STALE = "gone"
+STALE = "stale"
 """Column of a staged row: the row id of a row of the previous snapshot that no row of the query matches."""
 
-PACKED = "made"
+PACKED = "packed"
 """Column of a staged row: a new or changed row of the query as a line of the snapshot, packed into one value."""
 
 REUSED_COLUMNS = ("identity", "fingerprint", "left_out")

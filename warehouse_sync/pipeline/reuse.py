@@ -24,7 +24,7 @@ class SnapshotTables:
 
     Attributes:
         snapshot: The members, and the rows that cannot be members.
-        not_reused: The members of the previous snapshot that were not reused. It is made only where some were reused.
+        not_reused: The members of the previous snapshot that were not reused. It exists only where some were reused.
         number_members: The members get numbers, so that `snapshot` can serve as the changes; see
             `changes.make_changes()`.
         temporary: The tables belong to the session.
