@@ -212,7 +212,7 @@ def _readds(
         sa.select(current.c.identity).where(current.c[identifier.name].in_(sa.select(removes.c[identifier.name])))
         for identifier in fields.identifiers
     ]
-    affected = sa.union(*sharing).subquery("hurt")
+    affected = sa.union(*sharing).subquery("affected")
     same = affected.c.identity == current.c.identity
     members = sa.select(*member_columns(names, current)).join_from(current, affected, same)
     if adds is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import copy_context
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -94,7 +93,7 @@ def begin(context: RunContext, lease: Lease, options: RunOptions, target: Target
     )
     structlog.contextvars.bind_contextvars(run=row.run_id)
     context.warehouse.tag_session(context.sync.name, row.run_id)
-    lease.context = copy_context()
+    lease.log_with_current_context()
     tick = {} if options.tick is None else {"tick": options.tick.isoformat()}
     log.info("run started", kind=options.kind.value, **tick)
     if options.kind is not RunKind.RETRY:

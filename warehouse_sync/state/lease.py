@@ -47,7 +47,6 @@ class Lease:
         key: The sync.
         token: The number of this lease; each lease of the sync has a larger one.
         stop: Requests a stop of the run.
-        context: The context variables for the log lines of the thread; replaced when more are known.
     """
 
     def __init__(self, state: State, key: SyncKey, token: int, deadline: float, stop: CancelToken) -> None:
@@ -60,7 +59,7 @@ class Lease:
         self._ended = threading.Event()
         self._renewing = threading.Lock()
         self._cancelled = threading.Event()
-        self.context = copy_context()
+        self._context = copy_context()
         self._thread = threading.Thread(target=self._run_heartbeat, name=f"lease of {key.sync}", daemon=True)
 
     @classmethod
@@ -105,6 +104,10 @@ class Lease:
             self.release()
         except WarehouseSyncError as failure:
             log.warning("lease not released, it will expire by itself", error=str(failure))
+
+    def log_with_current_context(self) -> None:
+        """Give the log lines of the heartbeat the context variables of the caller."""
+        self._context = copy_context()
 
     @property
     def is_cancelled(self) -> bool:
@@ -181,14 +184,14 @@ class Lease:
         due = _now() + interval
         while not self._ended.wait(min(POLL_INTERVAL, interval)):
             if self.stop.requested and not self._cancelled.is_set():
-                self.context.run(self._log_stop)
+                self._context.run(self._log_stop)
                 self._cancelled.set()
             if self.stop.may_interrupt and self.stop.from_other_thread:
                 self.state.warehouse.interrupt()
             if _now() < due:
                 continue
             due = _now() + interval
-            if not self.context.run(self._renew_or_log):
+            if not self._context.run(self._renew_or_log):
                 return
 
     def _log_stop(self) -> None:

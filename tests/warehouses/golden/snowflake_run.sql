@@ -1311,7 +1311,7 @@ CREATE TRANSIENT TABLE warehouse_sync.changes_people_2 AS WITH removes AS
          FROM warehouse_sync.snapshot_people_2
          WHERE warehouse_sync.snapshot_people_2.google_aid IN
              (SELECT removes.google_aid
-              FROM removes)) AS hurt ON hurt.identity = warehouse_sync.snapshot_people_2.identity
+              FROM removes)) AS affected ON affected.identity = warehouse_sync.snapshot_people_2.identity
       WHERE NOT (EXISTS
                    (SELECT *
                     FROM adds
@@ -1844,7 +1844,7 @@ CREATE TRANSIENT TABLE warehouse_sync.changes_people_3 AS WITH removes AS
          FROM warehouse_sync.snapshot_people_3
          WHERE warehouse_sync.snapshot_people_3.google_aid IN
              (SELECT removes.google_aid
-              FROM removes)) AS hurt ON hurt.identity = warehouse_sync.snapshot_people_3.identity
+              FROM removes)) AS affected ON affected.identity = warehouse_sync.snapshot_people_3.identity
       WHERE NOT (EXISTS
                    (SELECT *
                     FROM adds
