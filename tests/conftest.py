@@ -11,10 +11,10 @@ import pytest
 import sqlalchemy as sa
 from harness.processes.workers import Workers
 from harness.selection import engines, rounds
-from harness.servers.postgres import NoPostgres, Server
+from harness.servers.postgres import PostgresUnavailable, Server
 from harness.servers.shared import shared_postgres, shared_snowflake
 from harness.servers.snowflake import SnowflakeServer
-from harness.worlds.world import World, create_duckdb, make_impatient, sandbox
+from harness.worlds.world import World, create_duckdb, sandbox, shorten_timeouts
 from hypothesis import HealthCheck, settings
 
 from warehouse_sync import redaction
@@ -36,13 +36,13 @@ settings.load_profile("suite")
 
 
 @pytest.fixture(autouse=True)
-def nothing_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+def fresh_secret_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Words that one test announces as secrets do not eat holes into another one's messages."""
     monkeypatch.setattr(redaction, "_secrets", redaction.SecretRegistry())
 
 
 @pytest.fixture(autouse=True)
-def every_error_message_is_clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def check_error_messages(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Of whatever goes wrong in any test, no message holds an e-mail address or a token."""
     messages: list[str] = []
 
@@ -70,7 +70,7 @@ def postgres(session_folder: Path) -> Iterator[Server]:
     try:
         with shared_postgres(session_folder) as server:
             yield server
-    except NoPostgres as reason:
+    except PostgresUnavailable as reason:
         if os.environ.get("WAREHOUSE_SYNC_REQUIRE_POSTGRES"):
             pytest.fail(f"PostgreSQL is required here: {reason}")
         pytest.skip(f"NO POSTGRESQL, most of the warehouse tests do not run: {reason}")
@@ -156,9 +156,9 @@ def warehouse(warehouse_url: str) -> Iterator[Warehouse]:
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
     """The worker bears out none of LinkedIn's pauses."""
-    make_impatient(monkeypatch)
+    shorten_timeouts(monkeypatch)
 
 
 @pytest.fixture

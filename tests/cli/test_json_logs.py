@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import structlog
 from harness.processes.command import call, interrupt
-from harness.worlds.world import SYNC, World, create_audience, make_impatient, people
+from harness.worlds.world import SYNC, World, create_audience, people, shorten_timeouts
 
 from warehouse_sync import logs
 from warehouse_sync.logs import configure_logs
@@ -29,7 +29,7 @@ def objects(text: str) -> list[dict[str, Any]]:
 
 
 def write(world: World) -> None:
-    world.changes = {"audience": {"type": "user", "id": create_audience(world.sandbox)}}
+    world.sync_settings = {"audience": {"type": "user", "id": create_audience(world.sandbox)}}
     world.save_with_access_token()
 
 
@@ -82,7 +82,7 @@ def test_log_values_of_a_run_do_not_leak_into_later_lines(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In one process: a run that succeeds, one that fails, and lines of this thread in between."""
-    make_impatient(monkeypatch)
+    shorten_timeouts(monkeypatch)
     monkeypatch.setattr(logs, "_json", False)
     root, ours = logging.getLogger(), logging.getLogger("warehouse_sync")
     before = list(root.handlers), root.level, ours.level
@@ -92,7 +92,7 @@ def test_log_values_of_a_run_do_not_leak_into_later_lines(
         world.fill(people(*range(5)))
         run_sync(world.config, SYNC)
         log.info("between")
-        world.changes = {
+        world.sync_settings = {
             "model": {"sql": "select 1/0 as id, 'x' as email, 'y' as device from people_", "primary_key": "id"}
         }
         with pytest.raises(Exception, match="could not"):

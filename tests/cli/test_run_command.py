@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from harness.processes.command import Answer, call
+from harness.processes.command import CommandResult, call
 from harness.worlds.world import SYNC, World, create_audience, people
 
 RUN_KEYS = {
@@ -24,22 +24,30 @@ def world(duckdb_world: World) -> World:
 def prepared(world: World) -> World:
     """Create the audience, and a table of 200 people."""
     # A token given as such is believed at once; one fetched may be refused for seconds.
-    world.account = {"access_token": "sandbox-access", "client_id": None, "client_secret": None, "refresh_token": None}
-    world.changes = {"audience": {"type": "user", "id": create_audience(world.sandbox)}, "guard": {"ignore_below": 10}}
+    world.destination_settings = {
+        "access_token": "sandbox-access",
+        "client_id": None,
+        "client_secret": None,
+        "refresh_token": None,
+    }
+    world.sync_settings = {
+        "audience": {"type": "user", "id": create_audience(world.sandbox)},
+        "guard": {"ignore_below": 10},
+    }
     world.fill(people(*range(200)))
     return world
 
 
 def write(world: World, **syncs: dict[str, Any]) -> None:
     """Write a configuration with the sync `people` and others that differ from it in the given keys."""
-    written = world.written
+    written = world.raw_config
     written["destinations"]["ads"] = {key: value for key, value in written["destinations"]["ads"].items() if value}
     standard = written["syncs"][SYNC]
     written["syncs"] |= {name: {**standard, **changes} for name, changes in syncs.items()}
     (world.folder / "config.yaml").write_text(yaml.safe_dump(written))
 
 
-def run(world: World, *words: str) -> Answer:
+def run(world: World, *words: str) -> CommandResult:
     write(world)
     return call(world.folder, *words)
 
@@ -165,7 +173,7 @@ def test_unknown_names_are_refused_before_anything_runs(world: World) -> None:
 
 
 def test_an_unknown_key_is_reported_with_its_path(world: World) -> None:
-    world.changes["gaurd"] = {}
+    world.sync_settings["gaurd"] = {}
     answer = run(world, "run", "--json")
     assert answer.code == 2
     assert answer.out == ""

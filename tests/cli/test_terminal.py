@@ -15,7 +15,7 @@ CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 @pytest.fixture
 def world(duckdb_world: World) -> World:
     """An audience that exists, 300 people in the table, and the configuration on disk."""
-    duckdb_world.changes = {"audience": {"type": "user", "id": create_audience(duckdb_world.sandbox)}}
+    duckdb_world.sync_settings = {"audience": {"type": "user", "id": create_audience(duckdb_world.sandbox)}}
     duckdb_world.fill(people(*range(300)))
     duckdb_world.save()
     return duckdb_world

@@ -59,7 +59,7 @@ def test_validate_runs_every_check_and_ends_with_2_if_one_fails(world: World) ->
     assert good.code == 0
     assert [line.split()[0] for line in good.out.splitlines()] == ["ok"] * 4
 
-    world.changes = {
+    world.sync_settings = {
         "model": {"sql": "select id from people", "primary_key": "id"},
         "audience": {"type": "user", "id": 4711},
     }
@@ -111,7 +111,7 @@ def test_the_sandbox_answers_until_it_is_stopped(tmp_path: Path) -> None:
         return [fault["kind"] for fault in state["faults"]] == ["503"]
 
     words = ("sandbox", "--port", str(port), "--fault", "503:users:times=3", "--ready-after", "0")
-    ended = interrupt(tmp_path, *words, when=answers, number=signal.SIGTERM)
+    ended = interrupt(tmp_path, *words, when=answers, signal_number=signal.SIGTERM)
     assert ended.code == 0
     assert f"{url}/_sandbox/state" in ended.out
     file = tmp_path / "config.yaml"

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import stamina
 import yaml
-from harness.processes.command import Answer, call
-from harness.servers.webhook_receiver import Hooks
+from harness.processes.command import CommandResult, call
+from harness.servers.webhook_receiver import WebhookReceiver
 from harness.worlds.world import SYNC, World, create_audience, people, sandbox
 
 from warehouse_sync.config.loader import Config, load_config
@@ -36,8 +36,8 @@ on_duckdb = pytest.mark.parametrize("warehouse_url", ["duckdb"], indirect=True)
 
 
 @pytest.fixture
-def hooks() -> Iterator[Hooks]:
-    with Hooks() as running:
+def hooks() -> Iterator[WebhookReceiver]:
+    with WebhookReceiver() as running:
         yield running
 
 
@@ -52,12 +52,12 @@ def _no_waits() -> Iterator[None]:
 def configured(world: World, **hooks: dict[str, Any]) -> Config:
     """Return the world's configuration with these webhooks; its state schema exists."""
     path = world.folder / "config.yaml"
-    path.write_text(yaml.safe_dump({**world.written, "webhooks": hooks}))
+    path.write_text(yaml.safe_dump({**world.raw_config, "webhooks": hooks}))
     return load_config(path)
 
 
 @pytest.fixture
-def ran(world: World, impatient: None) -> World:
+def ran(world: World, short_timeouts: None) -> World:
     """A world whose sync has run once."""
     world.fill(people(*range(5)))
     run_sync(world.config, SYNC)
@@ -69,17 +69,17 @@ def publish(alerts: Alerts, *reports: RunReport) -> None:
         alerts.handle(SYNC, RunReported(report))
 
 
-def test_a_day_of_a_cron_job(tmp_path: Path, hooks: Hooks) -> None:
+def test_a_day_of_a_cron_job(tmp_path: Path, hooks: WebhookReceiver) -> None:
     """Separate processes: failed is posted once, then recovered, blocked and dead; nothing else is."""
     with sandbox() as running:
         world = World(f"duckdb:///{tmp_path}/warehouse.duckdb", running, tmp_path)
         world.fill(people(*range(10)))
         audience = {"type": "user", "id": create_audience(running)}
-        world.account = {"access_token": running.settings.access_token}
+        world.destination_settings = {"access_token": running.settings.access_token}
 
-        def run(**changes: Any) -> Answer:
-            world.changes = {"audience": audience, **changes}
-            written = world.written
+        def run(**changes: Any) -> CommandResult:
+            world.sync_settings = {"audience": audience, **changes}
+            written = world.raw_config
             for key in ("client_id", "client_secret", "refresh_token"):
                 del written["destinations"]["ads"][key]
             (tmp_path / "config.yaml").write_text(
@@ -99,7 +99,7 @@ def test_a_day_of_a_cron_job(tmp_path: Path, hooks: Hooks) -> None:
         assert [answer.code for answer in answers] == [1, 1, 0, 4, 3]
     expected = [("ok", "failed"), ("failed", "recovered"), ("ok", "blocked"), ("blocked", "dead")]
     assert hooks.states(path) == expected
-    bodies = hooks.taken(path)
+    bodies = hooks.accepted(path)
     reports = [answer.json[0] for answer in answers]
     assert [body["run_id"] for body in bodies] == [reports[at]["run_id"] for at in (0, 2, 3, 4)]
     assert all(body["sync"] == SYNC and SYNC in body["text"] for body in bodies)
@@ -109,7 +109,7 @@ def test_a_day_of_a_cron_job(tmp_path: Path, hooks: Hooks) -> None:
     assert "@" not in json.dumps(bodies)
 
 
-def test_many_workers_at_once_call_a_webhook_once(ran: World, hooks: Hooks) -> None:
+def test_many_workers_at_once_call_a_webhook_once(ran: World, hooks: WebhookReceiver) -> None:
     """Eight workers that end in the same moment, on each kind of warehouse."""
     config = configured(ran, chat={"url": hooks.url()})
     for report in (FAILED, OKAY):
@@ -129,7 +129,7 @@ def test_many_workers_at_once_call_a_webhook_once(ran: World, hooks: Hooks) -> N
 
 
 @on_duckdb
-def test_runs_that_do_not_change_the_state_call_no_webhook(ran: World, hooks: Hooks) -> None:
+def test_runs_that_do_not_change_the_state_call_no_webhook(ran: World, hooks: WebhookReceiver) -> None:
     """Nor does a run that ended before one that was reported."""
     alerts = Alerts(configured(ran, chat={"url": hooks.url()}))
     publish(alerts, OKAY, WAITING, SKIPPED, DEAD, DEAD, WAITING, SKIPPED, DEAD, OKAY, OKAY)
@@ -138,7 +138,7 @@ def test_runs_that_do_not_change_the_state_call_no_webhook(ran: World, hooks: Ho
 
 
 @on_duckdb
-def test_a_retry_pass_ends_only_the_dead_state(ran: World, hooks: Hooks) -> None:
+def test_a_retry_pass_ends_only_the_dead_state(ran: World, hooks: WebhookReceiver) -> None:
     """Its success ends `dead`, not a failure of the query or a block by the guard; its own failure is posted."""
     alerts = Alerts(configured(ran, chat={"url": hooks.url()}))
     for report in (FAILED, BLOCKED, DEAD):
@@ -164,7 +164,7 @@ def test_a_listener_that_fails_does_not_affect_the_others() -> None:
 
 
 @on_duckdb
-def test_each_webhook_gets_what_it_subscribes_to(ran: World, hooks: Hooks) -> None:
+def test_each_webhook_gets_what_it_subscribes_to(ran: World, hooks: WebhookReceiver) -> None:
     """`on` and `syncs` choose; a webhook that was not called for a failure is not called for its end."""
     config = configured(
         ran,
@@ -181,12 +181,12 @@ def test_each_webhook_gets_what_it_subscribes_to(ran: World, hooks: Hooks) -> No
 
 
 def test_a_webhook_that_is_down_is_called_by_the_next_run(
-    ran: World, hooks: Hooks, caplog: pytest.LogCaptureFixture
+    ran: World, hooks: WebhookReceiver, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Other webhooks are still called once; transient errors are retried; the log names only the webhook."""
     config = configured(ran, up={"url": hooks.url("/up")}, down={"url": hooks.url("/down-s3cr3t")})
-    hooks.answers["/up"] = [503]
-    hooks.answers["/down-s3cr3t"] = [404]
+    hooks.statuses["/up"] = [503]
+    hooks.statuses["/down-s3cr3t"] = [404]
     publish(Alerts(config), FAILED)
     assert (hooks.states("/up"), hooks.states("/down-s3cr3t")) == ([("ok", "failed")], [])
     assert hooks.attempts.count("/down-s3cr3t") == 1
@@ -197,10 +197,10 @@ def test_a_webhook_that_is_down_is_called_by_the_next_run(
 
 
 @on_duckdb
-def test_a_webhook_that_missed_a_failure_gets_no_recovery(ran: World, hooks: Hooks) -> None:
+def test_a_webhook_that_missed_a_failure_gets_no_recovery(ran: World, hooks: WebhookReceiver) -> None:
     """If the sync recovers before the webhook could be called for the failure."""
     config = configured(ran, chat={"url": hooks.url()})
-    hooks.answers["/hook"] = [500] * webhooks.ATTEMPTS
+    hooks.statuses["/hook"] = [500] * webhooks.ATTEMPTS
     publish(Alerts(config), FAILED)
     assert len(hooks.attempts) == webhooks.ATTEMPTS
     publish(Alerts(config), OKAY)
@@ -209,21 +209,21 @@ def test_a_webhook_that_missed_a_failure_gets_no_recovery(ran: World, hooks: Hoo
 
 @on_duckdb
 def test_a_webhook_that_hangs_does_not_block_the_worker(
-    ran: World, hooks: Hooks, monkeypatch: pytest.MonkeyPatch
+    ran: World, hooks: WebhookReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After the timeout it counts as failed."""
     monkeypatch.setattr(webhooks, "TOTAL_TIMEOUT", 2.0)
-    hooks.answers["/hook"] = [0] * 10
+    hooks.statuses["/hook"] = [0] * 10
     config = configured(ran, chat={"url": hooks.url()}, other={"url": hooks.url("/other")})
     publish(Alerts(config), FAILED)
     assert hooks.states("/other") == [("ok", "failed")]
-    hooks.answers.clear()
+    hooks.statuses.clear()
     publish(Alerts(config), FAILED)
     assert hooks.states() == [("ok", "failed")]
 
 
 @on_duckdb
-def test_a_lost_warehouse_is_reported_once_by_a_process(ran: World, hooks: Hooks) -> None:
+def test_a_lost_warehouse_is_reported_once_by_a_process(ran: World, hooks: WebhookReceiver) -> None:
     """It remembers the posted states until the warehouse is back, and then they are not posted again."""
     good = configured(ran, chat={"url": hooks.url()})
     alerts = Alerts(good)
@@ -239,7 +239,7 @@ def test_a_lost_warehouse_is_reported_once_by_a_process(ran: World, hooks: Hooks
 
 
 @on_duckdb
-def test_a_sync_that_has_never_run_is_reported(world: World, hooks: Hooks) -> None:
+def test_a_sync_that_has_never_run_is_reported(world: World, hooks: WebhookReceiver) -> None:
     """Without a state schema, or a row in it, a failure is still posted."""
     world.fill([])
     publish(Alerts(configured(world, chat={"url": hooks.url()})), FAILED)

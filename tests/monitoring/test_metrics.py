@@ -9,8 +9,8 @@ from datetime import date, timedelta
 from typing import Any
 
 import pytest
-from harness.processes.command import Answer, call
-from harness.worlds.world import SYNC, World, create_audience, make_impatient, people
+from harness.processes.command import CommandResult, call
+from harness.worlds.world import SYNC, World, create_audience, people, shorten_timeouts
 from prometheus_client.parser import text_string_to_metric_families
 
 from warehouse_sync.errors import ConfigurationError, WarehouseSyncError
@@ -74,12 +74,12 @@ def test_the_metrics_of_a_run_under_faults_equal_its_report_and_the_sandbox(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """503, 429 and refused elements: delivered, rejected, requests by status and throttled time are what they were."""
-    make_impatient(monkeypatch, attempts=5, wait_after_429=0.2)
+    shorten_timeouts(monkeypatch, attempts=5, wait_after_429=0.2)
     rows = people(*range(300))
     rows[7] = {**rows[7], "email": "not an address", "device": None}
     rows[8] = {**rows[8], "country": "nowhere"}
     world.fill(rows)
-    world.account = {"max_in_flight": 2}
+    world.destination_settings = {"max_in_flight": 2}
     for fault in ("503:users:times=2", "429:users:after=2:times=1", "refuse_elements:users:after=3:indices=3|5"):
         world.sandbox.inject(fault)
     metrics = Metrics(world.config)
@@ -115,20 +115,20 @@ def test_the_metrics_of_a_run_under_faults_equal_its_report_and_the_sandbox(
 
 def test_gauges_that_a_run_does_not_reach_keep_their_value(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Members, queue and last success outlive runs that are blocked, deferred, failed and skipped; all are counted."""
-    make_impatient(monkeypatch, attempts=1)
+    shorten_timeouts(monkeypatch, attempts=1)
     metrics = Metrics(world.config)
     world.fill(people(*range(20)))
     assert run_with_metrics(world, metrics).status is RunStatus.SUCCEEDED
     success = figure(read(metrics.text()), "last_success_timestamp_seconds")
 
     world.fill(people(*range(5)))
-    world.changes = {"guard": {"max_removed_percent": 10, "ignore_below": 1, "min_members": 0}}
+    world.sync_settings = {"guard": {"max_removed_percent": 10, "ignore_below": 1, "min_members": 0}}
     assert run_with_metrics(world, metrics).status is RunStatus.BLOCKED
     figures = read(metrics.text())
     assert figure(figures, "members") == 20
     assert figure(figures, "last_run_status", status="blocked") == figure(figures, "last_run_status") == 1
 
-    world.changes = {}
+    world.sync_settings = {}
     world.sandbox.inject("503:users:times=0")
     report = run_with_metrics(world, metrics)
     assert report.status is RunStatus.INCOMPLETE
@@ -139,9 +139,9 @@ def test_gauges_that_a_run_does_not_reach_keep_their_value(world: World, monkeyp
     assert deferred == report.planned.remove == 15
 
     world.sandbox.clear_faults()
-    world.changes = {"model": {"sql": "select * from nowhere", "primary_key": "id"}}
+    world.sync_settings = {"model": {"sql": "select * from nowhere", "primary_key": "id"}}
     assert run_with_metrics(world, metrics).status is RunStatus.FAILED
-    world.changes = {"enabled": False}
+    world.sync_settings = {"enabled": False}
     assert run_with_metrics(world, metrics).status is RunStatus.SKIPPED
     figures = read(metrics.text())
     assert figure(figures, "last_run_status", status="failed") == 1
@@ -151,7 +151,7 @@ def test_gauges_that_a_run_does_not_reach_keep_their_value(world: World, monkeyp
     ended = {"succeeded": 1, "blocked": 1, "incomplete": 1, "failed": 1, "skipped": 1}
     assert {status: figure(figures, "runs_total", status=status) for status in ended} == ended
 
-    world.changes = {}
+    world.sync_settings = {}
     report = retry_sync(world.config, SYNC, events=Events(metrics.handle))
     figures = read(metrics.text())
     assert figure(figures, "delivered_total", operation="remove") == report.delivered.remove == 15
@@ -173,7 +173,7 @@ def test_a_retry_pass_does_not_hide_that_the_query_fails(world: World) -> None:
 
 def test_a_new_process_restores_metrics_from_the_state_schema(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Members, queue and last success are those of the previous process; a lost warehouse does no harm."""
-    make_impatient(monkeypatch, attempts=1)
+    shorten_timeouts(monkeypatch, attempts=1)
     metrics = Metrics(world.config)
     world.fill(people(*range(20)))
     run_with_metrics(world, metrics)
@@ -181,7 +181,7 @@ def test_a_new_process_restores_metrics_from_the_state_schema(world: World, monk
     world.sandbox.inject("503:users:times=0:action=ADD")
     run_with_metrics(world, metrics)
     world.sandbox.clear_faults()
-    world.account = {"account_id": 7}
+    world.destination_settings = {"account_id": 7}
     assert run_with_metrics(world, metrics).status is RunStatus.FAILED
     again = Metrics(world.config)
     restore_metrics(again, world.config)
@@ -246,7 +246,7 @@ def test_metrics_continue_from_a_text(world: World) -> None:
     assert again.text() == metrics.text()
 
 
-def command(world: World, *words: str) -> Answer:
+def command(world: World, *words: str) -> CommandResult:
     """Run the real program, without fetching a token."""
     return call(world.save_with_access_token(), *words)
 
@@ -254,7 +254,7 @@ def command(world: World, *words: str) -> Answer:
 def test_commands_write_their_metrics_to_a_file_and_continue_from_it(world: World) -> None:
     """The file is complete, readable for all, without a draft; a second command continues its counters."""
     world.fill(people(*range(10)))
-    world.changes = {"audience": {"type": "user", "id": create_audience(world.sandbox)}}
+    world.sync_settings = {"audience": {"type": "user", "id": create_audience(world.sandbox)}}
     folder = world.folder / "textfiles"
     folder.mkdir()
     path = folder / "sync.prom"

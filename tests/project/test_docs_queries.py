@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness.worlds.world import SYNC, World, make_impatient, person, sandbox
+from harness.worlds.world import SYNC, World, person, sandbox, shorten_timeouts
 
 from warehouse_sync.admin.setup import list_grants
 from warehouse_sync.cli import formatting
@@ -51,7 +51,7 @@ def hashed(number: int) -> str:
 @pytest.fixture
 def world(warehouse_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """Yield a world after two runs with every outcome: delivered, rejected, waiting, dead, and rejected rows."""
-    make_impatient(monkeypatch)
+    shorten_timeouts(monkeypatch)
     with sandbox() as running:
         made = World(warehouse_url, running, tmp_path)
         made.fill([person(1), person(2), person(3), person(4), person(5), {"id": 8}, {"id": 9, "email": "a" * 64}])
@@ -108,5 +108,5 @@ def test_the_grants_of_the_operations_page_are_those_of_the_command(tmp_path: Pa
     (page,) = [text for _, text in blocks("operations.md") if "GRANT" in text]
     with sandbox() as running:
         changes = {"model": {"table": "crm.customers", "primary_key": "id"}}
-        world = World("postgresql+psycopg://sync_worker@db.example/shop", running, tmp_path, changes=changes)
+        world = World("postgresql+psycopg://sync_worker@db.example/shop", running, tmp_path, sync_settings=changes)
         assert formatting.grants(list_grants(world.config, "analytics")) == page.strip()

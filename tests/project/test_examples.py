@@ -18,7 +18,7 @@ from harness.servers.postgres import Server
 from harness.servers.shared import locked
 from harness.servers.snowflake import SnowflakeServer
 from harness.worlds.keys import private_key
-from harness.worlds.world import engine_of, make_impatient, sandbox
+from harness.worlds.world import engine_of, sandbox, shorten_timeouts
 from typer.testing import CliRunner
 
 from warehouse_sync.cli.main import app
@@ -283,7 +283,7 @@ def test_an_example_mirrors_its_tables(
     case: Case, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After each of two runs, with and without some rows, the audience holds what the SQL of the example selects."""
-    make_impatient(monkeypatch)
+    shorten_timeouts(monkeypatch)
     accounts = frozenset({int(PLACEHOLDERS["EUROPE_ACCOUNT_ID"]), int(PLACEHOLDERS["AMERICA_ACCOUNT_ID"])})
     with sandbox(account_ids=accounts) as running:
         environ = {

@@ -194,10 +194,10 @@ def test_the_installed_program_writes_only_to_its_warehouse(program: Path, open_
     with sandbox() as running:
         world = World(f"duckdb:///{data}/warehouse.duckdb", running, config_folder)
         # An existing audience, because a new one takes five seconds.
-        world.account = {"access_token": "sandbox-access"}
-        world.changes = {"audience": {"type": "user", "id": create_audience(running)}}
+        world.destination_settings = {"access_token": "sandbox-access"}
+        world.sync_settings = {"audience": {"type": "user", "id": create_audience(running)}}
         world.fill([{"id": 1, "email": "person1@example.com"}])
-        written = world.written
+        written = world.raw_config
         for key in ("client_id", "client_secret", "refresh_token"):
             del written["destinations"]["ads"][key]
         (config_folder / "sync.yaml").write_text(json.dumps(written))

@@ -95,9 +95,9 @@ def fake_dagster() -> dict[str, ModuleType]:
 
 
 @pytest.fixture
-def world(duckdb_world: World, impatient: None) -> World:
+def world(duckdb_world: World, short_timeouts: None) -> World:
     audience = {"type": "user", "id": create_audience(duckdb_world.sandbox)}
-    duckdb_world.changes = {"audience": audience, "guard": {"ignore_below": 1}}
+    duckdb_world.sync_settings = {"audience": audience, "guard": {"ignore_below": 1}}
     duckdb_world.fill(people(*range(20)))
     return duckdb_world
 
@@ -142,7 +142,7 @@ def test_a_blocked_run_fails_its_task_without_retries(world: World, task: Callab
 
 def test_a_wrong_configuration_fails_its_task_without_retries(world: World, task: Callable[[], int]) -> None:
     """The task of a sync with a wrong configuration fails and is not retried."""
-    world.changes |= {"identifiers": {"sha256_email": "no_such_column"}}
+    world.sync_settings |= {"identifiers": {"sha256_email": "no_such_column"}}
     with pytest.raises(TaskFailed, match="no_such_column") as failure:
         task()
     assert not failure.value.allow_retries
@@ -160,6 +160,8 @@ def test_an_incomplete_run_is_retried(world: World, task: Callable[[], int]) -> 
 
 def test_a_failed_run_raises_an_error_that_is_retried(world: World, task: Callable[[], int]) -> None:
     """The task of a failed run raises the error of the run, which an orchestrator retries."""
-    world.changes |= {"model": {"sql": "select * replace (error('x') as device) from people", "primary_key": "id"}}
+    world.sync_settings |= {
+        "model": {"sql": "select * replace (error('x') as device) from people", "primary_key": "id"}
+    }
     with pytest.raises(QueryFailed):
         task()

@@ -20,7 +20,7 @@ from warehouse_sync.sandbox import Fault
 
 Rows = list[dict[str, Any]]
 
-pytestmark = [pytest.mark.usefixtures("impatient"), pytest.mark.migrated]
+pytestmark = [pytest.mark.usefixtures("short_timeouts"), pytest.mark.migrated]
 
 NO_MEMBERS: Rows = []
 
@@ -33,7 +33,7 @@ def check_members(world: World, segment: int, rows: Rows) -> None:
     """Check that the audience check_members exactly the members of these rows, under every reading of REMOVE."""
     for reading in READINGS:
         held = {frozenset(member) for member in world.sandbox.members(segment, reading=reading)}
-        assert held == world.expected(rows, reading), (segment, reading)
+        assert held == world.expected_members(rows, reading), (segment, reading)
     assert world.sandbox.violations() == []
 
 
@@ -58,7 +58,7 @@ def own_audiences(world: World) -> list[int]:
 def switch_audience(world: World) -> int:
     """Configure another audience for the sync, by its id, and return that id."""
     other = create_audience(world.sandbox)
-    world.changes = {"audience": {"type": "user", "id": other}}
+    world.sync_settings = {"audience": {"type": "user", "id": other}}
     return other
 
 
@@ -66,17 +66,17 @@ def test_a_deleted_audience_is_an_error_that_suggests_recreate(world: World) -> 
     """A run to a deleted audience sends nothing and suggests --recreate, which fills a new audience."""
     world.fill(people(1, 2))
     world.run()
-    delete_audience(world, world.segment)
+    delete_audience(world, world.audience_id)
     world.fill(people(2, 3))
     for attempt in (world.run, world.retry, world.plan):
         with pytest.raises(ConfigurationError, match="--recreate"):
             attempt()
     report = world.run(recreate=True)
     assert (report.status, report.planned) == (RunStatus.SUCCEEDED, OperationCounts(add=2))
-    check_members(world, world.segment, people(2, 3))
+    check_members(world, world.audience_id, people(2, 3))
     world.fill(people(3, 4))
     assert world.run().planned == OperationCounts(add=1, remove=1)
-    check_members(world, world.segment, people(3, 4))
+    check_members(world, world.audience_id, people(3, 4))
 
 
 def test_an_interrupted_recreate_creates_only_one_audience(world: World) -> None:
@@ -121,7 +121,7 @@ def test_another_type_needs_a_new_audience(world: World) -> None:
     """A user sync that becomes a company sync is refused, and --recreate creates an audience of that type."""
     world.fill(people(1))
     world.run()
-    world.changes = {
+    world.sync_settings = {
         "audience": {"type": "company", "name": "Companies"},
         "identifiers": {"company_name": "first_name"},
         "fields": {},
@@ -141,7 +141,7 @@ def test_members_in_the_old_audience_are_logged_and_purged(world: World, caplog:
     """A sync that changes its audience logs how many members stay in the old one; a purge removes exactly those."""
     world.fill(people(1, 2, 3))
     world.run()
-    old = world.segment
+    old = world.audience_id
     other = switch_audience(world)
     world.fill(people(3, 4))
     caplog.clear()
@@ -164,7 +164,7 @@ def test_a_deferred_purge_continues(world: World) -> None:
     """REMOVEs of a purge that LinkedIn does not accept wait during ordinary runs, and the next purge sends them."""
     world.fill(people(1, 2))
     world.run()
-    old = world.segment
+    old = world.audience_id
     other = switch_audience(world)
     world.run()
     world.sandbox.inject(Fault("503", on="users", times=0, action="REMOVE"))
@@ -185,7 +185,7 @@ def test_the_next_purge_finishes_one_whose_worker_died(world: World, step: str) 
     """The next purge sends what a dead purge did not send, also after an ordinary run between them."""
     world.fill(people(1, 2))
     world.run()
-    old = world.segment
+    old = world.audience_id
     other = switch_audience(world)
     world.run()
 
@@ -203,7 +203,7 @@ def test_a_dead_run_is_continued_when_the_sync_returns_to_its_audience(world: Wo
     """A run whose worker died after it promoted loses no operation, though the sync left the audience in between."""
     world.fill(people(1, 2))
     world.run()
-    own = world.segment
+    own = world.audience_id
 
     world.fill(people(2, 3))
     with dies_at("deliver"):
@@ -211,7 +211,7 @@ def test_a_dead_run_is_continued_when_the_sync_returns_to_its_audience(world: Wo
     switch_audience(world)
     world.run()
     world.run()
-    world.changes = {}
+    world.sync_settings = {}
     world.run()
     check_members(world, own, people(2, 3))
 
@@ -220,13 +220,13 @@ def test_cleaning_up_a_dead_retry_pass_keeps_the_snapshot(world: World) -> None:
     """A retry pass shares its snapshot with the promoted run, so the cleanup after a dead pass keeps that table."""
     world.fill(people(1, 2))
     world.run()
-    own = world.segment
+    own = world.audience_id
 
     with dies_at("promote"):
         world.retry()
     switch_audience(world)
     world.run()
-    world.changes = {}
+    world.sync_settings = {}
     world.fill(people(2, 3))
     assert world.run().planned == OperationCounts(add=1, remove=1)
     check_members(world, own, people(2, 3))
@@ -236,14 +236,14 @@ def test_a_purged_audience_can_be_filled_again(world: World) -> None:
     """A sync that returns to a purged or half purged audience adds every member and removes the remaining old ones."""
     world.fill(people(1, 2))
     world.run()
-    own = world.segment
+    own = world.audience_id
     other = switch_audience(world)
     world.run()
     world.sandbox.inject(Fault("refuse_elements", on="users", times=0, action="REMOVE", indices=(0,)))
     (report,) = purge(world)
     assert (report.status, report.dead) == (RunStatus.INCOMPLETE, 1)
     world.sandbox.clear_faults()
-    world.changes = {}
+    world.sync_settings = {}
     world.fill(people(3))
     world.run(full=True)
     check_members(world, own, people(3))
@@ -254,7 +254,7 @@ def test_a_purge_drops_the_state_of_a_deleted_audience(world: World) -> None:
     """When the old audience no longer exists at LinkedIn, a purge reports that once and drops its tables."""
     world.fill(people(1, 2))
     world.run()
-    delete_audience(world, world.segment)
+    delete_audience(world, world.audience_id)
     switch_audience(world)
     world.run()
     (report,) = purge(world)
@@ -274,9 +274,9 @@ def test_a_purge_reaches_an_audience_of_a_removed_destination(world: World) -> N
     """An audience of a destination that is no longer configured is purged through the new one of the same account."""
     world.fill(people(1, 2))
     world.run()
-    old = world.segment
+    old = world.audience_id
     world.destination_name = "second"
-    world.account = {"account_id": 507404993, "source_platform": "PARTNER_API"}
+    world.destination_settings = {"account_id": 507404993, "source_platform": "PARTNER_API"}
     world.run()
     assert len(own_audiences(world)) == 2
     # The name of the old destination is no longer configured, but the new destination has the same account.
@@ -289,7 +289,7 @@ def test_a_purge_reports_an_old_audience_that_it_cannot_reach(world: World) -> N
     """The purge of an audience whose destination is removed and unknown to the new one fails and names the remedy."""
     world.fill(people(1, 2))
     world.run()
-    old = world.segment
+    old = world.audience_id
     switch_audience(world)
     world.destination_name = "second"
     world.run()
@@ -321,13 +321,13 @@ def test_an_expired_audience_is_filled_by_runs_and_retries(world: World, command
     """A retry pass fills an audience that LinkedIn emptied, as a run does: its requests would hide the expiry."""
     world.fill(people(1, 2, 3))
     world.run()
-    world.sandbox.force_status(world.segment, "EXPIRED")
+    world.sandbox.force_status(world.audience_id, "EXPIRED")
     report = world.run() if command == "run" else world.retry()
     assert report.delivered == OperationCounts(add=3)
-    check_members(world, world.segment, people(1, 2, 3))
+    check_members(world, world.audience_id, people(1, 2, 3))
     world.fill(people(2, 3, 4))
     assert world.run().planned == OperationCounts(add=1, remove=1)
-    check_members(world, world.segment, people(2, 3, 4))
+    check_members(world, world.audience_id, people(2, 3, 4))
 
 
 @pytest.mark.parametrize("status", ["ARCHIVED", "FAILED", "ERROR"])
@@ -337,11 +337,11 @@ def test_an_audience_in_a_bad_state_is_warned_about(
     """A run to an audience that campaigns cannot use logs a warning and continues."""
     world.fill(people(1))
     world.run()
-    world.sandbox.force_status(world.segment, status)
+    world.sandbox.force_status(world.audience_id, status)
     caplog.clear()
     assert world.run().status is RunStatus.SUCCEEDED
     (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert str(world.segment) in warning
+    assert str(world.audience_id) in warning
 
 
 def test_one_command_recreates_and_purges(world: World) -> None:
@@ -366,7 +366,7 @@ def test_status_reports_members_left_in_an_old_audience(world: World) -> None:
     """`status` reports how many members stay in the old audience, until they are purged."""
     world.fill(people(1, 2))
     world.run()
-    old = world.segment
+    old = world.audience_id
     switch_audience(world)
     world.run()
     for _ in range(2):

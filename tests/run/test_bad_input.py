@@ -30,7 +30,7 @@ ACCOUNT, VIEWED_ACCOUNT, UNKNOWN_ACCOUNT = 507404993, 507404994, 111
 MAPPED_QUERY = "select id, email, device, first_name, country from people"
 
 
-pytestmark = pytest.mark.usefixtures("impatient")
+pytestmark = pytest.mark.usefixtures("short_timeouts")
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def expect_refusal(world: World, do: Callable[[], Any], *patterns: str) -> Confi
 
 
 def has_no_secret(text: str, world: World) -> bool:
-    account = world.written["destinations"]["ads"]
+    account = world.raw_config["destinations"]["ads"]
     given = [account.get(key) for key in ("client_secret", "refresh_token", "access_token")]
     # `sandbox` is also an ordinary word in messages; every other secret must not appear.
     secrets = [
@@ -180,7 +180,7 @@ def test_a_wrong_key_or_value_is_reported_at_its_place(
     """The error names file, line, YAML path and remedy, before anything is opened or requested."""
     world = unopened_world
     file = world.folder / "config.yaml"
-    text = yaml.safe_dump(with_changes(world.written, {path: value}), sort_keys=False)
+    text = yaml.safe_dump(with_changes(world.raw_config, {path: value}), sort_keys=False)
     file.write_text(text)
     error = expect_refusal(world, lambda: load_config(file), advice)
     (problem,) = error.problems
@@ -195,7 +195,7 @@ def test_all_problems_are_reported_at_once(unopened_world: World) -> None:
     """One message lists every problem, so that one edit can correct the whole configuration."""
     wrong = {"syncs.people.enabled": "perhaps", "syncs.people.warehouse": "nope", "destinations.ads.api_version": "x"}
     file = unopened_world.folder / "config.yaml"
-    file.write_text(yaml.safe_dump(with_changes(unopened_world.written, wrong)))
+    file.write_text(yaml.safe_dump(with_changes(unopened_world.raw_config, wrong)))
     error = expect_refusal(unopened_world, lambda: load_config(file))
     assert {problem.path for problem in error.problems} == set(wrong)
 
@@ -204,7 +204,7 @@ def test_a_name_that_is_defined_twice_is_refused(unopened_world: World) -> None:
     """The error names the second place and the first, within one file and across files of a folder."""
     world, folder = unopened_world, unopened_world.folder / "configs"
     folder.mkdir()
-    text = yaml.safe_dump(world.written, sort_keys=False)
+    text = yaml.safe_dump(world.raw_config, sort_keys=False)
     twice = folder / "a.yaml"
     twice.write_text(text + f"  {SYNC}: {{}}\n")
     expect_refusal(
@@ -350,7 +350,7 @@ def test_a_path_that_is_no_duckdb_file_is_refused(duckdb_world: World, kind: str
 )
 def test_an_invalid_query_is_refused(world: World, sql: str, place: str, advice: str) -> None:
     """An invalid query is refused before anything else; the error names the key and quotes the warehouse."""
-    broken = replace(world, changes={"model": {"sql": sql, "primary_key": "id"}})
+    broken = replace(world, sync_settings={"model": {"sql": sql, "primary_key": "id"}})
     expect_refusal_by_run_and_plan(world, broken, rf"syncs\.people\.{place}: ", advice)
     assert world.sandbox.requests() == []
 
@@ -358,7 +358,7 @@ def test_an_invalid_query_is_refused(world: World, sql: str, place: str, advice:
 def test_a_mapped_column_that_occurs_twice_is_refused(world: World) -> None:
     """A mapped column that the query yields twice is ambiguous."""
     sql = "select *, 'DE' as country from people"
-    broken = replace(world, changes={"model": {"sql": sql, "primary_key": "id"}})
+    broken = replace(world, sync_settings={"model": {"sql": sql, "primary_key": "id"}})
     expect_refusal_by_run_and_plan(
         world, broken, r"syncs\.people\.fields\.country: the query has 2 columns named country"
     )
@@ -366,7 +366,7 @@ def test_a_mapped_column_that_occurs_twice_is_refused(world: World) -> None:
 
 def test_all_missing_columns_are_reported_at_once(world: World) -> None:
     """One message has a line for each missing column."""
-    broken = replace(world, changes={"model": {"sql": "select id, device from people", "primary_key": "id"}})
+    broken = replace(world, sync_settings={"model": {"sql": "select id, device from people", "primary_key": "id"}})
     with check_unchanged(world):
         error = expect_refusal(
             broken, broken.run, r"identifiers\.sha256_email: .*", r"fields\.first_name: .*", r"fields\.country: .*"
@@ -379,20 +379,20 @@ def test_all_missing_columns_are_reported_at_once(world: World) -> None:
 
 def test_an_unknown_audience_id_is_refused(world: World) -> None:
     """An unknown audience.id is refused before the first write to the warehouse."""
-    broken = replace(world, changes={"audience": {"type": "user", "id": 4711}})
+    broken = replace(world, sync_settings={"audience": {"type": "user", "id": 4711}})
     expect_refusal_by_run_and_plan(world, broken, "Audience 4711 does not exist on LinkedIn", r"Remove audience\.id")
 
 
 def test_an_unknown_audience_id_is_reported_at_its_place(duckdb_world: World) -> None:
     """The error names the sync whose key is wrong."""
-    broken = replace(duckdb_world, changes={"audience": {"type": "user", "id": 4711}})
+    broken = replace(duckdb_world, sync_settings={"audience": {"type": "user", "id": 4711}})
     expect_refusal(broken, broken.run, r"syncs\.people\.audience")
 
 
 def test_an_audience_of_another_type_is_refused(world: World) -> None:
     """A company audience is refused for a user sync; the error names both types."""
     number = create_audience(world.sandbox, "COMPANY")
-    broken = replace(world, changes={"audience": {"type": "user", "id": number}})
+    broken = replace(world, sync_settings={"audience": {"type": "user", "id": number}})
     expect_refusal_by_run_and_plan(
         world, broken, f"Audience {number} .* type company", "is user", r"Correct audience\.type"
     )
@@ -403,7 +403,7 @@ def test_an_audience_of_another_account_is_refused(tmp_path: Path) -> None:
     with sandbox(account_ids=frozenset({ACCOUNT, 222})) as running:
         world = with_people(World(f"duckdb:///{tmp_path}/warehouse.duckdb", running, tmp_path))
         number = create_audience(running, "USER", account=222)
-        broken = replace(world, changes={"audience": {"type": "user", "id": number}})
+        broken = replace(world, sync_settings={"audience": {"type": "user", "id": number}})
         place = r"destinations\.ads\.account_id"
         expect_refusal_by_run_and_plan(world, broken, f"Audience {number} belongs to another ad account", place)
 
@@ -412,14 +412,14 @@ def test_an_account_without_permission_is_refused(warehouse_url: str, tmp_path: 
     """The error for a 403 names the account, the scope and the roles that suffice."""
     with sandbox(unknown_account_find="403") as running:
         world = with_people(World(warehouse_url, running, tmp_path))
-        broken = replace(world, account={"account_id": UNKNOWN_ACCOUNT})
+        broken = replace(world, destination_settings={"account_id": UNKNOWN_ACCOUNT})
         patterns = (str(UNKNOWN_ACCOUNT), r"Check destinations\.ads\.account_id", "rw_dmp_segments", "CAMPAIGN_MANAGER")
         expect_refusal_by_run_and_plan(world, broken, *patterns)
 
 
 def test_a_viewer_of_the_account_is_refused(world: World) -> None:
     """A VIEWER is refused when the audience is created: no member is sent, and only the row of the run stays."""
-    broken = replace(world, account={"account_id": VIEWED_ACCOUNT})
+    broken = replace(world, destination_settings={"account_id": VIEWED_ACCOUNT})
     error = expect_refusal(
         broken, broken.run, r"Check destinations\.ads\.account_id", "VIEWER is not enough", "Nothing was sent"
     )
@@ -440,7 +440,7 @@ def test_a_viewer_of_the_account_is_refused(world: World) -> None:
 
 def test_a_retired_api_version_is_refused(duckdb_world: World) -> None:
     """The error for a 426 names the key to change, because waiting does not help."""
-    broken = replace(duckdb_world, account={"api_version": "202511"})
+    broken = replace(duckdb_world, destination_settings={"api_version": "202511"})
     expect_refusal_by_run_and_plan(
         duckdb_world, broken, "does not serve API version 202511", r"Set destinations\.ads\.api_version to"
     )
@@ -456,7 +456,7 @@ def test_an_expired_refresh_token_is_refused(duckdb_world: World) -> None:
 
 def test_a_wrong_client_secret_is_refused(duckdb_world: World) -> None:
     """The error for refused app credentials names their keys."""
-    broken = replace(duckdb_world, account={"client_secret": "wrong-client-secret"})
+    broken = replace(duckdb_world, destination_settings={"client_secret": "wrong-client-secret"})
     keys = r"Check destinations\.ads\.client_id, destinations\.ads\.client_secret"
     expect_refusal_by_run_and_plan(duckdb_world, broken, "Oauth Refresh Failed", "invalid_client", keys)
 
@@ -465,7 +465,8 @@ def test_an_expired_access_token_is_refused(duckdb_world: World) -> None:
     """Without a refresh token an expired access token cannot be renewed; the error names the key for a new one."""
     token = "dead-access-token-of-someone"
     broken = replace(
-        duckdb_world, account={"access_token": token, **dict.fromkeys(("refresh_token", "client_id", "client_secret"))}
+        duckdb_world,
+        destination_settings={"access_token": token, **dict.fromkeys(("refresh_token", "client_id", "client_secret"))},
     )
     expect_refusal_by_run_and_plan(
         duckdb_world, broken, "does not accept the access token", r"destinations\.ads\.access_token"
@@ -495,7 +496,7 @@ def test_the_command_exits_with_2(duckdb_world: World, changes: dict[str, Any], 
     """`run` prints the problem on standard error, without a traceback or a secret, and exits with 2."""
     world = duckdb_world
     file = world.folder / "config.yaml"
-    file.write_text(yaml.safe_dump(with_changes(world.written, changes)))
+    file.write_text(yaml.safe_dump(with_changes(world.raw_config, changes)))
     with check_unchanged(world):
         done = subprocess.run(
             [sys.executable, "-m", "warehouse_sync", "--config", str(file), "run"],

@@ -17,7 +17,7 @@ from warehouse_sync.sandbox import Fault
 
 Rows = list[dict[str, Any]]
 
-pytestmark = [pytest.mark.usefixtures("impatient"), pytest.mark.migrated]
+pytestmark = [pytest.mark.usefixtures("short_timeouts"), pytest.mark.migrated]
 
 
 def execute(world: World, sql: str) -> None:
@@ -56,7 +56,7 @@ def check_recreated(world: World, rows: Rows) -> None:
     world.fill(rows)
     world.run()
     held = {frozenset(member) for member in world.sandbox.members(new)}
-    assert held == world.expected(rows, "elements")
+    assert held == world.expected_members(rows, "elements")
 
 
 DAMAGES = {
@@ -84,7 +84,7 @@ def test_an_expired_audience_does_not_need_its_lost_snapshot(world: World) -> No
     world.fill(people(1, 2))
     world.run()
     execute(world, f"drop table {table_of(world, 'snapshot')} cascade")
-    world.sandbox.force_status(world.segment, "EXPIRED")
+    world.sandbox.force_status(world.audience_id, "EXPIRED")
     world.fill(people(2, 3))
     assert world.run().planned == OperationCounts(add=2)
     world.check(people(2, 3))

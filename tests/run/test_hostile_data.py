@@ -22,7 +22,7 @@ from warehouse_sync.errors import ConfigurationError, QueryFailed
 from warehouse_sync.operations import OperationCounts, RunStatus
 from warehouse_sync.run.run import run_sync
 
-pytestmark = pytest.mark.usefixtures("impatient")
+pytestmark = pytest.mark.usefixtures("short_timeouts")
 
 EMAIL_ONLY: dict[str, Any] = {"identifiers": {"sha256_email": "email"}, "fields": {}}
 MEGABYTE = "x" * 1_000_000
@@ -34,7 +34,7 @@ def is_duckdb(world: World) -> bool:
 
 def held(world: World) -> set[str]:
     """Return the hashes of addresses that the audience holds."""
-    return {value for member in world.holds("elements") for _, value in member}
+    return {value for member in world.actual_members("elements") for _, value in member}
 
 
 def hashed(*addresses: str) -> set[str]:
@@ -48,7 +48,7 @@ def snapshot(world: World, columns: str) -> list[sa.Row[Any]]:
 
 
 def with_query(world: World, sql: str, **changes: Any) -> World:
-    return replace(world, changes={"model": {"sql": sql, "primary_key": "id"}, **EMAIL_ONLY, **changes})
+    return replace(world, sync_settings={"model": {"sql": sql, "primary_key": "id"}, **EMAIL_ONLY, **changes})
 
 
 # --- values
@@ -89,7 +89,7 @@ def test_hostile_texts_are_normalised_or_rejected(world: World) -> None:
         connection.execute(sa.text("create view keyed as select *, first_name as long_key from people"))
     keyed = replace(
         world,
-        changes={
+        sync_settings={
             "model": {"table": "keyed", "primary_key": ["id", "long_key"]},
             "identifiers": {"sha256_email": "email"},
         },
@@ -157,7 +157,7 @@ def test_values_of_any_type_are_cast_to_text(world: World) -> None:
     }
     typed = replace(
         world,
-        changes={
+        sync_settings={
             "model": {"sql": "select * from typed union all select * from typed", "primary_key": list(types)},
             "identifiers": {"sha256_email": "email", "google_aid": "k_uuid"},
             "fields": fields,
@@ -192,7 +192,7 @@ def test_collations_do_not_merge_members(world: World) -> None:
             "('b', 'z', 'nobody', null), ('B', 'z', 'NOBODY', null)"
         )
     changes = {"identifiers": {"sha256_email": "email"}, "fields": {"first_name": "first_name"}}
-    mixed = replace(world, changes={"model": {"table": "mixed", "primary_key": ["id", "other"]}, **changes})
+    mixed = replace(world, sync_settings={"model": {"table": "mixed", "primary_key": ["id", "other"]}, **changes})
     report = mixed.run()
     assert (report.members, report.rejected) == (2, 2)
     assert held(mixed) == hashed("ann@example.com", "bob@example.com")
@@ -235,7 +235,7 @@ def test_values_that_are_no_list_are_left_out(world: World) -> None:
         "identifiers": {"company_name": "name"},
         "fields": {"industries": "industries"},
     }
-    firms = replace(world, kind="company", changes=changes)
+    firms = replace(world, kind="company", sync_settings=changes)
     assert firms.run().members == len(LISTS)
     found = {row.primary_key: row.industries and json.loads(row.industries) for row in snapshot(world, "*")}
     assert found == {str(index): items for index, items in enumerate(LISTS.values())}
@@ -271,7 +271,7 @@ def test_a_view_that_fails_for_one_row_fails_the_run(world: World, cell: str) ->
             f"create view trap as select n as id, 'ann@example.com' as email, {cell} as bad "
             "from generate_series(0, 3) as g(n)"
         )
-    trap = replace(world, changes={"model": {"table": "trap", "primary_key": "bad"}, **EMAIL_ONLY})
+    trap = replace(world, sync_settings={"model": {"table": "trap", "primary_key": "bad"}, **EMAIL_ONLY})
     with pytest.raises(QueryFailed, match="could not take the snapshot of the query") as caught:
         trap.run()
     assert "secret" not in str(caught.value)
@@ -312,7 +312,7 @@ def test_columns_may_have_any_name(world: World) -> None:
         columns = ", ".join(f"{value} as {name}" for value, name in zip(values, quoted, strict=True))
         custom = replace(
             base,
-            changes={
+            sync_settings={
                 "model": {"sql": f"select {columns} -- ; :x %", "primary_key": key},
                 "identifiers": {"sha256_email": email},
                 "fields": {"first_name": last, "last_name": first},
@@ -372,7 +372,7 @@ def load_named_config(
     world: World, schema: str, *syncs: str, destination: str = "ads", audience: str = "People"
 ) -> Config:
     """Return the configuration with these names, loaded from the file that the commands read."""
-    written = deepcopy(world.written)
+    written = deepcopy(world.raw_config)
     written["warehouses"] = {destination: {**written["warehouses"]["analytics"], "schema": schema}}
     written["destinations"] = {destination: written["destinations"]["ads"]}
     sync = {**written["syncs"][SYNC], "warehouse": destination, "destination": destination}

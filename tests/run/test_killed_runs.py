@@ -19,8 +19,8 @@ LEASE = 600.0
 
 @pytest.fixture
 def world(world: World) -> World:
-    world.changes = {"audience": {"type": "user", "id": create_audience(world.sandbox)}}
-    world.home = {"lease": LEASE}
+    world.sync_settings = {"audience": {"type": "user", "id": create_audience(world.sandbox)}}
+    world.warehouse_settings = {"lease": LEASE}
     world.save()
     return world
 
@@ -40,7 +40,7 @@ def test_a_worker_killed_during_delivery(world: World, action: str) -> None:
         world.folder,
         "run",
         when=lambda: any(record.action == action for record in world.sandbox.requests("users")[before:]),
-        number=signal.SIGKILL,
+        signal_number=signal.SIGKILL,
     )
     assert killed.code == -signal.SIGKILL
     world.sandbox.clear_faults()

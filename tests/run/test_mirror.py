@@ -19,7 +19,7 @@ from warehouse_sync.operations import OperationCounts, RunStatus
 Rows = list[dict[str, Any]]
 
 
-pytestmark = pytest.mark.usefixtures("impatient")
+pytestmark = pytest.mark.usefixtures("short_timeouts")
 
 
 @pytest.fixture(params=["user", "company"])
@@ -73,7 +73,7 @@ def test_every_run_ends_equal(kind: str, warehouse_url: str, tmp_path: Path, dat
         return  # A run takes two seconds: a few examples suffice for the dialect, the logic is tested elsewhere.
     with sandbox() as running:
         world = World(warehouse_url, running, tmp_path, kind)
-        world.begin_anew()
+        world.reset()
         for rows in days:
             world.fill(rows)
             report = world.run()
@@ -119,7 +119,7 @@ def test_new_fields_are_an_add_without_a_remove(world: World) -> None:
     """A changed first name is sent as an ADD, and removes no member."""
     planned = run_days(world, [person(1, first_name="Ann")], [person(1, first_name="Bo")])
     assert planned[1] == OperationCounts(add=1)
-    (fields,) = world.sandbox.members(world.segment, reading="elements").values()
+    (fields,) = world.sandbox.members(world.audience_id, reading="elements").values()
     assert fields["firstName"] == "Bo"
 
 
@@ -172,13 +172,13 @@ def test_a_full_run_adds_all_members_and_removes_the_stale_ones(world: World) ->
 def test_earlier_members_of_an_existing_audience_stay(world: World) -> None:
     """Members that an existing audience held before the first run are never removed."""
     run_days(world, [person(1)])
-    world.changes = {"audience": {"type": "user", "id": world.segment}}
+    world.sync_settings = {"audience": {"type": "user", "id": world.audience_id}}
     with world.connect() as connection:
         connection.exec_driver_sql("drop schema warehouse_sync cascade")
     world.fill([person(2)])
     report = world.run()
     assert report.planned == OperationCounts(add=1)
-    assert world.holds("elements") == world.expected([person(1), person(2)], "elements")
+    assert world.actual_members("elements") == world.expected_members([person(1), person(2)], "elements")
 
 
 def test_rejected_rows_are_logged_once_and_without_their_value(world: World) -> None:
@@ -194,11 +194,11 @@ def test_rejected_rows_are_logged_once_and_without_their_value(world: World) -> 
 def test_hashes_are_sent_as_they_are_without_hash_pii(world: World) -> None:
     """hash_pii: false sends hashes in lower case; it rejects other texts, with advice and without the value."""
     digest = "584C4423C421DF49955759498A71495ABA49B8780EB9387DFF333B6F0982C777"
-    world.changes = {"hash_pii": False}
+    world.sync_settings = {"hash_pii": False}
     world.fill([{"id": 1, "email": digest}, {"id": 2, "email": "plain@example.com"}])
     report = world.run()
     assert (report.members, report.rejected) == (1, 1)
-    assert world.holds("elements") == {frozenset({("SHA256_EMAIL", digest.lower())})}
+    assert world.actual_members("elements") == {frozenset({("SHA256_EMAIL", digest.lower())})}
     ((message,),) = world.query("select message from warehouse_sync.sync_log where reason = 'not_hashed'")
     assert "turn hash_pii on" in message
     assert "plain@" not in message
@@ -208,7 +208,7 @@ def test_a_new_mapping_converges(world: World) -> None:
     """A changed mapping of identifiers removes the old members and adds the new ones in one run."""
     rows = [person(number, device=DEVICES[number]) for number in range(3)]
     run_days(world, rows)
-    world.changes = {"identifiers": {"sha256_email": "email"}}
+    world.sync_settings = {"identifiers": {"sha256_email": "email"}}
     report = world.run()
     assert report.status is RunStatus.SUCCEEDED
     world.check([{**row, "device": None} for row in rows])
@@ -228,6 +228,6 @@ QUERIES = (
 def test_the_text_of_the_query_is_not_interpreted(world: World) -> None:
     """Comments, semicolons at the end, colons and percent signs in the query reach the warehouse unchanged."""
     for number, sql in enumerate(QUERIES, 1):
-        world.changes = {"model": {"sql": sql, "primary_key": "id"}}
+        world.sync_settings = {"model": {"sql": sql, "primary_key": "id"}}
         (planned,) = run_days(world, [person(number)])
         assert planned == OperationCounts(add=1, remove=int(number > 1))

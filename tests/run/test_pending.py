@@ -26,7 +26,7 @@ Rows = list[dict[str, Any]]
 DEVICE = "00000001-aaaa-4aaa-8aaa-aaaaaaaaaaaa"
 
 
-pytestmark = [pytest.mark.usefixtures("impatient"), pytest.mark.migrated]
+pytestmark = [pytest.mark.usefixtures("short_timeouts"), pytest.mark.migrated]
 
 
 def queue(world: World) -> list[tuple[Any, ...]]:
@@ -57,7 +57,7 @@ def test_an_outage_defers_all_operations_and_the_next_run_sends_them(world: Worl
 def test_a_run_stops_sending_after_several_failed_batches(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a few failed batches in a row the rest is deferred without a request; no operation is lost."""
     monkeypatch.setattr(LinkedIn, "batch_size", 2)
-    world.account = {"max_in_flight": 1}
+    world.destination_settings = {"max_in_flight": 1}
     world.fill(people(*range(20)))
     world.sandbox.inject(Fault("503", on="users", times=0))
     report = world.run()
@@ -77,14 +77,16 @@ def test_outcomes_of_many_batches_are_each_recorded(world: World, monkeypatch: p
     monkeypatch.setattr(LinkedIn, "batch_size", 3)
     members = people(*range(40))
     world.fill(members)
-    bad = {next(iter(member))[1] for member in world.expected(members[5:40:7], "elements")}
+    bad = {next(iter(member))[1] for member in world.expected_members(members[5:40:7], "elements")}
     world.sandbox.inject(Fault("refuse_batch_named", on="users", times=0, values=frozenset(bad)))
     report = world.run()
     assert (report.rejected, report.delivered) == (5, OperationCounts(add=35))
     refused = {key for _, outcome, key in outcomes(world, report.run_id) if outcome == "rejected"}
     assert refused == {str(row["id"]) for row in members[5:40:7]}
     world.sandbox.clear_faults()
-    assert world.holds("elements") == world.expected([r for r in members if str(r["id"]) not in refused], "elements")
+    assert world.actual_members("elements") == world.expected_members(
+        [r for r in members if str(r["id"]) not in refused], "elements"
+    )
 
 
 def test_elements_missing_from_a_short_answer_are_sent_again(world: World) -> None:
@@ -117,7 +119,7 @@ def test_a_retry_pass_does_not_need_the_query(world: World) -> None:
     world.sandbox.inject(Fault("503", on="users", times=0))
     world.run()
     world.sandbox.clear_faults()
-    world.changes = {"model": {"sql": "select * from nowhere", "primary_key": "id"}}
+    world.sync_settings = {"model": {"sql": "select * from nowhere", "primary_key": "id"}}
     assert world.retry().status is RunStatus.SUCCEEDED
     world.check(people(1))
 
@@ -207,7 +209,7 @@ def test_a_refused_add_is_rejected_and_not_sent_again(world: World) -> None:
 
 def test_failed_operations_are_dead_at_once_without_retries(world: World) -> None:
     """With retry: {enabled: false} failed operations are not sent again automatically, and the run reports them."""
-    world.changes = {"retry": {"enabled": False}}
+    world.sync_settings = {"retry": {"enabled": False}}
     world.fill(people(1))
     world.sandbox.inject(Fault("503", on="users", times=0))
     report = world.run()
@@ -308,7 +310,7 @@ def test_every_operation_has_one_line_in_the_log(world: World) -> None:
 
 def test_the_guard_blocks_a_run_and_force_overrides_it_once(world: World) -> None:
     """A run that would remove too many members sends nothing and leaves no table; --force executes it."""
-    world.changes = {"guard": {"max_removed_percent": 30, "ignore_below": 2, "min_members": 1}}
+    world.sync_settings = {"guard": {"max_removed_percent": 30, "ignore_below": 2, "min_members": 1}}
     world.fill(people(*range(10)))
     world.run()
     world.fill(people(*range(6)))
@@ -354,7 +356,7 @@ def test_without_a_valid_lease_nothing_is_sent(world: World, monkeypatch: pytest
 
 def test_a_disabled_sync_is_skipped(world: World) -> None:
     """A run of a sync with enabled: false is skipped and is not an error."""
-    world.changes = {"enabled": False}
+    world.sync_settings = {"enabled": False}
     assert world.run().status is RunStatus.SKIPPED
 
 
@@ -362,17 +364,17 @@ def test_another_audience_gets_every_member(world: World) -> None:
     """A sync with another audience fills that one; configured by its name again, it finds the audience it created."""
     world.fill(people(1, 2))
     world.run()
-    own = world.segment
+    own = world.audience_id
     other = create_audience(world.sandbox)
-    world.changes = {"audience": {"type": "user", "id": other}}
+    world.sync_settings = {"audience": {"type": "user", "id": other}}
     assert world.run().planned == OperationCounts(add=2)
     held = world.sandbox.members(other, reading="elements")
-    assert {frozenset(member) for member in held} == world.expected(people(1, 2), "elements")
-    world.changes = {}
+    assert {frozenset(member) for member in held} == world.expected_members(people(1, 2), "elements")
+    world.sync_settings = {}
     for _ in range(3):
         world.fill(people(2, 3))
         world.run()
-    assert {frozenset(member) for member in world.sandbox.members(own, reading="elements")} == world.expected(
+    assert {frozenset(member) for member in world.sandbox.members(own, reading="elements")} == world.expected_members(
         people(2, 3), "elements"
     )
     assert sorted(int(segment["id"]) for segment in world.sandbox.segments()) == sorted([own, other])
@@ -382,14 +384,14 @@ def test_a_sync_that_returns_to_an_audience_removes_its_stale_members(world: Wor
     """The last snapshot of an audience is kept while the sync feeds another, so that it can remove members later."""
     world.fill(people(1, 2))
     world.run()
-    own = world.segment
-    world.changes = {"audience": {"type": "user", "id": create_audience(world.sandbox)}}
+    own = world.audience_id
+    world.sync_settings = {"audience": {"type": "user", "id": create_audience(world.sandbox)}}
     for day in range(4):
         world.fill(people(2, 3 + day))
         world.run()
-    world.changes = {}
+    world.sync_settings = {}
     assert world.run().planned == OperationCounts(add=1, remove=1)
-    assert {frozenset(member) for member in world.sandbox.members(own, reading="elements")} == world.expected(
+    assert {frozenset(member) for member in world.sandbox.members(own, reading="elements")} == world.expected_members(
         people(2, 6), "elements"
     )
 
@@ -408,7 +410,7 @@ def test_an_expired_audience_is_filled_again(world: World) -> None:
     """When LinkedIn deleted the data of an expired audience, the next run sends every member again."""
     world.fill(people(1, 2))
     world.run()
-    world.sandbox.force_status(world.segment, "EXPIRED")
+    world.sandbox.force_status(world.audience_id, "EXPIRED")
     assert world.run().planned == OperationCounts(add=2)
     world.check(people(1, 2))
 
@@ -444,15 +446,15 @@ def test_a_failure_before_the_commit_point_changes_nothing(world: World) -> None
     """A query that fails during the run changes neither the audience nor the promoted run."""
     world.fill(people(1))
     world.run()
-    world.changes = {
+    world.sync_settings = {
         "model": {"sql": "select id, cast(email as int) as email, device, first_name, country from people"}
     }
-    world.changes["model"]["primary_key"] = "id"
+    world.sync_settings["model"]["primary_key"] = "id"
     with pytest.raises(WarehouseSyncError) as failure:
         world.run()
     assert "person1" not in str(failure.value)
     assert failure.value.report.status is RunStatus.FAILED
-    world.changes = {}
+    world.sync_settings = {}
     assert world.run().planned == OperationCounts()
     world.check(people(1))
 

@@ -17,7 +17,7 @@ from warehouse_sync.run.plan import plan_sync
 DEVICE = "aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa"
 
 
-pytestmark = pytest.mark.usefixtures("impatient")
+pytestmark = pytest.mark.usefixtures("short_timeouts")
 
 
 def read_everything(world: World) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def test_samples_show_the_names_of_companies(duckdb_world: World) -> None:
 
 def test_a_plan_that_the_guard_would_stop_is_blocked(world: World) -> None:
     """A plan of a run that the guard would stop is blocked, with the reason and the planned operations."""
-    world.changes["guard"] = {"max_removed_percent": 30, "ignore_below": 1}
+    world.sync_settings["guard"] = {"max_removed_percent": 30, "ignore_below": 1}
     world.fill(people(*range(10)))
     world.run()
     world.fill(people(*range(5)))
@@ -148,7 +148,7 @@ def test_a_plan_that_the_guard_would_stop_is_blocked(world: World) -> None:
 
 def test_a_plan_of_a_disabled_sync_is_skipped(duckdb_world: World) -> None:
     """A plan of a sync with enabled: false is skipped."""
-    duckdb_world.changes["enabled"] = False
+    duckdb_world.sync_settings["enabled"] = False
     duckdb_world.fill([])
     assert duckdb_world.plan().status is RunStatus.SKIPPED
 
@@ -189,9 +189,9 @@ def test_operations_of_a_dead_worker_are_pending(world: World, monkeypatch: pyte
 def test_a_plan_estimates_requests_and_minutes(duckdb_world: World) -> None:
     """A plan computes requests and minutes from the batch size and the rate limit of the destination."""
     world = duckdb_world
-    world.account["requests_per_minute"] = 2
+    world.destination_settings["requests_per_minute"] = 2
     world.fill([])
-    world.changes["model"] = {
+    world.sync_settings["model"] = {
         "sql": "select i as id, 'person' || i || '@example.com' as email, null as device, null as first_name, "
         "null as country from range(20001) as people(i)",
         "primary_key": "id",
@@ -205,7 +205,7 @@ def test_a_plan_for_another_audience_adds_every_member(duckdb_world: World) -> N
     world = duckdb_world
     world.fill(people(1, 2))
     world.run()
-    world.changes["audience"] = {"type": "user", "id": create_audience(world.sandbox)}
+    world.sync_settings["audience"] = {"type": "user", "id": create_audience(world.sandbox)}
     assert world.plan().planned == OperationCounts(add=2)
 
 

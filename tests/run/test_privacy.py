@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 import structlog
-from harness.worlds.world import SYNC, World, make_impatient, sandbox
+from harness.worlds.world import SYNC, World, sandbox, shorten_timeouts
 
 from warehouse_sync import redaction
 from warehouse_sync.admin.status import sync_log_lines, sync_status
@@ -166,7 +166,7 @@ class ObservedWorld:
 def observed(
     warehouse_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> Iterator[ObservedWorld]:
-    make_impatient(monkeypatch)
+    shorten_timeouts(monkeypatch)
     monkeypatch.setattr(redaction, "_secrets", redaction.SecretRegistry())
     tokens: list[str] = []
 
@@ -177,7 +177,7 @@ def observed(
     monkeypatch.setattr("warehouse_sync.sandbox.tokens.secrets", SimpleNamespace(token_urlsafe=record_token))
     with sandbox(client_secret=CLIENT_SECRET, refresh_token=REFRESH_TOKEN, echo_values=True) as running:
         account = {"client_secret": CLIENT_SECRET, "refresh_token": REFRESH_TOKEN}
-        yield ObservedWorld(World(warehouse_url, running, tmp_path, account=account), tokens)
+        yield ObservedWorld(World(warehouse_url, running, tmp_path, destination_settings=account), tokens)
 
 
 def person(number: int, **more: str | None) -> Row:
@@ -248,7 +248,7 @@ def run_scenario(
 ) -> None:
     """Run a scenario in which the worker logs, stores and reports all it can: faults, failed queries, retries."""
     world, box = observed.world, observed.world.sandbox
-    model = world.changes["model"]
+    model = world.sync_settings["model"]
 
     observed.fill([make(number) for number in range(20)] + malformed)
     observed.observe(world.plan)
@@ -272,17 +272,17 @@ def run_scenario(
     assert observed.observe(lambda: world.run(full=True)).status is RunStatus.SUCCEEDED
 
     for sql in FAILING_QUERIES:
-        world.changes["model"] = {**model, "sql": sql}
+        world.sync_settings["model"] = {**model, "sql": sql}
         observed.observe(world.run, QueryFailed, ConfigurationError)
     observed.observe(world.plan, ConfigurationError)
-    world.changes["model"] = model
+    world.sync_settings["model"] = model
 
     box.inject(Fault("65601", on=endpoint, times=0))
     observed.fill([make(number) for number in (*range(10, 20), *range(60, 64))])
     observed.observe(world.run, AuthenticationFailed)
     box.clear_faults()
 
-    world.changes["model"] = {**model, "primary_key": ["email", "name" if endpoint == "companies" else "login"]}
+    world.sync_settings["model"] = {**model, "primary_key": ["email", "name" if endpoint == "companies" else "login"]}
     observed.fill([make(number) for number in (*range(10, 20), *range(70, 74))] + malformed)
     assert observed.observe(world.run).status is RunStatus.SUCCEEDED
     box.revoke_refresh_token()
@@ -312,7 +312,7 @@ def check(observed: ObservedWorld, capfd: pytest.CaptureFixture[str], hashed: li
     assert find_places(ours, PERSON, DOMAIN, CONSTANT, "@", *observed.secrets) == {}
     # The SQL of the worker has patterns with an at sign.
     assert find_places(libraries, PERSON, DOMAIN, *observed.secrets) == {}
-    held = [("audience", str(list(world.sandbox.members(world.segment).items())))]
+    held = [("audience", str(list(world.sandbox.members(world.audience_id).items())))]
     assert find_places(held, PERSON, DOMAIN, "@") == {}
 
     logged = [text for text in state if text[0].endswith(("message", "reason"))]
@@ -337,7 +337,7 @@ def check(observed: ObservedWorld, capfd: pytest.CaptureFixture[str], hashed: li
 
 def test_no_raw_data_of_users_leaves_the_warehouse(observed: ObservedWorld, capfd: pytest.CaptureFixture[str]) -> None:
     """Through refusals, outages, expired tokens and failing queries, only hashes and plain fields leave the tables."""
-    observed.world.changes = {**USERS, "model": {"sql": "select * from people", "primary_key": "email"}}
+    observed.world.sync_settings = {**USERS, "model": {"sql": "select * from people", "primary_key": "email"}}
     run_scenario(observed, person, MALFORMED_PEOPLE, "users", digest)
     check(observed, capfd, hashed=[digest(10), hashlib.sha512(address(10).encode()).hexdigest()])
 
@@ -347,7 +347,7 @@ def test_no_raw_data_of_companies_leaves_the_warehouse(
 ) -> None:
     """No address leaves the tables that names, pages, cities or industries of companies hold by mistake."""
     observed.world.kind = "company"
-    observed.world.changes = {**COMPANIES, "model": {"sql": "select * from people", "primary_key": "email"}}
+    observed.world.sync_settings = {**COMPANIES, "model": {"sql": "select * from people", "primary_key": "email"}}
     run_scenario(observed, company, MALFORMED_COMPANIES, "companies", lambda number: f"Acme Widgets {number}")
     check(observed, capfd, hashed=[digest(10)])
 
@@ -356,7 +356,7 @@ def test_plain_addresses_are_rejected_without_hash_pii(
     observed: ObservedWorld, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """hash_pii: false on a column of plain addresses rejects every row and stores no address."""
-    observed.world.changes = {
+    observed.world.sync_settings = {
         **USERS,
         "identifiers": {"sha256_email": "email"},
         "model": {"sql": "select * from people", "primary_key": ["login", "number"]},
@@ -374,7 +374,7 @@ def test_plain_addresses_are_rejected_without_hash_pii(
 def test_a_page_url_with_an_encoded_address_is_left_out(observed: ObservedWorld) -> None:
     """A URL that holds a percent-encoded e-mail address is left out."""
     observed.world.kind = "company"
-    observed.world.changes = {**COMPANIES, "model": {"sql": "select * from people", "primary_key": "email"}}
+    observed.world.sync_settings = {**COMPANIES, "model": {"sql": "select * from people", "primary_key": "email"}}
     observed.fill([company(1, page=f"https://www.linkedin.com/company/acme?mail={PERSON}1%40{DOMAIN}")])
     observed.observe(observed.world.run)
     assert find_places(tables(observed.world, "warehouse_sync"), PERSON, DOMAIN) == {}
@@ -382,7 +382,7 @@ def test_a_page_url_with_an_encoded_address_is_left_out(observed: ObservedWorld)
 
 def test_a_traceback_holds_no_value_of_a_row(observed: ObservedWorld) -> None:
     """A traceback, which schedulers print, does not hold the message of the driver, which quotes the row."""
-    observed.world.changes = {
+    observed.world.sync_settings = {
         **USERS,
         "model": {"sql": "select * from people where cast(email as integer) > 0", "primary_key": "email"},
     }

@@ -17,7 +17,10 @@ from warehouse_sync.warehouses.registry import make_warehouse
 @pytest.fixture
 def world(world: World) -> World:
     """The common world, whose audience exists and whose retention keeps three snapshots."""
-    world.changes = {"audience": {"type": "user", "id": create_audience(world.sandbox)}, "retention": {"snapshots": 3}}
+    world.sync_settings = {
+        "audience": {"type": "user", "id": create_audience(world.sandbox)},
+        "retention": {"snapshots": 3},
+    }
     return world
 
 
@@ -53,7 +56,7 @@ def test_old_log_lines_and_tables_are_dropped(world: World) -> None:
                 "'snapshot_people_5', started_at from warehouse_sync.runs where run_id = 4"
             )
         )
-    world.changes["retention"] = {"snapshots": 2, "sync_log_days": 30}
+    world.sync_settings["retention"] = {"snapshots": 2, "sync_log_days": 30}
     assert apply_retention(world.config, SYNC)
     kept = {"snapshot_people_3", "changes_people_3", "snapshot_people_4", "changes_people_4"}
     rows = {"changes_people_3_rows", "changes_people_4_rows"} if world.url.startswith("duckdb") else set()
@@ -88,7 +91,7 @@ def test_retention_of_a_sync_that_never_ran(world: World) -> None:
     """Retention of a sync that never ran drops nothing and succeeds."""
     world.fill(people(*range(3)))
     world.run()
-    world.changes["warehouse"] = "analytics"
+    world.sync_settings["warehouse"] = "analytics"
     config = world.config
     (sync,) = config.syncs.values()
     other = config.model_copy(update={"syncs": {"other": sync.model_copy(update={"name": "other"})}})

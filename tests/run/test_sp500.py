@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from harness.servers.postgres import Server
-from harness.worlds.world import World, make_impatient, sandbox
+from harness.worlds.world import World, sandbox, shorten_timeouts
 
 from warehouse_sync.operations import OperationCounts, RunStatus
 
@@ -88,7 +88,7 @@ def days() -> list[Day]:
 
 @pytest.fixture
 def world(postgres: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    make_impatient(monkeypatch)
+    shorten_timeouts(monkeypatch)
     with postgres.database() as url, sandbox() as running:
         yield World(url, running, tmp_path, "company", SYNC)
 
@@ -106,7 +106,7 @@ def load(world: World, day: Day) -> None:
 def held(world: World) -> Members:
     """Return the fields of the companies in the audience, by name."""
     found = {}
-    for ((kind, name),), fields in world.sandbox.members(world.segment, reading="elements").items():
+    for ((kind, name),), fields in world.sandbox.members(world.audience_id, reading="elements").items():
         assert kind == "companyName"
         found[name] = fields
     return found
@@ -142,7 +142,9 @@ def test_every_day_ends_equal_and_reports_the_changes(world: World, days: list[D
             operation: count for operation, count in expected.items() if count
         }
         for reading in ("identifiers", "persons"):
-            assert {name for ((_, name),) in world.sandbox.members(world.segment, reading=reading)} == set(now), reading
+            assert {name for ((_, name),) in world.sandbox.members(world.audience_id, reading=reading)} == set(now), (
+                reading
+            )
         before = now
     assert world.sandbox.violations() == []
 

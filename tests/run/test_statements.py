@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from harness.worlds.world import World, make_impatient, sandbox
+from harness.worlds.world import World, sandbox, shorten_timeouts
 
 from warehouse_sync.destinations.linkedin.destination import LinkedIn
 from warehouse_sync.operations import RunStatus
@@ -65,7 +65,7 @@ def run(world: World) -> list[str]:
 
 def statements_of_three_runs(world: World, count: int) -> list[list[str]]:
     """Return the statements of a first run, of a run that replaces half of the members, and of one without changes."""
-    world.begin_anew()
+    world.reset()
     with sandbox() as linkedin:
         fresh = replace(world, sandbox=linkedin)
         people(fresh, count)
@@ -76,20 +76,20 @@ def statements_of_three_runs(world: World, count: int) -> list[list[str]]:
 
 def test_the_number_of_statements_does_not_grow_with_the_rows(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run of many members sends as many statements as one of few, apart from those written at intervals."""
-    make_impatient(monkeypatch, read_timeout=30.0, retry_timeout=60.0)
+    shorten_timeouts(monkeypatch, read_timeout=30.0, retry_timeout=60.0)
     monkeypatch.setattr(Warehouse, "record_interval", math.inf)
-    world.home["lease"] = "600s"
+    world.warehouse_settings["lease"] = "600s"
     few, many = statements_of_three_runs(world, FEW), statements_of_three_runs(world, MANY)
     assert [len(statements) for statements in few] == [len(statements) for statements in many]
     assert max(map(len, few)) < 80
 
 
-def test_outcomes_are_written_at_intervals(world: World, impatient: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outcomes_are_written_at_intervals(world: World, short_timeouts: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """During the delivery, outcomes are written once in each interval and once at the end."""
     interval = 0.5
     monkeypatch.setattr(Warehouse, "record_interval", interval)
     monkeypatch.setattr(LinkedIn, "batch_size", 2)
-    world.account["max_in_flight"] = 1
+    world.destination_settings["max_in_flight"] = 1
     world.fill({"id": number, "email": f"p{number}@example.com"} for number in range(40))
     world.sandbox.inject("slow:users:times=0:seconds=0.1")
     started = time.monotonic()

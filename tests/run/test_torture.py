@@ -16,7 +16,7 @@ from harness.histories import fixed_story as story
 from harness.histories.random_histories import make_history
 from harness.histories.torture import WAREHOUSES, Broken, Rack
 from harness.histories.trial import Tally
-from harness.processes.forked import Workers
+from harness.processes.fork_server import ForkServer
 from harness.selection import rounds
 from harness.servers.postgres import Server
 
@@ -25,13 +25,13 @@ POINTS = os.environ.get("POINTS", str(rounds(6, 12)))
 
 
 @pytest.fixture(scope="module")
-def workers() -> Iterator[Workers]:
-    with Workers() as started:
+def workers() -> Iterator[ForkServer]:
+    with ForkServer() as started:
         yield started
 
 
 @pytest.fixture(params=WAREHOUSES)
-def rack(request: pytest.FixtureRequest, workers: Workers) -> Iterator[Rack]:
+def rack(request: pytest.FixtureRequest, workers: ForkServer) -> Iterator[Rack]:
     if request.param == "duckdb":
         yield Rack(None, workers, Tally())
         return
@@ -55,7 +55,7 @@ def test_any_history_of_real_workers_ends_equal(rack: Rack) -> None:
     assert rack.tally.histories == HISTORIES
 
 
-def test_a_broken_promise_is_reported_with_its_evidence(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_promise_is_reported_with_its_evidence(workers: ForkServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """The folder of a failed history is kept; the message names it and the command that repeats the history."""
 
     def broken(*_: object) -> None:

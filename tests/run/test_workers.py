@@ -21,20 +21,20 @@ import pytest
 import sqlalchemy as sa
 import yaml
 from harness.histories.oracle import check_converged, check_log
-from harness.processes.command import Answer
+from harness.processes.command import CommandResult
 from harness.processes.workers import (
     BATCH,
     LEASE,
     Worker,
     Workers,
-    answered,
     check_skipped_before_expiry,
-    is_pausing,
-    only,
-    refill,
-    settled,
-    told,
-    under_way,
+    finished_requests,
+    is_in_pg_sleep,
+    open_requests,
+    prepare_world,
+    query_one,
+    replace_rows,
+    report_of,
     wait_for_expiry,
     wait_until,
 )
@@ -58,15 +58,15 @@ SLOW_PROMOTE = """
 
 @pytest.fixture
 def postgres_world(postgres_world: World) -> World:
-    return settled(postgres_world)
+    return prepare_world(postgres_world)
 
 
 @pytest.fixture
 def duckdb_world(duckdb_world: World) -> World:
-    return settled(duckdb_world)
+    return prepare_world(duckdb_world)
 
 
-def run_at_once(workers: Workers, world: World, count: int, **settings: float) -> list[Answer]:
+def run_at_once(workers: Workers, world: World, count: int, **settings: float) -> list[CommandResult]:
     """Return the answers of `count` workers that started at the same time, each with every member to send."""
     at = time.time() + 0.02 * count
     started = [workers.run(world, "--full", at=at, **settings) for _ in range(count)]
@@ -100,7 +100,7 @@ def check_one_at_a_time(world: World) -> list[Span]:
     for record in world.sandbox.requests("users"):
         at = datetime.fromtimestamp(record.at, UTC).replace(tzinfo=None)
         assert sum(span.begin <= at <= span.end for span in spans) == 1, (at, spans)
-    holder, token = only(world, "select lease_holder, lease_token from warehouse_sync.syncs")
+    holder, token = query_one(world, "select lease_holder, lease_token from warehouse_sync.syncs")
     assert (holder, token) == (None, tokens[-1])
     return spans
 
@@ -119,10 +119,10 @@ def test_only_one_of_many_workers_runs_a_sync(workers: Workers, postgres_world: 
         )
         answers = run_at_once(workers, world, count)
         assert [answer.code for answer in answers] == [0] * count, [answer.err for answer in answers if answer.code]
-        statuses = [told(answer)["status"] for answer in answers]
+        statuses = [report_of(answer)["status"] for answer in answers]
         ran = statuses.count("succeeded")
         assert ran + statuses.count("skipped") == count
-        assert {told(answer)["reason"] for answer in answers} <= {None, "another worker is running this sync"}
+        assert {report_of(answer)["reason"] for answer in answers} <= {None, "another worker is running this sync"}
         assert len(check_one_at_a_time(world)) == before + ran
         assert ran < count
         check_converged(world, rows)
@@ -132,8 +132,8 @@ def test_workers_run_one_after_another_on_a_duckdb_file(workers: Workers, duckdb
     """Workers that start at the same time on one file run one after another, within their timeout."""
     world, rows = duckdb_world, people(*range(400))
     world.fill(rows)
-    answers = run_at_once(workers, world, 5, lock_patience=60.0)
-    assert [(answer.code, told(answer)["status"]) for answer in answers] == [(0, "succeeded")] * 5
+    answers = run_at_once(workers, world, 5, lock_timeout=60.0)
+    assert [(answer.code, report_of(answer)["status"]) for answer in answers] == [(0, "succeeded")] * 5
     assert len(check_one_at_a_time(world)) == 5
     check_converged(world, rows)
 
@@ -144,7 +144,7 @@ def test_workers_fail_when_a_duckdb_file_is_locked_for_too_long(workers: Workers
     world.fill(rows)
     world.sandbox.inject("slow:users:times=0:seconds=0.5")
     at = time.time() + 0.2
-    started = [workers.run(world, "--full", at=at, lock_patience=1.0) for _ in range(5)]
+    started = [workers.run(world, "--full", at=at, lock_timeout=1.0) for _ in range(5)]
     answers = [worker.wait() for worker in started]
     ran = [answer for answer in answers if answer.code == 0]
     late = [answer for answer in answers if answer.code == 1]
@@ -152,7 +152,7 @@ def test_workers_fail_when_a_duckdb_file_is_locked_for_too_long(workers: Workers
     assert late
     pids = {str(worker.pid) for worker in started}
     for answer in late:
-        reason = told(answer)["reason"]
+        reason = report_of(answer)["reason"]
         assert re.search(r"process (\d+) holds the file", reason)[1] in pids  # type: ignore[index]
         assert "Nothing was touched" in reason
     assert len(check_one_at_a_time(world)) == len(ran)
@@ -164,7 +164,7 @@ def test_syncs_of_one_schema_run_at_the_same_time(workers: Workers, postgres_wor
     world, rows = postgres_world, people(*range(500))
     world.fill(rows)
     world.sandbox.inject("slow:users:times=0:seconds=10")
-    written = world.written
+    written = world.raw_config
     (standard,) = written["syncs"].values()
     segments = [create_audience(world.sandbox) for _ in range(5)]
     written["syncs"] = {
@@ -180,12 +180,12 @@ def test_syncs_of_one_schema_run_at_the_same_time(workers: Workers, postgres_wor
     started = [workers.start(world.folder, "run", name, "--json", at=at, batch_size=BATCH) for name in written["syncs"]]
     answers = [worker.wait() for worker in started]
     assert [answer.code for answer in answers] == [0] * 5, [answer.err for answer in answers]
-    assert sorted(told(answer)["run_id"] for answer in answers) == [1, 2, 3, 4, 5]
-    last_begin, first_end = only(world, "select max(promoted_at), min(finished_at) from warehouse_sync.runs")
+    assert sorted(report_of(answer)["run_id"] for answer in answers) == [1, 2, 3, 4, 5]
+    last_begin, first_end = query_one(world, "select max(promoted_at), min(finished_at) from warehouse_sync.runs")
     assert last_begin < first_end, "they ran one after another"
     for part, segment in enumerate(segments):
         held = {frozenset(member) for member in world.sandbox.members(segment)}
-        assert held == world.expected(rows[part::5], "elements")
+        assert held == world.expected_members(rows[part::5], "elements")
     check_log(world)
 
 
@@ -201,34 +201,38 @@ def pause(workers: Workers, world: World, moment: str) -> tuple[Worker, Sequence
     world.fill(rows)
     if moment in ("REMOVEs", "ADDs"):
         action = moment[:-1]
-        answered_before = len(answered(world, action))
+        answered_before = len(finished_requests(world, action))
         world.sandbox.inject(f"slow:users:times=0:seconds=0.4:action={action}")
         worker = workers.run(world)
         wait_until(
-            lambda: len(answered(world, action)) > answered_before and under_way(world, "users") == 2,
+            lambda: len(finished_requests(world, action)) > answered_before and open_requests(world, "users") == 2,
             "its requests wait",
         )
     elif moment == "token":
         world.sandbox.inject("slow:users:times=0:seconds=0.5")
         worker = workers.run(world)
-        wait_until(lambda: bool(under_way(world, "users")), "the delivery is under way")
+        wait_until(lambda: bool(open_requests(world, "users")), "the delivery is under way")
         world.sandbox.inject("slow:token:times=0:seconds=0.5")
-        wait_until(lambda: under_way(world, "token") == 1 and not under_way(world, "users"), "it fetches a new token")
+        wait_until(
+            lambda: open_requests(world, "token") == 1 and not open_requests(world, "users"),
+            "it fetches a new token",
+        )
     else:
         if moment == "query":
-            settled(world, **SLOW_MODEL)
+            prepare_world(world, **SLOW_MODEL)
         else:
             with world.connect() as connection:
                 connection.execute(sa.text(SLOW_PROMOTE))
         worker = workers.run(world)
         wait_until(
-            lambda: is_pausing(world, "CREATE TABLE" if moment == "query" else "promoted_run"), "its statement waits"
+            lambda: is_in_pg_sleep(world, "CREATE TABLE" if moment == "query" else "promoted_run"),
+            "its statement waits",
         )
     worker.send(signal.SIGSTOP)
-    wait_until(lambda: not under_way(world) and not is_pausing(world), "all that was under way has ended")
+    wait_until(lambda: not open_requests(world) and not is_in_pg_sleep(world), "all that was under way has ended")
     world.sandbox.clear_faults()
     if moment == "query":
-        settled(world, **STANDARD_MODEL)
+        prepare_world(world, **STANDARD_MODEL)
     return worker, rows
 
 
@@ -238,9 +242,9 @@ def check_taken_over(workers: Workers, world: World, moment: str) -> None:
     check_skipped_before_expiry(workers, world)
     wait_for_expiry(world)
     rows = people(*range(400, 1000))
-    refill(world, rows)
+    replace_rows(world, rows)
     successor = workers.run(world).wait()
-    assert (successor.code, told(successor)["status"]) == (0, "succeeded"), successor.err
+    assert (successor.code, report_of(successor)["status"]) == (0, "succeeded"), successor.err
     state, sent = read_state(world), len(world.sandbox.requests())
     paused.send(signal.SIGCONT)
     answer = paused.wait()
@@ -249,7 +253,7 @@ def check_taken_over(workers: Workers, world: World, moment: str) -> None:
     reasons = ["another worker has taken over", "could not renew its lease"]
     if moment in ("query", "promote"):
         reasons.append("was lost, could not")  # The server ended the transaction in which the worker was paused.
-    assert any(reason in told(answer)["reason"] for reason in reasons)
+    assert any(reason in report_of(answer)["reason"] for reason in reasons)
     assert len(world.sandbox.requests()) == sent
     assert read_state(world) == state
     check_one_at_a_time(world)
@@ -262,7 +266,7 @@ def check_continued(workers: Workers, world: World, moment: str) -> None:
     wait_for_expiry(world)
     paused.send(signal.SIGCONT)
     answer = paused.wait()
-    assert (answer.code, told(answer)["status"]) == (0, "succeeded"), answer.err
+    assert (answer.code, report_of(answer)["status"]) == (0, "succeeded"), answer.err
     assert len(check_one_at_a_time(world)) == 2
     check_converged(world, rows)
 
@@ -270,32 +274,32 @@ def check_continued(workers: Workers, world: World, moment: str) -> None:
 def check_killed(workers: Workers, world: World, ahead: float) -> None:
     """Check that the lease of a killed worker is taken over after its expiry and not before, with any local clocks."""
     world.fill(people(*range(400)))
-    assert workers.run(world, clock=ahead).wait().code == 0
+    assert workers.run(world, clock_offset=ahead).wait().code == 0
     rows = people(*range(200, 600))
     world.fill(rows)
     world.sandbox.inject("slow:users:times=0:seconds=0.2")
-    answered_before = len(answered(world, "REMOVE"))
-    worker = workers.run(world, clock=ahead)
-    wait_until(lambda: len(answered(world, "REMOVE")) > answered_before, "REMOVEs are under way")
+    answered_before = len(finished_requests(world, "REMOVE"))
+    worker = workers.run(world, clock_offset=ahead)
+    wait_until(lambda: len(finished_requests(world, "REMOVE")) > answered_before, "REMOVEs are under way")
     worker.send(signal.SIGKILL)
     assert worker.wait().code == -signal.SIGKILL
-    holder, left = only(
+    holder, left = query_one(
         world,
         "select lease_holder, extract(epoch from lease_expires_at - timezone('utc', clock_timestamp())) "
         "from warehouse_sync.syncs",
     )
     assert holder is not None
     assert left <= LEASE
-    check_skipped_before_expiry(workers, world, clock=ahead)
-    check_skipped_before_expiry(workers, world, clock=-ahead)
+    check_skipped_before_expiry(workers, world, clock_offset=ahead)
+    check_skipped_before_expiry(workers, world, clock_offset=-ahead)
     wait_for_expiry(world)
-    late = [workers.run(world, "--full", clock=clock) for clock in (-ahead, ahead, 0.0)]
-    statuses = [told(each.wait())["status"] for each in late]
+    late = [workers.run(world, "--full", clock_offset=clock) for clock in (-ahead, ahead, 0.0)]
+    statuses = [report_of(each.wait())["status"] for each in late]
     assert "succeeded" in statuses
     assert set(statuses) <= {"succeeded", "skipped"}
     check_one_at_a_time(world)
     check_converged(world, rows)
-    first, last = only(world, "select min(started_at), max(finished_at) from warehouse_sync.runs")
+    first, last = query_one(world, "select min(started_at), max(finished_at) from warehouse_sync.runs")
     now = datetime.now(UTC).replace(tzinfo=None)
     assert all(abs((now - moment).total_seconds()) < DAY / 2 for moment in (first, last))
 
@@ -317,7 +321,7 @@ def histories(
     def play(name: str) -> None:
         token_life = 1.0 if name.endswith("token") else DAY
         with postgres.database() as url, sandbox(token_life=token_life) as running:
-            HISTORIES[name](workers, settled(World(url, running, tmp_path_factory.mktemp("world"))))
+            HISTORIES[name](workers, prepare_world(World(url, running, tmp_path_factory.mktemp("world"))))
 
     with ThreadPoolExecutor(4) as threads:
         yield {name: threads.submit(play, name) for name in HISTORIES}
@@ -341,14 +345,18 @@ def test_retries_are_due_by_the_clock_of_the_warehouse(workers: Workers, postgre
         "next_attempt_at at time zone 'utc' as next_attempt_at from warehouse_sync.retry_queue) as queue"
     )
     for clock, delay in ((DAY, 60.0), (-DAY, 300.0), (DAY, 900.0)):
-        answer = workers.run(world, clock=clock).wait()
-        assert (answer.code, told(answer)["deferred"], told(answer)["dead"]) == (3, told(answer)["deferred"], 0)
-        count, lowest, highest, since, soonest, latest = only(world, due)
-        assert count == told(answer)["deferred"] > 0
+        answer = workers.run(world, clock_offset=clock).wait()
+        assert (answer.code, report_of(answer)["deferred"], report_of(answer)["dead"]) == (
+            3,
+            report_of(answer)["deferred"],
+            0,
+        )
+        count, lowest, highest, since, soonest, latest = query_one(world, due)
+        assert count == report_of(answer)["deferred"] > 0
         assert (lowest, highest) == ("waiting", "waiting")
         assert -30 < since <= 0
         assert delay - 30 < latest <= delay
         assert 0 < soonest <= latest
     world.sandbox.clear_faults()
-    assert workers.run(world, clock=-DAY).wait().code == 0
+    assert workers.run(world, clock_offset=-DAY).wait().code == 0
     check_converged(world, rows)

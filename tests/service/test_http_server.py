@@ -20,7 +20,7 @@ class Worker:
 
     alive = True
     ready: str | None = None
-    text = b"# HELP x\n"
+    output = b"# HELP x\n"
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def server(worker: Worker) -> Iterator[HealthServer]:
         "127.0.0.1",
         is_alive=lambda: worker.alive,
         not_ready_reason=lambda: worker.ready,
-        metrics=lambda: worker.text,
+        metrics=lambda: worker.output,
     ) as running:
         yield running
 
@@ -58,11 +58,11 @@ def test_the_probes_report_the_state_of_the_worker(worker: Worker, server: Healt
 
 def test_metrics_are_what_prometheus_expects(worker: Worker, server: HealthServer) -> None:
     answer = ask(server, "/metrics")
-    assert answer.content == worker.text
+    assert answer.content == worker.output
     assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
     head = ask(server, "/metrics", "HEAD")
     assert (head.status_code, head.content) == (200, b"")
-    assert head.headers["Content-Length"] == str(len(worker.text))
+    assert head.headers["Content-Length"] == str(len(worker.output))
 
 
 def test_nothing_else_is_answered(server: HealthServer) -> None:
@@ -74,11 +74,11 @@ def test_nothing_else_is_answered(server: HealthServer) -> None:
 
 
 def test_a_check_that_raises_is_answered_too(server: HealthServer, worker: Worker) -> None:
-    del Worker.text
+    del Worker.output
     try:
         assert ask(server, "/metrics").status_code == 500
     finally:
-        Worker.text = b"# HELP x\n"
+        Worker.output = b"# HELP x\n"
     assert ask(server, "/metrics").status_code == 200
 
 

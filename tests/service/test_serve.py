@@ -18,14 +18,14 @@ import yaml
 from harness.histories.oracle import check_converged
 from harness.processes.workers import (
     BATCH,
-    ENDLESS,
-    REACTS_WITHIN,
+    ENDLESS_CONDITION,
+    REACTION_TIMEOUT,
     Worker,
     Workers,
-    answered,
-    only,
-    settled,
-    under_way,
+    finished_requests,
+    open_requests,
+    prepare_world,
+    query_one,
     wait_until,
 )
 from harness.worlds.world import SYNC, World, create_audience, create_duckdb, people
@@ -36,18 +36,18 @@ HEADERS = "select kind, triggered_by, status from warehouse_sync.runs order by r
 
 @pytest.fixture
 def world(world: World) -> World:
-    return settled(world, schedule=DAILY)
+    return prepare_world(world, schedule=DAILY)
 
 
 @pytest.fixture
 def duckdb_world(duckdb_world: World) -> World:
     create_duckdb(duckdb_world.folder / "warehouse.duckdb")
-    return settled(duckdb_world, schedule=DAILY)
+    return prepare_world(duckdb_world, schedule=DAILY)
 
 
 @pytest.fixture
 def postgres_world(postgres_world: World) -> World:
-    return settled(postgres_world, schedule=DAILY)
+    return prepare_world(postgres_world, schedule=DAILY)
 
 
 def miss_a_tick(world: World) -> None:
@@ -71,8 +71,8 @@ def serving(workers: Workers, world: World, *words: str, **settings: float) -> W
 
 def ended(world: World, worker: Worker, text: str, times: int = 1) -> None:
     """Return when the worker has logged `text` so many times."""
-    wait_until(lambda: worker.text("err").count(text) >= times or not worker.running, f"the log says {text!r}")
-    assert worker.running, worker.text("err")
+    wait_until(lambda: worker.output("err").count(text) >= times or not worker.running, f"the log says {text!r}")
+    assert worker.running, worker.output("err")
 
 
 def serve_missed_tick(
@@ -87,7 +87,7 @@ def serve_missed_tick(
     world.fill(rows)
     miss_a_tick(world)
     world.sandbox.inject(f"slow:users:times=0:seconds={slow}")
-    sent = len(answered(world, "ADD"))
+    sent = len(finished_requests(world, "ADD"))
     return serving(workers, world), sent
 
 
@@ -96,13 +96,16 @@ def test_a_missed_tick_a_stop_during_its_delivery_and_the_pending_rest(workers: 
     without a new snapshot, and does not run the tick again."""
     rows = people(*range(400))
     worker, sent = serve_missed_tick(workers, world, rows, slow=0.4)
-    wait_until(lambda: len(answered(world, "ADD")) > sent and under_way(world, "users") == 2, "requests are in flight")
+    wait_until(
+        lambda: len(finished_requests(world, "ADD")) > sent and open_requests(world, "users") == 2,
+        "requests are in flight",
+    )
     worker.send(signal.SIGTERM)
     answer = worker.wait()
     assert (answer.code, answer.out) == (0, "")
     assert "Traceback" not in answer.err
-    assert under_way(world) == 0
-    holder, last_tick = only(world, "select lease_holder, last_tick from warehouse_sync.syncs")
+    assert open_requests(world) == 0
+    holder, last_tick = query_one(world, "select lease_holder, last_tick from warehouse_sync.syncs")
     assert holder is None
     midnight = datetime.combine(datetime.now().date(), datetime.min.time())
     assert last_tick == midnight
@@ -124,7 +127,7 @@ def test_a_worker_that_is_killed_in_a_tick(workers: Workers, postgres_world: Wor
     world = postgres_world
     rows = people(*range(400))
     worker, sent = serve_missed_tick(workers, world, rows, slow=0.4)
-    wait_until(lambda: len(answered(world, "ADD")) > sent, "the run delivers")
+    wait_until(lambda: len(finished_requests(world, "ADD")) > sent, "the run delivers")
     worker.send(signal.SIGKILL)
     worker.wait()
     world.sandbox.clear_faults()
@@ -143,8 +146,8 @@ def test_a_stop_during_the_query(workers: Workers, world: World) -> None:
     world.fill(people(*range(3)))
     run_once(world)
     miss_a_tick(world)
-    endless = ENDLESS[world.url.partition(":")[0].partition("+")[0]]
-    settled(world, model={"sql": f"select * from people where {endless}", "primary_key": "id"})
+    endless = ENDLESS_CONDITION[world.url.partition(":")[0].partition("+")[0]]
+    prepare_world(world, model={"sql": f"select * from people where {endless}", "primary_key": "id"})
     worker = serving(workers, world)
     ended(world, worker, "run started")
     time.sleep(0.3)
@@ -152,10 +155,10 @@ def test_a_stop_during_the_query(workers: Workers, world: World) -> None:
     worker.send(signal.SIGTERM)
     answer = worker.wait()
     assert answer.code == 0, answer.err
-    assert time.monotonic() - at < REACTS_WITHIN
+    assert time.monotonic() - at < REACTION_TIMEOUT
     assert "stopped by SIGTERM before anything was sent" in answer.err
     assert "error" not in answer.err
-    holder, last_tick = only(world, "select lease_holder, last_tick from warehouse_sync.syncs")
+    holder, last_tick = query_one(world, "select lease_holder, last_tick from warehouse_sync.syncs")
     assert holder is None
     assert last_tick < datetime.now() - timedelta(days=1)
 
@@ -164,12 +167,12 @@ def test_a_second_signal_ends_the_service_at_once(workers: Workers, postgres_wor
     """As it does for a run: 143."""
     world = postgres_world
     worker, sent = serve_missed_tick(workers, world, people(*range(400)), slow=2)
-    wait_until(lambda: under_way(world, "users") == 2, "the run delivers")
+    wait_until(lambda: open_requests(world, "users") == 2, "the run delivers")
     worker.send(signal.SIGTERM)
     ended(world, worker, "waiting for the active runs")
     worker.send(signal.SIGTERM)
     assert worker.wait().code == 143
-    assert len(answered(world, "ADD")) == sent
+    assert len(finished_requests(world, "ADD")) == sent
 
 
 def test_a_configuration_that_changes(workers: Workers, postgres_world: World) -> None:
@@ -179,25 +182,25 @@ def test_a_configuration_that_changes(workers: Workers, postgres_world: World) -
     run_once(world)
     good = (world.folder / "config.yaml").read_text()
     worker = serving(workers, world)
-    wait_until(lambda: only(world, "select last_tick from warehouse_sync.syncs")[0] is not None, "it serves")
+    wait_until(lambda: query_one(world, "select last_tick from warehouse_sync.syncs")[0] is not None, "it serves")
     (world.folder / "config.yaml").write_text(good.replace("24h", "25h").replace("type: user", "type: robot"))
     worker.send(signal.SIGHUP)
     ended(world, worker, "is invalid")
-    (line,) = [line for line in worker.text("err").splitlines() if "is invalid" in line]
+    (line,) = [line for line in worker.output("err").splitlines() if "is invalid" in line]
     assert f"syncs.{SYNC}.schedule.every" in line
     assert f"syncs.{SYNC}.audience.type" in line
     miss_a_tick(world)
     (world.folder / "config.yaml").write_text(good.replace("24h", "12h"))
     worker.send(signal.SIGHUP)
     ended(world, worker, 'event="run ended"')
-    assert "is in force" in worker.text("err")
+    assert "is in force" in worker.output("err")
     worker.send(signal.SIGTERM)
     assert worker.wait().code == 0
 
 
 def test_a_configuration_that_is_wrong_from_the_start(workers: Workers, duckdb_world: World) -> None:
     """Nothing is served: exit code 2."""
-    settled(duckdb_world, schedule={"every": "1s"})
+    prepare_world(duckdb_world, schedule={"every": "1s"})
     answer = serving(workers, duckdb_world).wait()
     assert answer.code == 2
     assert "schedule.every" in answer.err
@@ -268,7 +271,7 @@ def test_a_duckdb_file_that_another_process_has_open(workers: Workers, duckdb_wo
     world.fill(rows)
     miss_a_tick(world)
     with world.connect():
-        worker = serving(workers, world, lock_patience=0.1, wait_first=0.5)
+        worker = serving(workers, world, lock_timeout=0.1, backoff_initial=0.5)
         ended(world, worker, "holds the file")
     ended(world, worker, 'event="run ended"')
     worker.send(signal.SIGTERM)

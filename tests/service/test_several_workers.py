@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from harness.processes.command import PATIENCE, for_harness
+from harness.processes.command import TIMEOUT, harness_environment
 from harness.processes.serving import SetClock
-from harness.processes.workers import LEASE, settled, wait_until
+from harness.processes.workers import LEASE, prepare_world, wait_until
 from harness.servers.postgres import Server
 from harness.worlds.world import World, create_audience, people, sandbox
 
@@ -53,7 +53,7 @@ class Service:
         words = [str(self.world.folder / "config.yaml"), str(self.clock.path)]
         with self._log(len(self.processes)).open("wb") as file:
             process = subprocess.Popen(
-                [sys.executable, "-m", "harness.processes.serving", *words], env=for_harness(), stderr=file
+                [sys.executable, "-m", "harness.processes.serving", *words], env=harness_environment(), stderr=file
             )
         self.processes.append(process)
 
@@ -92,7 +92,7 @@ class Service:
                     process.send_signal(signal.SIGCONT)
             return False
 
-        wait_until(caught, "a process is in a run", PATIENCE)
+        wait_until(caught, "a process is in a run", TIMEOUT)
         killed[0].kill()
         killed[0].wait()
 
@@ -100,7 +100,7 @@ class Service:
         """Stop all processes; return their exit codes in the order of their start."""
         for process in self.processes:
             process.send_signal(signal.SIGTERM)
-        return [process.wait(PATIENCE) for process in self.processes]
+        return [process.wait(TIMEOUT) for process in self.processes]
 
     def lines(self) -> list[list[Mapping[str, Any]]]:
         """Return what each process has logged."""
@@ -143,7 +143,7 @@ def test_three_workers_ten_syncs(postgres: Server, tmp_path: Path) -> None:
     Missed ticks are run once together, so the clock stays at most four minutes ahead of a tick that is not done.
     """
     with postgres.database() as url, sandbox() as running:
-        world = settled(World(url, running, tmp_path))
+        world = prepare_world(World(url, running, tmp_path))
         rows = people(*range(60))
         world.fill(rows)
         audiences = ten_syncs(world)
@@ -152,12 +152,12 @@ def test_three_workers_ten_syncs(postgres: Server, tmp_path: Path) -> None:
 
         def wait_for(minute: int) -> None:
             due = ticks(FIRST, minute)
-            wait_until(lambda: due <= service.done(), f"all ticks up to minute {minute} are done", PATIENCE)
+            wait_until(lambda: due <= service.done(), f"all ticks up to minute {minute} are done", TIMEOUT)
 
         try:
             for _ in range(3):
                 service.start()
-            wait_until(lambda: served(world) == len(SYNCS), "all syncs are served", PATIENCE)
+            wait_until(lambda: served(world) == len(SYNCS), "all syncs are served", TIMEOUT)
             for minute in range(FIRST, LAST):
                 service.reach(minute)
                 if minute == FIRST + 3:
@@ -166,7 +166,7 @@ def test_three_workers_ten_syncs(postgres: Server, tmp_path: Path) -> None:
                 wait_for(minute - 4)
             wait_for(LAST - 1)
             service.reach(LAST)
-            wait_until(lambda: bool(service.running()), "a run is under way", PATIENCE)
+            wait_until(lambda: bool(service.running()), "a run is under way", TIMEOUT)
         finally:
             codes = service.stop()
         assert sorted(codes) == [-signal.SIGKILL, 0, 0, 0]
@@ -182,4 +182,6 @@ def test_three_workers_ten_syncs(postgres: Server, tmp_path: Path) -> None:
         assert all(service.lines())
         assert all(holder is None for (holder,) in world.query("select lease_holder from warehouse_sync.syncs"))
         for audience in audiences.values():
-            assert {frozenset(member) for member in running.members(audience)} == world.expected(rows, "elements")
+            assert {frozenset(member) for member in running.members(audience)} == world.expected_members(
+                rows, "elements"
+            )

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sqlalchemy as sa
-from harness.processes.command import PATIENCE
+from harness.processes.command import TIMEOUT
 from harness.processes.workers import wait_until
 from harness.servers.postgres import Server
 from harness.worlds.lease_clock import LeaseClock
@@ -248,7 +248,7 @@ def test_a_heartbeat_outlives_a_lost_warehouse(
 
             patched.setattr(warehouse, "write", unavailable)
             clock.advance(warehouse.lease_seconds / 2)
-            assert asked.wait(PATIENCE)
+            assert asked.wait(TIMEOUT)
         expire(state)
         if taken_over:
             take(state)

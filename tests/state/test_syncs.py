@@ -20,7 +20,7 @@ from warehouse_sync.state.store import State, SyncKey
 from warehouse_sync.state.syncs import ScheduleState
 from warehouse_sync.warehouses.registry import make_warehouse
 
-pytestmark = pytest.mark.usefixtures("impatient")
+pytestmark = pytest.mark.usefixtures("short_timeouts")
 
 KEY = SyncKey(SYNC, "ads")
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -30,7 +30,7 @@ HOUR = timedelta(hours=1)
 @pytest.fixture
 def world(world: World) -> World:
     """The common world, whose audience exists and whose table holds three people."""
-    world.changes = {"audience": {"type": "user", "id": create_audience(world.sandbox)}}
+    world.sync_settings = {"audience": {"type": "user", "id": create_audience(world.sandbox)}}
     world.fill(people(*range(3)))
     return world
 
@@ -65,25 +65,25 @@ def test_a_tick_is_run_once(world: World) -> None:
 
 def test_which_runs_complete_their_tick(world: World) -> None:
     """A blocked or failed run does; one that could not reach the destination, or not get the lease, does not."""
-    world.changes["guard"] = {"min_members": 1}
+    world.sync_settings["guard"] = {"min_members": 1}
     run(world, NOON)
     world.fill([])
     assert run(world, NOON + HOUR).status is RunStatus.BLOCKED
     assert read_schedule_state(world).last_tick == NOON + HOUR
     world.fill([{"id": 1, "email": "person1@example.com"}])
-    world.changes["model"] = {"sql": "select * from people where 1 / (id - 1) > 0", "primary_key": "id"}
+    world.sync_settings["model"] = {"sql": "select * from people where 1 / (id - 1) > 0", "primary_key": "id"}
     if world.url.startswith("postgres"):  # DuckDB divides by zero without a word.
         with pytest.raises(QueryFailed):
             run(world, NOON + 2 * HOUR)
         assert read_schedule_state(world).last_tick == NOON + 2 * HOUR
-    del world.changes["model"]
-    world.changes["audience"] = {"type": "user", "name": "Created again"}
+    del world.sync_settings["model"]
+    world.sync_settings["audience"] = {"type": "user", "name": "Created again"}
     world.sandbox.inject(Fault("503", on="create", times=0))
     with pytest.raises(DestinationUnavailable):
         run(world, NOON + 3 * HOUR)
     assert read_schedule_state(world).last_tick != NOON + 3 * HOUR
     world.sandbox.clear_faults()
-    world.changes["identifiers"] = {"sha256_email": "nowhere"}
+    world.sync_settings["identifiers"] = {"sha256_email": "nowhere"}
     with suppress(WarehouseSyncError):
         run(world, NOON + 3 * HOUR)
     assert read_schedule_state(world).last_tick != NOON + 3 * HOUR

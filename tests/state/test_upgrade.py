@@ -8,7 +8,7 @@ from harness.worlds.world import World
 
 from warehouse_sync.operations import OperationCounts
 
-pytestmark = pytest.mark.usefixtures("impatient")
+pytestmark = pytest.mark.usefixtures("short_timeouts")
 
 ANN = {"id": 1, "email": "ann@example.com", "device": None, "first_name": "Ann"}
 BOB = {"id": 2, "email": "bob@example.com", "device": None, "first_name": "Bob"}
@@ -20,7 +20,7 @@ def old(world: World) -> World:
     """A sync with the state that release 0.3 leaves: no row hashes, no recipe."""
     if world.url.startswith("snowflake"):
         pytest.skip("no release has had row hashes there")
-    world.begin_anew()
+    world.reset()
     world.fill([ANN, BOB])
     world.run()
     with world.connect() as connection:

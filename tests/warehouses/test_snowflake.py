@@ -15,7 +15,7 @@ from alembic import command
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from harness.servers.snowflake import SnowflakeServer
-from harness.servers.snowflake_server import STRANGER
+from harness.servers.snowflake_server import REFUSED_USER
 from harness.worlds.world import World, sandbox
 
 from warehouse_sync.config.loader import load_config
@@ -29,7 +29,7 @@ from warehouse_sync.warehouses.registry import make_warehouse
 from warehouse_sync.warehouses.snowflake.warehouse import MIGRATION_LOCK_TABLE, Snowflake
 
 pytestmark = [
-    pytest.mark.usefixtures("impatient"),
+    pytest.mark.usefixtures("short_timeouts"),
     pytest.mark.parametrize("warehouse_url", ["snowflake"], indirect=True),
 ]
 
@@ -79,9 +79,9 @@ def test_a_key_signs_a_token(
     """Instead of a password a token goes out that the key has signed, for this account and user."""
     (tmp_path / "key.p8").write_text(pem(key, passphrase))
     world.url = without_password(world.url)
-    world.home["private_key"] = {"file": str(tmp_path / "key.p8")}
+    world.warehouse_settings["private_key"] = {"file": str(tmp_path / "key.p8")}
     if passphrase:
-        world.home["private_key_passphrase"] = passphrase
+        world.warehouse_settings["private_key_passphrase"] = passphrase
     sent = logged_in(world, snowflake)
     assert (sent["AUTHENTICATOR"], sent.get("PASSWORD")) == ("SNOWFLAKE_JWT", None)
     head, claims, signature = sent["TOKEN"].split(".")
@@ -94,7 +94,7 @@ def test_a_key_signs_a_token(
 def test_an_oauth_token_is_sent_as_it_is(world: World, snowflake: SnowflakeServer) -> None:
     """An access token goes out in place of a password."""
     world.url = without_password(world.url)
-    world.home["oauth_token"] = "token-of-the-provider"
+    world.warehouse_settings["oauth_token"] = "token-of-the-provider"
     sent = logged_in(world, snowflake)
     assert (sent["AUTHENTICATOR"], sent["TOKEN"]) == ("OAUTH", "token-of-the-provider")
     assert sent.get("PASSWORD") is None
@@ -110,7 +110,7 @@ def test_sessions_are_set_up_for_a_worker(world: World, snowflake: SnowflakeServ
 
 def test_a_refused_login_ends_before_anything_is_touched(world: World) -> None:
     """A wrong password is for the operator to correct: exit 2, with the place in the configuration and no secret."""
-    world.url = world.url.replace("worker:", f"{STRANGER}:")
+    world.url = world.url.replace("worker:", f"{REFUSED_USER}:")
     with pytest.raises(ConfigurationError, match=r"warehouses\.analytics\.url: cannot connect.*Incorrect username"):
         world.run()
 
@@ -151,14 +151,14 @@ def test_a_tag_is_quoted(warehouse: Snowflake, warehouse_url: str, snowflake: Sn
 def test_a_table_is_found_as_snowflake_spells_it(world: World, table: str) -> None:
     """Without quotes a name is upper case there; columns are found in any case."""
     world.fill(PEOPLE)
-    world.changes["model"] = {"table": table, "primary_key": "Id"}
+    world.sync_settings["model"] = {"table": table, "primary_key": "Id"}
     assert world.plan().members == 2
 
 
 def test_a_quoted_name_is_used_unchanged(world: World) -> None:
     """In quotes the case counts: there is no table of that name."""
     world.fill(PEOPLE)
-    world.changes["model"] = {"table": '"Other"."people"', "primary_key": "id"}
+    world.sync_settings["model"] = {"table": '"Other"."people"', "primary_key": "id"}
     with pytest.raises(ConfigurationError, match=r"syncs\.people\.model"):
         world.plan()
 
@@ -385,7 +385,7 @@ def test_all_problems_of_a_login_are_reported_at_once(world: World, key: rsa.RSA
         ({"schema": "my schema"}, "schema", "letters, digits and _"),
     ]
     for home, path, message in [*cases, *alone]:
-        world.home = dict(home)
+        world.warehouse_settings = dict(home)
         with pytest.raises(ConfigurationError) as failure:
             _ = world.config
         assert any(
@@ -405,8 +405,8 @@ def test_variant_and_array_columns_are_lists(companies: World) -> None:
     """Lists come as ARRAY, VARIANT, JSON text or text with commas, and are sent alike."""
     companies.fill([{"id": n, "name": f"Company {n}", "domain": f"c{n}.example.com"} for n in (1, 2, 3, 4)])
     lists = "case id when 1 then to_variant(['Oil, Gas', ' Banks ']) when 2 then parse_json('[\"Oil\"]') end"
-    companies.changes["model"] = {"sql": f"select *, {lists} as sectors from people", "primary_key": "id"}
-    companies.changes["fields"] = {"industries": "sectors"}
+    companies.sync_settings["model"] = {"sql": f"select *, {lists} as sectors from people", "primary_key": "id"}
+    companies.sync_settings["fields"] = {"industries": "sectors"}
     assert companies.run().status is RunStatus.SUCCEEDED
     rows = companies.query("select industries from warehouse_sync.snapshot_people_1 order by primary_key")
     found = [None if text is None else json.loads(text) for text in (row[0] for row in rows)]

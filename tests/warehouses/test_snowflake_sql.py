@@ -26,7 +26,7 @@ LONG = 60
 """Characters of a constant that is shown as it is; of a longer one, such as the table of all letters, a digest is."""
 
 pytestmark = [
-    pytest.mark.usefixtures("impatient"),
+    pytest.mark.usefixtures("short_timeouts"),
     pytest.mark.parametrize("warehouse_url", ["snowflake"], indirect=True),
 ]
 

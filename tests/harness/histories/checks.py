@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
-from harness.processes.kill_points import Upset
+from harness.processes.kill_points import WorkerFault
 from harness.servers.observed_sandbox import Delivery, Element
 from harness.worlds.world import READINGS, Member, Row, World, member_of
 
@@ -153,7 +153,7 @@ def check_books(state: State) -> None:
         assert lines == list(range(1, (ended if run["promoted_at"] else 0) + 1)), f"the log of run {number}"
 
 
-def check_lease(before: State, after: State, code: int, upset: Upset | None) -> None:
+def check_lease(before: State, after: State, code: int, upset: WorkerFault | None) -> None:
     """A worker that comes to its end by itself gives the lease back, unless the warehouse could not be told."""
     broken = upset is not None and upset.act in ("break", "outage")
     assert code not in (0, 3, 4) or broken or after.lease_holder in (None, before.lease_holder), "the lease is kept"
@@ -182,7 +182,7 @@ def check_held(world: World, state: State) -> None:
     rejected = state.rejected()
     members = {identifiers for identifiers, _, _ in state.snapshots[state.promoted_run]}
     for reading in (*READINGS, "persons"):
-        held = world.holds(reading)
+        held = world.actual_members(reading)
         wanted, certain = _spread(members, reading), _spread(members - rejected, reading)
         assert held <= wanted, f"{reading}: {len(held - wanted)} too many"
         assert certain <= held, f"{reading}: {len(certain - held)} missing"

@@ -20,7 +20,16 @@ from harness.histories.injection import Seams
 from harness.histories.people import hashed
 from harness.histories.request_checks import Witness
 from harness.servers.in_process_http import in_process_sandbox
-from harness.worlds.world import Member, Row, World, create_audience, make_impatient, member_of, sandbox, send
+from harness.worlds.world import (
+    Member,
+    Row,
+    World,
+    create_audience,
+    member_of,
+    post_to_sandbox,
+    sandbox,
+    shorten_timeouts,
+)
 
 from warehouse_sync.config.loader import Config
 from warehouse_sync.destinations.linkedin import tokens
@@ -62,7 +71,7 @@ class HistoryWorld(World):
 
     @property
     def config(self) -> Config:
-        written = repr(self.written)
+        written = repr(self.raw_config)
         if written not in self.configurations:
             self.configurations[written] = super().config
         return self.configurations[written]
@@ -93,14 +102,14 @@ class HistoryWorld(World):
 
     def mapped(self, rows: Sequence[Row]) -> list[Row]:
         """The rows as the mapping lets them be seen."""
-        identifiers: Mapping[str, str] = self.written["syncs"]["people"]["identifiers"]
-        fields: Mapping[str, str] = self.written["syncs"]["people"]["fields"]
+        identifiers: Mapping[str, str] = self.raw_config["syncs"]["people"]["identifiers"]
+        fields: Mapping[str, str] = self.raw_config["syncs"]["people"]["fields"]
         seen = {"id", *({"email"} if "sha256_email" in identifiers else ()), *fields.values()}
         seen |= {"device"} if "google_aid" in identifiers else set()
         return [{name: value for name, value in row.items() if name in seen} for row in rows]
 
     @property
-    def segment(self) -> int:
+    def audience_id(self) -> int:
         """The audience that the sync keeps. Fails when the worker has made a second one."""
         if self.chosen is not None:
             return self.chosen
@@ -108,9 +117,9 @@ class HistoryWorld(World):
         assert len(ours) == 1, f"{len(ours)} audiences of our own"
         return int(ours[0]["id"])
 
-    def holds(self, reading: str) -> set[Member]:
-        held = super().holds(reading)
-        theirs = self.foreign.get(self.segment, set())
+    def actual_members(self, reading: str) -> set[Member]:
+        held = super().actual_members(reading)
+        theirs = self.foreign.get(self.audience_id, set())
         assert theirs <= held, "somebody whom the audience held before us is gone"
         return held - theirs
 
@@ -121,12 +130,16 @@ class HistoryWorld(World):
     def authorise_again(self) -> None:
         """The operator has a refresh token that works."""
         book, now = self.sandbox._state.tokens, self.sandbox._state.now()
-        held = str(self.account.get("refresh_token", self.sandbox.settings.refresh_token))
+        held = str(self.destination_settings.get("refresh_token", self.sandbox.settings.refresh_token))
         token = book.find(held)
         if token is None or token.status(now) != "active":
-            self.account["refresh_token"] = f"sandbox-refresh-{len(book._refresh)}"
+            self.destination_settings["refresh_token"] = f"sandbox-refresh-{len(book._refresh)}"
             book._issue(
-                book._refresh, self.account["refresh_token"], now, 0.0, self.sandbox.settings.refresh_token_life
+                book._refresh,
+                self.destination_settings["refresh_token"],
+                now,
+                0.0,
+                self.sandbox.settings.refresh_token_life,
             )
 
     def another_audience(self) -> int:
@@ -135,7 +148,7 @@ class HistoryWorld(World):
             segment = create_audience(self.sandbox)
             stranger = hashed("stranger@example.com")
             elements = [{"action": "ADD", "userIds": [{"idType": "SHA256_EMAIL", "idValue": stranger}]}]
-            send(self.sandbox, f"{segment}/users", {"elements": elements}, "BATCH_CREATE")
+            post_to_sandbox(self.sandbox, f"{segment}/users", {"elements": elements}, "BATCH_CREATE")
             self.foreign[segment] = {frozenset([("SHA256_EMAIL", str(stranger))])}
         return next(iter(self.foreign))
 
@@ -168,14 +181,14 @@ class Bench:
                 self.url,
                 running,
                 self.folder,
-                account={"requests_per_minute": 10**6},
+                destination_settings={"requests_per_minute": 10**6},
                 engine=self.engine,
                 configurations=self.configurations if self.near else {},
             )
             if self.near and self.begun % ANEW_AFTER:
                 self._empty(world)
             else:
-                world.begin_anew()
+                world.reset()
             self.begun += 1
             self.witness.begin_anew()
             yield world
@@ -201,7 +214,7 @@ def bench(url: str, folder: Path, *, near: bool, groups: int) -> Iterator[Bench]
     """A bench at the warehouse `url`."""
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
-        make_impatient(patch, **(NEAR if near else FAR))
+        shorten_timeouts(patch, **(NEAR if near else FAR))
         engine = stack.enter_context(swift(patch, url)) if near else None
         if near:
             # Each run brings a new token; hiding them all from logs that nobody writes is what most time went into.

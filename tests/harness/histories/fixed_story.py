@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle, pairwise
 
 from harness.histories.random_histories import DEVICES, EMAILS, History, Row, Step
-from harness.processes.kill_points import KINDS, SIDES, Upset
+from harness.processes.kill_points import KINDS, SIDES, WorkerFault
 
 CHAIN = 8
 """Points of the later syncs that share a world: each takes up where the run behind the one before has ended."""
@@ -42,27 +42,27 @@ def dry_runs() -> History:
     return History("dry runs", steps)
 
 
-def points(passed: Mapping[str, int], *, remote: bool) -> list[Upset]:
+def points(passed: Mapping[str, int], *, remote: bool) -> list[WorkerFault]:
     """Every point of a run that passed so many, and what can happen there; `remote`: also a lost answer to a COMMIT."""
     found = []
     for kind in KINDS:
         for number in range(1, passed.get(kind, 0) + 1):
-            found += [Upset(kind, side, number, "kill") for side in SIDES]
-            found.append(Upset(kind, "before", number, "terminate"))
+            found += [WorkerFault(kind, side, number, "kill") for side in SIDES]
+            found.append(WorkerFault(kind, "before", number, "terminate"))
             if kind in ("statement", "commit"):
-                found.append(Upset(kind, "before", number, "break"))
+                found.append(WorkerFault(kind, "before", number, "break"))
             if kind == "commit" and remote:
-                found.append(Upset(kind, "after", number, "break"))
+                found.append(WorkerFault(kind, "after", number, "break"))
     return found
 
 
-def first_syncs(upsets: Sequence[Upset]) -> Iterator[History]:
+def first_syncs(upsets: Sequence[WorkerFault]) -> Iterator[History]:
     """The first sync meets one upset each time."""
     for upset in upsets:
         yield History(f"{FIRST}: {upset}", (Step(ONE, ("run",), upset=upset, often=True),))
 
 
-def later_syncs(upsets: Sequence[Upset]) -> Iterator[History]:
+def later_syncs(upsets: Sequence[WorkerFault]) -> Iterator[History]:
     """A sync of changes meets each upset, and a calm one follows; several to a history."""
     for start in range(0, len(upsets), CHAIN):
         part = upsets[start : start + CHAIN]
@@ -73,7 +73,7 @@ def later_syncs(upsets: Sequence[Upset]) -> Iterator[History]:
         yield History(f"{LATER}: {'; '.join(map(str, part))}", tuple(steps))
 
 
-def spread(upsets: Sequence[Upset], count: int) -> list[Upset]:
+def spread(upsets: Sequence[WorkerFault], count: int) -> list[WorkerFault]:
     """So many of them, the same each time, one from each of `count` equal parts; all when there are no more.
 
     Whatever can happen at all is among them, as far as there is room.
@@ -89,6 +89,6 @@ def spread(upsets: Sequence[Upset], count: int) -> list[Upset]:
 def told(name: str) -> History:
     """The history that has this name."""
     which, _, upsets = name.partition(": ")
-    parsed = [Upset.parse(text) for text in upsets.split("; ")]
+    parsed = [WorkerFault.parse(text) for text in upsets.split("; ")]
     (history,) = (first_syncs if which == FIRST else later_syncs)(parsed)
     return history

@@ -97,8 +97,8 @@ class History(RuleBasedStateMachine):
             "refresh_kills_old_tokens": refresh_kills,
         }
         self.world: HistoryWorld = self.stack.enter_context(self.bench.world(**settings))
-        self.world.account["max_in_flight"] = in_flight
-        self.world.changes["guard"] = LENIENT
+        self.world.destination_settings["max_in_flight"] = in_flight
+        self.world.sync_settings["guard"] = LENIENT
         self.world.another_audience()
         self.world.fill([])
         self.begun = True
@@ -123,7 +123,7 @@ class History(RuleBasedStateMachine):
         world = self.world
         world.sandbox.clear_faults()
         world.authorise_again()
-        world.changes["guard"] = LENIENT
+        world.sync_settings["guard"] = LENIENT
         self._expire_leases()
         report = self._must("run")
         if report.dead:
@@ -133,7 +133,7 @@ class History(RuleBasedStateMachine):
             report = self._must("full")
         rows = world.mapped(self.people.rows)
         check_converged(world, rows)
-        check_fields(world, rows, world.written["syncs"]["people"]["fields"])
+        check_fields(world, rows, world.raw_config["syncs"]["people"]["fields"])
 
     def _must(self, wish: str) -> RunReport:
         report = self._perform(wish)
@@ -182,7 +182,7 @@ class History(RuleBasedStateMachine):
             check_nobody_surplus(self.world, rows, refused_members(self.world))
         else:
             self.world.check(rows)
-            check_fields(self.world, rows, self.world.written["syncs"]["people"]["fields"])
+            check_fields(self.world, rows, self.world.raw_config["syncs"]["people"]["fields"])
 
     def _change(self, codes: bytes | None) -> None:
         if codes is not None:

@@ -112,7 +112,7 @@ class Histories(History):
 
     @step(edit=st.sampled_from(sorted(EDITS)))
     def edit_the_sync(self, edit: str) -> None:
-        self.world.changes.update(EDITS[edit])
+        self.world.sync_settings.update(EDITS[edit])
 
     @step(name=st.sampled_from(["ads", "adverts"]))
     def rename_the_destination(self, name: str) -> None:
@@ -123,7 +123,7 @@ class Histories(History):
         world = self.world
         world.chosen = None if ours else world.another_audience()
         named = {"name": "People"} if world.chosen is None else {"id": world.chosen}
-        world.changes["audience"] = {"type": "user", **named}
+        world.sync_settings["audience"] = {"type": "user", **named}
 
     @step(refresh=st.booleans())
     def tokens_are_revoked(self, refresh: bool) -> None:
@@ -148,9 +148,9 @@ class Histories(History):
     @step(data=st.data())
     def run_against_the_guard(self, data: st.DataObject) -> None:
         self._change(data.draw(self.codes))
-        self.world.changes["guard"] = {"max_removed_percent": 5, "min_members": 2, "ignore_below": 0}
+        self.world.sync_settings["guard"] = {"max_removed_percent": 5, "min_members": 2, "ignore_below": 0}
         self._perform("run")
-        self.world.changes["guard"] = LENIENT
+        self.world.sync_settings["guard"] = LENIENT
 
     @step()
     def half_a_day_goes_by(self) -> None:

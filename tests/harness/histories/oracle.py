@@ -18,7 +18,7 @@ def check_converged(world: World, rows: Sequence[Row]) -> None:
     # What waits for an audience that the sync has left waits until it comes back.
     waiting = world.query(
         "select q.seq from warehouse_sync.retry_queue q join warehouse_sync.runs r on r.run_id = q.run_id "
-        f"where r.audience_id = '{world.segment}'"
+        f"where r.audience_id = '{world.audience_id}'"
     )
     assert waiting == []
     check_log(world)
@@ -62,7 +62,9 @@ def check_fields(world: World, rows: Sequence[Row], columns: Iterable[str]) -> N
         if row is not speaking[0] and row["id"] == speaking[0]["id"]:
             speaking.append(row)
     held = {
-        reading: {frozenset(key): dict(fields) for key, fields in world.sandbox.members(world.segment, reading).items()}
+        reading: {
+            frozenset(key): dict(fields) for key, fields in world.sandbox.members(world.audience_id, reading).items()
+        }
         for reading in ("elements", "persons")
     }
     names = [column for column in ("first_name", "country") if column in columns]
@@ -82,7 +84,7 @@ def on_the_wire(row: Row, columns: Iterable[str]) -> dict[str, str]:
 def check_nobody_surplus(world: World, rows: Sequence[Row], refused: set[Member]) -> None:
     """The audience holds nobody but the query's members, and all of them but those whose ADD was refused for good."""
     for reading in READINGS:
-        held, expected = world.holds(reading), world.expected(rows, reading)
+        held, expected = world.actual_members(reading), world.expected_members(rows, reading)
         excused = refused if reading == "elements" else {frozenset([each]) for member in refused for each in member}
         assert held - expected == set(), f"surplus under {reading}"
         assert expected - held <= excused, f"missing under {reading}"

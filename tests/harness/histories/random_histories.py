@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.processes.kill_points import Upset
+from harness.processes.kill_points import WorkerFault
 
 EMAILS = tuple(f"{letter}@example.com" for letter in "abcdef")
 DEVICES = tuple(f"0000000{n}-aaaa-4aaa-8aaa-aaaaaaaaaaaa" for n in range(1, 4))
@@ -42,7 +42,7 @@ class Step:
     rows: tuple[Row, ...] | None
     words: tuple[str, ...]
     faults: tuple[str, ...] = ()
-    upset: Upset | None = None
+    upset: WorkerFault | None = None
     audience: str = ""
     guarded: bool = False
     often: bool = False
@@ -118,17 +118,17 @@ def _step(dice: random.Random, rows: tuple[Row, ...] | None, *, overlapping: boo
     )
 
 
-def _upset(dice: random.Random) -> Upset:
+def _upset(dice: random.Random) -> WorkerFault:
     kind = dice.choice(["statement"] * 5 + ["commit"] * 3 + ["request"] * 3 + ["record"] * 2 + ["moment"] * 2)
     if kind == "moment":
         act = dice.choice(["kill"] * 6 + ["terminate", "interrupt"])
-        return Upset("moment", "", dice.randint(30, 700), act)
+        return WorkerFault("moment", "", dice.randint(30, 700), act)
     side = dice.choice(["before", "after"])
     acts = ["kill"] * 10 + ["terminate", "terminate twice", "interrupt"]
     if kind == "commit" or (kind == "statement" and side == "before"):
         acts += ["break"] * 4 + ["outage"] * (2 if side == "before" else 0)
     most = {"statement": 110, "commit": 30, "request": 14, "record": 8}[kind]
-    return Upset(kind, side, dice.randint(1, most), dice.choice(acts))
+    return WorkerFault(kind, side, dice.randint(1, most), dice.choice(acts))
 
 
 def _fault(dice: random.Random) -> str:

@@ -21,8 +21,8 @@ import duckdb
 from harness.histories import fixed_story as story
 from harness.histories.random_histories import History, make_history
 from harness.histories.trial import Tally, Trial
-from harness.processes.forked import Workers
-from harness.processes.kill_points import Upset
+from harness.processes.fork_server import ForkServer
+from harness.processes.kill_points import WorkerFault
 from harness.servers.postgres import postgres_server
 
 WAREHOUSES = ("duckdb", "postgres")
@@ -40,7 +40,7 @@ class Rack:
     url: of a PostgreSQL database of the rack's own; None: each history has a DuckDB file.
     """
 
-    def __init__(self, url: str | None, workers: Workers, tally: Tally) -> None:
+    def __init__(self, url: str | None, workers: ForkServer, tally: Tally) -> None:
         self.url = url
         self.workers = workers
         self.tally = tally
@@ -81,13 +81,13 @@ class Rack:
         """The story with an upset at so many of its points, half of them in the first sync; None: at all."""
         first, *_, later = self.put(story.dry_runs()).counts
         for passed, histories in ((first, story.first_syncs), (later, story.later_syncs)):
-            upsets: list[Upset] = story.points(passed, remote=self.url is not None)
+            upsets: list[WorkerFault] = story.points(passed, remote=self.url is not None)
             chosen = upsets if points is None else story.spread(upsets, points // 2)
             yield from histories(chosen)
 
 
 @contextmanager
-def rack(warehouse: str, workers: Workers, tally: Tally) -> Iterator[Rack]:
+def rack(warehouse: str, workers: ForkServer, tally: Tally) -> Iterator[Rack]:
     """A rack on this kind of warehouse, with a PostgreSQL for the time of the block where need be."""
     if warehouse == "duckdb":
         yield Rack(None, workers, tally)
@@ -165,7 +165,7 @@ def main() -> int:
 
 def _performed(given: argparse.Namespace, progress: Progress) -> Iterator[None]:
     """One history after the other, on one warehouse after the other."""
-    with Workers() as workers:
+    with ForkServer() as workers:
         for warehouse in given.warehouse or WAREHOUSES:
             with rack(warehouse, workers, progress.tally) as on:
                 for history in _wanted(given, on):

@@ -17,9 +17,9 @@ from harness.histories import checks as judging
 from harness.histories.checks import NOTHING, State
 from harness.histories.oracle import check_converged, check_fields
 from harness.histories.random_histories import History, Step
-from harness.processes.command import PATIENCE
-from harness.processes.forked import Order, Worker, Workers
-from harness.processes.kill_points import Upset
+from harness.processes.command import TIMEOUT
+from harness.processes.fork_server import ForkedWorker, ForkServer, WorkerCommand
+from harness.processes.kill_points import WorkerFault
 from harness.servers.observed_sandbox import ACCOUNT, ObservedSandbox, observed_sandbox
 from harness.worlds.world import SYNC, World
 
@@ -44,7 +44,7 @@ class Tally:
     codes: Counter[int] = field(default_factory=Counter)
     missed: int = 0
 
-    def struck(self, upset: Upset) -> None:
+    def struck(self, upset: WorkerFault) -> None:
         """An upset has come about."""
         book = {"kill": self.kills, "break": self.breaks, "outage": self.breaks}.get(upset.act, self.signals)
         book[f"{upset.side} {upset.kind}".strip()] += 1
@@ -53,7 +53,7 @@ class Tally:
 class Trial:
     """The world of one history: `perform()` goes through it and raises AssertionError where a promise is broken."""
 
-    def __init__(self, history: History, url: str, folder: Path, workers: Workers, tally: Tally) -> None:
+    def __init__(self, history: History, url: str, folder: Path, workers: ForkServer, tally: Tally) -> None:
         self.history = history
         self.url = url
         self.folder = folder
@@ -70,9 +70,9 @@ class Trial:
         """All steps, then calm runs; everything is judged after each of them."""
         with observed_sandbox(**self.history.sandbox) as sandbox:
             self.sandbox: ObservedSandbox = sandbox
-            self.world = World(self.url, sandbox, self.folder, changes={"guard": OPEN_GUARD, **self.history.sync})
-            self.world.account = dict(self.history.account)
-            self.world.begin_anew()
+            self.world = World(self.url, sandbox, self.folder, sync_settings={"guard": OPEN_GUARD, **self.history.sync})
+            self.world.destination_settings = dict(self.history.account)
+            self.world.reset()
             self.world.fill(())
             try:
                 for step in self.history.steps:
@@ -115,7 +115,7 @@ class Trial:
         if self.state.rejected():
             assert self._calmly("run", "--full")["status"] == "succeeded"
         check_converged(self.world, self.rows)
-        check_fields(self.world, self.rows, self.world.written["syncs"][SYNC]["fields"])
+        check_fields(self.world, self.rows, self.world.raw_config["syncs"][SYNC]["fields"])
 
     def _calmly(self, *words: str) -> Mapping[str, Any]:
         seen = len(self.sandbox.deliveries)
@@ -131,24 +131,32 @@ class Trial:
         self,
         words: Sequence[str],
         *,
-        upset: Upset | None = None,
+        upset: WorkerFault | None = None,
         often: bool = False,
         guarded: bool = False,
         calm: bool = False,
-    ) -> Worker:
-        written = self.world.written
+    ) -> ForkedWorker:
+        written = self.world.raw_config
         written["warehouses"]["analytics"]["lease"] = LEASE
         if guarded:
             written["syncs"][SYNC]["guard"] = GUARD
         (self.folder / "config.yaml").write_text(yaml.safe_dump(written))
         self._number += 1
         name = f"{self._number:02}"
-        order = Order((*words, "--json"), str(self.folder), name, self.url, upset, often=often, calm=calm)
+        order = WorkerCommand(
+            (*words, "--json"),
+            str(self.folder),
+            name,
+            self.url,
+            upset,
+            record_every_batch=often,
+            long_read_timeout=calm,
+        )
         self.tally.runs += 1
         return self.workers.start(order)
 
-    def _awaited(self, worker: Worker) -> int:
-        upset = worker.order.upset
+    def _awaited(self, worker: ForkedWorker) -> int:
+        upset = worker.command.fault
         if upset and upset.kind == "moment":
             time.sleep(upset.number / 1000)
             number = {"kill": signal.SIGKILL, "interrupt": signal.SIGINT}.get(upset.act, signal.SIGTERM)
@@ -158,8 +166,8 @@ class Trial:
         self._check_code(worker, code)
         return code
 
-    def _check_code(self, worker: Worker, code: int) -> None:
-        upset, struck = worker.order.upset, worker.struck is not None
+    def _check_code(self, worker: ForkedWorker, code: int) -> None:
+        upset, struck = worker.command.fault, worker.injected_fault is not None
         allowed = {0, 1, 2, 3, 4}
         if upset and upset.kind == "moment":
             struck = code == -signal.SIGKILL or upset.act != "kill"
@@ -186,17 +194,17 @@ class Trial:
             if self._after.installed:
                 connection.execute(sa.text("update warehouse_sync.syncs set lease_expires_at = timestamp '2020-01-01'"))
 
-    def _judge(self, worker: Worker, code: int, seen: int, *, alone: bool = True) -> Mapping[str, Any] | None:
+    def _judge(self, worker: ForkedWorker, code: int, seen: int, *, alone: bool = True) -> Mapping[str, Any] | None:
         before, after = self.state, self._after
         report = judging.check_output(worker.out, worker.err, code, self.sandbox.tokens)
         judging.check_runs(before, after, report, alone=alone)
         judging.check_sending(before, after, self.sandbox.deliveries[seen:], code if alone else 0)
         judging.check_books(after)
-        judging.check_lease(before, after, code if alone else 1, worker.order.upset)
+        judging.check_lease(before, after, code if alone else 1, worker.command.fault)
         assert self.sandbox.violations() == []
         if report and report["status"] == "succeeded" and alone:
             judging.check_held(self.world, after)
-            if worker.order.words[0] == "run":
+            if worker.command.arguments[0] == "run":
                 judging.check_snapshot(after, self.rows)
         self.state = after
         return report
@@ -225,7 +233,7 @@ def _wait_for_backends(url: str) -> None:
         "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() "
         "and application_name = 'warehouse-sync'"
     )
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     # Within a transaction the view would show the same for ever.
     with sa.create_engine(url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT").connect() as connection:
         while connection.scalar(others):

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 PROGRAM = (sys.executable, "-m", "warehouse_sync")
-PATIENCE = 300.0
+TIMEOUT = 300.0
 """Seconds after which a command or a wait counts as hung; long, so that no verdict depends on the machine's speed."""
 
 
 @dataclass(frozen=True)
-class Answer:
+class CommandResult:
     """What a command left behind. On a terminal `out` holds both outputs."""
 
     code: int
@@ -32,20 +32,20 @@ class Answer:
         return json.loads(self.out)
 
 
-def environment(folder: Path, **more: str) -> dict[str, str]:
+def environment(folder: Path, **variables: str) -> dict[str, str]:
     """A user's environment with the configuration in `folder`, free of the test runner's own settings."""
     kept = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS")}
-    return {**kept, "WAREHOUSE_SYNC_CONFIG": str(folder / "config.yaml"), "TERM": "xterm", **more}
+    return {**kept, "WAREHOUSE_SYNC_CONFIG": str(folder / "config.yaml"), "TERM": "xterm", **variables}
 
 
-def for_harness(**more: str) -> dict[str, str]:
+def harness_environment(**variables: str) -> dict[str, str]:
     """The environment of a process that runs a module of the harness."""
     tests = str(Path(__file__).parents[2])
     path = os.pathsep.join([tests, *filter(None, [os.environ.get("PYTHONPATH")])])
-    return {**os.environ, "PYTHONPATH": path, **more}
+    return {**os.environ, "PYTHONPATH": path, **variables}
 
 
-def call(folder: Path, *words: str, **more: str) -> Answer:
+def call(folder: Path, *words: str, **more: str) -> CommandResult:
     """Run `warehouse-sync` with these words, in `folder`, without a terminal."""
     done = subprocess.run(
         [*PROGRAM, *words],
@@ -53,13 +53,13 @@ def call(folder: Path, *words: str, **more: str) -> Answer:
         env=environment(folder, **more),
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         check=False,
     )
-    return Answer(done.returncode, done.stdout, done.stderr)
+    return CommandResult(done.returncode, done.stdout, done.stderr)
 
 
-def call_on_a_terminal(folder: Path, *words: str, **more: str) -> Answer:
+def call_on_a_terminal(folder: Path, *words: str, **more: str) -> CommandResult:
     """Run `warehouse-sync` with these words on a terminal of its own."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
@@ -73,10 +73,10 @@ def call_on_a_terminal(folder: Path, *words: str, **more: str) -> Answer:
     except OSError:
         pass  # Linux's way to say that the other end of a terminal was closed.
     os.close(ours)
-    return Answer(process.wait(PATIENCE), shown.decode(), "")
+    return CommandResult(process.wait(TIMEOUT), shown.decode(), "")
 
 
-def interrupt(folder: Path, *words: str, when: Callable[[], bool], number: int = signal.SIGINT) -> Answer:
+def interrupt(folder: Path, *words: str, when: Callable[[], bool], signal_number: int = signal.SIGINT) -> CommandResult:
     """Run `warehouse-sync` with these words and send it a signal as soon as `when` holds."""
     process = subprocess.Popen(
         [*PROGRAM, *words],
@@ -91,6 +91,6 @@ def interrupt(folder: Path, *words: str, when: Callable[[], bool], number: int =
             process.wait(0.02)
         except subprocess.TimeoutExpired:
             continue
-    process.send_signal(number)
-    out, err = process.communicate(timeout=PATIENCE)
-    return Answer(process.returncode, out, err)
+    process.send_signal(signal_number)
+    out, err = process.communicate(timeout=TIMEOUT)
+    return CommandResult(process.returncode, out, err)

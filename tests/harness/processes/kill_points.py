@@ -23,12 +23,12 @@ import sqlalchemy as sa
 KINDS = ("statement", "commit", "request", "record")
 SIDES = ("before", "after")
 ACTS = ("kill", "break", "outage", "terminate", "terminate twice", "interrupt")
-SECOND_SIGNAL_AFTER = 3
+POINTS_BETWEEN_SIGNALS = 3
 """Points that pass between the two signals of `terminate twice`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Upset:
+class WorkerFault:
     """What happens to a worker, and at which point of its run.
 
     kind      the n-th, counted from 1
@@ -65,41 +65,41 @@ class Upset:
         return cls(words[-2], words[-3], int(words[-1]), " ".join(words[:-3]))
 
 
-class Watch:
+class FaultInjector:
     """Counts the points of this process and does what the upset says. Thread-safe.
 
     mark: a file that is written when it strikes. counts: how many points of each kind were passed.
     """
 
-    def __init__(self, upset: Upset | None, mark: Path) -> None:
-        self.upset = upset
-        self.mark = mark
+    def __init__(self, upset: WorkerFault | None, mark: Path) -> None:
+        self.fault = upset
+        self.marker = mark
         self.counts: Counter[str] = Counter()
         self._lock = threading.Lock()
-        self._struck = False
-        self._until_second: int | None = None
+        self._has_fired = False
+        self._points_until_second_signal: int | None = None
 
-    def next(self, kind: str) -> int:
+    def count(self, kind: str) -> int:
         """The number of the point that is reached now."""
         with self._lock:
             self.counts[kind] += 1
             return self.counts[kind]
 
-    def passes(self, kind: str, side: str, number: int, cut: Callable[[], None] | None = None, what: str = "") -> None:
+    def reach(self, kind: str, side: str, number: int, cut: Callable[[], None] | None = None, what: str = "") -> None:
         """A point is reached. `cut` breaks the connection that reached it; it may raise the driver's error."""
-        upset = self.upset
+        upset = self.fault
         if upset is None:
             return
-        if self._until_second is not None:
+        if self._points_until_second_signal is not None:
             self._count_down()
-        goes_on = self._struck and upset.act == "outage" and side == "before" and cut is not None
+        goes_on = self._has_fired and upset.act == "outage" and side == "before" and cut is not None
         if (kind, side, number) != (upset.kind, upset.side, upset.number) and not goes_on:
             return
         if upset.act in ("break", "outage") and cut is None:
             return
-        if not self._struck:
-            self._struck = True
-            self.mark.write_text(json.dumps({**asdict(upset), "what": what}))
+        if not self._has_fired:
+            self._has_fired = True
+            self.marker.write_text(json.dumps({**asdict(upset), "what": what}))
         match upset.act:
             case "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -107,94 +107,94 @@ class Watch:
                 os.kill(os.getpid(), signal.SIGINT)
             case "terminate" | "terminate twice":
                 os.kill(os.getpid(), signal.SIGTERM)
-                self._until_second = SECOND_SIGNAL_AFTER if upset.act == "terminate twice" else None
+                self._points_until_second_signal = POINTS_BETWEEN_SIGNALS if upset.act == "terminate twice" else None
             case _:
                 assert cut is not None
                 cut()
 
     def _count_down(self) -> None:
         with self._lock:
-            if self._until_second is None:
+            if self._points_until_second_signal is None:
                 return
-            self._until_second -= 1
-            if self._until_second > 0:
+            self._points_until_second_signal -= 1
+            if self._points_until_second_signal > 0:
                 return
-            self._until_second = None
+            self._points_until_second_signal = None
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def arm(watch: Watch, url: str) -> None:
+def install_hooks(watch: FaultInjector, url: str) -> None:
     """This process passes its points to `watch` from now on. url: of its warehouse."""
-    cut = _cut_postgres if url.startswith("postgres") else _cut_duckdb
-    _watch_statements(watch, url, cut)
-    _watch_commits(watch, url, cut)
-    _watch_requests(watch)
-    _watch_records(watch)
+    cut = _break_postgres if url.startswith("postgres") else _break_duckdb
+    _hook_statements(watch, url, cut)
+    _hook_commits(watch, url, cut)
+    _hook_requests(watch)
+    _hook_records(watch)
 
 
-Cut = Callable[[str, Any, bool], None]
+BreakConnection = Callable[[str, Any, bool], None]
 
 
-def _watch_statements(watch: Watch, url: str, cut: Cut) -> None:
+def _hook_statements(watch: FaultInjector, url: str, cut: BreakConnection) -> None:
     own = threading.local()
 
     def before(connection: sa.Connection, _cursor: Any, statement: str, *_: Any) -> None:
-        own.number = watch.next("statement")
+        own.number = watch.count("statement")
         driver = connection.connection.dbapi_connection
-        watch.passes("statement", "before", own.number, lambda: cut(url, driver, False), statement[:200])
+        watch.reach("statement", "before", own.number, lambda: cut(url, driver, False), statement[:200])
 
     def after(_connection: sa.Connection, _cursor: Any, statement: str, *_: Any) -> None:
-        watch.passes("statement", "after", own.number, None, statement[:200])
+        watch.reach("statement", "after", own.number, None, statement[:200])
 
     sa.event.listen(sa.Engine, "before_cursor_execute", before)
     sa.event.listen(sa.Engine, "after_cursor_execute", after)
 
 
-def _watch_commits(watch: Watch, url: str, cut: Cut) -> None:
+def _hook_commits(watch: FaultInjector, url: str, cut: BreakConnection) -> None:
     dialect: Any = sa.make_url(url).get_dialect()
-    remote = cut is _cut_postgres
+    remote = cut is _break_postgres
     commit = dialect.do_commit
 
     def watched(self: Any, driver: Any) -> None:
-        number = watch.next("commit")
+        number = watch.count("commit")
         connection = getattr(driver, "dbapi_connection", driver)
-        watch.passes("commit", "before", number, lambda: cut(url, connection, False))
+        watch.reach("commit", "before", number, lambda: cut(url, connection, False))
         commit(self, driver)
-        watch.passes("commit", "after", number, (lambda: cut(url, connection, True)) if remote else None)
+        watch.reach("commit", "after", number, (lambda: cut(url, connection, True)) if remote else None)
 
     dialect.do_commit = watched
 
 
-def _watch_requests(watch: Watch) -> None:
+def _hook_requests(watch: FaultInjector) -> None:
     send: Any = requests.adapters.HTTPAdapter.send
 
     def watched(self: Any, request: Any, *arguments: Any, **more: Any) -> Any:
-        number = watch.next("request")
+        number = watch.count("request")
         what = f"{request.method} {request.path_url.partition('?')[0]}"
-        watch.passes("request", "before", number, None, what)
+        watch.reach("request", "before", number, None, what)
         try:
             return send(self, request, *arguments, **more)
         finally:
-            watch.passes("request", "after", number, None, what)
+            watch.reach("request", "after", number, None, what)
 
     requests.adapters.HTTPAdapter.send = watched  # type: ignore[method-assign]
 
 
-def _watch_records(watch: Watch) -> None:
+def _hook_records(watch: FaultInjector) -> None:
     from warehouse_sync.pipeline.recording import Recorder
 
     flush = Recorder.flush
 
     def watched(self: Recorder) -> None:
-        number = watch.next("record")
-        watch.passes("record", "before", number)
+        number = watch.count("record")
+        watch.reach("record", "before", number)
         flush(self)
-        watch.passes("record", "after", number)
+        watch.reach("record", "after", number)
 
     Recorder.flush = watched  # type: ignore[method-assign]
 
 
-def _cut_postgres(url: str, driver: Any, answer_only: bool) -> None:
+def _break_postgres(url: str, driver: Any, answer_only: bool) -> None:
     """The server ends the connection; what is tried on it next fails as it does in the field."""
     import psycopg
 
@@ -209,7 +209,7 @@ def _cut_postgres(url: str, driver: Any, answer_only: bool) -> None:
             time.sleep(0.002)
 
 
-def _cut_duckdb(_url: str, _driver: Any, _answer_only: bool) -> None:
+def _break_duckdb(_url: str, _driver: Any, _answer_only: bool) -> None:
     """An embedded database has no connection to lose; its disk can fail under it."""
     import duckdb
 

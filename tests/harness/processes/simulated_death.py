@@ -11,23 +11,23 @@ import pytest
 from warehouse_sync.run import steps
 from warehouse_sync.run.record import RunEnding
 
-STEPS: dict[str, Any] = {"finished": RunEnding}
+STEP_OWNERS: dict[str, Any] = {"finished": RunEnding}
 """Where a step is defined, if not in `steps`."""
 
 
-class Death(BaseException):
+class SimulatedDeath(BaseException):
     """The end of a worker; the product does not catch it."""
 
 
 def _die(*_: object) -> None:
-    raise Death
+    raise SimulatedDeath
 
 
 @contextmanager
 def dies_at(step: str) -> Iterator[None]:
     """Kill the worker in the block just before this step of its run."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(STEPS.get(step, steps), step, _die)
+        patch.setattr(STEP_OWNERS.get(step, steps), step, _die)
         patch.setattr(RunEnding, "failed", lambda *_: None)
-        with pytest.raises(Death):
+        with pytest.raises(SimulatedDeath):
             yield

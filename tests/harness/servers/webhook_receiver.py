@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 
-class Hooks:
+class WebhookReceiver:
     """Keeps every body by its path. `answers` are the statuses to come, then 200; 0 never answers in time.
 
     attempts: requests that arrived, the refused ones too.
@@ -19,16 +19,16 @@ class Hooks:
         hooks = self
         self.bodies: list[tuple[str, dict[str, Any]]] = []
         self.attempts: list[str] = []
-        self.answers: dict[str, list[int]] = {}
+        self.statuses: dict[str, list[int]] = {}
         self._lock = threading.Lock()
-        self._over = threading.Event()
+        self._closed = threading.Event()
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 status = hooks._answer(self.path, body)
                 if status == 0:
-                    hooks._over.wait(60)
+                    hooks._closed.wait(60)
                     return
                 self.send_response(status)
                 self.send_header("Content-Length", "0")
@@ -48,7 +48,7 @@ class Hooks:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._over.set()
+        self._closed.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -56,18 +56,18 @@ class Hooks:
         """The address of one hook."""
         return f"http://127.0.0.1:{self._server.server_address[1]}{path}"
 
-    def taken(self, path: str = "/hook") -> list[dict[str, Any]]:
+    def accepted(self, path: str = "/hook") -> list[dict[str, Any]]:
         """What was posted to a hook and answered with 200, in order."""
         return [body for where, body in self.bodies if where == path]
 
     def states(self, path: str = "/hook") -> list[tuple[str, str]]:
         """The previous and the new state of each of them."""
-        return [(body["previous_state"], body["state"]) for body in self.taken(path)]
+        return [(body["previous_state"], body["state"]) for body in self.accepted(path)]
 
     def _answer(self, path: str, body: dict[str, Any]) -> int:
         with self._lock:
             self.attempts.append(path)
-            due = self.answers.get(path)
+            due = self.statuses.get(path)
             status = due.pop(0) if due else 200
             if status == 200:
                 self.bodies.append((path, body))

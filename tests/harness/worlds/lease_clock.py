@@ -14,16 +14,16 @@ class LeaseClock:
     """Shows the real time plus what it was advanced by. Thread-safe for one caller of `advance`."""
 
     def __init__(self) -> None:
-        self._ahead = 0.0
+        self._offset = 0.0
 
     def advance(self, seconds: float) -> None:
         """Let so much time pass for all leases; the warehouse's own clock stays as it is."""
-        self._ahead += seconds
+        self._offset += seconds
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
         """Make leases read this clock until the patch is undone."""
         shifted = {
-            "monotonic": lambda: time.monotonic() + self._ahead,
-            "clock_gettime": lambda clock: time.clock_gettime(clock) + self._ahead,
+            "monotonic": lambda: time.monotonic() + self._offset,
+            "clock_gettime": lambda clock: time.clock_gettime(clock) + self._offset,
         }
         patch.setattr(lease, "time", SimpleNamespace(**{**vars(time), **shifted}))

@@ -28,7 +28,7 @@ from warehouse_sync.state.store import State, SyncKey
 from warehouse_sync.state.syncs import ScheduleState
 from warehouse_sync.warehouses.base import Warehouse
 
-PACE = Intervals(config_check=86400.0, sync_check=86400.0)
+INTERVALS = Intervals(config_check=86400.0, sync_check=86400.0)
 
 
 class VirtualClock(Clock):
@@ -43,17 +43,17 @@ class VirtualClock(Clock):
 
 
 @dataclass(frozen=True)
-class Ran:
+class RecordedRun:
     """A run that a stand-in has recorded: for which tick, by whom, when it began."""
 
     sync: str
     tick: datetime
     worker: int
-    began: datetime
+    started: datetime
 
 
 @dataclass
-class Shop:
+class SchedulerWorld:
     """A real state schema that stays open, and everything that was run against it.
 
     trouble: what happens in a run, by sync and tick; it may raise. takes: how long a run lasts.
@@ -62,15 +62,15 @@ class Shop:
     warehouse: Warehouse
     clock: VirtualClock
     folder: Path
-    ran: list[Ran] = field(default_factory=list)
+    runs: list[RecordedRun] = field(default_factory=list)
     reports: list[RunReport] = field(default_factory=list)
-    trouble: Callable[[str, datetime], None] = lambda _sync, _tick: None
-    takes: Callable[[str, datetime], timedelta] = lambda _sync, _tick: timedelta(seconds=20)
-    look_takes: timedelta = timedelta()
+    on_run: Callable[[str, datetime], None] = lambda _sync, _tick: None
+    run_duration: Callable[[str, datetime], timedelta] = lambda _sync, _tick: timedelta(seconds=20)
+    state_read_duration: timedelta = timedelta()
     outage: WarehouseSyncError | None = None
-    tidied: list[tuple[str, datetime]] = field(default_factory=list)
-    looks: int = 0
-    workers: int = 0
+    retention_calls: list[tuple[str, datetime]] = field(default_factory=list)
+    state_reads: int = 0
+    worker_count: int = 0
 
     def __post_init__(self) -> None:
         self.state = State(self.warehouse)
@@ -103,14 +103,14 @@ class Shop:
             )
         )
 
-    def worker(self, pace: Intervals = PACE) -> Scheduler:
+    def start_worker(self, intervals: Intervals = INTERVALS) -> Scheduler:
         """A scheduler of its own process, so to speak; it has begun."""
-        self.workers += 1
+        self.worker_count += 1
         scheduler = Scheduler(
             self.path,
             clock=self.clock,
-            intervals=pace,
-            tasks=StandIn(self, self.workers),
+            intervals=intervals,
+            tasks=RecordingTasks(self, self.worker_count),
             threads=DebugExecutor(),
             events=Events(self._listen),
         )
@@ -121,24 +121,24 @@ class Shop:
         if isinstance(event, RunReported):
             self.reports.append(event.report)
 
-    def go(self, until: datetime, *workers: Scheduler) -> None:
+    def run_until(self, until: datetime, *workers: Scheduler) -> None:
         """Time passes, and the workers do what they do; with none, nobody does."""
         while self.clock.time < until:
             following = min([until, *(worker.step() for worker in workers)])
             self.clock.time = max(self.clock.time, following)
 
-    def of(self, sync: str) -> list[datetime]:
+    def ticks_of(self, sync: str) -> list[datetime]:
         """The ticks that were run, in their order."""
-        return [ran.tick for ran in self.ran if ran.sync == sync]
+        return [ran.tick for ran in self.runs if ran.sync == sync]
 
     def last_tick(self, sync: str) -> datetime | None:
         return syncs.schedule_state(self.state, SyncKey(sync, "ads")).last_tick
 
 
-class StandIn(SyncTasks):
+class RecordingTasks(SyncTasks):
     """What is done to a sync, but for what is sent: the ticks are claimed in the real tables."""
 
-    def __init__(self, shop: Shop, worker: int) -> None:
+    def __init__(self, shop: SchedulerWorld, worker: int) -> None:
         self.shop = shop
         self.worker = worker
 
@@ -146,30 +146,30 @@ class StandIn(SyncTasks):
         return None
 
     def read_state(self, config: Config, name: str, tick: datetime | None) -> ScheduleState:
-        self.shop.looks += 1
+        self.shop.state_reads += 1
         if self.shop.outage is not None:
             raise self.shop.outage
         found = read_schedule_state(self.shop.state, SyncKey(name, "ads"), tick)
-        self.shop.clock.time += self.shop.look_takes
+        self.shop.clock.time += self.shop.state_read_duration
         return found
 
     def run(self, config: Config, name: str, tick: datetime, stop: CancelToken, events: Events) -> RunReport:
         shop = self.shop
-        ran = Ran(name, tick, self.worker, shop.clock.time)
-        shop.trouble(name, tick)
-        shop.ran.append(ran)
+        ran = RecordedRun(name, tick, self.worker, shop.clock.time)
+        shop.on_run(name, tick)
+        shop.runs.append(ran)
         with shop.warehouse.write("settle a tick") as connection:
             syncs.record_tick(shop.state, connection, SyncKey(name, "ads"), tick)
-        shop.clock.time += shop.takes(name, tick)
-        return RunReport(name, RunStatus.SUCCEEDED, run_id=len(shop.ran))
+        shop.clock.time += shop.run_duration(name, tick)
+        return RunReport(name, RunStatus.SUCCEEDED, run_id=len(shop.runs))
 
     def apply_retention(self, config: Config, name: str, stop: CancelToken) -> bool:
-        self.shop.tidied.append((name, self.shop.clock.time))
+        self.shop.retention_calls.append((name, self.shop.clock.time))
         return True
 
 
 @contextmanager
-def shop(url: str, folder: Path, time: str) -> Iterator[Shop]:
+def scheduler_world(url: str, folder: Path, time: str) -> Iterator[SchedulerWorld]:
     """A shop whose clock shows `time`, an ISO time in UTC."""
     from warehouse_sync.warehouses.duckdb.warehouse import DuckDB
     from warehouse_sync.warehouses.postgres.warehouse import PostgreSQL
@@ -178,6 +178,6 @@ def shop(url: str, folder: Path, time: str) -> Iterator[Shop]:
     warehouse = kind("analytics", url, "warehouse_sync", 60.0)
     warehouse.open()
     try:
-        yield Shop(warehouse, VirtualClock(datetime.fromisoformat(time).replace(tzinfo=UTC)), folder)
+        yield SchedulerWorld(warehouse, VirtualClock(datetime.fromisoformat(time).replace(tzinfo=UTC)), folder)
     finally:
         warehouse.close()

@@ -41,7 +41,7 @@ COLUMNS = {
     "user": ("id", "email", "device", "first_name", "country"),
     "company": ("id", "name", "domain", "city"),
 }
-WIRE = {
+IDENTIFIER_NAMES = {
     "email": "SHA256_EMAIL",
     "device": "GOOGLE_AID",
     "name": "companyName",
@@ -49,7 +49,7 @@ WIRE = {
 }
 
 
-IMPATIENT = {
+SHORT_TIMEOUTS = {
     "wait_after_create": 0.0,
     "new_audience_timeout": 2.0,
     "token_propagation": 0.05,
@@ -64,7 +64,7 @@ IMPATIENT = {
 """Settings of a LinkedIn destination that bears with little."""
 
 
-def make_impatient(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> None:
+def shorten_timeouts(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> None:
     """A worker that waits for nothing: LinkedIn's pauses are the contract's, not the test's subject.
 
     settings: what differs from IMPATIENT.
@@ -72,7 +72,7 @@ def make_impatient(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> None:
     whole = linkedin_settings.LinkedInSettings
 
     def quick(**given: Any) -> linkedin_settings.LinkedInSettings:
-        return replace(whole(**given), **{**IMPATIENT, **settings})
+        return replace(whole(**given), **{**SHORT_TIMEOUTS, **settings})
 
     monkeypatch.setattr(linkedin_settings, "LinkedInSettings", quick)
 
@@ -112,16 +112,16 @@ class World:
     sandbox: Sandbox
     folder: Path
     kind: str = "user"
-    changes: dict[str, Any] = field(default_factory=dict)
+    sync_settings: dict[str, Any] = field(default_factory=dict)
     """Keys of the sync that differ from the standard ones."""
-    account: dict[str, Any] = field(default_factory=dict)
+    destination_settings: dict[str, Any] = field(default_factory=dict)
     """Keys of the destination that differ from the standard ones."""
-    home: dict[str, Any] = field(default_factory=dict)
+    warehouse_settings: dict[str, Any] = field(default_factory=dict)
     """Keys of the warehouse that differ from the standard ones."""
     destination_name: str = "ads"
 
     @property
-    def written(self) -> dict[str, Any]:
+    def raw_config(self) -> dict[str, Any]:
         """The configuration as its file holds it."""
         mapping = USERS if self.kind == "user" else COMPANIES
         sync: dict[str, Any] = {
@@ -130,11 +130,11 @@ class World:
             "model": {"sql": "select * from people", "primary_key": "id"},
             "guard": {"max_removed_percent": 100, "min_members": 0},
             **mapping,
-            **self.changes,
+            **self.sync_settings,
         }
         return {
-            "warehouses": {"analytics": {"url": self.url, **self.home}},
-            "destinations": {self.destination_name: {**destination(self.sandbox), **self.account}},
+            "warehouses": {"analytics": {"url": self.url, **self.warehouse_settings}},
+            "destinations": {self.destination_name: {**destination_config(self.sandbox), **self.destination_settings}},
             "syncs": {SYNC: sync},
         }
 
@@ -144,12 +144,12 @@ class World:
 
     def save(self) -> Path:
         """The folder in which the configuration lies, as `config.yaml`."""
-        (self.folder / "config.yaml").write_text(yaml.safe_dump(self.written))
+        (self.folder / "config.yaml").write_text(yaml.safe_dump(self.raw_config))
         return self.folder
 
     def save_with_access_token(self) -> Path:
         """Like `save`, with a token given as such: that is believed at once, one fetched may be refused for seconds."""
-        written = self.written
+        written = self.raw_config
         destination = written["destinations"][self.destination_name]
         for key in ("client_id", "client_secret", "refresh_token"):
             del destination[key]
@@ -163,7 +163,7 @@ class World:
         with engine.begin() as connection:
             yield connection
 
-    def begin_anew(self) -> None:
+    def reset(self) -> None:
         """Neither data nor state: as if nothing had ever run."""
         with self.connect() as connection:
             connection.execute(sa.text("drop schema if exists warehouse_sync cascade"))
@@ -181,8 +181,8 @@ class World:
             if given:
                 connection.execute(sa.text(f"insert into people values ({marks})"), given)
 
-    def run(self, **wish: Any) -> RunReport:
-        return run_sync(self.config, SYNC, **wish)
+    def run(self, **options: Any) -> RunReport:
+        return run_sync(self.config, SYNC, **options)
 
     def retry(self, **wish: Any) -> RunReport:
         return retry_sync(self.config, SYNC, **wish)
@@ -197,16 +197,16 @@ class World:
             return connection.execute(sa.text(sql)).all()
 
     @property
-    def segment(self) -> int:
+    def audience_id(self) -> int:
         """The id of the only audience at the sandbox."""
         (only,) = self.sandbox.segments()
         return int(only["id"])
 
-    def holds(self, reading: str) -> set[Member]:
+    def actual_members(self, reading: str) -> set[Member]:
         """What the audience holds under one reading of REMOVE; single identifiers are sets of one."""
-        return {frozenset(member) for member in self.sandbox.members(self.segment, reading=reading)}
+        return {frozenset(member) for member in self.sandbox.members(self.audience_id, reading=reading)}
 
-    def expected(self, rows: Iterable[Row], reading: str) -> set[Member]:
+    def expected_members(self, rows: Iterable[Row], reading: str) -> set[Member]:
         """What the audience must hold when the query yields these rows: worked out without the product."""
         members = {member for row in rows if (member := member_of(row))}
         if reading == "identifiers":
@@ -216,12 +216,12 @@ class World:
     def check(self, rows: Sequence[Row]) -> None:
         """The audience equals the query under every reading, and no rule of sending was broken."""
         for reading in READINGS:
-            assert self.holds(reading) == self.expected(rows, reading), reading
-        assert self.holds("persons") == self.expected(rows, "elements"), "persons"
+            assert self.actual_members(reading) == self.expected_members(rows, reading), reading
+        assert self.actual_members("persons") == self.expected_members(rows, "elements"), "persons"
         assert self.sandbox.violations() == []
 
 
-def destination(sandbox: Sandbox) -> dict[str, Any]:
+def destination_config(sandbox: Sandbox) -> dict[str, Any]:
     """The YAML of a destination that is the sandbox."""
     return {
         "type": "linkedin",
@@ -237,7 +237,7 @@ def destination(sandbox: Sandbox) -> dict[str, Any]:
 def member_of(row: Row) -> Member:
     """The identifiers of a row by the rules for clean values: an address, a device, a name, a domain."""
     found = set()
-    for column, wire in WIRE.items():
+    for column, wire in IDENTIFIER_NAMES.items():
         value = (row.get(column) or "").strip().lower() if column != "name" else (row.get(column) or "").strip()
         if column == "email" and "@" not in value:
             continue
@@ -263,10 +263,10 @@ def create_audience(sandbox: Sandbox, kind: str = "USER", account: int = 5074049
         "sourcePlatform": "DIRECT_API",
         "destinations": [{"destination": "LINKEDIN"}],
     }
-    return int(send(sandbox, "", body, "CREATE").headers["x-restli-id"])
+    return int(post_to_sandbox(sandbox, "", body, "CREATE").headers["x-restli-id"])
 
 
-def send(sandbox: Sandbox, path: str, body: Any, method: str) -> requests.Response:
+def post_to_sandbox(sandbox: Sandbox, path: str, body: Any, method: str) -> requests.Response:
     """What the sandbox answers to somebody else's POST; `path` is below the segments."""
     answer = requests.post(
         f"{sandbox.url}/rest/dmpSegments{path and '/'}{path}",

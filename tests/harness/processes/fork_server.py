@@ -27,14 +27,14 @@ from typing import Any, Self
 
 import pydantic
 import pytest
-from harness.processes.command import environment, for_harness
-from harness.processes.kill_points import Upset, Watch, arm
-from harness.worlds.world import make_impatient
+from harness.processes.command import environment, harness_environment
+from harness.processes.kill_points import FaultInjector, WorkerFault, install_hooks
+from harness.worlds.world import shorten_timeouts
 
-PATIENCE = 300.0
+TIMEOUT = 300.0
 """Seconds after which a worker counts as hung."""
 
-PRELOADED = (
+PRELOADED_MODULES = (
     "alembic.command",
     "numpy",
     "psycopg",
@@ -54,33 +54,33 @@ LEFT_THREADS = 86
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class WorkerCommand:
     """One command for a worker.
 
     words: what stands behind `warehouse-sync`. name: of its files in `folder`. often: outcomes are recorded batch by
     batch instead of every second. calm: patient with slow answers, as a worker without faults may be on a busy machine.
     """
 
-    words: tuple[str, ...]
+    arguments: tuple[str, ...]
     folder: str
     name: str
     url: str
-    upset: Upset | None = None
-    often: bool = False
-    calm: bool = False
+    fault: WorkerFault | None = None
+    record_every_batch: bool = False
+    long_read_timeout: bool = False
 
     def file(self, ending: str) -> Path:
         """Where the worker leaves `out`, `err`, `mark` (what struck it) and `counts` (of the points it passed)."""
         return Path(self.folder, f"{self.name}.{ending}")
 
 
-class Worker:
+class ForkedWorker:
     """A worker that was started; the harness's end of it."""
 
-    def __init__(self, workers: Workers, order: Order, pid: int) -> None:
-        self.order = order
+    def __init__(self, workers: ForkServer, order: WorkerCommand, pid: int) -> None:
+        self.command = order
         self.pid = pid
-        self._workers = workers
+        self._server = workers
 
     def send(self, number: int) -> None:
         """Send it a signal; it may have ended."""
@@ -89,38 +89,38 @@ class Worker:
 
     def wait(self) -> int:
         """Its exit code; minus the number of the signal that ended it. Raises TimeoutError after ending a hung one."""
-        return self._workers.wait(self)
+        return self._server.wait(self)
 
     @property
     def out(self) -> str:
-        return self.order.file("out").read_text()
+        return self.command.file("out").read_text()
 
     @property
     def err(self) -> str:
-        return self.order.file("err").read_text()
+        return self.command.file("err").read_text()
 
     @property
-    def struck(self) -> dict[str, Any] | None:
+    def injected_fault(self) -> dict[str, Any] | None:
         """What its upset did, None when it never got that far."""
-        mark = self.order.file("mark")
+        mark = self.command.file("mark")
         return json.loads(mark.read_text() or "{}") if mark.exists() else None
 
     @property
     def counts(self) -> dict[str, int]:
         """The points that it passed; empty when it was killed."""
-        counts = self.order.file("counts")
+        counts = self.command.file("counts")
         return json.loads(counts.read_text()) if counts.exists() else {}
 
 
-class Workers:
+class ForkServer:
     """The process that forks workers, for the time of the block."""
 
     def __enter__(self) -> Self:
-        self._server = subprocess.Popen(
-            [sys.executable, "-m", "harness.processes.forked"],
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "harness.processes.fork_server"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=for_harness(OPENBLAS_NUM_THREADS="1"),
+            env=harness_environment(OPENBLAS_NUM_THREADS="1"),
             start_new_session=True,  # Ctrl-C is for the harness, which then ends the pipe.
         )
         return self
@@ -128,44 +128,44 @@ class Workers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._server.stdin
-        self._server.stdin.close()
+        assert self._process.stdin
+        self._process.stdin.close()
         try:
-            self._server.wait(10)
+            self._process.wait(10)
         except subprocess.TimeoutExpired:
-            self._server.kill()
-            self._server.wait()
-        assert self._server.stdout
-        self._server.stdout.close()
+            self._process.kill()
+            self._process.wait()
+        assert self._process.stdout
+        self._process.stdout.close()
 
-    def start(self, order: Order) -> Worker:
+    def start(self, order: WorkerCommand) -> ForkedWorker:
         """A new process is on its way."""
-        told = {**asdict(order), "environment": environment(Path(order.folder))}
-        return Worker(self, order, int(self._ask({"start": told}, PATIENCE)))
+        request = {**asdict(order), "environment": environment(Path(order.folder))}
+        return ForkedWorker(self, order, int(self._ask({"start": request}, TIMEOUT)))
 
-    def wait(self, worker: Worker) -> int:
+    def wait(self, worker: ForkedWorker) -> int:
         """See Worker.wait."""
-        code = self._ask({"wait": worker.pid}, PATIENCE)
+        code = self._ask({"wait": worker.pid}, TIMEOUT)
         if code == HUNG:
             worker.send(signal.SIGUSR1)
             select.select([], [], [], 0.5)
             worker.send(signal.SIGKILL)
-            self._answer(PATIENCE)
-            raise TimeoutError(f"{worker.order.words} hung; its threads stand in {worker.order.file('err')}")
+            self._read_answer(TIMEOUT)
+            raise TimeoutError(f"{worker.command.arguments} hung; its threads stand in {worker.command.file('err')}")
         return int(code)
 
     def _ask(self, question: dict[str, Any], patience: float) -> Any:
-        assert self._server.stdin
-        self._server.stdin.write(json.dumps(question).encode() + b"\n")
-        self._server.stdin.flush()
-        return self._answer(patience)
+        assert self._process.stdin
+        self._process.stdin.write(json.dumps(question).encode() + b"\n")
+        self._process.stdin.flush()
+        return self._read_answer(patience)
 
-    def _answer(self, patience: float) -> Any:
-        assert self._server.stdout
-        ready, _, _ = select.select([self._server.stdout], [], [], patience)
+    def _read_answer(self, patience: float) -> Any:
+        assert self._process.stdout
+        ready, _, _ = select.select([self._process.stdout], [], [], patience)
         if not ready:
             return HUNG
-        line = self._server.stdout.readline()
+        line = self._process.stdout.readline()
         if not line:
             raise RuntimeError("the process that forks workers has ended")
         return json.loads(line)
@@ -189,7 +189,7 @@ def serve() -> None:
             if answer == 0:
                 questions.close()
                 answers.close()
-                _be_worker(question["start"])
+                _run_worker(question["start"])
         answers.write(json.dumps(answer).encode() + b"\n")
         answers.flush()
 
@@ -200,20 +200,22 @@ def _check_threads() -> None:
 
 
 def _import_everything() -> None:
-    for name in PRELOADED:
+    for name in PRELOADED_MODULES:
         importlib.import_module(name)
     pydantic.TypeAdapter(int)  # What pydantic looks for once, it has found.
 
 
-def _be_worker(told: dict[str, Any]) -> None:
+def _run_worker(request: dict[str, Any]) -> None:
     """Become the command line of this order. Never returns."""
     code = 70
     try:
         # Until the command line heeds it, Ctrl-C ends the process: Python's own handler prints a traceback.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        given = told.pop("environment")
-        upset = told.pop("upset")
-        order = Order(**{**told, "words": tuple(told["words"])}, upset=Upset(**upset) if upset else None)
+        given = request.pop("environment")
+        fault = request.pop("fault")
+        order = WorkerCommand(
+            **{**request, "arguments": tuple(request["arguments"])}, fault=WorkerFault(**fault) if fault else None
+        )
         os.environ.clear()
         os.environ.update(given)
         os.chdir(order.folder)
@@ -222,7 +224,7 @@ def _be_worker(told: dict[str, Any]) -> None:
         sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
         sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
         faulthandler.register(signal.SIGUSR1)
-        code = _command_line(order)
+        code = _run_command_line(order)
         sys.stdout.flush()
         sys.stderr.flush()
     except BaseException:  # noqa: BLE001 - as Python does at the end of a program
@@ -232,14 +234,14 @@ def _be_worker(told: dict[str, Any]) -> None:
         os._exit(code)
 
 
-def _command_line(order: Order) -> int:
+def _run_command_line(order: WorkerCommand) -> int:
     random.seed(order.name)  # Pauses are jittered; again the same way when the history is performed again.
-    watch = Watch(order.upset, order.file("mark"))
-    _hurry(order)
-    arm(watch, order.url)
+    watch = FaultInjector(order.fault, order.file("mark"))
+    _shorten_timeouts_and_batches(order)
+    install_hooks(watch, order.url)
     from warehouse_sync.cli.main import main
 
-    sys.argv = ["warehouse-sync", *order.words]
+    sys.argv = ["warehouse-sync", *order.arguments]
     code: Any = 0
     try:
         main()
@@ -255,15 +257,15 @@ def _command_line(order: Order) -> int:
     return int(code)
 
 
-def _hurry(order: Order) -> None:
+def _shorten_timeouts_and_batches(order: WorkerCommand) -> None:
     """Small batches for a handful of members; none of LinkedIn's long pauses."""
     from warehouse_sync.destinations.linkedin.destination import LinkedIn
     from warehouse_sync.warehouses.base import Warehouse
 
     patch = pytest.MonkeyPatch()
-    make_impatient(patch, read_timeout=15.0 if order.calm else 1.0)
+    shorten_timeouts(patch, read_timeout=15.0 if order.long_read_timeout else 1.0)
     patch.setattr(LinkedIn, "batch_size", 2)
-    if order.often:
+    if order.record_every_batch:
         patch.setattr(Warehouse, "record_interval", 0.0)
 
 
