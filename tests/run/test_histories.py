@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 
 import pytest
-from harness.histories.environment import bench
+from harness.histories.environment import open_environment
 from harness.histories.history import Tally
 from harness.histories.machine import run_histories
 from harness.selection import rounds
@@ -29,8 +29,8 @@ GROUPS = 64
 def test_any_history_ends_equal(warehouse_url: str, tmp_path: Path) -> None:
     """After calm runs the audience equals the query, and no member was ever added that was not in the query."""
     histories = HISTORIES if warehouse_url.startswith("duckdb") else max(1, HISTORIES // 4)
-    with bench(warehouse_url, tmp_path, near=True, groups=GROUPS) as environment:
-        tally = run_histories(environment, histories, number=SEED, blob=REPRODUCE)
+    with open_environment(warehouse_url, tmp_path, in_process=True, groups=GROUPS) as environment:
+        tally = run_histories(environment, histories, seed_number=SEED, blob=REPRODUCE)
     print_tally(tally)
     assert tally["histories"] >= histories or REPRODUCE
 
@@ -39,12 +39,12 @@ def test_any_history_ends_equal(warehouse_url: str, tmp_path: Path) -> None:
 def test_any_history_ends_equal_over_sockets(warehouse_url: str, tmp_path: Path) -> None:
     """The promise also holds over real HTTP, with a real file, and with the migrations in each history."""
     histories = max(3, HISTORIES // 10)
-    with bench(warehouse_url, tmp_path, near=False, groups=4) as environment:
-        tally = run_histories(environment, histories, number=SEED + 1)
+    with open_environment(warehouse_url, tmp_path, in_process=False, groups=4) as environment:
+        tally = run_histories(environment, histories, seed_number=SEED + 1)
     print_tally(tally)
     assert tally["run succeeded"] >= histories
 
 
 def print_tally(tally: Tally) -> None:
     """Print the statistics, to be read with `pytest -s`."""
-    print(f"\n{tally.told()}")  # noqa: T201
+    print(f"\n{tally.format_lines()}")  # noqa: T201

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from harness.histories.environment import Bench, bench
-from harness.histories.history import Found
+from harness.histories.environment import Environment, open_environment
+from harness.histories.history import ViolationFound
 from harness.histories.machine import run_histories
 from harness.histories.mutations import MUTATIONS, Mutation
 from harness.selection import ALL_MUTATIONS
@@ -24,10 +24,12 @@ FAST_MUTATIONS = frozenset({"create_twice", "ignore_expiry", "promote_last"})
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
     """Yield one environment for all mutations."""
     folder = tmp_path_factory.mktemp("mutations")
-    with bench(f"duckdb:///{folder}/warehouse.duckdb", folder, near=True, groups=GROUPS) as environment:
+    with open_environment(
+        f"duckdb:///{folder}/warehouse.duckdb", folder, in_process=True, groups=GROUPS
+    ) as environment:
         yield environment
 
 
@@ -39,18 +41,18 @@ def test_a_mutation_can_be_applied(mutation: Mutation) -> None:
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
-def test_the_harness_finds_a_mutation(environment: Bench, mutation: Mutation) -> None:
+def test_the_harness_finds_a_mutation(environment: Environment, mutation: Mutation) -> None:
     """A worker with this mutation fails a history within the budget."""
     if mutation.name not in FAST_MUTATIONS and not ALL_MUTATIONS:
         pytest.skip("slow: run it with MUTATIONS=all")
     with pytest.MonkeyPatch.context() as patch:
         mutation.apply(patch)
-        with pytest.raises(Found):
+        with pytest.raises(ViolationFound):
             run_histories(
                 environment,
                 HISTORIES,
-                only=mutation.only,
+                allowed_rules=mutation.allowed_rules,
                 faults=mutation.faults,
-                crashing=mutation.troubles,
-                abrupt=True,
+                worker_faults=mutation.worker_faults,
+                raise_at_once=True,
             )

@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness.histories import checks as judging
-from harness.histories import fixed_story as story
-from harness.histories.random_histories import make_history
-from harness.histories.torture import WAREHOUSES, Broken, Rack
+from harness.histories import checks, fixed_history
+from harness.histories.random_histories import make_random_history
+from harness.histories.torture import WAREHOUSES, HistoryRunner, PromiseBroken
 from harness.histories.trial import Tally
 from harness.processes.fork_server import ForkServer
 from harness.selection import rounds
@@ -31,39 +30,39 @@ def workers() -> Iterator[ForkServer]:
 
 
 @pytest.fixture(params=WAREHOUSES)
-def rack(request: pytest.FixtureRequest, workers: ForkServer) -> Iterator[Rack]:
+def runner(request: pytest.FixtureRequest, workers: ForkServer) -> Iterator[HistoryRunner]:
     if request.param == "duckdb":
-        yield Rack(None, workers, Tally())
+        yield HistoryRunner(None, workers, Tally())
         return
     server: Server = request.getfixturevalue("postgres")
     with server.database() as url:
-        yield Rack(url, workers, Tally())
+        yield HistoryRunner(url, workers, Tally())
 
 
-def test_a_worker_killed_or_disconnected_at_any_point_leaves_nothing_to_repair(rack: Rack) -> None:
+def test_a_worker_killed_or_disconnected_at_any_point_leaves_nothing_to_repair(runner: HistoryRunner) -> None:
     """After a kill before or after any statement, commit, request or record, the next run does the remaining work."""
-    for history in rack.story(None if POINTS == "all" else int(POINTS)):
-        rack.put(history)
-    assert rack.tally.kills.total() > rack.tally.missed
-    assert rack.tally.breaks.total() > 0
+    for history in runner.make_fixed_histories(None if POINTS == "all" else int(POINTS)):
+        runner.run(history)
+    assert runner.tally.kills.total() > runner.tally.missed
+    assert runner.tally.breaks.total() > 0
 
 
-def test_any_history_of_real_workers_ends_equal(rack: Rack) -> None:
+def test_any_history_of_real_workers_ends_equal(runner: HistoryRunner) -> None:
     """After any faults of data, LinkedIn, connections and workers every promise holds, and calm runs end equal."""
-    for history in rack.random("suite", 1, HISTORIES):
-        rack.put(history)
-    assert rack.tally.histories == HISTORIES
+    for history in runner.make_random_histories("suite", 1, HISTORIES):
+        runner.run(history)
+    assert runner.tally.histories == HISTORIES
 
 
 def test_a_broken_promise_is_reported_with_its_evidence(workers: ForkServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """The folder of a failed history is kept; the message names it and the command that repeats the history."""
 
     def broken(*_: object) -> None:
-        raise AssertionError("the books do not agree")
+        raise AssertionError("the queue does not match the log")
 
-    monkeypatch.setattr(judging, "check_books", broken)
-    with pytest.raises(Broken, match="the books do not agree") as failure:
-        Rack(None, workers, Tally()).put(make_history("suite", 1, overlapping=False))
+    monkeypatch.setattr(checks, "check_retry_queue", broken)
+    with pytest.raises(PromiseBroken, match="the queue does not match the log") as failure:
+        HistoryRunner(None, workers, Tally()).run(make_random_history("suite", 1, overlapping=False))
     message = str(failure.value)
     assert "make torture WAREHOUSE=duckdb SEED=suite FIRST=1 HISTORIES=1" in message
     folder = Path(message.partition("evidence: ")[2].splitlines()[0])
@@ -74,6 +73,8 @@ def test_a_broken_promise_is_reported_with_its_evidence(workers: ForkServer, mon
 
 def test_a_history_can_be_repeated() -> None:
     """The name of a history, which a failure prints, reproduces the same history."""
-    for history in story.later_syncs(story.points({"statement": 5, "request": 2}, remote=True)):
-        assert story.told(history.name) == history
-    assert make_history("suite", 7, overlapping=True) == make_history("suite", 7, overlapping=True)
+    for history in fixed_history.make_later_syncs(
+        fixed_history.list_worker_faults({"statement": 5, "request": 2}, remote=True)
+    ):
+        assert fixed_history.parse_history(history.name) == history
+    assert make_random_history("suite", 7, overlapping=True) == make_random_history("suite", 7, overlapping=True)

@@ -1,7 +1,7 @@
-"""Where histories take place: one warehouse, a sandbox for each history, and the worker between them.
+"""The environment of histories: one warehouse, a sandbox for each history, and the worker between them.
 
-A near bench carries requests to the sandbox within the process and keeps DuckDB in memory; a far one has real sockets,
-a real file, and the migrations for each history.
+An environment in the process passes requests to the sandbox without sockets and keeps DuckDB in memory. Otherwise it
+uses real sockets and a real file, and runs the migrations for each history.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any
 import psycopg
 import pytest
 import sqlalchemy as sa
-from harness.histories.in_memory_warehouse import silence, swift
-from harness.histories.injection import Seams
-from harness.histories.people import hashed
-from harness.histories.request_checks import Witness
+from harness.histories.in_memory_warehouse import share_engine, silence_logs
+from harness.histories.injection import FaultInjector
+from harness.histories.people import hash_email
+from harness.histories.request_checks import RequestChecker
 from harness.servers.in_process_http import in_process_sandbox
 from harness.worlds.world import (
     Member,
@@ -38,7 +38,7 @@ from warehouse_sync.state.tables import state_tables
 
 COLUMNS = ("id", "email", "device", "first_name", "country", "hashed")
 
-NEAR = {
+IN_PROCESS_TIMEOUTS = {
     "wait_after_create": 0.002,
     "new_audience_timeout": 0.05,
     "token_propagation": 0.004,
@@ -48,26 +48,30 @@ NEAR = {
     "backoff_max": 0.002,
     "wait_after_429": 0.0005,
 }
-"""Patience of a worker whose sandbox is near."""
+"""Delays and timeouts of a worker whose sandbox is in the same process, in seconds."""
 
-FAR = {"token_timeout": 0.3, "retry_timeout": 1.0, "read_timeout": 0.3}
-"""Patience of a worker that waits for real sockets."""
+SOCKET_TIMEOUTS = {"token_timeout": 0.3, "retry_timeout": 1.0, "read_timeout": 0.3}
+"""Timeouts of a worker that uses real sockets, in seconds."""
 
-ANEW_AFTER = 100
-"""Histories after which a shared warehouse begins with its migrations again: DuckDB keeps what was deleted."""
+MIGRATE_EVERY = 100
+"""The number of histories after which a shared warehouse is created again: DuckDB keeps deleted rows."""
 
 
 @dataclass
 class HistoryWorld(World):
-    """A world with groups of people, whose configuration and audience change in the course of a history.
+    """A world with groups of people, whose configuration and audience change during a history.
 
-    chosen: the id of the audience that the configuration names. foreign: whom each such audience held before us.
+    Attributes:
+        engine: The engine that all workers share, if the environment is in the process.
+        configurations: Parsed configurations by the text of what was parsed.
+        configured_audience: The id of the audience that the configuration names, if any.
+        foreign_members: The members that an audience of somebody else had before the first run, by its id.
     """
 
     engine: sa.Engine | None = None
     configurations: dict[str, Config] = field(default_factory=dict)
-    chosen: int | None = None
-    foreign: dict[int, set[Member]] = field(default_factory=dict)
+    configured_audience: int | None = None
+    foreign_members: dict[int, set[Member]] = field(default_factory=dict)
 
     @property
     def config(self) -> Config:
@@ -86,49 +90,49 @@ class HistoryWorld(World):
                 yield connection
 
     def fill(self, rows: Iterable[Row]) -> None:
-        """Table `people` holds just these rows, in one statement: what they hold needs no quoting."""
+        """Replace the rows of table `people` in one statement; their values need no quoting."""
 
-        def constant(value: object) -> str:
+        def literal(value: object) -> str:
             return "null" if value is None else str(value) if isinstance(value, int) else f"'{value}'"
 
         texts = ", ".join(f"{name} {'bigint' if name == 'id' else 'text'}" for name in COLUMNS)
-        full = [{**row, "hashed": hashed(row.get("email"))} for row in rows]
-        values = ", ".join(f"({', '.join(constant(row.get(name)) for name in COLUMNS)})" for row in full)
+        full = [{**row, "hashed": hash_email(row.get("email"))} for row in rows]
+        values = ", ".join(f"({', '.join(literal(row.get(name)) for name in COLUMNS)})" for row in full)
         with self.connect() as connection:
             connection.exec_driver_sql(f"create table if not exists people ({texts})")
             connection.exec_driver_sql("delete from people")
             if values:
                 connection.exec_driver_sql(f"insert into people values {values}")
 
-    def mapped(self, rows: Sequence[Row]) -> list[Row]:
-        """The rows as the mapping lets them be seen."""
+    def apply_mapping(self, rows: Sequence[Row]) -> list[Row]:
+        """Return the rows with only the columns of the mapping."""
         identifiers: Mapping[str, str] = self.raw_config["syncs"]["people"]["identifiers"]
         fields: Mapping[str, str] = self.raw_config["syncs"]["people"]["fields"]
-        seen = {"id", *({"email"} if "sha256_email" in identifiers else ()), *fields.values()}
-        seen |= {"device"} if "google_aid" in identifiers else set()
-        return [{name: value for name, value in row.items() if name in seen} for row in rows]
+        columns = {"id", *({"email"} if "sha256_email" in identifiers else ()), *fields.values()}
+        columns |= {"device"} if "google_aid" in identifiers else set()
+        return [{name: value for name, value in row.items() if name in columns} for row in rows]
 
     @property
     def audience_id(self) -> int:
-        """The audience that the sync keeps. Fails when the worker has made a second one."""
-        if self.chosen is not None:
-            return self.chosen
+        """The audience of the sync. Fails if the worker has created a second one."""
+        if self.configured_audience is not None:
+            return self.configured_audience
         ours = [each for each in self.sandbox.segments() if str(each.get("sourceSegmentId")).startswith("warehouse-")]
         assert len(ours) == 1, f"{len(ours)} audiences of our own"
         return int(ours[0]["id"])
 
     def actual_members(self, reading: str) -> set[Member]:
         held = super().actual_members(reading)
-        theirs = self.foreign.get(self.audience_id, set())
-        assert theirs <= held, "somebody whom the audience held before us is gone"
-        return held - theirs
+        foreign = self.foreign_members.get(self.audience_id, set())
+        assert foreign <= held, "a member that the audience had before the first run is missing"
+        return held - foreign
 
     def members(self, rows: Sequence[Row]) -> set[Member]:
-        """The members among these rows, as the mapping lets them be seen."""
-        return {member for row in self.mapped(rows) if (member := member_of(row))}
+        """Return the members of these rows under the current mapping."""
+        return {member for row in self.apply_mapping(rows) if (member := member_of(row))}
 
-    def authorise_again(self) -> None:
-        """The operator has a refresh token that works."""
+    def renew_authorisation(self) -> None:
+        """Replace the refresh token if it is not active."""
         book, now = self.sandbox._state.tokens, self.sandbox._state.now()
         held = str(self.destination_settings.get("refresh_token", self.sandbox.settings.refresh_token))
         token = book.find(held)
@@ -142,38 +146,51 @@ class HistoryWorld(World):
                 self.sandbox.settings.refresh_token_life,
             )
 
-    def another_audience(self) -> int:
-        """The id of an audience that somebody else has made and put one person into."""
-        if not self.foreign:
+    def foreign_audience(self) -> int:
+        """Return the id of an audience that somebody else created, with one member."""
+        if not self.foreign_members:
             segment = create_audience(self.sandbox)
-            stranger = hashed("stranger@example.com")
+            stranger = hash_email("stranger@example.com")
             elements = [{"action": "ADD", "userIds": [{"idType": "SHA256_EMAIL", "idValue": stranger}]}]
             post_to_sandbox(self.sandbox, f"{segment}/users", {"elements": elements}, "BATCH_CREATE")
-            self.foreign[segment] = {frozenset([("SHA256_EMAIL", str(stranger))])}
-        return next(iter(self.foreign))
+            self.foreign_members[segment] = {frozenset([("SHA256_EMAIL", str(stranger))])}
+        return next(iter(self.foreign_members))
 
 
 @dataclass
-class Bench:
-    """One warehouse for many histories. groups: of people, in each history."""
+class Environment:
+    """One warehouse for many histories.
+
+    Attributes:
+        url: The URL of the warehouse.
+        folder: The folder for configurations and files.
+        in_process: Whether requests reach the sandbox without sockets.
+        groups: The number of groups of people in each history.
+        patch: Undone when the environment is closed.
+        injector: Injects faults of the workers.
+        request_checker: Checks each request.
+        engine: The engine that all workers share, if in the process.
+        worlds_opened: The number of worlds so far.
+        configurations: Parsed configurations, shared by the worlds.
+    """
 
     url: str
     folder: Path
-    near: bool
+    in_process: bool
     groups: int
     patch: pytest.MonkeyPatch
-    seams: Seams
-    witness: Witness
+    injector: FaultInjector
+    request_checker: RequestChecker
     engine: sa.Engine | None = None
-    begun: int = 0
+    worlds_opened: int = 0
     configurations: dict[str, Config] = field(default_factory=dict)
 
     @contextmanager
-    def world(self, **settings: Any) -> Iterator[HistoryWorld]:
-        """A world without data, state and audience. settings: of its sandbox."""
+    def open_world(self, **settings: Any) -> Iterator[HistoryWorld]:
+        """Yield a world without data, state and audience; `settings` are those of its sandbox."""
         with ExitStack() as stack:
             settings = {"ready_after": 0.0, "users_per_minute": 10**9, **settings}
-            if self.near:
+            if self.in_process:
                 running: Sandbox = stack.enter_context(in_process_sandbox(self.patch, **settings))
             else:
                 running = stack.enter_context(sandbox(**settings))
@@ -183,25 +200,25 @@ class Bench:
                 self.folder,
                 destination_settings={"requests_per_minute": 10**6},
                 engine=self.engine,
-                configurations=self.configurations if self.near else {},
+                configurations=self.configurations if self.in_process else {},
             )
-            if self.near and self.begun % ANEW_AFTER:
-                self._empty(world)
+            if self.in_process and self.worlds_opened % MIGRATE_EVERY:
+                self._delete_state(world)
             else:
                 world.reset()
-            self.begun += 1
-            self.witness.begin_anew()
+            self.worlds_opened += 1
+            self.request_checker.reset()
             yield world
 
-    def _empty(self, world: World) -> None:
-        """No state but the installation's id; run numbers begin anew, so that statements need no compiling."""
-        made = world.query(
+    def _delete_state(self, world: World) -> None:
+        """Delete the state except the id of the installation. Run numbers start at 1, to reuse compiled statements."""
+        tables = world.query(
             "select table_name, table_type from information_schema.tables where table_schema = 'warehouse_sync' "
             "and (table_name like 'snapshot!_%' escape '!' or table_name like 'changes!_%' escape '!') "
-            "order by table_name"  # Changes, which may be views of snapshots, come first.
+            "order by table_name"  # Tables of changes, which may be views of snapshots, come first.
         )
         with world.connect() as connection:
-            for name, kind in map(tuple, made):
+            for name, kind in map(tuple, tables):
                 connection.exec_driver_sql(f"drop {'view' if kind == 'VIEW' else 'table'} warehouse_sync.{name}")
             for table in state_tables("warehouse_sync").metadata.sorted_tables:
                 if table.name != "installation":
@@ -210,27 +227,27 @@ class Bench:
 
 
 @contextmanager
-def bench(url: str, folder: Path, *, near: bool, groups: int) -> Iterator[Bench]:
-    """A bench at the warehouse `url`."""
+def open_environment(url: str, folder: Path, *, in_process: bool, groups: int) -> Iterator[Environment]:
+    """Yield an environment with the warehouse `url`."""
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
-        shorten_timeouts(patch, **(NEAR if near else FAR))
-        engine = stack.enter_context(swift(patch, url)) if near else None
-        if near:
-            # Each run brings a new token; hiding them all from logs that nobody writes is what most time went into.
+        shorten_timeouts(patch, **(IN_PROCESS_TIMEOUTS if in_process else SOCKET_TIMEOUTS))
+        engine = stack.enter_context(share_engine(patch, url)) if in_process else None
+        if in_process:
+            # Each run has a new token. Hiding all of them in logs that are not written took most of the time.
             patch.setattr(tokens, "hide_secret", lambda _, **__: None)
         else:
-            stack.enter_context(silence())
-        witness = Witness(stack.enter_context(_looking_on(url, engine)))
-        seams = Seams(witness)
-        seams.install(patch)
-        stack.enter_context(seams.listening())
-        yield Bench(url, folder, near, groups, patch, seams, witness, engine)
+            stack.enter_context(silence_logs())
+        checker = RequestChecker(stack.enter_context(_open_observer(url, engine)))
+        injector = FaultInjector(checker)
+        injector.install(patch)
+        stack.enter_context(injector.listen())
+        yield Environment(url, folder, in_process, groups, patch, injector, checker, engine)
 
 
 @contextmanager
-def _looking_on(url: str, engine: sa.Engine | None) -> Iterator[Callable[[str], tuple[list[str], list[Any]]]]:
-    """Queries by a connection of its own, past the seams; each sees what is committed by then."""
+def _open_observer(url: str, engine: sa.Engine | None) -> Iterator[Callable[[str], tuple[list[str], list[Any]]]]:
+    """Yield a function that queries through a separate connection; each query sees all committed data."""
 
     def rows(cursor: Any, sql: str) -> tuple[list[str], list[Any]]:
         cursor.execute(sql)
@@ -238,8 +255,8 @@ def _looking_on(url: str, engine: sa.Engine | None) -> Iterator[Callable[[str], 
 
     if url.startswith("duckdb"):
         # The driver's own connection, as the engine configures it, in which each statement is a transaction.
-        own = engine or sa.create_engine(url, poolclass=sa.NullPool)
-        connection = own.raw_connection()
+        observed = engine or sa.create_engine(url, poolclass=sa.NullPool)
+        connection = observed.raw_connection()
         try:
             yield lambda sql: rows(connection.cursor(), sql)
         finally:

@@ -1,13 +1,13 @@
-"""What may go wrong in a history, and what may be wished and edited in between; as data and Hypothesis strategies."""
+"""Faults, kinds of runs and edits of the configuration in histories, as data and Hypothesis strategies."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from harness.histories.injection import Trouble
+from harness.histories.injection import SimulatedFault
 from hypothesis import strategies as st
 
-WISHES: dict[str, dict[str, bool]] = {
+RUN_KINDS: dict[str, dict[str, bool]] = {
     "run": {},
     "full": {"full": True},
     "forced": {"force": True},
@@ -85,7 +85,7 @@ REFUSALS = (
     "refuse_batch_silent:users:times=1",
     "refuse_batch_silent:users:times=2:action=REMOVE",
 )
-"""Faults that name elements: an ADD that is refused for good is not sent again until a full run."""
+"""Faults that refuse elements: an ADD that is refused permanently is not sent again until a full run."""
 
 EDITS: dict[str, dict[str, Any]] = {
     "without devices": {"identifiers": {"sha256_email": "email"}, "hash_pii": True},
@@ -99,29 +99,35 @@ EDITS: dict[str, dict[str, Any]] = {
     "more snapshots kept": {"retention": {"snapshots": 3}},
 }
 
-PLACES = st.sampled_from(["statement", "statement", "statement", "commit", "request", "record"])
+POINTS = st.sampled_from(["statement", "statement", "statement", "commit", "request", "record"])
 
 crashes = st.builds(
-    Trouble, kind=st.just("crash"), place=PLACES, nth=st.integers(1, 60), after=st.booleans()
-) | st.builds(Trouble, kind=st.just("crash"), place=st.just("request"), nth=st.integers(1, 12), after=st.booleans())
+    SimulatedFault, kind=st.just("crash"), point=POINTS, nth=st.integers(1, 60), after=st.booleans()
+) | st.builds(
+    SimulatedFault, kind=st.just("crash"), point=st.just("request"), nth=st.integers(1, 12), after=st.booleans()
+)
 breaks = st.builds(
-    Trouble,
+    SimulatedFault,
     kind=st.just("break"),
-    place=st.sampled_from(["statement", "statement", "commit"]),
+    point=st.sampled_from(["statement", "statement", "commit"]),
     nth=st.integers(1, 60),
     after=st.just(False),
-    lasting=st.sampled_from([1, 1, 2, 1000]),
-) | st.builds(Trouble, kind=st.just("break"), place=st.just("commit"), nth=st.integers(1, 20), after=st.just(True))
+    count=st.sampled_from([1, 1, 2, 1000]),
+) | st.builds(
+    SimulatedFault, kind=st.just("break"), point=st.just("commit"), nth=st.integers(1, 20), after=st.just(True)
+)
 freezes = st.builds(
-    Trouble, kind=st.just("freeze"), place=st.just("request"), nth=st.integers(3, 12), after=st.just(True)
-) | st.builds(Trouble, kind=st.just("freeze"), place=st.just("begin"), nth=st.integers(6, 30), after=st.just(False))
+    SimulatedFault, kind=st.just("freeze"), point=st.just("request"), nth=st.integers(3, 12), after=st.just(True)
+) | st.builds(
+    SimulatedFault, kind=st.just("freeze"), point=st.just("begin"), nth=st.integers(6, 30), after=st.just(False)
+)
 
-wishes = st.sampled_from(["run", "run", "run", "run", "full", "forced", "retry", "retry due", "retry dead"])
+run_kinds = st.sampled_from(["run", "run", "run", "run", "full", "forced", "retry", "retry due", "retry dead"])
 faults: st.SearchStrategy[str] = st.runner().flatmap(lambda history: st.sampled_from(history.faults))
 
-stops = st.builds(Trouble, kind=st.just("stop"), place=PLACES, nth=st.integers(1, 60), after=st.booleans())
+stops = st.builds(SimulatedFault, kind=st.just("stop"), point=POINTS, nth=st.integers(1, 60), after=st.booleans())
 
-TROUBLES = crashes | breaks
-"""What ends a run in the middle, or nearly."""
+WORKER_FAULTS = crashes | breaks
+"""Faults that end a run early in most cases."""
 
-troubles: st.SearchStrategy[Trouble] = st.runner().flatmap(lambda history: history.troubles)
+worker_faults: st.SearchStrategy[SimulatedFault] = st.runner().flatmap(lambda history: history.worker_faults)

@@ -1,6 +1,6 @@
-"""A real warehouse that costs no time to open: one engine for all runs, DuckDB in memory, statements compiled once.
+"""A real warehouse that opens without delay: one engine for all runs, DuckDB in memory, statements compiled once.
 
-Only the ways around the warehouse are shortened. What it is asked, and what it answers, is the product's own.
+Only opening and compiling are shortened. The product runs the same statements and gets the same results.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from warehouse_sync.warehouses.base import Warehouse
 from warehouse_sync.warehouses.duckdb.warehouse import DuckDB
 from warehouse_sync.warehouses.postgres.warehouse import PostgreSQL
 
-STATEMENTS = 20_000
-"""Compiled statements that are kept: each run's tables have names of their own."""
+CACHED_STATEMENTS = 20_000
+"""The size of the statement cache; it is large because the tables of each run have their own names."""
 
-LOOKED_FOR = "pandas"
-"""DuckDB tries to import it twice for each parameter, whose value might be one of pandas' own."""
+PROBED_MODULE = "pandas"
+"""A module that DuckDB tries to import twice for each parameter, in case its value is a pandas type."""
 
 
 @contextmanager
-def swift(patch: pytest.MonkeyPatch, url: str) -> Iterator[sa.Engine]:
-    """Workers that open the warehouse at `url` share the engine that this yields; DuckDB's is in memory."""
+def share_engine(patch: pytest.MonkeyPatch, url: str) -> Iterator[sa.Engine]:
+    """Yield one engine that all workers share. For DuckDB its database is in memory."""
     in_memory = url.startswith("duckdb")
     engine = sa.create_engine(
         f"duckdb:///:memory:{uuid4().hex}" if in_memory else url,
         hide_parameters=True,
         poolclass=sa.QueuePool,
         pool_size=30,
-        query_cache_size=STATEMENTS,
+        query_cache_size=CACHED_STATEMENTS,
         **({} if in_memory else {"connect_args": {"application_name": "warehouse-sync"}}),
     )
     kind: type[Warehouse] = DuckDB if in_memory else PostgreSQL
@@ -47,12 +47,12 @@ def swift(patch: pytest.MonkeyPatch, url: str) -> Iterator[sa.Engine]:
     patch.setattr(kind, "open", lambda self: None)
     patch.setattr(kind, "close", lambda self: None)
     if in_memory:
-        _once_each(patch)
-    if LOOKED_FOR not in sys.modules and find_spec(LOOKED_FOR) is None:
-        # Here only: pyarrow, which hashes with SHA-512, does not bear it.
-        patch.setitem(sys.modules, LOOKED_FOR, None)
-    # The database in memory lasts as long as a connection to it.
-    with silence(), engine.connect() as anchor:
+        _cache_preparation(patch)
+    if PROBED_MODULE not in sys.modules and find_spec(PROBED_MODULE) is None:
+        # Only here: pyarrow, which is needed to hash with SHA-512, fails with this entry.
+        patch.setitem(sys.modules, PROBED_MODULE, None)
+    # A database in memory exists as long as it has a connection.
+    with silence_logs(), engine.connect() as anchor:
         if in_memory:
             anchor.execute(sa.text("set threads = 1"))
             anchor.commit()
@@ -61,8 +61,8 @@ def swift(patch: pytest.MonkeyPatch, url: str) -> Iterator[sa.Engine]:
 
 
 @contextmanager
-def silence() -> Iterator[None]:
-    """No line is logged for the time of the block."""
+def silence_logs() -> Iterator[None]:
+    """Suppress all logging during the block."""
     configured, before = structlog.is_configured(), structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     try:
@@ -74,8 +74,8 @@ def silence() -> Iterator[None]:
             structlog.reset_defaults()
 
 
-def _once_each(patch: pytest.MonkeyPatch) -> None:
-    """Functions are lent to a connection once, and a CREATE TABLE AS is compiled once: SQLAlchemy keeps only others."""
+def _cache_preparation(patch: pytest.MonkeyPatch) -> None:
+    """Prepare each connection once and compile each CREATE TABLE AS once: SQLAlchemy does not cache those."""
     prepare_hashing, create_table_as = DuckDB.prepare_hashing, DuckDB.create_table_as
     compiled: dict[Any, str] = {}
 
@@ -103,7 +103,7 @@ def _once_each(patch: pytest.MonkeyPatch) -> None:
         connection.exec_driver_sql(compiled[key])
         return None
 
-    # The driver's dialect reads each statement letter by letter to tell what kind it is.
+    # The driver's dialect parses each statement character by character to find its kind.
     patch.setattr(duckdb_sqlalchemy, "_top_level_sql_words", cache(vars(duckdb_sqlalchemy)["_top_level_sql_words"]))
     patch.setattr(DuckDB, "prepare_hashing", prepare_once)
     patch.setattr(DuckDB, "create_table_as", compile_once)

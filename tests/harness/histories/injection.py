@@ -1,11 +1,11 @@
-"""The seams where a worker can be hurt: its statements and commits, its requests, its records.
+"""Faults of workers in this process, injected at their statements, commits, requests and records.
 
-    crash    the worker is cut off: nothing that it does afterwards reaches the warehouse or the destination
-    break    its connection to the warehouse is closed under it; the worker lives and meets the driver's error
-    freeze   it stands still while its lease runs out and another worker goes on, then it continues
-    stop     it is asked to end soon, as by a signal
+    crash    the worker ends: nothing that it does afterwards reaches the warehouse or the destination
+    break    the worker's connection to the warehouse is closed; the worker gets the driver's error
+    freeze   the worker pauses while its lease expires and another worker runs, then it continues
+    stop     the worker is asked to end soon, as by a signal
 
-One process may hold several workers, one behind the other or one inside another's freeze.
+One process may run several workers, one after the other, or one while another one is frozen.
 """
 
 from __future__ import annotations
@@ -30,88 +30,108 @@ from warehouse_sync.destinations.linkedin.http import HTTPClient, NoResponse, Re
 from warehouse_sync.pipeline.recording import Recorder
 
 LEASE = 60.0
-"""Seconds of the lease that the configuration leaves at its default."""
+"""Seconds that a lease lasts by default."""
 
 
 class Crash(BaseException):
-    """The end of a worker: nobody catches it."""
+    """The end of a worker, which the product does not catch."""
 
 
 @dataclass(frozen=True)
-class Trouble:
-    """What befalls a worker when it has come to its `nth` statement, commit, request, record or begin (of a
-    transaction), before it or after it. `lasting`: how many statements and commits meet a broken connection."""
+class SimulatedFault:
+    """A fault of a worker, and the point of its run at which it happens.
+
+    Attributes:
+        kind: crash, break, freeze or stop.
+        point: statement, commit, request, record, or begin (of a transaction).
+        nth: The number of the point of this kind, counted from 1.
+        after: Whether the fault happens after the point instead of before it.
+        count: The number of statements and commits that fail with a broken connection.
+    """
 
     kind: str
-    place: str
+    point: str
     nth: int
     after: bool = False
-    lasting: int = 1
+    count: int = 1
 
 
-class Sight(Protocol):
-    """Whoever looks at requests before they leave."""
+class RequestObserver(Protocol):
+    """An observer of requests before they are sent."""
 
-    def sees(self, worker: Worker, method: str, path: str, body: bytes | None) -> None:
-        """A request is about to leave."""
+    def observe(self, worker: Worker, method: str, path: str, body: bytes | None) -> None:
+        """Observe a request that is about to be sent."""
 
 
 @dataclass(eq=False)
 class Worker:
-    """One run in this process, and what happens to it. `done`: how often it came to each place."""
+    """One run in this process, with its fault.
 
-    trouble: Trouble | None
-    meanwhile: Callable[[], None] | None = None
-    done: Counter[str] = field(default_factory=Counter)
-    struck: bool = False
+    Attributes:
+        fault: The fault that is injected, if any.
+        while_frozen: What is called while the worker is frozen.
+        counts: The number of points reached so far, by kind.
+        triggered: Whether the fault has happened.
+        dead: Whether the worker has ended; it then reaches no further point.
+        breaks_left: The number of statements and commits that still find a broken connection.
+        frozen: Whether the worker is frozen now.
+        stop: The token by which the worker is asked to stop.
+        resumed: Set when the worker continues after a freeze.
+        lock: Guards `counts` and `triggered`: a run reaches points from several threads.
+    """
+
+    fault: SimulatedFault | None
+    while_frozen: Callable[[], None] | None = None
+    counts: Counter[str] = field(default_factory=Counter)
+    triggered: bool = False
     dead: bool = False
-    breaking: int = 0
+    breaks_left: int = 0
     frozen: bool = False
     stop: CancelToken = field(default_factory=CancelToken)
-    thawed: threading.Event = field(default_factory=threading.Event)
+    resumed: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def comes_to(self, place: str, *, after: bool = False, connection: sa.Connection | None = None) -> None:
-        """The worker is at a seam. Raises Crash when it is dead."""
+    def reach(self, point: str, *, after: bool = False, connection: sa.Connection | None = None) -> None:
+        """Inject the fault if it is due at this point. Raises Crash if the worker is dead."""
         if self.dead:
             raise Crash
-        if self.frozen and place == "begin":
-            self.thawed.wait(600)
-        trouble = self.trouble
+        if self.frozen and point == "begin":
+            self.resumed.wait(600)
+        fault = self.fault
         with self.lock:
             if not after:
-                self.done[place] += 1
+                self.counts[point] += 1
             due = (
-                trouble is not None
-                and not self.struck
-                and (trouble.place, trouble.after) == (place, after)
-                and self.done[place] >= trouble.nth
+                fault is not None
+                and not self.triggered
+                and (fault.point, fault.after) == (point, after)
+                and self.counts[point] >= fault.nth
             )
-            self.struck = self.struck or due
+            self.triggered = self.triggered or due
         if due:
-            assert trouble is not None
-            if trouble.kind == "crash":
+            assert fault is not None
+            if fault.kind == "crash":
                 self.dead = True
                 raise Crash
-            if trouble.kind == "freeze":
+            if fault.kind == "freeze":
                 self._freeze()
-            elif trouble.kind == "stop":
+            elif fault.kind == "stop":
                 self.stop.request("SIGTERM")
             else:
-                self.breaking = trouble.lasting
-        if self.breaking and connection is not None and place in ("statement", "commit"):
-            self.breaking -= 1
-            _break(connection, commit_first=place == "commit" and trouble is not None and trouble.after)
+                self.breaks_left = fault.count
+        if self.breaks_left and connection is not None and point in ("statement", "commit"):
+            self.breaks_left -= 1
+            _break(connection, commit_first=point == "commit" and fault is not None and fault.after)
 
     def _freeze(self) -> None:
         self.frozen = True
-        real_time.sleep(0.002)  # The worker's other threads come to rest at a seam.
+        real_time.sleep(0.002)  # The other threads of the worker reach their next point and wait there.
         try:
-            if self.meanwhile is not None:
-                self.meanwhile()
+            if self.while_frozen is not None:
+                self.while_frozen()
         finally:
             self.frozen = False
-            self.thawed.set()
+            self.resumed.set()
 
 
 def _break(connection: sa.Connection, *, commit_first: bool) -> None:
@@ -122,24 +142,28 @@ def _break(connection: sa.Connection, *, commit_first: bool) -> None:
     driver.close()
 
 
-class Seams:
-    """Installed once; `worker()` says whose run it is that a thread carries out."""
+class FaultInjector:
+    """Hooks into the product that are installed once; `worker()` names the worker that runs in a thread."""
 
-    def __init__(self, sight: Sight) -> None:
-        self.sight = sight
+    def __init__(self, observer: RequestObserver) -> None:
+        self.observer = observer
         self.requests = 0
         self.statements = 0
         self._workers: dict[int, Worker] = {}
         self._clients: WeakKeyDictionary[HTTPClient, Worker] = WeakKeyDictionary()
-        self._standing: Worker | None = None
+        self._frozen: Worker | None = None
         self._clock = LeaseClock()
 
     @contextmanager
-    def worker(self, trouble: Trouble | None = None, meanwhile: Callable[[], None] | None = None) -> Iterator[Worker]:
-        """The worker that this thread is for the time of the block; a Crash ends it."""
+    def worker(
+        self, fault: SimulatedFault | None = None, while_frozen: Callable[[], None] | None = None
+    ) -> Iterator[Worker]:
+        """Run the block as a new worker; a Crash ends the block."""
         thread = threading.get_ident()
         outer = self._workers.get(thread)
-        worker = self._workers[thread] = Worker(trouble, meanwhile and partial(self._aside, meanwhile))
+        worker = self._workers[thread] = Worker(
+            fault, while_frozen and partial(self._call_outside_worker, while_frozen)
+        )
         try:
             yield worker
         except Crash:
@@ -152,78 +176,78 @@ class Seams:
             else:
                 self._workers[thread] = outer
 
-    def _aside(self, meanwhile: Callable[[], None]) -> None:
-        """Call it as nobody's worker, in the thread of one that stands still."""
+    def _call_outside_worker(self, while_frozen: Callable[[], None]) -> None:
+        """Call `while_frozen` in the thread of the frozen worker, but not as this worker."""
         thread = threading.get_ident()
-        here = self._workers.pop(thread, None)
-        self._standing = next(worker for worker in (*self._clients.values(), here) if worker and worker.frozen)
+        current = self._workers.pop(thread, None)
+        self._frozen = next(worker for worker in (*self._clients.values(), current) if worker and worker.frozen)
         try:
-            meanwhile()
+            while_frozen()
         finally:
-            self._standing = None
-            if here is not None:
-                self._workers[thread] = here
+            self._frozen = None
+            if current is not None:
+                self._workers[thread] = current
 
-    def let_time_pass(self, seconds: float) -> None:
-        """The workers' clock, as their leases read it, is so much later."""
+    def advance_clock(self, seconds: float) -> None:
+        """Advance the clock by which the workers check their leases."""
         self._clock.advance(seconds)
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
-        """From now on every worker passes here."""
+        """Replace the methods of the product that send requests and record outcomes."""
         self._clock.install(patch)
         send, flush = HTTPClient.request, Recorder.flush
 
-        def request(client: HTTPClient, method: str, path: str, **given: Any) -> Response:
-            return self._request(send, client, method, path, **given)
+        def request(client: HTTPClient, method: str, path: str, **options: Any) -> Response:
+            return self._request(send, client, method, path, **options)
 
         def record(recorder: Recorder) -> None:
             worker = self._workers.get(threading.get_ident())
             if worker is None:
                 return flush(recorder)
-            worker.comes_to("record")
+            worker.reach("record")
             flush(recorder)
-            return worker.comes_to("record", after=True)
+            return worker.reach("record", after=True)
 
         patch.setattr(HTTPClient, "request", request)
         patch.setattr(Recorder, "flush", record)
 
     def _request(
-        self, send: Callable[..., Response], client: HTTPClient, method: str, path: str, **given: Any
+        self, send: Callable[..., Response], client: HTTPClient, method: str, path: str, **options: Any
     ) -> Response:
         self.requests += 1
-        here = self._workers.get(threading.get_ident())
-        # Requests leave from threads of the run's own; its first one is a question asked by the run itself.
-        worker = self._clients.setdefault(client, here) if here is not None else self._clients[client]
-        if worker.frozen and worker is not here:
-            raise NoResponse("connection", "the worker stood still for longer than anybody waits")
-        worker.comes_to("request")
-        self.sight.sees(worker, method, path, given.get("body"))
-        response = send(client, method, path, **given)
-        worker.comes_to("request", after=True)
+        current = self._workers.get(threading.get_ident())
+        # A run sends requests from several threads; its first request comes from its own thread.
+        worker = self._clients.setdefault(client, current) if current is not None else self._clients[client]
+        if worker.frozen and worker is not current:
+            raise NoResponse("connection", "the worker was frozen for longer than the timeout")
+        worker.reach("request")
+        self.observer.observe(worker, method, path, options.get("body"))
+        response = send(client, method, path, **options)
+        worker.reach("request", after=True)
         return response
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Statements, commits and beginnings of all engines are seen for the time of the block."""
+    def listen(self) -> Iterator[None]:
+        """Intercept statements, commits and the begin of transactions on all engines during the block."""
 
         def statement(connection: sa.Connection, *_: Any) -> None:
             if (worker := self._workers.get(threading.get_ident())) is not None:
                 self.statements += 1
-                worker.comes_to("statement", connection=connection)
+                worker.reach("statement", connection=connection)
 
         def executed(connection: sa.Connection, *_: Any) -> None:
             if (worker := self._workers.get(threading.get_ident())) is not None:
-                worker.comes_to("statement", after=True)
+                worker.reach("statement", after=True)
 
         def commit(connection: sa.Connection) -> None:
             if (worker := self._workers.get(threading.get_ident())) is not None:
-                trouble = worker.trouble
-                lost = trouble is not None and (trouble.kind, trouble.place, trouble.after) == ("break", "commit", True)
-                worker.done["commit"] += lost
+                fault = worker.fault
+                lost = fault is not None and (fault.kind, fault.point, fault.after) == ("break", "commit", True)
+                worker.counts["commit"] += lost
                 try:
-                    worker.comes_to("commit", after=lost, connection=connection)
+                    worker.reach("commit", after=lost, connection=connection)
                 except Crash:
-                    # What a dead worker had not committed is gone; SQLAlchemy takes this transaction for ended.
+                    # The work of a dead worker is rolled back; SQLAlchemy assumes that this transaction has ended.
                     driver = connection.connection.dbapi_connection
                     assert driver is not None
                     driver.rollback()
@@ -231,10 +255,10 @@ class Seams:
 
         def begin(_: sa.Connection) -> None:
             if (worker := self._workers.get(threading.get_ident())) is not None:
-                worker.comes_to("begin")
-            elif (standing := self._standing) is not None and threading.current_thread().name.startswith("lease of"):
-                # The thread that renews the lease stands still with its worker.
-                standing.thawed.wait(600)
+                worker.reach("begin")
+            elif (frozen := self._frozen) is not None and threading.current_thread().name.startswith("lease of"):
+                # The thread that renews the lease is frozen together with its worker.
+                frozen.resumed.wait(600)
 
         listeners: list[tuple[str, Callable[..., None]]] = [
             ("before_cursor_execute", statement),

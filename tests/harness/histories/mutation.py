@@ -1,4 +1,4 @@
-"""What a mutation is, and the list of all of them."""
+"""Mutations of the worker and their registry."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
-from harness.histories.faults import FAULTS, TROUBLES
-from harness.histories.injection import Trouble
+from harness.histories.faults import FAULTS, WORKER_FAULTS
+from harness.histories.injection import SimulatedFault
 from hypothesis import strategies as st
 
 Apply = Callable[[pytest.MonkeyPatch], None]
@@ -15,29 +15,38 @@ Apply = Callable[[pytest.MonkeyPatch], None]
 
 @dataclass(frozen=True)
 class Mutation:
-    """breaks: what the worker does wrong, in a sentence. only, faults, troubles: what leads to it."""
+    """One way in which a worker can be wrong.
+
+    Attributes:
+        name: The name of the function that applies the mutation.
+        description: What the worker does wrong, in one sentence.
+        apply: Puts the mutation into the running process.
+        allowed_rules: The rules of the state machine that can reveal it.
+        faults: The faults of LinkedIn that can reveal it.
+        worker_faults: The faults of the worker that can reveal it.
+    """
 
     name: str
-    breaks: str
+    description: str
     apply: Apply
-    only: tuple[str, ...]
+    allowed_rules: tuple[str, ...]
     faults: tuple[str, ...]
-    troubles: st.SearchStrategy[Trouble]
+    worker_faults: st.SearchStrategy[SimulatedFault]
 
 
-LISTED: list[Mutation] = []
+REGISTERED: list[Mutation] = []
 
 
 def mutation(
-    breaks: str,
-    *only: str,
+    description: str,
+    *allowed_rules: str,
     faults: tuple[str, ...] = FAULTS,
-    troubles: st.SearchStrategy[Trouble] = TROUBLES,
+    worker_faults: st.SearchStrategy[SimulatedFault] = WORKER_FAULTS,
 ) -> Callable[[Apply], Apply]:
-    """A function that puts a mutation into the running process, listed under its own name."""
+    """Register a function that applies a mutation, under its own name."""
 
-    def listed(apply: Apply) -> Apply:
-        LISTED.append(Mutation(apply.__name__, breaks, apply, only, faults, troubles))
+    def register(apply: Apply) -> Apply:
+        REGISTERED.append(Mutation(apply.__name__, description, apply, allowed_rules, faults, worker_faults))
         return apply
 
-    return listed
+    return register

@@ -1,16 +1,16 @@
-"""Workers that are wrong in one way each. The harness is worth something only if it finds every one of them.
+"""Workers that are wrong in one way each. The harness must find every one of them.
 
-Each mutation is put into the running process by a MonkeyPatch, after the bench has been built.
+A MonkeyPatch applies each mutation to the running process after the environment has been opened.
 """
 
 from __future__ import annotations
 
-from harness.histories import wrong_sending, wrong_state
-from harness.histories.mutation import LISTED, Mutation
+from harness.histories import sending_mutations, state_mutations
+from harness.histories.mutation import REGISTERED, Mutation
 
 __all__ = ["MUTATIONS", "Mutation"]
 
-MUTATIONS: tuple[Mutation, ...] = tuple(LISTED)
-"""All of them, in the order in which they are written down."""
+MUTATIONS: tuple[Mutation, ...] = tuple(REGISTERED)
+"""All mutations, in the order of their definition."""
 
-assert {wrong_sending.__name__, wrong_state.__name__} == {mutation.apply.__module__ for mutation in MUTATIONS}
+assert {sending_mutations.__name__, state_mutations.__name__} == {mutation.apply.__module__ for mutation in MUTATIONS}

@@ -1,7 +1,7 @@
-"""Data for histories: many small groups of people in one table, each with a life of its own.
+"""Data for histories: many small, independent groups of people in one table.
 
-Groups share nothing, so that one run carries as many histories of data as there are groups. Within a group addresses
-and devices are few, so that rows double, members share identifiers and addresses change hands all the time.
+Groups share no identifiers, so one history tests as many histories of data as there are groups. Each group uses few
+addresses and devices, so that duplicate rows, shared identifiers and moved addresses are frequent.
 """
 
 from __future__ import annotations
@@ -12,96 +12,96 @@ from typing import Any
 
 Person = dict[str, Any]
 
-CODE = 2
-"""Bytes that tell what happens to one group in one step; zeros: nothing."""
+CODE_BYTES = 2
+"""The bytes that decide the change of one group in one step; zeros mean no change."""
 
-MOST = 5
-"""Rows of a group."""
+MAX_ROWS = 5
+"""The highest number of rows in a group."""
 
-BACK, FRESH = 0.2, 0.35
-"""How often a group becomes what it was before, and otherwise, how often it is made anew instead of edited."""
+REVERT_PROBABILITY, REPLACE_PROBABILITY = 0.2, 0.35
+"""How often a group returns to its previous rows, and how often its rows are otherwise replaced instead of edited."""
 
 
 class People:
-    """The groups as they are now and as they were before their last change."""
+    """The groups now and before their last change."""
 
     def __init__(self, groups: int) -> None:
         self.groups: list[list[Person]] = [[] for _ in range(groups)]
-        self._before: list[list[Person]] = [[] for _ in range(groups)]
+        self._previous: list[list[Person]] = [[] for _ in range(groups)]
 
     @property
     def rows(self) -> list[Person]:
-        """The table."""
+        """All rows of the table."""
         return [person for group in self.groups for person in group]
 
     def change(self, codes: bytes) -> None:
-        """Each group as its code says, CODE bytes a group."""
+        """Change each group as its code says; `codes` holds CODE_BYTES bytes per group."""
         for number, group in enumerate(self.groups):
-            code = int.from_bytes(codes[number * CODE : (number + 1) * CODE])
+            code = int.from_bytes(codes[number * CODE_BYTES : (number + 1) * CODE_BYTES])
             if code:
-                chance = Random(code)
-                back = chance.random() < BACK
-                self.groups[number] = self._before[number] if back else _changed(number, group, chance)
-                self._before[number] = group
+                rng = Random(code)
+                revert = rng.random() < REVERT_PROBABILITY
+                self.groups[number] = self._previous[number] if revert else _change_group(number, group, rng)
+                self._previous[number] = group
 
-    def leave(self) -> None:
-        """Nobody is left."""
-        self._before, self.groups = self.groups, [[] for _ in self.groups]
+    def clear(self) -> None:
+        """Remove all rows."""
+        self._previous, self.groups = self.groups, [[] for _ in self.groups]
 
 
-def _changed(number: int, rows: list[Person], chance: Random) -> list[Person]:
-    if chance.random() < FRESH:
-        return [_person(number, chance) for _ in range(chance.randrange(MOST + 1))]
+def _change_group(number: int, rows: list[Person], rng: Random) -> list[Person]:
+    if rng.random() < REPLACE_PROBABILITY:
+        return [_make_person(number, rng) for _ in range(rng.randrange(MAX_ROWS + 1))]
     rows = [dict(row) for row in rows]
-    for _ in range(chance.randint(1, 2)):
-        _edit(number, rows, chance)
+    for _ in range(rng.randint(1, 2)):
+        _edit_rows(number, rows, rng)
     return rows
 
 
-def _edit(number: int, rows: list[Person], chance: Random) -> None:
-    deeds = ["join"] if not rows else ["join", "leave", "double", "swap", "field", "device", "address", "clear"]
-    deed = chance.choice(deeds) if len(rows) < MOST else "leave"
-    if deed == "join":
-        rows.append(_person(number, chance))
+def _edit_rows(number: int, rows: list[Person], rng: Random) -> None:
+    edits = ["join"] if not rows else ["join", "leave", "double", "swap", "field", "device", "address", "clear"]
+    edit = rng.choice(edits) if len(rows) < MAX_ROWS else "leave"
+    if edit == "join":
+        rows.append(_make_person(number, rng))
         return
-    one, other = chance.choice(rows), chance.choice(rows)
-    if deed == "leave":
+    one, other = rng.choice(rows), rng.choice(rows)
+    if edit == "leave":
         rows.remove(one)
-    elif deed == "double":
-        rows.append({**one, "id": number * 10 + chance.randint(1, 9)})
-    elif deed == "swap":
+    elif edit == "double":
+        rows.append({**one, "id": number * 10 + rng.randint(1, 9)})
+    elif edit == "swap":
         one["email"], other["email"] = other["email"], one["email"]
-    elif deed == "field":
-        one["first_name"] = chance.choice([None, "Ann", "Bob", "Eve"])
-        one["country"] = chance.choice([None, "de", "fr"])
-    elif deed == "device":
-        one["device"] = _device(number, chance)
-    elif deed == "address":
-        one["email"] = _address(number, chance)
+    elif edit == "field":
+        one["first_name"] = rng.choice([None, "Ann", "Bob", "Eve"])
+        one["country"] = rng.choice([None, "de", "fr"])
+    elif edit == "device":
+        one["device"] = _choose_device(number, rng)
+    elif edit == "address":
+        one["email"] = _choose_address(number, rng)
     else:
         rows.clear()
 
 
-def _person(number: int, chance: Random) -> Person:
+def _make_person(number: int, rng: Random) -> Person:
     return {
-        "id": number * 10 + chance.randint(1, 9),
-        "email": _address(number, chance),
-        "device": _device(number, chance),
-        "first_name": chance.choice([None, "Ann", "Bob"]),
-        "country": chance.choice([None, None, "de"]),
+        "id": number * 10 + rng.randint(1, 9),
+        "email": _choose_address(number, rng),
+        "device": _choose_device(number, rng),
+        "first_name": rng.choice([None, "Ann", "Bob"]),
+        "country": rng.choice([None, None, "de"]),
     }
 
 
-def _address(number: int, chance: Random) -> str | None:
-    letter = chance.choice("abcd ")
+def _choose_address(number: int, rng: Random) -> str | None:
+    letter = rng.choice("abcd ")
     return None if letter == " " else f"{letter}{number}@example.com"
 
 
-def _device(number: int, chance: Random) -> str | None:
-    place = chance.choice((0, 0, 1, 2))
-    return None if place == 0 else f"{number:08}-aaaa-4aaa-8aaa-{place:012}"
+def _choose_device(number: int, rng: Random) -> str | None:
+    device = rng.choice((0, 0, 1, 2))
+    return None if device == 0 else f"{number:08}-aaaa-4aaa-8aaa-{device:012}"
 
 
-def hashed(address: str | None) -> str | None:
-    """The address as a column of hashes holds it."""
+def hash_email(address: str | None) -> str | None:
+    """Return the hash of an address, as a column of hashes contains it."""
     return None if address is None else hashlib.sha256(address.encode()).hexdigest()

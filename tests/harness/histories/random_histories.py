@@ -1,4 +1,4 @@
-"""Histories at random, the same for the same seed: what befalls the data, the audience, LinkedIn and the workers."""
+"""Random histories, reproducible by their seed: changing data and audiences, faults of LinkedIn and of workers."""
 
 from __future__ import annotations
 
@@ -26,43 +26,60 @@ FAULTS = (
     "65600", "65601", "65602", "not_found", "reset_before", "reset_after", "reset_before", "reset_after", "bad_json",
     "slow", "timeout_after", *BATCH_FAULTS, *BATCH_FAULTS, *BATCH_FAULTS,
 )  # fmt: skip
-PLACES = ("users",) * 10 + ("any", "any", "token", "create", "find", "get")
+REQUEST_KINDS = ("users",) * 10 + ("any", "any", "token", "create", "find", "get")
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """New data, and one run over it.
+    """New data and one run.
 
-    rows: None leaves the data alone. words: of the command line. faults: of the sandbox while the run lasts.
-    audience: what befalls it before the run: `expired` (its members are dropped) or `denied` (no write role, for this
-    run). guarded: the guard is on. often: outcomes are recorded batch by batch. beside: a second worker runs at the
-    same time. calm: nothing goes wrong, so the run must succeed.
+    Attributes:
+        rows: The new data; None leaves the data unchanged.
+        arguments: The arguments of the command line.
+        faults: The faults of LinkedIn during the run.
+        worker_fault: The fault of the worker, if any.
+        audience: What happens to the audience before the run: `expired` (LinkedIn deletes its members), `denied` (no
+            write role during this run), or nothing.
+        guarded: Whether the guard is strict.
+        record_every_batch: Whether outcomes are recorded after each batch.
+        two_workers: Whether a second worker runs at the same time.
+        must_succeed: Whether the run has no faults and must succeed.
     """
 
     rows: tuple[Row, ...] | None
-    words: tuple[str, ...]
+    arguments: tuple[str, ...]
     faults: tuple[str, ...] = ()
-    upset: WorkerFault | None = None
+    worker_fault: WorkerFault | None = None
     audience: str = ""
     guarded: bool = False
-    often: bool = False
-    beside: bool = False
-    calm: bool = False
+    record_every_batch: bool = False
+    two_workers: bool = False
+    must_succeed: bool = False
 
     def __str__(self) -> str:
-        parts = [" ".join(self.words)]
+        parts = [" ".join(self.arguments)]
         if self.rows is not None:
             parts.insert(0, f"{len(self.rows)} rows")
-        parts += [name for name in ("guarded", "often", "beside", "calm") if getattr(self, name)]
+        parts += [
+            name for name in ("guarded", "record_every_batch", "two_workers", "must_succeed") if getattr(self, name)
+        ]
         parts += [f"audience {self.audience}"] if self.audience else []
         parts += self.faults
-        parts += [str(self.upset)] if self.upset else []
+        parts += [str(self.worker_fault)] if self.worker_fault else []
         return ", ".join(parts)
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Steps, and what holds for all of them: settings of the sandbox, keys of the sync and of the destination."""
+    """Steps, and the settings for all of them.
+
+    Attributes:
+        name: The name, from which the history can be made again.
+        steps: The steps in order.
+        sandbox: Settings of the sandbox.
+        sync: Configuration keys of the sync.
+        account: Configuration keys of the destination.
+    """
 
     name: str
     steps: tuple[Step, ...]
@@ -71,54 +88,54 @@ class History:
     account: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        given = {**self.sandbox, **self.sync, **self.account}
-        return "\n".join([f"{self.name} {given}", *(f"  {n}. {step}" for n, step in enumerate(self.steps, 1))])
+        settings = {**self.sandbox, **self.sync, **self.account}
+        return "\n".join([f"{self.name} {settings}", *(f"  {n}. {step}" for n, step in enumerate(self.steps, 1))])
 
 
-def make_history(seed: str, number: int, *, overlapping: bool) -> History:
-    """History `number` of this seed. overlapping: two workers may run at the same time."""
-    dice = random.Random(f"{seed}:{number}")
+def make_random_history(seed: str, number: int, *, overlapping: bool) -> History:
+    """Return history `number` of a seed; with `overlapping`, two workers may run at the same time."""
+    rng = random.Random(f"{seed}:{number}")
     rows: list[Row] = []
     past: list[list[Row]] = [[]]
     steps = []
-    for _ in range(dice.randint(2, 5)):
-        changed = dice.random() < 0.8
+    for _ in range(rng.randint(2, 5)):
+        changed = rng.random() < 0.8
         if changed:
-            rows = _changed(dice, rows, past)
+            rows = _change_rows(rng, rows, past)
             past.append(rows)
-        steps.append(_step(dice, tuple(rows) if changed else None, overlapping=overlapping))
+        steps.append(_make_step(rng, tuple(rows) if changed else None, overlapping=overlapping))
     sandbox: dict[str, Any] = {
-        "token_life": dice.choice([5.0, 86400.0]),
-        "token_propagation": dice.choice([0.0, 0.0, 0.1]),
-        "refresh_kills_old_tokens": dice.random() < 0.3,
-        "ready_after": dice.choice([0.0, 0.0, 0.2]),
-        "batch_index": dice.random() < 0.5,
-        "echo_values": dice.random() < 0.5,
-        "seed": dice.randint(0, 1_000_000),
+        "token_life": rng.choice([5.0, 86400.0]),
+        "token_propagation": rng.choice([0.0, 0.0, 0.1]),
+        "refresh_kills_old_tokens": rng.random() < 0.3,
+        "ready_after": rng.choice([0.0, 0.0, 0.2]),
+        "batch_index": rng.random() < 0.5,
+        "echo_values": rng.random() < 0.5,
+        "seed": rng.randint(0, 1_000_000),
     }
-    sync: dict[str, Any] = {"retry": {"enabled": False}} if dice.random() < 0.15 else {}
-    account = {"max_in_flight": dice.choice([1, 2, 8])}
+    sync: dict[str, Any] = {"retry": {"enabled": False}} if rng.random() < 0.15 else {}
+    account = {"max_in_flight": rng.choice([1, 2, 8])}
     return History(f"{seed}:{number}", tuple(steps), sandbox, sync, account)
 
 
-def _step(dice: random.Random, rows: tuple[Row, ...] | None, *, overlapping: bool) -> Step:
-    words = dice.choice(
+def _make_step(rng: random.Random, rows: tuple[Row, ...] | None, *, overlapping: bool) -> Step:
+    arguments = rng.choice(
         [("run",)] * 6 + [("run", "--full"), ("run", "--force"), ("retry", "people"), ("retry", "people", "--dead")]
     )
-    count = dice.choice([0, 0, 1, 1, 1, 2, 3])
+    count = rng.choice([0, 0, 1, 1, 1, 2, 3])
     return Step(
         rows,
-        words,
-        tuple(_fault(dice) for _ in range(count)),
-        _upset(dice) if dice.random() < 0.65 else None,
-        dice.choice([""] * 14 + ["expired", "expired", "denied"]),
-        guarded=dice.random() < 0.1,
-        often=dice.random() < 0.5,
-        beside=overlapping and dice.random() < 0.08,
+        arguments,
+        tuple(_make_fault(rng) for _ in range(count)),
+        _make_worker_fault(rng) if rng.random() < 0.65 else None,
+        rng.choice([""] * 14 + ["expired", "expired", "denied"]),
+        guarded=rng.random() < 0.1,
+        record_every_batch=rng.random() < 0.5,
+        two_workers=overlapping and rng.random() < 0.08,
     )
 
 
-def _upset(dice: random.Random) -> WorkerFault:
+def _make_worker_fault(dice: random.Random) -> WorkerFault:
     kind = dice.choice(["statement"] * 5 + ["commit"] * 3 + ["request"] * 3 + ["record"] * 2 + ["moment"] * 2)
     if kind == "moment":
         act = dice.choice(["kill"] * 6 + ["terminate", "interrupt"])
@@ -131,85 +148,85 @@ def _upset(dice: random.Random) -> WorkerFault:
     return WorkerFault(kind, side, dice.randint(1, most), dice.choice(acts))
 
 
-def _fault(dice: random.Random) -> str:
-    kind = dice.choice(FAULTS)
+def _make_fault(rng: random.Random) -> str:
+    kind = rng.choice(FAULTS)
     batches = kind in BATCH_FAULTS
     slow = kind in ("slow", "timeout_after")
-    # What times out costs seconds; what is slow must stay below the timeout, or LinkedIn would carry it out too late.
-    options = [f"times={dice.choice([1, 1, 2]) if slow else dice.choice([0, 0, 1, 1, 2, 3, 6])}"]
+    # A timeout costs seconds; a slow answer must stay below it, or LinkedIn would apply the request too late.
+    options = [f"times={rng.choice([1, 1, 2]) if slow else rng.choice([0, 0, 1, 1, 2, 3, 6])}"]
     if slow:
         options.append(f"seconds={0.1 if kind == 'slow' else 1.5}")
-    if dice.random() < 0.3:
-        options.append(f"after={dice.randint(1, 4)}")
-    if dice.random() < 0.25:
-        options.append(f"probability={dice.choice([0.3, 0.6])}")
-    on = "users" if batches or slow else dice.choice(PLACES)
-    if on == "users" and dice.random() < 0.5:
-        options.append(f"action={dice.choice(['ADD', 'REMOVE'])}")
+    if rng.random() < 0.3:
+        options.append(f"after={rng.randint(1, 4)}")
+    if rng.random() < 0.25:
+        options.append(f"probability={rng.choice([0.3, 0.6])}")
+    request = "users" if batches or slow else rng.choice(REQUEST_KINDS)
+    if request == "users" and rng.random() < 0.5:
+        options.append(f"action={rng.choice(['ADD', 'REMOVE'])}")
     if kind in ("short_answer", "cut_short"):
-        options.append(f"count={dice.choice([1, 1, 2])}")
+        options.append(f"count={rng.choice([1, 1, 2])}")
     if kind.startswith("refuse_"):
-        options += _whom(dice)
+        options += _choose_elements(rng)
     if kind == "refuse_elements":
-        options.append(f"status={dice.choice([400, 400, 404, 422, 429, 500])}")
-    if kind in ("429", "503") and dice.random() < 0.2:
+        options.append(f"status={rng.choice([400, 400, 404, 422, 429, 500])}")
+    if kind in ("429", "503") and rng.random() < 0.2:
         options.append("retry_after=60")
-    return ":".join([kind, on, *options])
+    return ":".join([kind, request, *options])
 
 
-def _whom(dice: random.Random) -> list[str]:
-    match dice.choice(["first", "places", "person"]):
-        case "places":
-            return [f"indices={dice.choice(['0', '1', '0|1'])}"]
+def _choose_elements(rng: random.Random) -> list[str]:
+    match rng.choice(["first", "positions", "person"]):
+        case "positions":
+            return [f"indices={rng.choice(['0', '1', '0|1'])}"]
         case "person":
-            return [f"values={hashlib.sha256(dice.choice(EMAILS).encode()).hexdigest()}"]
+            return [f"values={hashlib.sha256(rng.choice(EMAILS).encode()).hexdigest()}"]
         case _:
             return []
 
 
-def _changed(dice: random.Random, rows: Sequence[Row], past: Sequence[Sequence[Row]]) -> list[Row]:
-    """Other data, mostly close to what was there."""
-    kind = dice.choice(["some", "some", "some", "new", "back", "empty"])
-    if kind == "empty" and dice.random() < 0.6:
+def _change_rows(rng: random.Random, rows: Sequence[Row], past: Sequence[Sequence[Row]]) -> list[Row]:
+    """Return changed rows, mostly similar to the current ones."""
+    kind = rng.choice(["some", "some", "some", "new", "back", "empty"])
+    if kind == "empty" and rng.random() < 0.6:
         return []
     if kind == "back":
-        return list(dice.choice(past))
+        return list(rng.choice(past))
     if kind == "new" or not rows:
-        return [_row(dice) for _ in range(dice.randint(1, 9))]
+        return [_make_row(rng) for _ in range(rng.randint(1, 9))]
     changed = [dict(row) for row in rows]
-    for _ in range(dice.randint(1, 4)):
-        _edit(dice, changed)
+    for _ in range(rng.randint(1, 4)):
+        _edit_rows(rng, changed)
     return changed
 
 
-def _edit(dice: random.Random, rows: list[Row]) -> None:
-    """One thing changes: somebody joins, leaves, is doubled, swaps the address, changes a field or an identifier."""
+def _edit_rows(rng: random.Random, rows: list[Row]) -> None:
+    """Make one change: a row joins, leaves, is duplicated, swaps its address, or changes a field or an identifier."""
     if not rows:
-        rows.append(_row(dice))
+        rows.append(_make_row(rng))
         return
-    one, other = dice.choice(rows), dice.choice(rows)
-    match dice.choice(["join", "join", "leave", "leave", "double", "swap", "field", "identifier", "share"]):
+    one, other = rng.choice(rows), rng.choice(rows)
+    match rng.choice(["join", "join", "leave", "leave", "double", "swap", "field", "identifier", "share"]):
         case "join":
-            rows.append(_row(dice))
+            rows.append(_make_row(rng))
         case "leave":
             rows.remove(one)
         case "double":
-            rows.append({**one, "id": dice.choice(IDS)})
+            rows.append({**one, "id": rng.choice(IDS)})
         case "swap":
             one["email"], other["email"] = other["email"], one["email"]
         case "field":
-            one["first_name"] = dice.choice(NAMES)
+            one["first_name"] = rng.choice(NAMES)
         case "identifier":
-            one.update({name: value for name, value in _row(dice).items() if name in ("email", "device")})
+            one.update({name: value for name, value in _make_row(rng).items() if name in ("email", "device")})
         case _:
-            rows.append({**_row(dice), "device": one["device"]})
+            rows.append({**_make_row(rng), "device": one["device"]})
 
 
-def _row(dice: random.Random) -> Row:
+def _make_row(rng: random.Random) -> Row:
     return {
-        "id": dice.choice(IDS),
-        "email": dice.choice([None, *EMAILS]),
-        "device": dice.choice([None, *DEVICES]),
-        "first_name": dice.choice(NAMES),
-        "country": dice.choice(COUNTRIES),
+        "id": rng.choice(IDS),
+        "email": rng.choice([None, *EMAILS]),
+        "device": rng.choice([None, *DEVICES]),
+        "first_name": rng.choice(NAMES),
+        "country": rng.choice(COUNTRIES),
     }

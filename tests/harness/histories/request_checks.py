@@ -1,8 +1,8 @@
-"""What must hold at the moment a request leaves, seen beside the product through a connection of the tests' own.
+"""What must hold when a request is sent, checked through a separate connection of the tests.
 
-An ADD names a member of the snapshot that is promoted then, with just its fields; a REMOVE names none of them, and
-names a member of a snapshot that was promoted before. Both go to the audience that the snapshot was promoted for,
-under a lease that is held.
+An ADD names a member of the promoted snapshot, with exactly its fields. A REMOVE names a member of an earlier promoted
+snapshot that is not in the promoted one. Both are sent to the audience that the snapshot was promoted for, and the
+worker holds the lease.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any, SupportsBytes
 import orjson
 from harness.histories.injection import Worker
 
-Rows = Callable[[str], tuple[Sequence[str], Sequence[tuple[Any, ...]]]]
-"""Names of columns and rows of a query, by a connection that sees what is committed."""
+Query = Callable[[str], tuple[Sequence[str], Sequence[tuple[Any, ...]]]]
+"""A function that runs SQL on a connection that sees committed data, and returns column names and rows."""
 
 Element = tuple[frozenset[tuple[str, str]], frozenset[tuple[str, str]]]
-"""Identifiers and fields, under the names of the wire."""
+"""Identifiers and fields, with their names in requests."""
 
-MEMBERS = re.compile(r"/rest/dmpSegments/(\d+)/users")
+USERS_PATH = re.compile(r"/rest/dmpSegments/(\d+)/users")
 IDENTIFIERS = {"sha256_email": "SHA256_EMAIL", "sha512_email": "SHA512_EMAIL", "google_aid": "GOOGLE_AID"}
 FIELDS = {
     "first_name": "firstName",
@@ -31,66 +31,71 @@ FIELDS = {
     "country": "country",
 }
 
-STANDING = (
+PROMOTED_RUN = (
     "select s.promoted_run, r.snapshot_table, s.audience_id, s.lease_holder, s.lease_token, r.lease_token "
     "from warehouse_sync.syncs s left join warehouse_sync.runs r on r.run_id = s.promoted_run "
     "where s.sync = 'people' and s.destination = '{destination}'"
 )
 
 
-class Witness:
-    """Thread-safe. `objections`: what was seen and must not be, one sentence each, without values.
+class RequestChecker:
+    """A check of each request against the promoted snapshot. Thread-safe.
 
-    known: the members of all snapshots that were promoted so far.
+    Attributes:
+        query: Runs SQL on a separate connection.
+        destination: The name of the destination.
+        violations: What was wrong, one sentence each, without values.
+        known_members: The members of all snapshots that were promoted so far.
+        elements: The number of elements in all requests.
     """
 
-    def __init__(self, rows: Rows) -> None:
-        self.rows = rows
+    def __init__(self, query: Query) -> None:
+        self.query = query
         self.destination = "ads"
-        self.objections: list[str] = []
-        self.known: set[frozenset[tuple[str, str]]] = set()
+        self.violations: list[str] = []
+        self.known_members: set[frozenset[tuple[str, str]]] = set()
         self.elements = 0
         self._snapshots: dict[str, set[Element]] = {}
         self._tokens: dict[Worker, int] = {}
         self._lock = threading.Lock()
 
-    def begin_anew(self) -> None:
-        """Nothing was seen."""
+    def reset(self) -> None:
+        """Forget all requests, snapshots and violations."""
         self.destination = "ads"
-        for seen in (self.objections, self.known, self._snapshots, self._tokens):
-            seen.clear()
+        for collected in (self.violations, self.known_members, self._snapshots, self._tokens):
+            collected.clear()
 
-    def notes(self) -> None:
-        """A run has ended; what it promoted is known from now on."""
-        found = self.rows(STANDING.format(destination=self.destination))[1]
+    def record_promotion(self) -> None:
+        """Add the members of the promoted snapshot to the known members, at the end of a run."""
+        found = self.query(PROMOTED_RUN.format(destination=self.destination))[1]
         if found and found[0][1] is not None:
-            self._snapshot(str(found[0][1]))
+            self._load_snapshot(str(found[0][1]))
 
-    def sees(self, worker: Worker, method: str, path: str, body: SupportsBytes | None) -> None:
-        """A request is about to leave."""
-        match = MEMBERS.fullmatch(path)
+    def observe(self, worker: Worker, method: str, path: str, body: SupportsBytes | None) -> None:
+        """Check a request that is about to be sent."""
+        match = USERS_PATH.fullmatch(path)
         if match is None or method != "POST" or body is None:
             return
         elements = orjson.loads(bytes(body))["elements"]
         with self._lock:
             self.elements += len(elements)
-            self._compare(worker, match[1], elements)
+            self._check_elements(worker, match[1], elements)
 
-    def _compare(self, worker: Worker, audience: str, elements: list[dict[str, Any]]) -> None:
-        found = self.rows(STANDING.format(destination=self.destination))[1]
+    def _check_elements(self, worker: Worker, audience: str, elements: list[dict[str, Any]]) -> None:
+        found = self.query(PROMOTED_RUN.format(destination=self.destination))[1]
         if not found or found[0][1] is None:
-            self.objections.append("a batch left while no snapshot was promoted")
+            self.violations.append("a batch was sent while no snapshot was promoted")
             return
         run, table, promoted_for, holder, token, run_token = found[0]
         if str(promoted_for) != audience:
-            self.objections.append(f"a batch left for another audience than the one that run {run} was promoted for")
+            self.violations.append(f"a batch was sent to another audience than the one that run {run} was promoted for")
         if holder is None:
-            self.objections.append("a batch left while nobody held the lease")
+            self.violations.append("a batch was sent while no worker held the lease")
         elif self._tokens.setdefault(worker, token) != token:
-            self.objections.append("a batch left from a worker whose lease another one had taken")
+            self.violations.append("a batch was sent by a worker whose lease another worker had taken")
         elif token != run_token:
-            self.objections.append(f"a batch left before run {run} of this worker was promoted")
-        snapshot = self._snapshot(str(table))
+            self.violations.append(f"a batch was sent before run {run} of this worker was promoted")
+        snapshot = self._load_snapshot(str(table))
         members = {identifiers for identifiers, _ in snapshot}
         for element in elements:
             identifiers = frozenset((pair["idType"], pair["idValue"]) for pair in element["userIds"])
@@ -98,22 +103,22 @@ class Witness:
             if element["action"] == "ADD":
                 if (identifiers, fields) not in snapshot:
                     what = "fields" if identifiers in members else "a member"
-                    self.objections.append(f"an ADD named {what} that the promoted snapshot of run {run} lacks")
+                    self.violations.append(f"an ADD named {what} missing from the promoted snapshot of run {run}")
             elif identifiers in members:
-                self.objections.append(f"a REMOVE named a member of the promoted snapshot of run {run}")
-            elif identifiers not in self.known:
-                self.objections.append("a REMOVE named what is no member of any snapshot that was promoted")
+                self.violations.append(f"a REMOVE named a member of the promoted snapshot of run {run}")
+            elif identifiers not in self.known_members:
+                self.violations.append("a REMOVE named a member that was in no promoted snapshot")
 
-    def _snapshot(self, table: str) -> set[Element]:
+    def _load_snapshot(self, table: str) -> set[Element]:
         if table not in self._snapshots:
-            names, rows = self.rows(f"select * from warehouse_sync.{table} where reason is null")
+            names, rows = self.query(f"select * from warehouse_sync.{table} where reason is null")
             self._snapshots[table] = {_element(dict(zip(names, row, strict=True))) for row in rows}
-            self.known.update(identifiers for identifiers, _ in self._snapshots[table])
+            self.known_members.update(identifiers for identifiers, _ in self._snapshots[table])
         return self._snapshots[table]
 
 
 def _element(row: dict[str, Any]) -> Element:
-    def named(wire: dict[str, str]) -> frozenset[tuple[str, str]]:
-        return frozenset((name, row[column]) for column, name in wire.items() if row.get(column) is not None)
+    def pairs(wire_names: dict[str, str]) -> frozenset[tuple[str, str]]:
+        return frozenset((name, row[column]) for column, name in wire_names.items() if row.get(column) is not None)
 
-    return named(IDENTIFIERS), named(FIELDS)
+    return pairs(IDENTIFIERS), pairs(FIELDS)

@@ -1,4 +1,4 @@
-"""One history, performed by real workers in a world of its own, and judged all along."""
+"""One history, run by real worker processes in its own world, and checked after each run."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 
 import sqlalchemy as sa
 import yaml
-from harness.histories import checks as judging
-from harness.histories.checks import NOTHING, State
+from harness.histories import checks
+from harness.histories.checks import EMPTY_STATE, State
 from harness.histories.oracle import check_converged, check_fields
 from harness.histories.random_histories import History, Step
 from harness.processes.command import TIMEOUT
@@ -24,7 +24,7 @@ from harness.servers.observed_sandbox import ACCOUNT, ObservedSandbox, observed_
 from harness.worlds.world import SYNC, World
 
 LEASE = 5.0
-"""Seconds; the shortest that the configuration allows."""
+"""The shortest lease that the configuration allows, in seconds."""
 
 GUARD = {"max_removed_percent": 30, "min_members": 1}
 OPEN_GUARD = {"max_removed_percent": 100, "min_members": 0}
@@ -32,7 +32,19 @@ OPEN_GUARD = {"max_removed_percent": 100, "min_members": 0}
 
 @dataclass
 class Tally:
-    """What happened in all trials so far. kills and breaks by kind of point; codes are exit codes of workers."""
+    """Counters over all histories so far.
+
+    Attributes:
+        histories: Finished histories.
+        runs: Started workers.
+        requests: Requests to the sandbox.
+        kills: Killed workers by the point.
+        breaks: Broken connections by the point.
+        signals: Other signals by the point.
+        faults: Faults of LinkedIn by their kind.
+        codes: Exit codes of workers.
+        missed: Workers that ended before they reached their point.
+    """
 
     histories: int = 0
     runs: int = 0
@@ -44,14 +56,14 @@ class Tally:
     codes: Counter[int] = field(default_factory=Counter)
     missed: int = 0
 
-    def struck(self, upset: WorkerFault) -> None:
-        """An upset has come about."""
-        book = {"kill": self.kills, "break": self.breaks, "outage": self.breaks}.get(upset.act, self.signals)
-        book[f"{upset.side} {upset.kind}".strip()] += 1
+    def count_fault(self, worker_fault: WorkerFault) -> None:
+        """Count a fault of a worker that happened."""
+        counter = {"kill": self.kills, "break": self.breaks, "outage": self.breaks}.get(worker_fault.act, self.signals)
+        counter[f"{worker_fault.side} {worker_fault.kind}".strip()] += 1
 
 
 class Trial:
-    """The world of one history: `perform()` goes through it and raises AssertionError where a promise is broken."""
+    """One history in its own world; `run()` raises AssertionError if a promise is broken."""
 
     def __init__(self, history: History, url: str, folder: Path, workers: ForkServer, tally: Tally) -> None:
         self.history = history
@@ -60,14 +72,14 @@ class Trial:
         self.workers = workers
         self.tally = tally
         self.rows: Sequence[Mapping[str, Any]] = ()
-        self.state: State = NOTHING
-        self._after: State = NOTHING
+        self.state: State = EMPTY_STATE
+        self._state_after: State = EMPTY_STATE
         self.counts: list[dict[str, int]] = []
-        """Of the points that each step's worker passed."""
-        self._number = 0
+        """The number of points that the worker of each step passed, by kind."""
+        self._workers_started = 0
 
-    def perform(self) -> None:
-        """All steps, then calm runs; everything is judged after each of them."""
+    def run(self) -> None:
+        """Run all steps, then runs without faults, and check the state after each."""
         with observed_sandbox(**self.history.sandbox) as sandbox:
             self.sandbox: ObservedSandbox = sandbox
             self.world = World(self.url, sandbox, self.folder, sync_settings={"guard": OPEN_GUARD, **self.history.sync})
@@ -76,15 +88,15 @@ class Trial:
             self.world.fill(())
             try:
                 for step in self.history.steps:
-                    self._take(step)
-                self._come_to_rest()
+                    self._run_step(step)
+                self._finish_without_faults()
             finally:
                 self.tally.requests += len(sandbox.requests())
                 for record in sandbox.requests():
                     self.tally.faults.update(record.faults)
             self.tally.histories += 1
 
-    def _take(self, step: Step) -> None:
+    def _run_step(self, step: Step) -> None:
         if step.rows is not None:
             self.rows = step.rows
             self.world.fill(step.rows)
@@ -93,125 +105,139 @@ class Trial:
         self.sandbox.set_writable(ACCOUNT, step.audience != "denied")
         for fault in step.faults:
             self.sandbox.inject(fault)
-        seen = len(self.sandbox.deliveries)
-        worker = self._start(step.words, upset=step.upset, often=step.often, guarded=step.guarded, calm=step.calm)
-        second = self._start(step.words, often=step.often, guarded=step.guarded) if step.beside else None
-        code = self._awaited(worker)
-        others = [self._awaited(second)] if second else []
-        self._settle()
+        first_delivery = len(self.sandbox.deliveries)
+        worker = self._start_worker(
+            step.arguments,
+            worker_fault=step.worker_fault,
+            record_every_batch=step.record_every_batch,
+            guarded=step.guarded,
+            must_succeed=step.must_succeed,
+        )
+        second = (
+            self._start_worker(step.arguments, record_every_batch=step.record_every_batch, guarded=step.guarded)
+            if step.two_workers
+            else None
+        )
+        code = self._wait_for_exit(worker)
+        others = [self._wait_for_exit(second)] if second else []
+        self._wait_until_idle()
         self.counts.append(worker.counts)
         if second:
-            judging.check_output(second.out, second.err, others[0], self.sandbox.tokens)
-        report = self._judge(worker, code, seen, alone=second is None)
-        assert not step.calm or (report and report["status"] == "succeeded"), f"a calm run ended so: {report}"
+            checks.check_output(second.out, second.err, others[0], self.sandbox.tokens)
+        report = self._check(worker, code, first_delivery, alone=second is None)
+        assert not step.must_succeed or (report and report["status"] == "succeeded"), (
+            f"a run without faults did not succeed: {report}"
+        )
 
-    def _come_to_rest(self) -> None:
-        """Calm runs get through, and then all is well."""
-        report = self._calmly("run")
+    def _finish_without_faults(self) -> None:
+        """Run without faults and check that everything is correct."""
+        report = self._run_without_faults("run")
         if report["status"] == "incomplete":
             assert (report["deferred"], report["dead"] > 0) == (0, True), report
-            report = self._calmly("retry", SYNC, "--dead")
+            report = self._run_without_faults("retry", SYNC, "--dead")
         assert (report["status"], report["deferred"], report["dead"]) == ("succeeded", 0, 0), report
-        if self.state.rejected():
-            assert self._calmly("run", "--full")["status"] == "succeeded"
+        if self.state.rejected_members():
+            assert self._run_without_faults("run", "--full")["status"] == "succeeded"
         check_converged(self.world, self.rows)
         check_fields(self.world, self.rows, self.world.raw_config["syncs"][SYNC]["fields"])
 
-    def _calmly(self, *words: str) -> Mapping[str, Any]:
-        seen = len(self.sandbox.deliveries)
-        worker = self._start(words, calm=True)
-        code = self._awaited(worker)
-        self._settle()
-        report = self._judge(worker, code, seen)
-        assert code in (0, 3), f"exit code {code} of a calm run"
+    def _run_without_faults(self, *arguments: str) -> Mapping[str, Any]:
+        first_delivery = len(self.sandbox.deliveries)
+        worker = self._start_worker(arguments, must_succeed=True)
+        code = self._wait_for_exit(worker)
+        self._wait_until_idle()
+        report = self._check(worker, code, first_delivery)
+        assert code in (0, 3), f"exit code {code} of a run without faults"
         assert report
         return report
 
-    def _start(
+    def _start_worker(
         self,
-        words: Sequence[str],
+        arguments: Sequence[str],
         *,
-        upset: WorkerFault | None = None,
-        often: bool = False,
+        worker_fault: WorkerFault | None = None,
+        record_every_batch: bool = False,
         guarded: bool = False,
-        calm: bool = False,
+        must_succeed: bool = False,
     ) -> ForkedWorker:
-        written = self.world.raw_config
-        written["warehouses"]["analytics"]["lease"] = LEASE
+        configuration = self.world.raw_config
+        configuration["warehouses"]["analytics"]["lease"] = LEASE
         if guarded:
-            written["syncs"][SYNC]["guard"] = GUARD
-        (self.folder / "config.yaml").write_text(yaml.safe_dump(written))
-        self._number += 1
-        name = f"{self._number:02}"
-        order = WorkerCommand(
-            (*words, "--json"),
+            configuration["syncs"][SYNC]["guard"] = GUARD
+        (self.folder / "config.yaml").write_text(yaml.safe_dump(configuration))
+        self._workers_started += 1
+        name = f"{self._workers_started:02}"
+        command = WorkerCommand(
+            (*arguments, "--json"),
             str(self.folder),
             name,
             self.url,
-            upset,
-            record_every_batch=often,
-            long_read_timeout=calm,
+            worker_fault,
+            record_every_batch=record_every_batch,
+            long_read_timeout=must_succeed,
         )
         self.tally.runs += 1
-        return self.workers.start(order)
+        return self.workers.start(command)
 
-    def _awaited(self, worker: ForkedWorker) -> int:
-        upset = worker.command.fault
-        if upset and upset.kind == "moment":
-            time.sleep(upset.number / 1000)
-            number = {"kill": signal.SIGKILL, "interrupt": signal.SIGINT}.get(upset.act, signal.SIGTERM)
+    def _wait_for_exit(self, worker: ForkedWorker) -> int:
+        worker_fault = worker.command.fault
+        if worker_fault and worker_fault.kind == "moment":
+            time.sleep(worker_fault.number / 1000)
+            number = {"kill": signal.SIGKILL, "interrupt": signal.SIGINT}.get(worker_fault.act, signal.SIGTERM)
             worker.send(number)
         code = worker.wait()
         self.tally.codes[code] += 1
-        self._check_code(worker, code)
+        self._check_exit_code(worker, code)
         return code
 
-    def _check_code(self, worker: ForkedWorker, code: int) -> None:
-        upset, struck = worker.command.fault, worker.injected_fault is not None
+    def _check_exit_code(self, worker: ForkedWorker, code: int) -> None:
+        worker_fault, injected = worker.command.fault, worker.injected_fault is not None
         allowed = {0, 1, 2, 3, 4}
-        if upset and upset.kind == "moment":
-            struck = code == -signal.SIGKILL or upset.act != "kill"
+        if worker_fault and worker_fault.kind == "moment":
+            injected = code == -signal.SIGKILL or worker_fault.act != "kill"
             # Before Python has set its own handler, a signal ends the process.
-            allowed |= {130, 143, -signal.SIGTERM, -signal.SIGINT} if upset.act != "kill" else {-signal.SIGKILL}
-        elif upset and struck:
-            allowed = {-signal.SIGKILL} if upset.act == "kill" else allowed
-            allowed |= {130, 143} if upset.act in ("terminate", "terminate twice", "interrupt") else set()
+            allowed |= {130, 143, -signal.SIGTERM, -signal.SIGINT} if worker_fault.act != "kill" else {-signal.SIGKILL}
+        elif worker_fault and injected:
+            allowed = {-signal.SIGKILL} if worker_fault.act == "kill" else allowed
+            allowed |= {130, 143} if worker_fault.act in ("terminate", "terminate twice", "interrupt") else set()
         assert code in allowed, f"exit code {code}: {worker.err}"
-        if upset and struck:
-            self.tally.struck(upset)
-        elif upset:
+        if worker_fault and injected:
+            self.tally.count_fault(worker_fault)
+        elif worker_fault:
             self.tally.missed += 1
 
-    def _settle(self) -> None:
-        """The worker is dead and so is all that it had under way; as much time has passed as its lease lasts."""
+    def _wait_until_idle(self) -> None:
+        """Wait until the requests and statements of the dead worker have ended, and expire its lease."""
         self.sandbox.wait_until_idle()
         self.sandbox.clear_faults()
         self.sandbox.set_writable(ACCOUNT, True)
         if self.url.startswith("postgres"):
             _wait_for_backends(self.url)
         with self.world.connect() as connection:
-            self._after = judging.read_state(connection)
-            if self._after.installed:
+            self._state_after = checks.read_state(connection)
+            if self._state_after.installed:
                 connection.execute(sa.text("update warehouse_sync.syncs set lease_expires_at = timestamp '2020-01-01'"))
 
-    def _judge(self, worker: ForkedWorker, code: int, seen: int, *, alone: bool = True) -> Mapping[str, Any] | None:
-        before, after = self.state, self._after
-        report = judging.check_output(worker.out, worker.err, code, self.sandbox.tokens)
-        judging.check_runs(before, after, report, alone=alone)
-        judging.check_sending(before, after, self.sandbox.deliveries[seen:], code if alone else 0)
-        judging.check_books(after)
-        judging.check_lease(before, after, code if alone else 1, worker.command.fault)
+    def _check(
+        self, worker: ForkedWorker, code: int, first_delivery: int, *, alone: bool = True
+    ) -> Mapping[str, Any] | None:
+        before, after = self.state, self._state_after
+        report = checks.check_output(worker.out, worker.err, code, self.sandbox.tokens)
+        checks.check_runs(before, after, report, alone=alone)
+        checks.check_deliveries(before, after, self.sandbox.deliveries[first_delivery:], code if alone else 0)
+        checks.check_retry_queue(after)
+        checks.check_lease(before, after, code if alone else 1, worker.command.fault)
         assert self.sandbox.violations() == []
         if report and report["status"] == "succeeded" and alone:
-            judging.check_held(self.world, after)
+            checks.check_audience(self.world, after)
             if worker.command.arguments[0] == "run":
-                judging.check_snapshot(after, self.rows)
+                checks.check_snapshot(after, self.rows)
         self.state = after
         return report
 
-    def leave_evidence(self, told: str) -> None:
-        """The folder tells what went wrong, beside the configuration, the outputs and a DuckDB file."""
-        (self.folder / "history.txt").write_text(f"{self.history}\n\n{told}\n")
+    def write_evidence(self, error_text: str) -> None:
+        """Write the history, the error and the state into the folder, beside configuration, outputs and DuckDB file."""
+        (self.folder / "history.txt").write_text(f"{self.history}\n\n{error_text}\n")
         tables = ("syncs", "runs", "sync_log", "retry_queue")
         try:
             with self.world.connect() as connection:
@@ -228,15 +254,15 @@ class Trial:
 
 
 def _wait_for_backends(url: str) -> None:
-    """A dead worker's statements are over: its connections are gone from the server."""
+    """Wait until the server has closed the connections of a dead worker."""
     others = sa.text(
         "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() "
         "and application_name = 'warehouse-sync'"
     )
     deadline = time.monotonic() + TIMEOUT
-    # Within a transaction the view would show the same for ever.
+    # Within a transaction the view would not change.
     with sa.create_engine(url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT").connect() as connection:
         while connection.scalar(others):
             if time.monotonic() > deadline:
-                raise TimeoutError("a dead worker's connection does not end")
+                raise TimeoutError("the connection of a dead worker does not end")
             time.sleep(0.002)

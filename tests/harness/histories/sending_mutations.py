@@ -1,4 +1,4 @@
-"""Workers that send in the wrong order, the wrong things, or read answers wrongly."""
+"""Mutations: workers that send in the wrong order, send the wrong elements, or misread answers."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from warehouse_sync.run import baseline, run, steps
 
 
 @mutation(
-    "ADDs leave while REMOVEs are still under way.",
-    "run_against_faults",
+    "ADDs are sent while REMOVEs are still in flight.",
+    "run_with_faults",
     faults=("slow:users:times=0:seconds=0.02:action=REMOVE",),
 )
 def skip_the_barrier(patch: pytest.MonkeyPatch) -> None:
@@ -43,82 +43,82 @@ def skip_the_barrier(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(LinkedIn, "deliver", deliver)
 
 
-@mutation("ADDs leave first, REMOVEs behind them.", "run")
+@mutation("ADDs are sent before REMOVEs.", "run")
 def adds_before_removes(patch: pytest.MonkeyPatch) -> None:
     send, deliver_all = LinkedIn.deliver, steps.deliver
-    put_off: list[Callable[[], Outcomes]] = []
+    deferred: list[Callable[[], Outcomes]] = []
 
     def deliver(self: LinkedIn, audience: Audience, batch: Batch, permit: Permit) -> Outcomes:
         if batch.operation is OperationKind.ADD:
             return send(self, audience, batch, permit)
-        put_off.append(lambda: send(self, audience, batch, permit))
+        deferred.append(lambda: send(self, audience, batch, permit))
         return Outcomes([(DELIVERED, len(batch))])
 
-    def all_then_removes(*arguments: Any) -> str | None:
+    def deliver_removes_last(*arguments: Any) -> str | None:
         ended_early = deliver_all(*arguments)
-        while put_off:
-            put_off.pop(0)()
+        while deferred:
+            deferred.pop(0)()
         return ended_early
 
     patch.setattr(LinkedIn, "deliver", deliver)
-    patch.setattr(steps, "deliver", all_then_removes)
+    patch.setattr(steps, "deliver", deliver_removes_last)
 
 
-@mutation("Who shares an identifier with somebody removed is not added again.", "run")
-def drop_the_readds(patch: pytest.MonkeyPatch) -> None:
+@mutation("Members that share an identifier with a removed member are not added again.", "run")
+def drop_readds(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(changes, "_readds", lambda *_: None)
 
 
 # --- what an answer means
 
 
-def _taken_as_delivered(patch: pytest.MonkeyPatch, is_so: Callable[[Outcome], bool]) -> None:
-    told = responses._parse_outcomes
+def _count_as_delivered(patch: pytest.MonkeyPatch, condition: Callable[[Outcome], bool]) -> None:
+    parse = responses._parse_outcomes
 
-    def trusting(*arguments: Any) -> Outcomes:
-        return Outcomes.from_outcomes(DELIVERED if is_so(outcome) else outcome for outcome in told(*arguments))
+    def trust(*arguments: Any) -> Outcomes:
+        return Outcomes.from_outcomes(DELIVERED if condition(outcome) else outcome for outcome in parse(*arguments))
 
-    patch.setattr(responses, "_parse_outcomes", trusting)
+    patch.setattr(responses, "_parse_outcomes", trust)
 
 
 @mutation(
-    "What a short answer leaves out counts as delivered.",
-    "run_against_faults",
+    "Operations that a short answer leaves out count as delivered.",
+    "run_with_faults",
     "run",
     faults=("cut_short:users:times=0:count=1",),
 )
 def trust_short_answers(patch: pytest.MonkeyPatch) -> None:
-    _taken_as_delivered(patch, lambda outcome: outcome.reason == "missing_answer")
+    _count_as_delivered(patch, lambda outcome: outcome.reason == "missing_answer")
 
 
-@mutation("Elements that an answer refuses count as delivered.", "run_against_refusals", "run")
+@mutation("Elements that an answer refuses count as delivered.", "run_with_refusals", "run")
 def ignore_refused_elements(patch: pytest.MonkeyPatch) -> None:
-    _taken_as_delivered(patch, lambda outcome: outcome.status is OutcomeStatus.REJECTED)
+    _count_as_delivered(patch, lambda outcome: outcome.status is OutcomeStatus.REJECTED)
 
 
 @mutation(
-    "A batch that was not answered counts as delivered.",
-    "run_against_faults",
+    "A batch without an answer counts as delivered.",
+    "run_with_faults",
     "run",
     faults=("reset_before:users:times=0", "reset_before:users:times=0:action=REMOVE"),
 )
-def trust_silence(patch: pytest.MonkeyPatch) -> None:
-    told: Any = vars(TransientError)["outcome"]
+def trust_missing_answers(patch: pytest.MonkeyPatch) -> None:
+    original: Any = vars(TransientError)["outcome"]
 
-    def trusting(self: TransientError) -> Outcome:
-        outcome: Outcome = told.__get__(self)
+    def trust(self: TransientError) -> Outcome:
+        outcome: Outcome = original.__get__(self)
         return DELIVERED if self.reason in ("timeout", "connection") else outcome
 
-    patch.setattr(TransientError, "outcome", property(trusting))
+    patch.setattr(TransientError, "outcome", property(trust))
 
 
 @mutation(
-    "A batch whose token is refused for good counts as delivered.",
-    "run_against_faults",
+    "A batch whose token is refused permanently counts as delivered.",
+    "run_with_faults",
     "run",
     faults=("401:users:times=0",),
 )
-def trust_a_dead_token(patch: pytest.MonkeyPatch) -> None:
+def trust_refused_tokens(patch: pytest.MonkeyPatch) -> None:
     send = LinkedIn.deliver
 
     def deliver(self: LinkedIn, audience: Audience, batch: Batch, permit: Permit) -> Outcomes:
@@ -131,42 +131,42 @@ def trust_a_dead_token(patch: pytest.MonkeyPatch) -> None:
 
 
 @mutation(
-    "What was put off when the destination was given up counts as delivered.",
-    "run_against_faults",
+    "Operations that were deferred because the destination was down count as delivered.",
+    "run_with_faults",
     "run",
     faults=("503:users:times=0",),
 )
-def forget_what_was_put_off(patch: pytest.MonkeyPatch) -> None:
-    put_off = Recorder.defer_rest
+def drop_deferred_operations(patch: pytest.MonkeyPatch) -> None:
+    defer_rest = Recorder.defer_rest
 
-    def forgetful(self: Recorder, last: int, removes_until: int, outcome: Outcome) -> None:
-        put_off(self, last, removes_until, DELIVERED)
+    def count_as_delivered(self: Recorder, last: int, removes_until: int, outcome: Outcome) -> None:
+        defer_rest(self, last, removes_until, DELIVERED)
 
-    patch.setattr(Recorder, "defer_rest", forgetful)
+    patch.setattr(Recorder, "defer_rest", count_as_delivered)
 
 
 @mutation(
-    "A create whose answer was lost is repeated without a look whether it happened.",
-    "run_against_faults",
+    "A create whose answer was lost is repeated without checking whether the audience exists.",
+    "run_with_faults",
     faults=("reset_after:create:times=1", "timeout_after:create:times=1:seconds=9"),
 )
 def create_twice(patch: pytest.MonkeyPatch) -> None:
     create = Segments.create
 
-    def blind(self: Segments, *arguments: Any) -> Any:
-        with pytest.MonkeyPatch.context() as eyes:
-            eyes.setattr(Segments, "find", lambda *_: None)
+    def create_without_check(self: Segments, *arguments: Any) -> Any:
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(Segments, "find", lambda *_: None)
             return create(self, *arguments)
 
-    patch.setattr(Segments, "create", blind)
+    patch.setattr(Segments, "create", create_without_check)
 
 
-@mutation("An audience whose data is gone is treated like any other.", "audiences_age", "run")
+@mutation("An audience whose members LinkedIn has deleted is treated like any other.", "age_audiences", "run")
 def ignore_expiry(patch: pytest.MonkeyPatch) -> None:
-    look = baseline.find_target
+    find_target = baseline.find_target
 
-    def hopeful(*arguments: Any, **more: Any) -> Any:
-        found = look(*arguments, **more)
+    def ignore_emptied(*arguments: Any, **more: Any) -> Any:
+        found = find_target(*arguments, **more)
         return found if found.audience is None else replace(found, audience=replace(found.audience, emptied=False))
 
-    patch.setattr(run, "find_target", hopeful)
+    patch.setattr(run, "find_target", ignore_emptied)
