@@ -1,4 +1,4 @@
-"""The command line as a user has it: another process, judged by its exit code and its two outputs."""
+"""Run the command line in another process, as users do, and return its exit code and its outputs."""
 
 from __future__ import annotations
 
@@ -15,12 +15,18 @@ from typing import Any
 
 PROGRAM = (sys.executable, "-m", "warehouse_sync")
 TIMEOUT = 300.0
-"""Seconds after which a command or a wait counts as hung; long, so that no verdict depends on the machine's speed."""
+"""Seconds after which a command or a wait counts as hung. It is long, so that slow machines pass too."""
 
 
 @dataclass(frozen=True)
 class CommandResult:
-    """What a command left behind. On a terminal `out` holds both outputs."""
+    """The exit code and the outputs of a command that has ended.
+
+    Attributes:
+        code: The exit code; minus the number of the signal that ended the process.
+        out: Standard output; on a terminal both outputs.
+        err: Standard error.
+    """
 
     code: int
     out: str
@@ -28,58 +34,65 @@ class CommandResult:
 
     @property
     def json(self) -> Any:
-        """Standard output as one JSON value; fails when anything else stands there."""
+        """Return standard output as one JSON value. Raises ValueError if it is anything else."""
         return json.loads(self.out)
 
 
 def environment(folder: Path, **variables: str) -> dict[str, str]:
-    """A user's environment with the configuration in `folder`, free of the test runner's own settings."""
-    kept = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS")}
-    return {**kept, "WAREHOUSE_SYNC_CONFIG": str(folder / "config.yaml"), "TERM": "xterm", **variables}
+    """Return a user's environment with the configuration in `folder`, without the settings of the test runner."""
+    inherited = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS")}
+    return {**inherited, "WAREHOUSE_SYNC_CONFIG": str(folder / "config.yaml"), "TERM": "xterm", **variables}
 
 
 def harness_environment(**variables: str) -> dict[str, str]:
-    """The environment of a process that runs a module of the harness."""
+    """Return the environment of a process that runs a module of the harness."""
     tests = str(Path(__file__).parents[2])
     path = os.pathsep.join([tests, *filter(None, [os.environ.get("PYTHONPATH")])])
     return {**os.environ, "PYTHONPATH": path, **variables}
 
 
-def call(folder: Path, *words: str, **more: str) -> CommandResult:
-    """Run `warehouse-sync` with these words, in `folder`, without a terminal."""
-    done = subprocess.run(
-        [*PROGRAM, *words],
+def call(folder: Path, *arguments: str, **variables: str) -> CommandResult:
+    """Run `warehouse-sync` with these arguments, in `folder`, without a terminal."""
+    process = subprocess.run(
+        [*PROGRAM, *arguments],
         cwd=folder,
-        env=environment(folder, **more),
+        env=environment(folder, **variables),
         capture_output=True,
         text=True,
         timeout=TIMEOUT,
         check=False,
     )
-    return CommandResult(done.returncode, done.stdout, done.stderr)
+    return CommandResult(process.returncode, process.stdout, process.stderr)
 
 
-def call_on_a_terminal(folder: Path, *words: str, **more: str) -> CommandResult:
-    """Run `warehouse-sync` with these words on a terminal of its own."""
-    ours, theirs = pty.openpty()
+def call_on_a_terminal(folder: Path, *arguments: str, **variables: str) -> CommandResult:
+    """Run `warehouse-sync` with these arguments on a terminal of its own."""
+    controller, terminal = pty.openpty()
     process = subprocess.Popen(
-        [*PROGRAM, *words], cwd=folder, env=environment(folder, **more), stdin=theirs, stdout=theirs, stderr=theirs
+        [*PROGRAM, *arguments],
+        cwd=folder,
+        env=environment(folder, **variables),
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
     )
-    os.close(theirs)
-    shown = bytearray()
+    os.close(terminal)
+    output = bytearray()
     try:
-        while piece := os.read(ours, 65536):
-            shown += piece
+        while chunk := os.read(controller, 65536):
+            output += chunk
     except OSError:
-        pass  # Linux's way to say that the other end of a terminal was closed.
-    os.close(ours)
-    return CommandResult(process.wait(TIMEOUT), shown.decode(), "")
+        pass  # Linux raises this when the other end of a terminal is closed.
+    os.close(controller)
+    return CommandResult(process.wait(TIMEOUT), output.decode(), "")
 
 
-def interrupt(folder: Path, *words: str, when: Callable[[], bool], signal_number: int = signal.SIGINT) -> CommandResult:
-    """Run `warehouse-sync` with these words and send it a signal as soon as `when` holds."""
+def interrupt(
+    folder: Path, *arguments: str, when: Callable[[], bool], signal_number: int = signal.SIGINT
+) -> CommandResult:
+    """Run `warehouse-sync` with these arguments and send it a signal as soon as `when` returns True."""
     process = subprocess.Popen(
-        [*PROGRAM, *words],
+        [*PROGRAM, *arguments],
         cwd=folder,
         env=environment(folder),
         stdout=subprocess.PIPE,

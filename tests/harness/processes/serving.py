@@ -1,8 +1,8 @@
-"""`serve` in real processes whose clock is set by a test: ticks of five minutes come as fast as their runs are done.
+"""Run `serve` in a real process whose clock a test sets, so that no test waits for a tick.
 
     python -m harness.processes.serving CONFIG CLOCK
 
-CLOCK: a file that holds the time, as `SetClock` writes it. Leases go by the database's clock, which nobody sets.
+CLOCK is a file that holds the time, as `SetClock` writes it. Leases use the real clock of the database.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from warehouse_sync.service.serve import serve
 
 
 class SetClock(Clock):
-    """Stands where the file at `path` says, for all processes that read it."""
+    """A clock that shows the time in the file at `path`, to all processes that read it."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
 
     def set(self, at: datetime) -> None:
-        """It is this time, with its zone, from now on."""
+        """Set the time. It must have a time zone."""
         new = self.path.with_suffix(".new")
         new.write_text(at.isoformat())
         new.replace(self.path)
@@ -37,8 +37,8 @@ class SetClock(Clock):
         return datetime.fromisoformat(self.path.read_text())
 
     def wait(self, seconds: float) -> None:
-        # Not by how far off the next turn is, which on a standing clock says nothing: without pauses between looks the
-        # loop would spin, and with them a sync that somebody else had would never be looked at again.
+        # This clock does not advance by itself, so the time until the next step says nothing. The loop checks all syncs
+        # at a fixed interval instead: it does not spin, and it checks a sync again that another worker held.
         time.sleep(POLL)
 
 
@@ -46,13 +46,13 @@ def main(path: str, clock: str) -> None:
     """Serve until SIGTERM."""
     stop = CancelToken()
 
-    def heed(_number: int, _frame: Any) -> None:
+    def request_stop(_number: int, _frame: Any) -> None:
         stop.request("SIGTERM")
 
-    signal.signal(signal.SIGTERM, heed)
+    signal.signal(signal.SIGTERM, request_stop)
     configure_logs("info", json=True)
-    pace = Intervals(lease_held=0.0, resource_busy=0.0, backoff_initial=0.0)
-    serve(path, workers=4, stop=stop, clock=SetClock(Path(clock)), intervals=pace)
+    intervals = Intervals(lease_held=0.0, resource_busy=0.0, backoff_initial=0.0)
+    serve(path, workers=4, stop=stop, clock=SetClock(Path(clock)), intervals=intervals)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Kill a worker inside this process: it stops just before one of its steps, and records nothing of it."""
+"""Simulate the death of a worker in this process: it stops just before a step and records nothing."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from warehouse_sync.run import steps
 from warehouse_sync.run.record import RunEnding
 
 STEP_OWNERS: dict[str, Any] = {"finished": RunEnding}
-"""Where a step is defined, if not in `steps`."""
+"""The owner of a step that is not defined in `warehouse_sync.run.steps`."""
 
 
 class SimulatedDeath(BaseException):
-    """The end of a worker; the product does not catch it."""
+    """The end of a worker. The product does not catch it."""
 
 
 def _die(*_: object) -> None:

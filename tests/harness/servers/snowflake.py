@@ -1,6 +1,6 @@
-"""A Snowflake of our own: a local server in a process of its own, for the real driver and the real dialect.
+"""A local Snowflake in a process of its own, for the real driver and the real dialect.
 
-What it is good for and what it is not stands in docs/snowflake.md.
+docs/snowflake.md says what it can test and what it cannot.
 """
 
 from __future__ import annotations
@@ -20,20 +20,24 @@ from harness.processes.command import harness_environment
 
 @dataclass(frozen=True, slots=True)
 class SnowflakeServer:
-    """A running local server. `database()` gives a fresh database in it."""
+    """A running local server.
+
+    Attributes:
+        port: Its port on 127.0.0.1.
+    """
 
     port: int
 
     def url(self, database: str, **query: str) -> str:
-        """The URL that a user would write for this database."""
-        given = {"host": "127.0.0.1", "port": str(self.port), "protocol": "http", "warehouse": "wh", **query}
+        """Return the URL that a user would write for this database."""
+        parameters = {"host": "127.0.0.1", "port": str(self.port), "protocol": "http", "warehouse": "wh", **query}
         return f"snowflake://worker:secret-of-snowflake@local/{database}/public?" + "&".join(
-            f"{name}={value}" for name, value in given.items()
+            f"{name}={value}" for name, value in parameters.items()
         )
 
     @contextmanager
     def database(self, name: str) -> Iterator[str]:
-        """The URL of a database of that name; it is gone afterwards."""
+        """Yield the URL of a new database of this name; it is dropped at the end of the block."""
         yield self.url(name)
         self._ask("forget", name)
 
@@ -56,7 +60,7 @@ def _database(url: str) -> str:
 
 @contextmanager
 def snowflake_server() -> Iterator[SnowflakeServer]:
-    """A local server on a free port, until the end of the block."""
+    """Yield a local server on a free port that runs until the end of the block."""
     process = subprocess.Popen(
         [sys.executable, "-m", "harness.servers.snowflake_server"],
         stdin=subprocess.PIPE,

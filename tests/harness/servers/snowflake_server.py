@@ -1,4 +1,4 @@
-"""fakesnow's server, made to get on with the connector of today and to read patterns and texts as the service does.
+"""The server of fakesnow, patched to work with the current connector and to treat patterns and texts as Snowflake does.
 
 `PYTHONPATH=tests python -m harness.servers.snowflake_server` starts it; it ends with its standard input.
 """
@@ -23,14 +23,14 @@ from pathlib import Path
 from typing import Any
 
 NO_OP_STATEMENTS = [r"\s*alter\s+session", r"\s*create\s+warehouse", r"\s*grant\b", r"\s*use\s+(role|warehouse)\b"]
-"""Statements that a local server has nothing to do for."""
+"""Statements that the local server accepts without effect."""
 
 REFUSED_USER = "stranger"
-"""The user that may not log in; all others may, with any password, key or token."""
+"""The user that may not log in. All others may, with any password, key or token."""
 
 
 def provide_removed_connector_modules() -> None:
-    """fakesnow imports two modules that the connector has no more since version 5."""
+    """Provide two modules that fakesnow imports and that the connector removed in version 5."""
 
     class SnowflakeConverter:
         def to_snowflake(self, value: Any) -> Any:
@@ -57,7 +57,7 @@ def provide_removed_connector_modules() -> None:
 
 
 class ClientLog:
-    """What clients have asked, for tests that look at the client's side."""
+    """The logins and statements of clients, for tests of the client."""
 
     def __init__(self) -> None:
         self.logins: list[dict[str, Any]] = []
@@ -74,14 +74,14 @@ class ClientLog:
 
 
 def patch_translation() -> None:
-    """Functions that fakesnow lacks, or translates so that patterns and texts come out otherwise."""
+    """Add functions that fakesnow does not have, and correct those whose patterns and texts differ from Snowflake."""
     from fakesnow import cursor
     from sqlglot import exp
 
     def called(name: str, *arguments: Any) -> Any:
         return exp.Anonymous(this=name, expressions=list(arguments))
 
-    def own(node: Any) -> Any:
+    def replacement_of(node: Any) -> Any:
         match node:
             case exp.GT(this=exp.RegexpInstr() as found, expression=exp.Literal(this="0")):
                 return called("regexp_matches", found.this, found.expression)
@@ -96,7 +96,7 @@ def patch_translation() -> None:
             case exp.SHA2() if (length := node.args.get("length")) and length.name == "512":
                 return called("sha512", node.this)
             case exp.Transform() | exp.ArrayFilter():
-                # Lambdas are given texts, as VARIANT cast to VARCHAR is one; DuckDB's JSON would keep its quotes.
+                # A VARIANT cast to VARCHAR is a text, so lambdas get texts. DuckDB's JSON would keep the quotes.
                 as_json = called("to_json", node.this)
                 node.set("this", called("from_json", as_json, exp.Literal.string('["VARCHAR"]')))
             case exp.ToArray():
@@ -107,17 +107,17 @@ def patch_translation() -> None:
 
     FakeSnowflakeCursor: Any = cursor.FakeSnowflakeCursor  # noqa: N806 - a class
     expressions: Any = exp.Expression
-    theirs = FakeSnowflakeCursor._transform
+    original = FakeSnowflakeCursor._transform
 
     def transform(self: Any, expression: Any, params: Any) -> Any:
-        # From the leaves up: sqlglot's own walk does not go into what it has just replaced.
+        # From the leaves up: the walk of sqlglot does not enter nodes that it has just replaced.
         for node in reversed(list(expression.dfs())):
-            if (better := own(node)) is not node:
+            if (better := replacement_of(node)) is not node:
                 node.replace(better)
-        return theirs(self, expression, params)
+        return original(self, expression, params)
 
     def describe(self: Any) -> list[Any]:
-        # The statement is DuckDB's already: parsing it once more took a third of a run.
+        # The statement is already in DuckDB's SQL. Parsing it again took a third of a run.
         with self._conn.cursor() as other:
             described: list[Any] = other._duck_conn.execute(f"DESCRIBE {self._last_sql}", self._last_params).fetchall()
             return described
@@ -125,17 +125,17 @@ def patch_translation() -> None:
     FakeSnowflakeCursor._transform = transform
     FakeSnowflakeCursor._describe_last_sql = describe
     expressions.transform = transform_in_place
-    # A dollar sign in a text is no variable.
+    # A dollar sign in a text is not a variable.
     FakeSnowflakeCursor._inline_variables = lambda self, sql: sql
 
 
 TRANSLATION = threading.local()
-"""The statement that is being translated (`root`), its `nodes` and their `kinds`."""
+"""The statement that is being translated (`root`), its `nodes` and their `types`."""
 
 
 @cache
 def node_types_in(code: types.CodeType) -> tuple[type, ...]:
-    """The kinds of nodes that a step of fakesnow's translation asks for; without any of them it has nothing to do."""
+    """Return the types of nodes that a step of the translation handles. Without such a node it changes nothing."""
     import fakesnow.transforms
     from sqlglot import exp
 
@@ -161,12 +161,12 @@ def iterate_nodes(root: Any) -> Iterator[Any]:
 
 
 def transform_in_place(root: Any, change: Any, *given: Any, copy: bool = False, **named: Any) -> Any:
-    """What sqlglot's `transform` gives, without copying the tree: its many walks took most of a run."""
+    """Do what sqlglot's `transform` does without a copy of the tree: its many walks took most of a run."""
     if getattr(TRANSLATION, "root", None) is not root:
         TRANSLATION.root, TRANSLATION.nodes = root, list(iterate_nodes(root))
-        TRANSLATION.kinds = {type(node) for node in TRANSLATION.nodes}
+        TRANSLATION.types = {type(node) for node in TRANSLATION.nodes}
     wanted = node_types_in(change.__code__)
-    if wanted and not any(issubclass(kind, wanted) for kind in TRANSLATION.kinds):
+    if wanted and not any(issubclass(kind, wanted) for kind in TRANSLATION.types):
         return root
     for node in TRANSLATION.nodes:
         if wanted and not isinstance(node, wanted):
@@ -181,31 +181,31 @@ def transform_in_place(root: Any, change: Any, *given: Any, copy: bool = False, 
 
 
 def patch_arrow_results() -> None:
-    """Answers with NULL among their times, and answers of several record batches, reach the connector."""
+    """Correct results that have NULL timestamps or several record batches, so that the connector can read them."""
     import fakesnow.arrow
     import pyarrow
     import pyarrow.compute
 
     arrow: Any = fakesnow.arrow
     server: Any = importlib.import_module("fakesnow.server")
-    theirs, to_ipc = arrow.timestamp_to_sf_struct, arrow.to_ipc
+    original, to_ipc = arrow.timestamp_to_sf_struct, arrow.to_ipc
 
-    def times(column: Any) -> Any:
+    def timestamps(column: Any) -> Any:
         column = column.combine_chunks() if isinstance(column, pyarrow.ChunkedArray) else column
-        whole = theirs(column.fill_null(datetime(1970, 1, 1, tzinfo=UTC if column.type.tz else None)))
-        fields = [whole.type.field(place) for place in range(whole.type.num_fields)]
-        return pyarrow.StructArray.from_arrays(whole.flatten(), fields=fields, mask=column.is_null())
+        filled = original(column.fill_null(datetime(1970, 1, 1, tzinfo=UTC if column.type.tz else None)))
+        fields = [filled.type.field(place) for place in range(filled.type.num_fields)]
+        return pyarrow.StructArray.from_arrays(filled.flatten(), fields=fields, mask=column.is_null())
 
-    arrow.timestamp_to_sf_struct = times
+    arrow.timestamp_to_sf_struct = timestamps
     server.to_ipc = lambda table: to_ipc(table.combine_chunks())
 
 
 def inline_parameters(body: dict[str, Any]) -> None:
-    """A statement with its parameters in it: on the way to DuckDB an expression with a question mark may be doubled."""
+    """Write the parameters into the statement: the translation may duplicate an expression with a question mark."""
     import sqlglot
     from fakesnow.converter import from_binding
 
-    def written(kind: str, value: Any) -> str:
+    def literal(kind: str, value: Any) -> str:
         given = None if value is None else from_binding({"type": kind, "value": value})
         if isinstance(given, str) and kind == "TEXT":
             return "'" + given.replace("\\", "\\\\").replace("'", "''") + "'"
@@ -217,26 +217,26 @@ def inline_parameters(body: dict[str, Any]) -> None:
     columns = [bindings[str(place)] for place in range(1, len(bindings) + 1)]
     text, parts, last = body["sqlText"], list[str](), 0
     if any(isinstance(column["value"], list) for column in columns):
-        # Many rows at once: they are an INSERT of our tests' own, with all of its values as parameters.
+        # Many rows at once: an INSERT of the tests, whose values are all parameters.
         head = text[: text.lower().rindex("values")]
-        given = [[written(column["type"], value) for value in column["value"]] for column in columns]
+        given = [[literal(column["type"], value) for value in column["value"]] for column in columns]
         rows = ", ".join(f"({', '.join(row)})" for row in zip(*given, strict=True))
         body["sqlText"] = f"{head} values {rows}"
         return
     tokens = sqlglot.tokenize(text, read="snowflake") if columns else []
     marks = [token for token in tokens if token.text == "?" and token.end == token.start]
     for column, mark in zip(columns, marks, strict=True):
-        parts += [text[last : mark.start], written(column["type"], column["value"])]
+        parts += [text[last : mark.start], literal(column["type"], column["value"])]
         last = mark.end + 1
     body["sqlText"] = "".join(parts) + text[last:]
 
 
 def make_app() -> Any:
-    """fakesnow's application, with everything put right that the connector or we stumble over."""
+    """Return the application of fakesnow with all corrections that the connector and the tests need."""
     provide_removed_connector_modules()
     import duckdb
 
-    # Not `from fakesnow import server`: the package has a function of that name.
+    # `from fakesnow import server` would import a function of that name.
     server: Any = importlib.import_module("fakesnow.server")
     patch_translation()
     patch_arrow_results()
@@ -246,7 +246,7 @@ def make_app() -> Any:
     from starlette.routing import Route
 
     logging.getLogger("fakesnow.server").setLevel(logging.CRITICAL if "-q" in sys.argv else logging.ERROR)
-    seen = ClientLog()
+    log = ClientLog()
     server.shared_fs.nop_regexes = NO_OP_STATEMENTS
 
     def sha512(text: str) -> str:
@@ -264,47 +264,47 @@ def make_app() -> Any:
     def with_body(request: Request, body: dict[str, Any]) -> Request:
         request._body = json.dumps(body).encode()
         request.scope["headers"] = [pair for pair in request.scope["headers"] if pair[0] != b"content-encoding"]
-        again = Request(request.scope)
-        again._body = request._body
-        return again
+        copy = Request(request.scope)
+        copy._body = request._body
+        return copy
 
     async def login(request: Request) -> JSONResponse:
         body = await body_of(request)
         data = body["data"]
         parameters = data.setdefault("SESSION_PARAMETERS", {})
         database = (request.query_params.get("databaseName") or "").upper()
-        seen.logins.append({**data, "query": dict(request.query_params), "database": database})
+        log.logins.append({**data, "query": dict(request.query_params), "database": database})
         if data.get("LOGIN_NAME") == REFUSED_USER:
             message = "Incorrect username or password was specified."
             return JSONResponse({"data": {}, "code": "390100", "message": message, "success": False})
         if isinstance(parameters.get("AUTOCOMMIT"), str):
             parameters["AUTOCOMMIT"] = parameters["AUTOCOMMIT"].lower() == "true"
         answer = await server.login_request(with_body(request, body))
-        told = json.loads(answer.body)
-        token = told["data"]["token"]
-        seen.tags[token] = parameters.get("QUERY_TAG", "")
-        seen.databases[token] = database
-        told["data"] |= {
+        content = json.loads(answer.body)
+        token = content["data"]["token"]
+        log.tags[token] = parameters.get("QUERY_TAG", "")
+        log.databases[token] = database
+        content["data"] |= {
             "masterToken": token,
             "validityInSeconds": 3600,
             "masterValidityInSeconds": 14400,
-            "sessionId": len(seen.logins),
+            "sessionId": len(log.logins),
         }
-        return JSONResponse(told)
+        return JSONResponse(content)
 
     async def query(request: Request) -> Any:
         body = await body_of(request)
         token = request.headers.get("Authorization", "")[17:-1]
-        record = seen.add_statement(token, body["sqlText"])
+        record = log.add_statement(token, body["sqlText"])
         inline_parameters(body)
-        if asked := re.fullmatch(r"\s*describe schema (\w+)\s*", body["sqlText"], re.I):
+        if described := re.fullmatch(r"\s*describe schema (\w+)\s*", body["sqlText"], re.I):
             connection = server.sessions[token]
             known = connection._duck_conn.execute(
                 "select 1 from information_schema.schemata where catalog_name ilike ? and schema_name ilike ?",
-                [connection.database, asked[1]],
+                [connection.database, described[1]],
             ).fetchone()
             if not known:
-                return told_as_absent(asked[1])
+                return schema_not_found(described[1])
             body["sqlText"] = "select 1"
         began = time.monotonic()
         answer = await server.query_request(with_body(request, body))
@@ -313,41 +313,41 @@ def make_app() -> Any:
             answer = JSONResponse({**json.loads(answer.body), "code": "002002"})
         return answer
 
-    def told_as_absent(name: str) -> JSONResponse:
+    def schema_not_found(name: str) -> JSONResponse:
         message = f"SQL compilation error:\nSchema '{name}' does not exist or not authorized."
         data = {"errorCode": "002043", "sqlState": "02000"}
         return JSONResponse({"data": data, "code": "002043", "message": message, "success": False})
 
-    def of_database(request: Request, records: list[dict[str, Any]]) -> JSONResponse:
+    def records_of_database(request: Request, records: list[dict[str, Any]]) -> JSONResponse:
         database = request.query_params["database"].upper()
         return JSONResponse([record for record in records if record["database"] == database])
 
     async def logins(request: Request) -> JSONResponse:
-        return of_database(request, seen.logins)
+        return records_of_database(request, log.logins)
 
     async def statements(request: Request) -> JSONResponse:
-        return of_database(request, seen.statements)
+        return records_of_database(request, log.statements)
 
     async def forget(request: Request) -> JSONResponse:
-        """No test sees what another one has done, and the sessions that it left open are gone."""
+        """Drop a database, its sessions and its records, so that no test sees what another one did."""
         database = request.query_params["database"].upper()
-        for token in [token for token, name in seen.databases.items() if name == database]:
+        for token in [token for token, name in log.databases.items() if name == database]:
             if connection := server.sessions.pop(token, None):
                 connection._duck_conn.close()
-            del seen.databases[token]
-        seen.logins = [login for login in seen.logins if login["database"] != database]
-        seen.statements = [statement for statement in seen.statements if statement["database"] != database]
+            del log.databases[token]
+        log.logins = [login for login in log.logins if login["database"] != database]
+        log.statements = [statement for statement in log.statements if statement["database"] != database]
         try:
             server.shared_fs.duck_conn.execute(f"DETACH DATABASE IF EXISTS {database}")
         except duckdb.Error as error:
             return JSONResponse({"error": str(error)})
         return JSONResponse({})
 
-    own = {
+    replaced = {
         "/session/v1/login-request": Route("/session/v1/login-request", login, methods=["POST"]),
         "/queries/v1/query-request": Route("/queries/v1/query-request", query, methods=["POST"]),
     }
-    routes = [own.get(route.path, route) for route in server.routes]
+    routes = [replaced.get(route.path, route) for route in server.routes]
     routes += [
         Route("/telemetry/send", lambda _: JSONResponse({"success": True, "data": None}), methods=["POST"]),
         Route("/harness/logins", logins),
@@ -358,7 +358,7 @@ def make_app() -> Any:
 
 
 def serve() -> None:
-    """Serve until standard input is closed, so that nothing outlives whoever started us."""
+    """Serve until standard input is closed, so that the server does not outlive the process that started it."""
     import uvicorn
 
     class Server(uvicorn.Server):

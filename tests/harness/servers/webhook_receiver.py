@@ -1,4 +1,4 @@
-"""A server on this machine that takes what webhooks are posted, and may refuse to."""
+"""A local server that accepts or refuses what is posted to webhooks."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from typing import Any, Self
 
 
 class WebhookReceiver:
-    """Keeps every body by its path. `answers` are the statuses to come, then 200; 0 never answers in time.
+    """A server that records the requests to webhooks.
 
-    attempts: requests that arrived, the refused ones too.
+    Attributes:
+        bodies: Path and body of each accepted request, in order.
+        attempts: The paths of all requests, refused ones included.
+        statuses: The next HTTP statuses by path; afterwards 200. Status 0 gives no answer in time.
     """
 
     def __init__(self) -> None:
-        hooks = self
+        receiver = self
         self.bodies: list[tuple[str, dict[str, Any]]] = []
         self.attempts: list[str] = []
         self.statuses: dict[str, list[int]] = {}
@@ -26,9 +29,9 @@ class WebhookReceiver:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                status = hooks._answer(self.path, body)
+                status = receiver._answer(self.path, body)
                 if status == 0:
-                    hooks._closed.wait(60)
+                    receiver._closed.wait(60)
                     return
                 self.send_response(status)
                 self.send_header("Content-Length", "0")
@@ -53,22 +56,22 @@ class WebhookReceiver:
         self._server.server_close()
 
     def url(self, path: str = "/hook") -> str:
-        """The address of one hook."""
+        """Return the URL of a webhook."""
         return f"http://127.0.0.1:{self._server.server_address[1]}{path}"
 
     def accepted(self, path: str = "/hook") -> list[dict[str, Any]]:
-        """What was posted to a hook and answered with 200, in order."""
-        return [body for where, body in self.bodies if where == path]
+        """Return the bodies that a webhook received and answered with 200, in order."""
+        return [body for body_path, body in self.bodies if body_path == path]
 
     def states(self, path: str = "/hook") -> list[tuple[str, str]]:
-        """The previous and the new state of each of them."""
+        """Return the previous and the new state of each accepted body."""
         return [(body["previous_state"], body["state"]) for body in self.accepted(path)]
 
     def _answer(self, path: str, body: dict[str, Any]) -> int:
         with self._lock:
             self.attempts.append(path)
-            due = self.statuses.get(path)
-            status = due.pop(0) if due else 200
+            upcoming = self.statuses.get(path)
+            status = upcoming.pop(0) if upcoming else 200
             if status == 200:
                 self.bodies.append((path, body))
             return status
