@@ -37,20 +37,20 @@ settings.load_profile("suite")
 
 @pytest.fixture(autouse=True)
 def fresh_secret_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Words that one test announces as secrets do not eat holes into another one's messages."""
+    """Give each test its own secrets, so that those of one test are not redacted in messages of another."""
     monkeypatch.setattr(redaction, "_secrets", redaction.SecretRegistry())
 
 
 @pytest.fixture(autouse=True)
 def check_error_messages(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Of whatever goes wrong in any test, no message holds an e-mail address or a token."""
+    """Check that no error message of any test contains an e-mail address or a token."""
     messages: list[str] = []
 
-    def noted(self: WarehouseSyncError, *arguments: object) -> None:
+    def record_message(self: WarehouseSyncError, *arguments: object) -> None:
         messages.extend(map(str, arguments))
         Exception.__init__(self, *arguments)
 
-    monkeypatch.setattr(WarehouseSyncError, "__init__", noted, raising=False)
+    monkeypatch.setattr(WarehouseSyncError, "__init__", record_message, raising=False)
     yield
     for message in messages:
         assert not re.search(r"[^\s@]@[^\s@]+[.][^\s@]", message), message
@@ -60,8 +60,8 @@ def check_error_messages(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that all test processes of this session share."""
-    own = tmp_path_factory.getbasetemp()
-    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
 
 
 @pytest.fixture(scope="session")
@@ -116,7 +116,7 @@ def migrated_duckdb(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what takes a warehouse on each engine that `harness.selection` names for its module."""
+    """Run each test that uses a warehouse on the engines that `harness.selection` names for its module."""
     chosen = any("warehouse_url" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
     if "warehouse_url" in metafunc.fixturenames and not chosen:
         found = engines(metafunc.module.__name__.rpartition(".")[2])
@@ -157,7 +157,7 @@ def warehouse(warehouse_url: str) -> Iterator[Warehouse]:
 
 @pytest.fixture
 def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The worker bears out none of LinkedIn's pauses."""
+    """Workers in this process use short timeouts and waits."""
     shorten_timeouts(monkeypatch)
 
 

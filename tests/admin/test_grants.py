@@ -85,7 +85,7 @@ def admin_world(world: World) -> World:
     return replace(world, url=url.render_as_string(hide_password=False))
 
 
-@pytest.mark.parametrize("may_create_schema", [False, True], ids=["schema is made for it", "makes its schema"])
+@pytest.mark.parametrize("may_create_schema", [False, True], ids=["schema exists", "creates its schema"])
 def test_the_printed_grants_are_enough(admin: World, short_timeouts: None, may_create_schema: bool) -> None:
     """A role with exactly the printed rights can do all that a worker does."""
     found = list_grants(as_worker(admin).config, "analytics", may_create_schema=may_create_schema)
@@ -93,7 +93,7 @@ def test_the_printed_grants_are_enough(admin: World, short_timeouts: None, may_c
         everything(world)
 
 
-@pytest.mark.parametrize("may_create_schema", [False, True], ids=["schema is made for it", "makes its schema"])
+@pytest.mark.parametrize("may_create_schema", [False, True], ids=["schema exists", "creates its schema"])
 def test_none_of_the_printed_grants_is_too_much(admin: World, short_timeouts: None, may_create_schema: bool) -> None:
     """Without any single right of those that are printed, something that a worker does fails."""
     found = list_grants(as_worker(admin).config, "analytics", may_create_schema=may_create_schema)

@@ -1,10 +1,10 @@
-"""What a run of the tests includes: what guards a change (`make test`), or everything (`make test-all`).
+"""What a run of the tests includes: the tests for each change (`make test`), or all (`make test-all`).
 
-This module alone reads the environment variables that choose between them:
+Only this module reads the environment variables that select them:
 
 WAREHOUSE_SYNC_TESTS=all   Everything: every suite on every engine, all mutations, the large rounds of random tests.
-SNOWFLAKE=all              All that can run on the local Snowflake.
-MUTATIONS=all              All mutations of the worker.
+SNOWFLAKE=all              Also all suites that can run on the local Snowflake.
+MUTATIONS=all              Also all mutations of the worker.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ LOGIC = frozenset(
         "test_syncs",
     }
 )
-"""Suites about what the worker decides, not about what an engine does: `make test` runs them on `LOGIC_ENGINE`."""
+"""Suites of decisions of the worker that do not depend on the engine: `make test` runs them on `LOGIC_ENGINE`."""
 
 LOGIC_ENGINE = "postgres"
-"""The engine on which a run takes the least processor time, that of its server included."""
+"""The engine that needs the least processor time for a run, its server included."""
 
 thorough = pytest.mark.skipif(not ALL, reason="runs in make test-all")
-"""Mark of a test that `make test` leaves out for its time."""
+"""The mark of a test that takes too long for `make test`."""
 
 
 def rounds(quick: int, full: int) -> int:

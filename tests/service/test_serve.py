@@ -1,6 +1,6 @@
 """`serve` as a service: real processes, signals, files that change, deliveries that fail.
 
-Ticks come as fast as the tests need them: one of the past is made up for. Many workers: test_serve_together.py.
+The tests do not wait for a tick: a past tick is run at once. Many workers: test_several_workers.py.
 """
 
 from __future__ import annotations

@@ -203,9 +203,9 @@ def test_a_create_fails_after_its_attempts_or_its_timeout() -> None:
     with pytest.raises(TransientError, match="silence"):
         segments(script).create(SPEC)
     assert script.answers == []
-    wish = TransientError("throttled", "later", retry_after=3600)
+    throttled = TransientError("throttled", "later", retry_after=3600)
     with pytest.raises(TransientError, match="later"):
-        segments(Script(page(), wish)).create(SPEC)
+        segments(Script(page(), throttled)).create(SPEC)
 
 
 def test_a_worker_that_is_stopped_while_it_waits_for_a_new_audience_says_so() -> None:

@@ -1,4 +1,4 @@
-"""A private key that belongs to nobody."""
+"""A private key for tests."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 @cache
 def private_key() -> str:
-    """In PEM, as Snowflake's users have it; the same throughout a process."""
-    made = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    return made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    """Return a private key as PEM, as Snowflake expects it. It is the same throughout a process."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()

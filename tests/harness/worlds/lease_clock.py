@@ -1,4 +1,4 @@
-"""The clock by which leases are measured in this process; a test moves it forward instead of sleeping."""
+"""The clock that leases in this process use; a test advances it instead of sleeping."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from warehouse_sync.state import lease
 
 
 class LeaseClock:
-    """Shows the real time plus what it was advanced by. Thread-safe for one caller of `advance`."""
+    """A clock that shows the real time plus an offset. Thread-safe for one caller of `advance`."""
 
     def __init__(self) -> None:
         self._offset = 0.0
 
     def advance(self, seconds: float) -> None:
-        """Let so much time pass for all leases; the warehouse's own clock stays as it is."""
+        """Advance the clock of all leases; the clock of the warehouse does not change."""
         self._offset += seconds
 
     def install(self, patch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ SPEC = AudienceSpec("user", "Customers", None, None, "installation:customers")
 
 
 class Lab:
-    """Starts sandboxes and connects destinations to them; the end of the `with` block closes all."""
+    """A factory of sandboxes and destinations; the end of the `with` block closes them all."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
@@ -44,13 +44,13 @@ class Lab:
 
     def connect(self, sandbox: Sandbox, **settings: Any) -> LinkedIn:
         """Return a destination for the sandbox; its waits are a hundredth of the usual ones."""
-        theirs = sandbox.settings
-        own: dict[str, Any] = {
+        credentials = sandbox.settings
+        defaults: dict[str, Any] = {
             "account_id": ACCOUNT,
             "name": "ads",
-            "client_id": theirs.client_id,
-            "client_secret": theirs.client_secret,
-            "refresh_token": theirs.refresh_token,
+            "client_id": credentials.client_id,
+            "client_secret": credentials.client_secret,
+            "refresh_token": credentials.refresh_token,
             "api_url": sandbox.url,
             "oauth_url": sandbox.url,
             "requests_per_minute": 10_000,
@@ -66,13 +66,13 @@ class Lab:
             "wait_after_429": 0.02,
             "read_timeout": 1.0,
         }
-        linkedin = LinkedIn(LinkedInSettings(**{**own, **settings}))
+        linkedin = LinkedIn(LinkedInSettings(**{**defaults, **settings}))
         self._stack.callback(linkedin.close)
         return linkedin
 
 
 class RevocablePermit:
-    """A permit that ends when the test says so.
+    """A permit that a test revokes.
 
     Attributes:
         is_revoked: Whether a prepared request may no longer leave.
@@ -94,7 +94,7 @@ class RevocablePermit:
 
 
 def hash_of(number: int) -> str:
-    """Return the e-mail hash of one invented person."""
+    """Return the e-mail hash of one generated person."""
     return hashlib.sha256(f"{number}@example.com".encode()).hexdigest()
 
 
@@ -117,12 +117,12 @@ def batch(kind: OperationKind, rows: Sequence[Row], *, first_seq: int = 1) -> Ba
 
 def expected_element(kind: OperationKind, row: Row) -> dict[str, Any]:
     """Return the expected element of a row of values by field; a list of texts is JSON."""
-    given = {name: value for name, value in row.items() if value is not None}
+    values = {name: value for name, value in row.items() if value is not None}
     element: dict[str, Any] = {"action": str(kind)}
-    ids = [{"idType": ID_TYPES[name], "idValue": given[name]} for name in ID_TYPES if name in given]
+    ids = [{"idType": ID_TYPES[name], "idValue": values[name]} for name in ID_TYPES if name in values]
     if ids:
         element["userIds"] = ids
-    for name, value in given.items():
+    for name, value in values.items():
         if name in IDENTIFIERS or (kind is OperationKind.ADD and name not in ID_TYPES):
             first, *others = name.split("_")
             value = orjson.loads(value) if name == "industries" else value

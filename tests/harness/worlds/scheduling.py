@@ -1,4 +1,4 @@
-"""The real scheduler by a virtual clock: days pass in seconds, and only the runs themselves are stand-ins."""
+"""The real scheduler on a virtual clock: days pass in seconds, and only the runs are simulated."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ INTERVALS = Intervals(config_check=86400.0, sync_check=86400.0)
 
 
 class VirtualClock(Clock):
-    """Stands still but for whoever sets `time`."""
+    """A clock that moves only when its `time` is set."""
 
     def __init__(self, time: datetime) -> None:
         super().__init__()
@@ -44,7 +44,14 @@ class VirtualClock(Clock):
 
 @dataclass(frozen=True)
 class RecordedRun:
-    """A run that a stand-in has recorded: for which tick, by whom, when it began."""
+    """A simulated run.
+
+    Attributes:
+        sync: The name of the sync.
+        tick: The tick that it ran for.
+        worker: The number of the worker.
+        started: The virtual time of its start.
+    """
 
     sync: str
     tick: datetime
@@ -54,9 +61,21 @@ class RecordedRun:
 
 @dataclass
 class SchedulerWorld:
-    """A real state schema that stays open, and everything that was run against it.
+    """A real state schema, a virtual clock, and a record of what the schedulers did.
 
-    trouble: what happens in a run, by sync and tick; it may raise. takes: how long a run lasts.
+    Attributes:
+        warehouse: The open warehouse of the state schema.
+        clock: The clock of all schedulers.
+        folder: The folder of the configuration.
+        runs: All simulated runs that succeeded.
+        reports: All reports that the schedulers sent.
+        on_run: Called at the start of a run with sync and tick; it may raise.
+        run_duration: Returns how long the run of a sync and tick lasts.
+        state_read_duration: How long one read of the state lasts.
+        outage: What each read of the state raises.
+        retention_calls: Sync and time of each call of the retention.
+        state_reads: The number of reads of the state.
+        worker_count: The number of workers that were started.
     """
 
     warehouse: Warehouse
@@ -81,7 +100,7 @@ class SchedulerWorld:
         return self.folder / "config.yaml"
 
     def configure(self, schedules: Mapping[str, Mapping[str, Any] | None], **more: Any) -> None:
-        """One sync for each schedule stands in the file. more: further keys of each."""
+        """Write a configuration with one sync for each schedule; `more` holds further keys of each."""
         sync = {
             "warehouse": "analytics",
             "destination": "ads",
@@ -104,7 +123,7 @@ class SchedulerWorld:
         )
 
     def start_worker(self, intervals: Intervals = INTERVALS) -> Scheduler:
-        """A scheduler of its own process, so to speak; it has begun."""
+        """Return a started scheduler, which stands for one `serve` process."""
         self.worker_count += 1
         scheduler = Scheduler(
             self.path,
@@ -122,55 +141,55 @@ class SchedulerWorld:
             self.reports.append(event.report)
 
     def run_until(self, until: datetime, *workers: Scheduler) -> None:
-        """Time passes, and the workers do what they do; with none, nobody does."""
+        """Advance the clock to `until` and let the workers do what becomes due; without workers only time passes."""
         while self.clock.time < until:
-            following = min([until, *(worker.step() for worker in workers)])
-            self.clock.time = max(self.clock.time, following)
+            next_step = min([until, *(worker.step() for worker in workers)])
+            self.clock.time = max(self.clock.time, next_step)
 
     def ticks_of(self, sync: str) -> list[datetime]:
-        """The ticks that were run, in their order."""
-        return [ran.tick for ran in self.runs if ran.sync == sync]
+        """Return the ticks of the runs of a sync, in order."""
+        return [run.tick for run in self.runs if run.sync == sync]
 
     def last_tick(self, sync: str) -> datetime | None:
         return syncs.schedule_state(self.state, SyncKey(sync, "ads")).last_tick
 
 
 class RecordingTasks(SyncTasks):
-    """What is done to a sync, but for what is sent: the ticks are claimed in the real tables."""
+    """The tasks of a sync without deliveries: runs are recorded, and ticks are claimed in the real tables."""
 
-    def __init__(self, shop: SchedulerWorld, worker: int) -> None:
-        self.shop = shop
+    def __init__(self, world: SchedulerWorld, worker: int) -> None:
+        self.world = world
         self.worker = worker
 
     def exclusive_resource(self, config: Config, name: str) -> str | None:
         return None
 
     def read_state(self, config: Config, name: str, tick: datetime | None) -> ScheduleState:
-        self.shop.state_reads += 1
-        if self.shop.outage is not None:
-            raise self.shop.outage
-        found = read_schedule_state(self.shop.state, SyncKey(name, "ads"), tick)
-        self.shop.clock.time += self.shop.state_read_duration
-        return found
+        self.world.state_reads += 1
+        if self.world.outage is not None:
+            raise self.world.outage
+        state = read_schedule_state(self.world.state, SyncKey(name, "ads"), tick)
+        self.world.clock.time += self.world.state_read_duration
+        return state
 
     def run(self, config: Config, name: str, tick: datetime, stop: CancelToken, events: Events) -> RunReport:
-        shop = self.shop
-        ran = RecordedRun(name, tick, self.worker, shop.clock.time)
-        shop.on_run(name, tick)
-        shop.runs.append(ran)
-        with shop.warehouse.write("settle a tick") as connection:
-            syncs.record_tick(shop.state, connection, SyncKey(name, "ads"), tick)
-        shop.clock.time += shop.run_duration(name, tick)
-        return RunReport(name, RunStatus.SUCCEEDED, run_id=len(shop.runs))
+        world = self.world
+        run = RecordedRun(name, tick, self.worker, world.clock.time)
+        world.on_run(name, tick)
+        world.runs.append(run)
+        with world.warehouse.write("record a tick") as connection:
+            syncs.record_tick(world.state, connection, SyncKey(name, "ads"), tick)
+        world.clock.time += world.run_duration(name, tick)
+        return RunReport(name, RunStatus.SUCCEEDED, run_id=len(world.runs))
 
     def apply_retention(self, config: Config, name: str, stop: CancelToken) -> bool:
-        self.shop.retention_calls.append((name, self.shop.clock.time))
+        self.world.retention_calls.append((name, self.world.clock.time))
         return True
 
 
 @contextmanager
 def scheduler_world(url: str, folder: Path, time: str) -> Iterator[SchedulerWorld]:
-    """A shop whose clock shows `time`, an ISO time in UTC."""
+    """Yield a scheduler world whose clock shows `time`, an ISO time in UTC."""
     from warehouse_sync.warehouses.duckdb.warehouse import DuckDB
     from warehouse_sync.warehouses.postgres.warehouse import PostgreSQL
 

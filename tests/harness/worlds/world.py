@@ -1,4 +1,4 @@
-"""A small world for mirror tests: a warehouse with a table, a sandbox, and a configuration that joins them."""
+"""A world for tests: a warehouse with a table, a sandbox, and a configuration that connects them."""
 
 from __future__ import annotations
 
@@ -61,25 +61,22 @@ SHORT_TIMEOUTS = {
     "wait_after_429": 0.01,
     "read_timeout": 2.0,
 }
-"""Settings of a LinkedIn destination that bears with little."""
+"""Settings of a LinkedIn destination with short timeouts and waits."""
 
 
 def shorten_timeouts(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> None:
-    """A worker that waits for nothing: LinkedIn's pauses are the contract's, not the test's subject.
+    """Make workers in this process use short timeouts and waits. `settings` override SHORT_TIMEOUTS."""
+    original = linkedin_settings.LinkedInSettings
 
-    settings: what differs from IMPATIENT.
-    """
-    whole = linkedin_settings.LinkedInSettings
+    def with_short_timeouts(**given: Any) -> linkedin_settings.LinkedInSettings:
+        return replace(original(**given), **{**SHORT_TIMEOUTS, **settings})
 
-    def quick(**given: Any) -> linkedin_settings.LinkedInSettings:
-        return replace(whole(**given), **{**SHORT_TIMEOUTS, **settings})
-
-    monkeypatch.setattr(linkedin_settings, "LinkedInSettings", quick)
+    monkeypatch.setattr(linkedin_settings, "LinkedInSettings", with_short_timeouts)
 
 
 @cache
 def engine_of(url: str) -> sa.Engine:
-    """Return an engine of the test's own, apart from the worker's; it keeps no connection open."""
+    """Return an engine for tests, separate from that of the worker. It keeps no connection open."""
     if url.startswith("snowflake:"):
         from warehouse_sync.warehouses.snowflake.engine import make_engine
 
@@ -106,7 +103,7 @@ def create_duckdb(path: Path) -> str:
 
 @dataclass
 class World:
-    """One sync `people` over table `people`. `sandbox.members()` tells what the audience holds."""
+    """One sync `people` of the table `people` to an audience of the sandbox."""
 
     url: str
     sandbox: Sandbox
@@ -122,7 +119,7 @@ class World:
 
     @property
     def raw_config(self) -> dict[str, Any]:
-        """The configuration as its file holds it."""
+        """The content of the configuration file."""
         mapping = USERS if self.kind == "user" else COMPANIES
         sync: dict[str, Any] = {
             "warehouse": "analytics",
@@ -143,12 +140,12 @@ class World:
         return load_config(self.save() / "config.yaml")
 
     def save(self) -> Path:
-        """The folder in which the configuration lies, as `config.yaml`."""
+        """Write the configuration to `config.yaml` and return its folder."""
         (self.folder / "config.yaml").write_text(yaml.safe_dump(self.raw_config))
         return self.folder
 
     def save_with_access_token(self) -> Path:
-        """Like `save`, with a token given as such: that is believed at once, one fetched may be refused for seconds."""
+        """Do what `save` does, with an access token: it is valid at once, a fetched one may be refused for seconds."""
         written = self.raw_config
         destination = written["destinations"][self.destination_name]
         for key in ("client_id", "client_secret", "refresh_token"):
@@ -164,28 +161,28 @@ class World:
             yield connection
 
     def reset(self) -> None:
-        """Neither data nor state: as if nothing had ever run."""
+        """Delete the data and the state."""
         with self.connect() as connection:
             connection.execute(sa.text("drop schema if exists warehouse_sync cascade"))
             connection.execute(sa.text("drop table if exists people"))
 
     def fill(self, rows: Iterable[Row]) -> None:
-        """Table `people` holds just these rows; what a row lacks is NULL."""
+        """Replace the table `people` by these rows; missing values are NULL."""
         names = COLUMNS[self.kind]
         texts = ", ".join(f"{name} {'bigint' if name == 'id' else 'text'}" for name in names)
         marks = ", ".join(f":{name}" for name in names)
-        given = [{name: row.get(name) for name in names} for row in rows]
+        values = [{name: row.get(name) for name in names} for row in rows]
         with self.connect() as connection:
             connection.execute(sa.text("drop table if exists people"))
             connection.execute(sa.text(f"create table people ({texts})"))
-            if given:
-                connection.execute(sa.text(f"insert into people values ({marks})"), given)
+            if values:
+                connection.execute(sa.text(f"insert into people values ({marks})"), values)
 
     def run(self, **options: Any) -> RunReport:
         return run_sync(self.config, SYNC, **options)
 
-    def retry(self, **wish: Any) -> RunReport:
-        return retry_sync(self.config, SYNC, **wish)
+    def retry(self, **options: Any) -> RunReport:
+        return retry_sync(self.config, SYNC, **options)
 
     def plan(self) -> PlanReport:
         from warehouse_sync.run.plan import plan_sync
@@ -203,18 +200,18 @@ class World:
         return int(only["id"])
 
     def actual_members(self, reading: str) -> set[Member]:
-        """What the audience holds under one reading of REMOVE; single identifiers are sets of one."""
+        """Return the members of the audience under one reading of REMOVE; single identifiers are sets of one."""
         return {frozenset(member) for member in self.sandbox.members(self.audience_id, reading=reading)}
 
     def expected_members(self, rows: Iterable[Row], reading: str) -> set[Member]:
-        """What the audience must hold when the query yields these rows: worked out without the product."""
+        """Return the members that the audience must have for these rows, computed without the product."""
         members = {member for row in rows if (member := member_of(row))}
         if reading == "identifiers":
             return {frozenset([identifier]) for member in members for identifier in member}
         return members
 
     def check(self, rows: Sequence[Row]) -> None:
-        """The audience equals the query under every reading, and no rule of sending was broken."""
+        """Check that the audience equals the query under every reading and that no rule of LinkedIn was broken."""
         for reading in READINGS:
             assert self.actual_members(reading) == self.expected_members(rows, reading), reading
         assert self.actual_members("persons") == self.expected_members(rows, "elements"), "persons"
@@ -222,7 +219,7 @@ class World:
 
 
 def destination_config(sandbox: Sandbox) -> dict[str, Any]:
-    """The YAML of a destination that is the sandbox."""
+    """Return the configuration of a destination that is the sandbox."""
     return {
         "type": "linkedin",
         "account_id": 507404993,
@@ -235,27 +232,27 @@ def destination_config(sandbox: Sandbox) -> dict[str, Any]:
 
 
 def member_of(row: Row) -> Member:
-    """The identifiers of a row by the rules for clean values: an address, a device, a name, a domain."""
-    found = set()
-    for column, wire in IDENTIFIER_NAMES.items():
+    """Return the identifiers of a row with clean values: an address, a device, a name, a domain."""
+    identifiers = set()
+    for column, name in IDENTIFIER_NAMES.items():
         value = (row.get(column) or "").strip().lower() if column != "name" else (row.get(column) or "").strip()
         if column == "email" and "@" not in value:
             continue
         if value:
             hashed = hashlib.sha256(value.encode()).hexdigest() if column == "email" else value
-            found.add((wire, hashed))
-    return frozenset(found)
+            identifiers.add((name, hashed))
+    return frozenset(identifiers)
 
 
 @contextmanager
 def sandbox(**settings: Any) -> Iterator[Sandbox]:
-    """A sandbox without the five seconds of patience that a new audience wants."""
+    """Yield a sandbox whose new audiences are ready at once instead of after five seconds."""
     with Sandbox(SandboxSettings(**{"ready_after": 0.0, "users_per_minute": 100_000, **settings})) as running:
         yield running
 
 
 def create_audience(sandbox: Sandbox, kind: str = "USER", account: int = 507404993) -> int:
-    """The id of an empty audience that somebody else has made."""
+    """Create an empty audience outside of the product and return its id."""
     body = {
         "account": f"urn:li:sponsoredAccount:{account}",
         "name": "Somebody's",
@@ -267,7 +264,7 @@ def create_audience(sandbox: Sandbox, kind: str = "USER", account: int = 5074049
 
 
 def post_to_sandbox(sandbox: Sandbox, path: str, body: Any, method: str) -> requests.Response:
-    """What the sandbox answers to somebody else's POST; `path` is below the segments."""
+    """Send a POST outside of the product and return the response; `path` is relative to the segments."""
     answer = requests.post(
         f"{sandbox.url}/rest/dmpSegments{path and '/'}{path}",
         json=body,
