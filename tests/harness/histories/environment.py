@@ -63,7 +63,7 @@ class HistoryWorld(World):
 
     Attributes:
         engine: The engine that all workers share, if the environment is in the process.
-        configurations: Parsed configurations by the text of what was parsed.
+        configurations: Parsed configurations by the text of the raw configuration.
         configured_audience: The id of the audience that the configuration names, if any.
         foreign_members: The members that an audience of somebody else had before the first run, by its id.
     """
@@ -75,10 +75,10 @@ class HistoryWorld(World):
 
     @property
     def config(self) -> Config:
-        written = repr(self.raw_config)
-        if written not in self.configurations:
-            self.configurations[written] = super().config
-        return self.configurations[written]
+        text = repr(self.raw_config)
+        if text not in self.configurations:
+            self.configurations[text] = super().config
+        return self.configurations[text]
 
     @contextmanager
     def connect(self) -> Iterator[sa.Connection]:
@@ -95,11 +95,11 @@ class HistoryWorld(World):
         def literal(value: object) -> str:
             return "null" if value is None else str(value) if isinstance(value, int) else f"'{value}'"
 
-        texts = ", ".join(f"{name} {'bigint' if name == 'id' else 'text'}" for name in COLUMNS)
-        full = [{**row, "hashed": hash_email(row.get("email"))} for row in rows]
-        values = ", ".join(f"({', '.join(literal(row.get(name)) for name in COLUMNS)})" for row in full)
+        definitions = ", ".join(f"{name} {'bigint' if name == 'id' else 'text'}" for name in COLUMNS)
+        complete = [{**row, "hashed": hash_email(row.get("email"))} for row in rows]
+        values = ", ".join(f"({', '.join(literal(row.get(name)) for name in COLUMNS)})" for row in complete)
         with self.connect() as connection:
-            connection.exec_driver_sql(f"create table if not exists people ({texts})")
+            connection.exec_driver_sql(f"create table if not exists people ({definitions})")
             connection.exec_driver_sql("delete from people")
             if values:
                 connection.exec_driver_sql(f"insert into people values {values}")
@@ -117,15 +117,19 @@ class HistoryWorld(World):
         """The audience of the sync. Fails if the worker has created a second one."""
         if self.configured_audience is not None:
             return self.configured_audience
-        ours = [each for each in self.sandbox.segments() if str(each.get("sourceSegmentId")).startswith("warehouse-")]
-        assert len(ours) == 1, f"{len(ours)} audiences of our own"
-        return int(ours[0]["id"])
+        created = [
+            segment
+            for segment in self.sandbox.segments()
+            if str(segment.get("sourceSegmentId")).startswith("warehouse-")
+        ]
+        assert len(created) == 1, f"the worker has created {len(created)} audiences"
+        return int(created[0]["id"])
 
     def actual_members(self, reading: str) -> set[Member]:
-        held = super().actual_members(reading)
+        members = super().actual_members(reading)
         foreign = self.foreign_members.get(self.audience_id, set())
-        assert foreign <= held, "a member that the audience had before the first run is missing"
-        return held - foreign
+        assert foreign <= members, "a member that the audience had before the first run is missing"
+        return members - foreign
 
     def members(self, rows: Sequence[Row]) -> set[Member]:
         """Return the members of these rows under the current mapping."""
@@ -134,8 +138,8 @@ class HistoryWorld(World):
     def renew_authorisation(self) -> None:
         """Replace the refresh token if it is not active."""
         book, now = self.sandbox._state.tokens, self.sandbox._state.now()
-        held = str(self.destination_settings.get("refresh_token", self.sandbox.settings.refresh_token))
-        token = book.find(held)
+        current = str(self.destination_settings.get("refresh_token", self.sandbox.settings.refresh_token))
+        token = book.find(current)
         if token is None or token.status(now) != "active":
             self.destination_settings["refresh_token"] = f"sandbox-refresh-{len(book._refresh)}"
             book._issue(
@@ -149,11 +153,11 @@ class HistoryWorld(World):
     def foreign_audience(self) -> int:
         """Return the id of an audience that somebody else created, with one member."""
         if not self.foreign_members:
-            segment = create_audience(self.sandbox)
-            stranger = hash_email("stranger@example.com")
-            elements = [{"action": "ADD", "userIds": [{"idType": "SHA256_EMAIL", "idValue": stranger}]}]
-            post_to_sandbox(self.sandbox, f"{segment}/users", {"elements": elements}, "BATCH_CREATE")
-            self.foreign_members[segment] = {frozenset([("SHA256_EMAIL", str(stranger))])}
+            audience_id = create_audience(self.sandbox)
+            email_hash = hash_email("stranger@example.com")
+            elements = [{"action": "ADD", "userIds": [{"idType": "SHA256_EMAIL", "idValue": email_hash}]}]
+            post_to_sandbox(self.sandbox, f"{audience_id}/users", {"elements": elements}, "BATCH_CREATE")
+            self.foreign_members[audience_id] = {frozenset([("SHA256_EMAIL", str(email_hash))])}
         return next(iter(self.foreign_members))
 
 
@@ -164,9 +168,9 @@ class Environment:
     Attributes:
         url: The URL of the warehouse.
         folder: The folder for configurations and files.
-        in_process: Whether requests reach the sandbox without sockets.
+        in_process: Whether the sandbox is called without sockets and DuckDB is in memory.
         groups: The number of groups of people in each history.
-        patch: Undone when the environment is closed.
+        patch: Replacements that are undone when the environment is closed.
         injector: Injects faults of the workers.
         request_checker: Checks each request.
         engine: The engine that all workers share, if in the process.

@@ -92,7 +92,16 @@ class Worker:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def reach(self, point: str, *, after: bool = False, connection: sa.Connection | None = None) -> None:
-        """Inject the fault if it is due at this point. Raises Crash if the worker is dead."""
+        """Record that the worker reaches a point, and inject the fault if it is due there.
+
+        Args:
+            point: The kind of the point.
+            after: Whether the point has been passed.
+            connection: The connection that reached the point, if any.
+
+        Raises:
+            Crash: The worker is dead.
+        """
         if self.dead:
             raise Crash
         if self.frozen and point == "begin":
@@ -143,7 +152,13 @@ def _break(connection: sa.Connection, *, commit_first: bool) -> None:
 
 
 class FaultInjector:
-    """Hooks into the product that are installed once; `worker()` names the worker that runs in a thread."""
+    """Hooks into the product that inject faults into the worker of the current thread.
+
+    Attributes:
+        observer: Sees each request before it is sent.
+        requests: The number of requests so far.
+        statements: The number of statements so far.
+    """
 
     def __init__(self, observer: RequestObserver) -> None:
         self.observer = observer
@@ -216,7 +231,7 @@ class FaultInjector:
     ) -> Response:
         self.requests += 1
         current = self._workers.get(threading.get_ident())
-        # A run sends requests from several threads; its first request comes from its own thread.
+        # A run sends requests from several threads; the first one comes from the thread of the worker.
         worker = self._clients.setdefault(client, current) if current is not None else self._clients[client]
         if worker.frozen and worker is not current:
             raise NoResponse("connection", "the worker was frozen for longer than the timeout")

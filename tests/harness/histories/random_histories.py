@@ -74,7 +74,7 @@ class History:
     """Steps, and the settings for all of them.
 
     Attributes:
-        name: The name, from which the history can be made again.
+        name: The name that identifies the history, so that it can be repeated.
         steps: The steps in order.
         sandbox: Settings of the sandbox.
         sync: Configuration keys of the sync.
@@ -93,16 +93,22 @@ class History:
 
 
 def make_random_history(seed: str, number: int, *, overlapping: bool) -> History:
-    """Return history `number` of a seed; with `overlapping`, two workers may run at the same time."""
+    """Return history `number` of a seed.
+
+    Args:
+        seed: The seed.
+        number: The number of the history, counted from 1.
+        overlapping: Whether two workers may run at the same time.
+    """
     rng = random.Random(f"{seed}:{number}")
     rows: list[Row] = []
-    past: list[list[Row]] = [[]]
+    earlier: list[list[Row]] = [[]]
     steps = []
     for _ in range(rng.randint(2, 5)):
         changed = rng.random() < 0.8
         if changed:
-            rows = _change_rows(rng, rows, past)
-            past.append(rows)
+            rows = _change_rows(rng, rows, earlier)
+            earlier.append(rows)
         steps.append(_make_step(rng, tuple(rows) if changed else None, overlapping=overlapping))
     sandbox: dict[str, Any] = {
         "token_life": rng.choice([5.0, 86400.0]),
@@ -184,13 +190,13 @@ def _choose_elements(rng: random.Random) -> list[str]:
             return []
 
 
-def _change_rows(rng: random.Random, rows: Sequence[Row], past: Sequence[Sequence[Row]]) -> list[Row]:
+def _change_rows(rng: random.Random, rows: Sequence[Row], earlier: Sequence[Sequence[Row]]) -> list[Row]:
     """Return changed rows, mostly similar to the current ones."""
     kind = rng.choice(["some", "some", "some", "new", "back", "empty"])
     if kind == "empty" and rng.random() < 0.6:
         return []
     if kind == "back":
-        return list(rng.choice(past))
+        return list(rng.choice(earlier))
     if kind == "new" or not rows:
         return [_make_row(rng) for _ in range(rng.randint(1, 9))]
     changed = [dict(row) for row in rows]

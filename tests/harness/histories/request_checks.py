@@ -67,9 +67,9 @@ class RequestChecker:
 
     def record_promotion(self) -> None:
         """Add the members of the promoted snapshot to the known members, at the end of a run."""
-        found = self.query(PROMOTED_RUN.format(destination=self.destination))[1]
-        if found and found[0][1] is not None:
-            self._load_snapshot(str(found[0][1]))
+        promoted = self.query(PROMOTED_RUN.format(destination=self.destination))[1]
+        if promoted and promoted[0][1] is not None:
+            self._load_snapshot(str(promoted[0][1]))
 
     def observe(self, worker: Worker, method: str, path: str, body: SupportsBytes | None) -> None:
         """Check a request that is about to be sent."""
@@ -81,13 +81,13 @@ class RequestChecker:
             self.elements += len(elements)
             self._check_elements(worker, match[1], elements)
 
-    def _check_elements(self, worker: Worker, audience: str, elements: list[dict[str, Any]]) -> None:
-        found = self.query(PROMOTED_RUN.format(destination=self.destination))[1]
-        if not found or found[0][1] is None:
+    def _check_elements(self, worker: Worker, audience_id: str, elements: list[dict[str, Any]]) -> None:
+        promoted = self.query(PROMOTED_RUN.format(destination=self.destination))[1]
+        if not promoted or promoted[0][1] is None:
             self.violations.append("a batch was sent while no snapshot was promoted")
             return
-        run, table, promoted_for, holder, token, run_token = found[0]
-        if str(promoted_for) != audience:
+        run, table, promoted_for, holder, token, run_token = promoted[0]
+        if str(promoted_for) != audience_id:
             self.violations.append(f"a batch was sent to another audience than the one that run {run} was promoted for")
         if holder is None:
             self.violations.append("a batch was sent while no worker held the lease")

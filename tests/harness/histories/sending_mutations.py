@@ -69,7 +69,7 @@ def drop_readds(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(changes, "_readds", lambda *_: None)
 
 
-# --- what an answer means
+# --- the outcome of a request
 
 
 def _count_as_delivered(patch: pytest.MonkeyPatch, condition: Callable[[Outcome], bool]) -> None:
@@ -165,8 +165,8 @@ def create_twice(patch: pytest.MonkeyPatch) -> None:
 def ignore_expiry(patch: pytest.MonkeyPatch) -> None:
     find_target = baseline.find_target
 
-    def ignore_emptied(*arguments: Any, **more: Any) -> Any:
-        found = find_target(*arguments, **more)
+    def ignore_emptied(*arguments: Any, **options: Any) -> Any:
+        found = find_target(*arguments, **options)
         return found if found.audience is None else replace(found, audience=replace(found.audience, emptied=False))
 
     patch.setattr(run, "find_target", ignore_emptied)

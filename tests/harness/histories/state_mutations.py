@@ -137,8 +137,8 @@ def drop_retry_queue(patch: pytest.MonkeyPatch) -> None:
 def drop_pending_changes(patch: pytest.MonkeyPatch) -> None:
     apply_retention = cleanup.apply_retention
 
-    def drop_changes_too(state: State, lease: Lease, row: Run, *rest: Any, **more: Any) -> None:
-        apply_retention(state, lease, row, *rest, **more)
+    def drop_changes_too(state: State, lease: Lease, row: Run, *rest: Any, **options: Any) -> None:
+        apply_retention(state, lease, row, *rest, **options)
         cleanup.drop_tables(state, lease, row, [row.changes_table])
 
     patch.setattr(cleanup, "apply_retention", drop_changes_too)
@@ -187,10 +187,10 @@ def send_stale_removes(patch: pytest.MonkeyPatch) -> None:
 
 @mutation("Rows are compared by their primary key: a changed address stays targeted.", "run")
 def remove_by_primary_key(patch: pytest.MonkeyPatch) -> None:
-    def compare_primary_keys(names: Sequence[str], basis: Comparison) -> sa.Select[Any] | None:
-        if basis.previous is None or basis.is_retry:
+    def compare_primary_keys(names: Sequence[str], comparison: Comparison) -> sa.Select[Any] | None:
+        if comparison.previous is None or comparison.is_retry:
             return None
-        previous, current = basis.previous, basis.current
+        previous, current = comparison.previous, comparison.current
         members = sa.select(*member_columns(names, previous)).where(previous.c.reason.is_(None))
         return members.where(~sa.exists().where(current.c.primary_key == previous.c.primary_key))
 
@@ -227,18 +227,18 @@ def count_all_as_reused(patch: pytest.MonkeyPatch) -> None:
 
 @mutation("Reused members count as removed, unless a new row of theirs exists.", "run")
 def remove_reused_members(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Comparison, "unmatched_previous", property(lambda basis: basis.previous))
+    patch.setattr(Comparison, "unmatched_previous", property(lambda comparison: comparison.previous))
 
 
 @mutation("A member whose fields have changed is not sent again.", "run")
 def ignore_new_fields(patch: pytest.MonkeyPatch) -> None:
     added_members = changes._added_members
 
-    def compare_identities(names: Sequence[str], basis: Comparison) -> sa.Select[Any] | None:
-        found = added_members(names, basis)
-        if found is None or basis.full or basis.previous is None:
+    def compare_identities(names: Sequence[str], comparison: Comparison) -> sa.Select[Any] | None:
+        found = added_members(names, comparison)
+        if found is None or comparison.full or comparison.previous is None:
             return found
-        known = sa.exists().where(basis.previous.c.identity == basis.current.c.identity)
+        known = sa.exists().where(comparison.previous.c.identity == comparison.current.c.identity)
         return found.where(~known)
 
     patch.setattr(changes, "_added_members", compare_identities)
@@ -262,9 +262,9 @@ def remove_first_identifier(patch: pytest.MonkeyPatch) -> None:
 def drop_rejected_removes(patch: pytest.MonkeyPatch) -> None:
     add = retry_queue.add_operations
 
-    def add_unless_rejected(*arguments: Any, **more: Any) -> None:
+    def add_unless_rejected(*arguments: Any, **options: Any) -> None:
         if arguments[6].status is not OutcomeStatus.REJECTED:
-            add(*arguments, **more)
+            add(*arguments, **options)
 
     patch.setattr(retry_queue, "add_operations", add_unless_rejected)
 
@@ -284,7 +284,7 @@ def no_fence(patch: pytest.MonkeyPatch) -> None:
 
 @mutation("A worker sends without checking its lease.", "overlap_runs")
 def send_without_the_lease(patch: pytest.MonkeyPatch) -> None:
-    # Each of the two checks alone prevents almost everything that the other one would prevent.
+    # Both checks are removed: each one alone prevents almost everything that the other one prevents.
     patch.setattr(Lease, "permits_request", lambda self: True)
     patch.setattr(Lease, "is_valid", lambda self: True)
 

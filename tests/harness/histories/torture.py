@@ -53,7 +53,11 @@ class HistoryRunner:
         return "postgres" if self.url else "duckdb"
 
     def run(self, history: History) -> Trial:
-        """Run a history. Raises PromiseBroken."""
+        """Run a history.
+
+        Raises:
+            PromiseBroken: A check failed; the folder of the history is kept.
+        """
         folder = Path(tempfile.mkdtemp(prefix="warehouse-sync-torture-"))
         trial = Trial(history, self.url or _create_duckdb(folder), folder, self.workers, self.tally)
         try:
@@ -77,7 +81,7 @@ class HistoryRunner:
         return f"make torture WAREHOUSE={self.warehouse} SEED={seed} FIRST={number} HISTORIES=1 POINTS=0"
 
     def make_random_histories(self, seed: str, first: int, count: int) -> Iterator[History]:
-        """Yield random histories of a seed; only on PostgreSQL they overlap, as a DuckDB file admits one worker."""
+        """Yield random histories of a seed. Workers overlap only on PostgreSQL: a DuckDB file admits one process."""
         for number in range(first, first + count):
             yield make_random_history(seed, number, overlapping=self.url is not None)
 
