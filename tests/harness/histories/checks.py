@@ -138,7 +138,7 @@ def check_runs(before: State, after: State, report: Mapping[str, Any] | None, *,
                 name: run[name] for name in FINAL_COLUMNS
             }, number
     for number, run in after.runs.items():
-        assert (run["status"] == "running") == (run["finished_at"] is None), f"run {number} is half ended"
+        assert (run["status"] == "running") == (run["finished_at"] is None), f"status and end of run {number} disagree"
         assert run["watermark"] <= run["last_seq"], number
     assert len(after.runs) - len(before.runs) <= (1 if alone else 2), "more than one run was started"
     assert after.promoted_run is None or after.runs[after.promoted_run]["promoted_at"]

@@ -65,7 +65,7 @@ class HistoryWorld(World):
         engine: The engine that all workers share, if the environment is in the process.
         configurations: Parsed configurations by the text of the raw configuration.
         configured_audience: The id of the audience that the configuration names, if any.
-        foreign_members: The members that an audience of somebody else had before the first run, by its id.
+        foreign_members: The members that the foreign audience had before the first run, by its id.
     """
 
     engine: sa.Engine | None = None
@@ -151,7 +151,7 @@ class HistoryWorld(World):
             )
 
     def foreign_audience(self) -> int:
-        """Return the id of an audience that somebody else created, with one member."""
+        """Return the id of an audience that the worker did not create, with one member."""
         if not self.foreign_members:
             audience_id = create_audience(self.sandbox)
             email_hash = hash_email("stranger@example.com")

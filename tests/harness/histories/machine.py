@@ -164,7 +164,7 @@ class HistoryMachine(HistoryBase):
     @step(status=st.sampled_from(["EXPIRED", "EXPIRED", "ARCHIVED"]))
     def age_audiences(self, status: str) -> None:
         for segment in self.world.sandbox.segments():
-            # LinkedIn archives idle audiences long before they expire; after that only a write by somebody else does.
+            # LinkedIn archives idle audiences long before they expire; after that only a write of another user does.
             if status == "EXPIRED" or segment["status"] != "EXPIRED":
                 self.world.sandbox.force_status(segment["id"], status)
         if status == "EXPIRED":
