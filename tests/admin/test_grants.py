@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,13 +19,16 @@ from warehouse_sync.errors import ConfigurationError, QueryFailed
 from warehouse_sync.operations import RunStatus
 from warehouse_sync.run.purge import purge_sync
 
-ROLE = "sync worker"
+ROLE = f"sync worker {os.environ.get('PYTEST_XDIST_WORKER', '')}".strip()
+"""A role of this test process: roles belong to the server, which all test processes share."""
+
+OTHER_ROLE = f"other than {ROLE}"
 PASSWORD = "worker-password"
 
 
 @pytest.fixture
 def admin(postgres: Server, tmp_path: Path) -> Iterator[World]:
-    """A world of an administrator, in a database whose PUBLIC has no rights; role `sync worker` may log in only."""
+    """A world of an administrator, in a database whose PUBLIC has no rights; role ROLE may log in only."""
     with postgres.database() as url, sandbox() as running:
         world = World(url, running, tmp_path, sync_settings={"model": {"table": "crm.people", "primary_key": "id"}})
         with world.connect() as connection:
@@ -124,13 +128,13 @@ def singles(statement: str) -> list[str]:
 def test_the_verb_prints_sql_to_copy(admin: World) -> None:
     """The text is valid SQL, with its comments; --json has the single statements."""
     folder = as_worker(admin).save()
-    answer = call(folder, "grants", "--role", "other")
+    answer = call(folder, "grants", "--role", OTHER_ROLE)
     assert answer.code == 0, answer.err
     with admin.connect() as connection:
-        connection.execute(sa.text('create role "other"'))
+        connection.execute(sa.text(f'create role "{OTHER_ROLE}"'))
         connection.exec_driver_sql(answer.out)
-        connection.execute(sa.text('drop owned by "other" cascade'))
-        connection.execute(sa.text('drop role "other"'))
+        connection.execute(sa.text(f'drop owned by "{OTHER_ROLE}" cascade'))
+        connection.execute(sa.text(f'drop role "{OTHER_ROLE}"'))
     (found,) = call(folder, "grants", "--json").json
     assert (found["role"], found["queries"], found["error"]) == (ROLE, [], None)
     assert f'GRANT SELECT ON TABLE "crm"."people" TO "{ROLE}"' in found["statements"]
