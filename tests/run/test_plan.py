@@ -26,7 +26,11 @@ def read_everything(world: World) -> dict[str, Any]:
     tables = world.query(
         f"select table_schema, table_name from information_schema.tables where table_schema not in {system}"
     )
-    schemas = world.query(f"select schema_name from information_schema.schemata where schema_name not in {system}")
+    # The server may have databases of other tests.
+    schemas = world.query(
+        "select schema_name from information_schema.schemata "
+        f"where catalog_name = current_database() and schema_name not in {system}"
+    )
     return {
         "schemas": sorted(map(str, schemas)),
         "tables": sorted(map(str, tables)),
