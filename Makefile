@@ -20,7 +20,7 @@ demo: .venv/installed ## Mirror a generated customer base into a sandbox audienc
 
 WORKERS ?= 4
 PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS)
-test: .venv/installed ## Run the tests that guard a change, about 5 minutes on two cores: WORKERS=4
+test: .venv/installed ## Run the tests that guard a change, about 9 minutes on two cores: WORKERS=4
 	@$(PYTEST)
 
 test-all: export WAREHOUSE_SYNC_TESTS = all
