@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+import sqlalchemy as sa
 import structlog
 
 from warehouse_sync.errors import LeaseLost, TryLater, WarehouseSyncError
-from warehouse_sync.events import Phase, PhaseStarted, RetryQueueCounted
+from warehouse_sync.events import OperationsEnded, Phase, PhaseStarted, RetryQueueCounted
 from warehouse_sync.operations import OperationCounts, RunKind, RunStatus
 from warehouse_sync.pipeline import cleanup
 from warehouse_sync.pipeline.counts import ChangeCounts, SnapshotCounts
@@ -103,6 +104,27 @@ def begin(context: RunContext, lease: Lease, options: RunOptions, target: Target
     active = ActiveRun(context, lease, options, replace(row, snapshot_table=shared))
     active.update_row(snapshot_table=shared)
     return active
+
+
+def make_recorder(active: ActiveRun, run: Run, changes: sa.TableClause) -> Recorder:
+    """Return what records outcomes of `run`: of the run under way, or of one that it completes.
+
+    Args:
+        active: The run under way, whose lease fences every write.
+        run: The run that planned the operations.
+        changes: Its changes.
+    """
+    context = active.context
+    return Recorder(
+        active.state,
+        active.lease,
+        run.run_id,
+        changes,
+        context.retry_policy,
+        watermark=run.watermark,
+        keeps_log=context.keeps_log,
+        settled=lambda *ended: context.events.publish(OperationsEnded(*ended)),
+    )
 
 
 @dataclass(frozen=True, slots=True)

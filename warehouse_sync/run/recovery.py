@@ -6,12 +6,10 @@ from dataclasses import replace
 
 import structlog
 
-from warehouse_sync.events import OperationsEnded
 from warehouse_sync.operations import RunStatus, deferred
 from warehouse_sync.pipeline import cleanup
-from warehouse_sync.pipeline.recording import Recorder
 from warehouse_sync.run.baseline import Baseline
-from warehouse_sync.run.record import ActiveRun
+from warehouse_sync.run.record import ActiveRun, make_recorder
 from warehouse_sync.state import runs
 from warehouse_sync.state.lease import Lease
 from warehouse_sync.state.runs import Run
@@ -78,16 +76,8 @@ def _complete(active: ActiveRun, run: Run) -> None:
     context = active.context
     # Its changes may be a view of its snapshot, so without that they cannot be read.
     if run.watermark < run.last_seq and _has_tables(active, run.changes_table, run.snapshot_table):
-        recorder = Recorder(
-            active.state,
-            active.lease,
-            run.run_id,
-            active.state.tables.changes(str(run.changes_table), context.fields.names),
-            context.retry_policy,
-            watermark=run.watermark,
-            keeps_log=context.keeps_log,
-            settled=lambda *ended: context.events.publish(OperationsEnded(*ended)),
-        )
+        changes = active.state.tables.changes(str(run.changes_table), context.fields.names)
+        recorder = make_recorder(active, run, changes)
         recorder.defer_rest(run.last_seq, run.last_remove_seq, NOT_RECORDED)
     runs.update(
         active.state,

@@ -19,7 +19,7 @@ from warehouse_sync.reports import RunReport
 from warehouse_sync.run import recovery, steps
 from warehouse_sync.run.baseline import TargetState, find_target
 from warehouse_sync.run.context import RunContext, open_context
-from warehouse_sync.run.record import RunOptions, RunProgress, begin, ending
+from warehouse_sync.run.record import RunOptions, RunProgress, begin, ending, make_recorder
 from warehouse_sync.state import syncs
 from warehouse_sync.state.lease import Lease
 from warehouse_sync.state.migrate import migrate
@@ -54,7 +54,7 @@ def execute(context: RunContext, lease: Lease, options: RunOptions, target: Targ
             return end.blocked(objection)
         audience = steps.ensure_audience(active, target)
         promoted = steps.promote(active, target, baseline, snapshot, changes, audience)
-        recorder = steps.make_recorder(active, promoted, changes)
+        recorder = make_recorder(active, promoted, changes.table)
         end.reached(RunProgress(snapshot.counts, changes.counts, recorder, is_promoted=True))
         ended_early = steps.deliver(active, audience, changes, recorder)
         return end.finished(promoted, audience.id, ended_early)

@@ -13,7 +13,6 @@ from warehouse_sync.errors import DestinationUnavailable, LeaseLost, StopRun
 from warehouse_sync.events import (
     MembersProcessed,
     NoteAdded,
-    OperationsEnded,
     Phase,
     PhaseStarted,
     RowsRejected,
@@ -351,21 +350,6 @@ def promote_row(
     if active.kind is not RunKind.PURGE:
         syncs.set_promoted_run(state, connection, lease.key, lease.token, run_id, audience, target.generation)
     runs.promote(state, connection, run_id, audience, watermark=watermark)
-
-
-def make_recorder(active: ActiveRun, run: Run, changes: Changes) -> Recorder:
-    """Return what records the outcomes of the run."""
-    context = active.context
-    return Recorder(
-        active.state,
-        active.lease,
-        run.run_id,
-        changes.table,
-        context.retry_policy,
-        watermark=run.watermark,
-        keeps_log=context.keeps_log,
-        settled=lambda *ended: context.events.publish(OperationsEnded(*ended)),
-    )
 
 
 def deliver(active: ActiveRun, audience: Audience, changes: Changes, recorder: Recorder) -> str | None:
